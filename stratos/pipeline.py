@@ -113,8 +113,8 @@ def _push(state: RunState, target: str) -> None:
 
 def _keep_hosted(state: RunState) -> None:
     """Leave the student hosted on this machine, and say how to ask and stop it."""
-    from stratos.deploy.hosted_server import bundle_in
     from stratos.deploy.hosting import keep_hosted
+    from stratos.deploy.manifest import bundle_in
 
     config, deployment = state.config, state.records.get("deploy")
     hosted, ran = keep_hosted(

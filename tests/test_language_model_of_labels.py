@@ -48,4 +48,4 @@ def test_what_is_served_answers_as_the_evaluation_did(tmp_path: Path) -> None:
     predictions = load_predictor(run / "bundle").predict([answer["question"] for answer in answers])
     assert [label.text for label in predictions] == [answer["text"] for answer in answers]
     card = (run / "bundle" / "README.md").read_text()
-    assert "load_predictor" in card and "expected calibration error" in card
+    assert "from stratos import load" in card and "expected calibration error" in card

@@ -61,12 +61,14 @@ ARROWS = {
         "tracking"
     ),
     "commands": (
-        "cli config core deploy engines executors ledger pipeline records report "
+        "cli config core deploy engines executors ledger pipeline probe records report "
         "run tracking"
     ),
     "pipeline": "cli config core deploy distill models pilot records run teachers",
     # What a Python program calls, in place of the command line.
-    "api": "cli commands core deploy evaluate records report tasks",
+    "api": (
+        "cli commands core deploy evaluate probe records report run tasks teachers"
+    ),
     "__main__": "cli core",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""

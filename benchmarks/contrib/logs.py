@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import record
 
 from stratos.contrib.logs.messages import LogTask
-from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, PHONE, personal_data
 from stratos.contrib.logs.words import Doubt
+from stratos.core.personal_data import CARD, EMAIL, IBAN, PHONE, kinds_in
 
 SEED = 0
 START_S = 1_760_000_000
@@ -261,7 +261,7 @@ def personal(rng: random.Random) -> list[dict[str, Any]]:
         kinds_of[form] = Counter(
             kind
             for _ in range(N_PLANTED)
-            for kind in personal_data(f"{text(rng, 100)} {form}, {text(rng, 60)}")
+            for kind in kinds_in(f"{text(rng, 100)} {form}, {text(rng, 60)}")
         )
     rows = []
     for kind, planted in PLANTED.items():

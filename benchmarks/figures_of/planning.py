@@ -166,7 +166,7 @@ def _errors(quantity: str, held_out: str, group: Sequence[dict[str, Any]]) -> li
         held_out,
         str(len(group)),
         str(sum(row["rows"] for row in group)),
-        f"{span((100 * row['mape'] for row in group))}%",
+        f"{span(100 * row['mape'] for row in group)}%",
         f"{low:.2f} to {high:.2f}",
         f"{span((100 * share for share in inside), '.0f')}%" if inside else NONE,
     ]

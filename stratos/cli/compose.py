@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+USER_CONF = "conf"
+"""Folder of the user's own choices of config groups, where the command is typed."""
 
 # `config.yaml` begins with these defaults; whoever composes it has imported this module.
 ConfigStore.instance().store(
     "rooms", {group: dataclasses.asdict(cls()) for group, cls in room_configs().items()}
 )
+
+
+def user_conf() -> Path | None:
+    """Return the user's own folder of tasks, which `stratos init` writes; None without any.
+
+    In a clone of Stratos it is the shipped one, which is read anyway.
+    """
+    folder = Path(USER_CONF)
+    is_shipped = folder.resolve() == conf_dir().resolve()
+    return folder if (folder / "task").is_dir() and not is_shipped else None
 
 
 @contextmanager

@@ -30,6 +30,11 @@ HYDRA = {
 }
 """Verbs whose words are overrides of Hydra, and what they do."""
 OURS = {
+    "look": Command(
+        "a file: what is in it, what a student reaches, what to type", f"{_COMMANDS}.look"
+    ),
+    "init": Command("a file as a task of this folder: conf/task/<name>.yaml", f"{_COMMANDS}.init"),
+    "demo": Command("a student of 200 support tickets, in two minutes", f"{_COMMANDS}.demo"),
     "status": Command(
         "the runs of this folder: stage, dollars, accuracy", f"{_COMMANDS}.status", failure=2
     ),

@@ -6,6 +6,7 @@ folder, logging, signal handlers, random numbers and threads are not its own.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -30,6 +31,7 @@ def guest() -> Iterator[None]:
         stack.callback(_logging())
         stack.callback(_random_numbers())
         stack.callback(_tracking())
+        stack.enter_context(_event_loop())
         if threading.current_thread() is threading.main_thread():  # no other may set a handler
             stack.callback(_signals())
         yield
@@ -106,6 +108,22 @@ def _tracking() -> Callable[[], None]:
             loaded.teardown()
 
     return put_back
+
+
+@contextmanager
+def _event_loop() -> Iterator[None]:
+    """Let the block run event loops of its own, although it is called from a cell of a notebook.
+
+    The caller's loop stands still meanwhile, as it does for whatever else blocks it.
+    """
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(running)
+        if running is not None:
+            asyncio.set_event_loop(running)  # `asyncio.run` leaves none
 
 
 def _signals() -> Callable[[], None]:

@@ -193,6 +193,16 @@ def redact_shapes(text: str) -> tuple[str, int]:
     return text, n_tokens + n_keys
 
 
+def shapes_in(text: str) -> list[str]:
+    """Return the keys and tokens of a text of somebody else, known by shape."""
+    if not redact_shapes(text)[1]:
+        return []
+    tokens = [match[0] for match in _JWT.finditer(text) if match["none"] is None]
+    return tokens + [
+        match[0].removeprefix(match["before"] or "") for match in _SHAPES.finditer(text)
+    ]
+
+
 def _hidden(match: re.Match[str]) -> str:
     return f"{match['before'] or ''}{HIDDEN}"
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -180,9 +181,16 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     return _read_plain(value, kind, where, problems)
 
 
+_MOST = 1e12
+"""Largest number that any key takes: sums and products of a few stay exact, and count something."""
+
+
 def _read_plain(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{where}={value}: expected {in_words(kind)}, and a finite one.")
+        return None
+    if isinstance(value, int | float) and abs(value) > _MOST:
+        problems.append(f"{where}={value}: expected {in_words(kind)}, and {_MOST:g} at most.")
         return None
     tables = [each.table for each in getattr(kind, "__metadata__", ()) if isinstance(each, OneOf)]
     if all(isinstance(value, str) and value in table for table in tables):
@@ -258,6 +266,20 @@ def _say_bounds(bound: msgspec.Meta) -> str:
     ends = (("above", bound.gt), ("below", bound.lt), ("up to", bound.le))
     text = " and ".join(f"{word} {end}" for word, end in ends if end is not None)
     return f" {text}" if text else ""
+
+
+_PLAIN = re.compile(r"[\w./:@~+-]+")
+"""A value that Hydra takes without quotes."""
+
+
+def override(key: str, value: str) -> str:
+    """Return an override of Hydra that gives a key a text, whatever is in it."""
+    if _PLAIN.fullmatch(value):
+        return f"{key}={value}"
+    # Hydra takes a backslash for an escape in front of a quote alone, or of another one there.
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    tail = len(escaped) - len(escaped.rstrip("\\"))
+    return f'{key}="{escaped}{escaped[len(escaped) - tail :]}"'
 
 
 def show(value: Any) -> str:

@@ -28,9 +28,9 @@ from stratos.core.formats import counted
 from stratos.core.output import why_unwritten
 from stratos.core.process import Process, is_locked, locked
 from stratos.deploy.bundle_server import engine_of
-from stratos.deploy.manifest import MANIFEST, Known, is_bundle, read_known
+from stratos.deploy.manifest import MANIFEST, Known, bundle_in, read_known
 from stratos.deploy.server import HOST
-from stratos.records import ServingSetting
+from stratos.records import ServingSetting, from_json
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
@@ -165,7 +165,7 @@ class Hosted:
     def read(state: Path) -> Hosted | None:
         """Return what a state file describes; None where there is none."""
         with suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(state.read_bytes(), type=Hosted)
+            return from_json(state.read_bytes(), Hosted)
         return None
 
     def write(self, state: Path) -> None:
@@ -207,21 +207,6 @@ def _start_of(state: Path) -> Path:
 def supervised(state: Path) -> Path:
     """Return the file that is locked for as long as a server is kept running."""
     return state.with_suffix(".lock")
-
-
-def bundle_in(folder: Path) -> Path:
-    """Return the bundle that a folder is, or that the run in it has made.
-
-    Raises:
-        StratosError: it is neither.
-    """
-    for path in (folder, folder / "bundle"):
-        if is_bundle(path) and any(path.glob("*.safetensors")):
-            return path.resolve()
-    raise StratosError(
-        f"{folder} holds no bundle: name the folder of a finished run (outputs/<run>) or its "
-        "bundle. A run with deploy=none makes none; the same command without it does."
-    )
 
 
 def hosted_bundle(folder: Path, cache_dir: Path) -> Path:

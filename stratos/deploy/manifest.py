@@ -34,6 +34,21 @@ def is_bundle(folder: Path) -> bool:
     return (folder / "config.json").is_file() or is_predictor(folder)
 
 
+def bundle_in(folder: Path) -> Path:
+    """Return the bundle that a folder is, or that the run in it has made.
+
+    Raises:
+        StratosError: it is neither.
+    """
+    for path in (folder, folder / "bundle"):
+        if is_bundle(path) and any(path.glob("*.safetensors")):
+            return path.resolve()
+    raise StratosError(
+        f"{folder} holds no bundle: name the folder of a finished run (outputs/<run>) or its "
+        "bundle. A run with deploy=none makes none; the same command without it does."
+    )
+
+
 @dataclass(frozen=True)
 class Known:
     """A question of the test split with what the student answered in the evaluation."""
@@ -221,10 +236,11 @@ def push(bundle: Path, target: str, tick: Callable[[int, int], None] | None = No
             _is_there(system, bundle / name, f"{root}/{name}") for name in names
         ):
             return Pushed(target, n_files, was_there=True)
+        _check_no_links(system, root, names)
         if before:
             system.rm_file(manifest)
         for name in _named_by(before) - {MANIFEST, *names}:  # of an earlier bundle
-            if system.exists(f"{root}/{name}"):
+            if not _leads_elsewhere(system, root, name) and system.exists(f"{root}/{name}"):
                 system.rm_file(f"{root}/{name}")
         for n_sent, name in enumerate(names):
             if tick is not None:
@@ -251,7 +267,12 @@ def fetched(url: str, folder: Path) -> Path:
                 f"{redact(url)} holds no bundle: there is no {MANIFEST}. A push that was cut short "
                 "leaves none; the command of the run, given again, pushes it whole."
             )
-        system.get(f"{root}/", f"{folder}{os.sep}", recursive=True)
+        if {"http", "https"} & {*protocols(system)}:  # a web server lists no folder
+            for name in [*sorted(_named_by(system.cat_file(f"{root}/{MANIFEST}"))), MANIFEST]:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                system.get_file(f"{root}/{name}", str(folder / name))
+        else:
+            system.get(f"{root}/", f"{folder}{os.sep}", recursive=True)
     return folder
 
 
@@ -307,9 +328,29 @@ def _named_by(manifest: bytes) -> set[str]:
     """Return the files that a manifest names; none of one that cannot be read."""
     try:
         names = [PurePosixPath(name) for name in json.loads(manifest)["sha256"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return set()
     return {str(name) for name in names if not name.is_absolute() and ".." not in name.parts}
+
+
+def _check_no_links(system: Any, root: str, names: Sequence[str]) -> None:
+    """Check that nothing would be written outside of a target.
+
+    Raises:
+        StratosError: a link in it leads elsewhere.
+    """
+    if links := [name for name in (*names, MANIFEST) if _leads_elsewhere(system, root, name)]:
+        raise StratosError(
+            f"{root}: a symbolic link leads {listed(links)} out of it. Delete the link, or push "
+            "to another folder."
+        )
+
+
+def _leads_elsewhere(system: Any, root: str, name: str) -> bool:
+    """Return whether a link below a folder of this machine leads a path out of the folder."""
+    if "file" not in protocols(system):
+        return False
+    return not Path(root, name).resolve().is_relative_to(Path(root).resolve())
 
 
 def _put(system: Any, path: Path, there: str) -> None:

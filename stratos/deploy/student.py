@@ -13,11 +13,11 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from stratos.core.errors import StratosError
-from stratos.deploy.bundle_server import Answering, answering, serving_bundle
-from stratos.deploy.hosted_server import bundle_in
+from stratos.core.extras import required
+from stratos.deploy.manifest import bundle_in
 from stratos.models.kinds.base import (
     Predictor,
     has_labels,
@@ -26,6 +26,9 @@ from stratos.models.kinds.base import (
     text_of,
 )
 from stratos.tasks.base import Message
+
+if TYPE_CHECKING:
+    from stratos.deploy.bundle_server import Answering
 
 Question: TypeAlias = str | Sequence[Message]
 """A text, or a chat as the OpenAI API has it: [{"role": "user", "content": …}, …]."""
@@ -114,12 +117,16 @@ class Student:
     def _predictor(self) -> Predictor | None:
         """The student where it has probabilities; None for a language model that writes."""
         if is_predictor(self.folder) or has_labels(self.folder):
-            return load_predictor(self.folder)
+            with required():
+                return load_predictor(self.folder)
         return None
 
     @cached_property
     def _answering(self) -> Answering:
-        return answering(self.folder)
+        from stratos.deploy.bundle_server import answering
+
+        with required():
+            return answering(self.folder)
 
 
 class Served:
@@ -131,6 +138,7 @@ class Served:
         Raises:
             StratosError: the port is taken, or the server ended or was silent.
         """
+        from stratos.deploy.bundle_server import serving_bundle
         from stratos.deploy.hosting import setting_here
 
         run, _ = setting_here(bundle)
@@ -139,6 +147,8 @@ class Served:
             log = Path(folder) / "serve.log"
             server = stack.enter_context(serving_bundle(bundle, run, log, port=port))
             self._stack = stack.pop_all()
+        self.port = server.port
+        """Where it listens, on the loopback device."""
         self.url = f"{server.url}/v1"
         """What an OpenAI client takes as `base_url`; any key will do."""
         self.model = str(bundle)

@@ -13,7 +13,7 @@ import msgspec
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.evaluate.answers import Answers
-from stratos.records import Scorecard
+from stratos.records import Scorecard, from_json
 from stratos.tasks.base import Item, Message, Score, Task
 
 _ROOM = 1.25
@@ -94,7 +94,7 @@ def read_answers(run_dir: Path, scorecard: Scorecard | None = None) -> list[Kept
         path = Path(scorecard.answers_path)
     try:
         lines = path.read_bytes().splitlines()
-        return [msgspec.json.decode(line, type=KeptAnswer) for line in lines]
+        return [from_json(line, KeptAnswer) for line in lines]
     except (OSError, msgspec.DecodeError) as error:
         raise StratosError(
             f"The student's answers cannot be read from {path} ({error}). Delete "

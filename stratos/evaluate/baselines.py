@@ -58,13 +58,10 @@ def free_baselines(
     """
     if not train or not items:
         return []
-    answers = _one_spelling([item.answer for item in train], task.normal)
     tick()
-    nearest = task.lookup(train, items)
-    baselines = [
-        ("majority", "the most frequent answer", [_majority(task, answers)] * len(items)),
-        ("lookup", "the nearest training item", nearest),
-    ]
+    baselines = untrained(task, train, items)
+    answers = _one_spelling([item.answer for item in train], task.normal)
+    [*_, (_, _, nearest)] = baselines
     linear: list[str] | None
     if task.has_several_labels:
         linear = _one_vs_rest(train, answers, items, tick)
@@ -73,6 +70,23 @@ def free_baselines(
     if linear is not None:
         baselines.append(("linear", "TF-IDF with logistic regression", linear))
     return [_baseline(role, name, task, items, texts) for role, name, texts in baselines]
+
+
+def untrained(
+    task: Task, train: Sequence[Item], items: Sequence[Item]
+) -> list[tuple[str, str, list[str]]]:
+    """Return what learns nothing: the role, the name and the answers of each baseline.
+
+    Args:
+        task: reads and compares the answers.
+        train: labelled items, at least one.
+        items: to answer.
+    """
+    answers = _one_spelling([item.answer for item in train], task.normal)
+    return [
+        ("majority", "the most frequent answer", [_majority(task, answers)] * len(items)),
+        ("lookup", "the nearest training item", task.lookup(train, items)),
+    ]
 
 
 def _linear(

@@ -24,6 +24,7 @@ from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.executors.job import Executor, Job, JobSpec
 from stratos.executors.job_folder import folder_of
+from stratos.records import from_json
 
 STATE = "XDG_STATE_HOME"
 """Variable with the folder of what programs keep between their runs."""
@@ -146,7 +147,7 @@ def has_any(run: Path) -> bool:
 def find(run: Path, stage: str) -> Submission | None:
     """Return the job that has a stage; None where none does."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
-        return msgspec.json.decode(path_of(run, stage).read_bytes(), type=Submission)
+        return from_json(path_of(run, stage).read_bytes(), Submission)
     return None
 
 
@@ -163,7 +164,7 @@ def forget(run: Path, stage: str) -> None:
 
 def _read(path: Path) -> Submission | None:
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(path.read_bytes(), type=Submission)
+        return from_json(path.read_bytes(), Submission)
     return None
 
 

@@ -69,7 +69,7 @@ class Mark(msgspec.Struct, frozen=True):
     @staticmethod
     def read(ledger: Path) -> Mark | None:
         """Return the mark beside a ledger, None where there is none that can be read."""
-        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return msgspec.json.decode(_mark_of(ledger).read_bytes(), type=Mark)
         return None
 
@@ -82,7 +82,7 @@ def recorded_usd(folder: Path) -> float:
     """Return what the records of a run folder say that was paid for their answers."""
     usd = 0.0
     for stage in _PAYING:
-        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             data = (folder / f"{stage}.json").read_bytes()
             record = msgspec.json.decode(data, type=_Envelope).record
             usd += record.usd + sum(teacher.usd for teacher in record.teachers)

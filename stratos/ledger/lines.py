@@ -263,7 +263,7 @@ def read(text: bytes) -> Line:
     """
     try:
         raw = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadLine("it is not JSON") from error
     if not isinstance(raw, dict):
         raise BadLine("it is not a JSON object")

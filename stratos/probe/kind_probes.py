@@ -83,7 +83,7 @@ def _gain(sizes: np.ndarray, accuracies: np.ndarray, n_scored: int, n_rows: int)
     return max(0.0, error * (1 - 2 ** min(0.0, float(slope))))
 
 
-_FEWEST_FOR_CURVE = 150
+FEWEST_FOR_CURVE = 150
 """Rows below which a learning curve says too little of what more would bring."""
 _FOLDS = 5
 """Trainings of cross-validation, each of which takes about as long as one on all rows."""
@@ -127,7 +127,7 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
         probed = [replace(probe, micro_f1=_micro_f1(probe, choice)) for probe in probed]
     # Of a tuned encoder the curve would take ten more trainings: that of the frozen one has to do.
     kind = "encoder" if choice.kind == TUNED else choice.kind
-    if study.n_rows < _FEWEST_FOR_CURVE or kind not in study.kinds:
+    if study.n_rows < FEWEST_FOR_CURVE or kind not in study.kinds:
         return tuple(probed)
     context.tick(1, 1, "learning curve")
     curve = learning_curve(study, kind)

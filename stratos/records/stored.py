@@ -76,7 +76,10 @@ def from_json(data: bytes, record_type: type[T]) -> T:
     Raises:
         msgspec.DecodeError: the text is no JSON, or does not fit the record.
     """
-    return msgspec.json.decode(data, type=record_type)
+    try:
+        return msgspec.json.decode(data, type=record_type)
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
 
 
 def to_plain(record: Any) -> Mapping[str, Any]:
@@ -117,7 +120,7 @@ def opened(data: bytes) -> Envelope:
     if number != FORMAT:
         raise FormatError(f"it is of format {number}, not of {FORMAT}: start anew")
     envelope = from_json(data, Envelope)
-    plain = msgspec.json.decode(data)
+    plain = from_json(data, dict[str, Any])
     del plain["sha256"]
     if _digest(plain) != envelope.sha256:
         raise EditedError("it was changed after it was written")

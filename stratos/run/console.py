@@ -58,9 +58,11 @@ class PlainConsole(RichConsole):
 
         That is standard output; standard error where that is kept for one line of JSON.
         """
+        # A cell of a notebook calls itself a terminal, and keeps each picture of a bar.
+        is_notebook = RichConsole().is_jupyter
         super().__init__(
+            force_jupyter=False, force_terminal=False if is_notebook else None,
             highlight=False, markup=False, emoji=False, width=width, stderr=is_for_machines(),
-            force_jupyter=False,  # a notebook shows lines; as HTML each would be a paragraph
             color_system=None if os.environ.get("NO_COLOR") else "auto",  # no bold, either
         )  # fmt: skip
 

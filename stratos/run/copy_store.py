@@ -22,6 +22,7 @@ from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
 from stratos.executors import submission
+from stratos.records import from_json
 
 Warn = Callable[[str], None]
 """Says what the user should read."""
@@ -69,7 +70,7 @@ class CopyStore:
         """
         self.system.invalidate_cache()
         try:
-            return msgspec.json.decode(self.system.cat_file(self.at(name)), type=type)
+            return from_json(self.system.cat_file(self.at(name)), type)
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:

@@ -28,6 +28,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import counted
 from stratos.core.process import Process
 from stratos.core.redact import redact
+from stratos.records import from_json
 from stratos.run.copy_store import RENEW_S, CopyClaim, CopyStore, Stored
 from stratos.run.run_state import FolderGoneError, RunFolder
 from stratos.teachers.cache import n_bytes
@@ -72,7 +73,7 @@ class Known(msgspec.Struct, frozen=True):
 def read_known(folder: Path, url: str) -> Known:
     """Return what a run folder knows of the copy behind a URL."""
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        known = msgspec.json.decode((folder / KNOWN).read_bytes(), type=Known)
+        known = from_json((folder / KNOWN).read_bytes(), Known)
         if known.url == url:
             return known
     return Known(url)

@@ -20,7 +20,7 @@ from stratos.core.formats import counted, usd
 from stratos.core.output import disk_errors, say_ended
 from stratos.core.process import locked
 from stratos.ledger import reserves
-from stratos.records import Plan, Report
+from stratos.records import Plan, Report, from_json
 from stratos.report.costs import read_ledger
 from stratos.run import resume
 from stratos.run.console import Console
@@ -382,7 +382,7 @@ def refuse(folder: Path, error: CapacityError) -> None:
 
 def _refused(folder: Path) -> Mapping[str, str]:
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((folder / NAME).read_bytes(), type=dict[str, str])
+        return from_json((folder / NAME).read_bytes(), dict[str, str])
     return {}
 
 

@@ -185,11 +185,17 @@ def _(plan: Plan) -> Iterator[Line]:
     from stratos.plan.explain.show import why_shortly
 
     is_dear = plan.worth is not None and plan.worth.outcome == "stay"
+    rented = plan.in_cloud_usd
+    asides = (
+        why_shortly(plan),
+        "it is not expected to pay" if is_dear else "",
+        "" if rented is None else f"in a cloud from {usd(rented)}: cloud=multi",
+    )
     yield Line(
         "plan",
         f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {hours(plan.hours)} until it serves, "
         f"{milliseconds(plan.latency_ms)} an answer, accuracy {_expected(plan.accuracy)}; "
-        f"{why_shortly(plan)}{'; it is not expected to pay' if is_dear else ''}",
+        f"{'; '.join(filter(None, asides))}",
     )
     yield Line("solved", f"{plan.status}, {counted(plan.n_frontier, 'plan')} on the frontier")
     yield from (Line("why", reason) for reason in plan.reasons)
@@ -302,7 +308,9 @@ def _(deployment: Deployment) -> Iterator[Line]:
     )
     if n_learnt:
         rows = counted(n_learnt, "row", spec=",")
-        parts.append(f"after the test it learnt all {rows}")
+        share = deployment.agreement
+        agrees = "" if share is None else f", {percent(share)} of its answers are as before"
+        parts.append(f"after the test it learnt all {rows}{agrees}")
     if deployment.n_equal < deployment.n_requests:
         of = "evaluated ones" if not n_learnt else "answers of the same student in this process"
         parts.append(f"only {deployment.n_equal} of {deployment.n_requests} answers equal the {of}")

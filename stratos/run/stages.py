@@ -85,7 +85,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
-    version=2,
+    version=3,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -208,6 +208,7 @@ DEPLOY = Stage(
         "deploy.load_seconds",
         "deploy.port",
         "traffic",
+        "trainer.final",
         "limits.accuracy",
         "limits.latency_ms",
         "evaluate.max_new_tokens",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
@@ -51,14 +52,14 @@ from stratos.run.console import Console, from_here
 from stratos.run.screen import ROLES, Level, Line, errs_most_on, no_answers, who
 
 _MEASURED = "hours measured × the plan's price"
-_STYLES = {"better": "green", "open": "yellow", "worse": "yellow"}
+_STYLES = {"serve": "green", "open": "yellow", "stay": "yellow"}
 """No red: a student that is not worth it is a result, and no fault."""
 _WORTH = {
-    "distil": ("green", "Serve it, for its cost. "),
-    "stay": ("yellow", "Do not serve it, for its cost. "),
-    "open": ("yellow", ""),
+    "distil": "Serve it, for its cost. ",
+    "stay": "Do not serve it, for its cost. ",
+    "open": "",
 }
-"""Outcome of the verdict on cost to its style and its beginning."""
+"""Outcome of the verdict on cost to how it begins."""
 
 
 _LEAST_POINTS = 0.5
@@ -105,8 +106,8 @@ def last_lines(config: Config, records: Mapping[str, Any], ledger: Path) -> Iter
     scorecard: Scorecard | None = records.get("evaluate")
     if scorecard is not None:
         yield from no_answers(_unread(config.run_dir / scorecard.answers_path), scorecard)
-    if (judgement := _verdict(config, records)) is not None:
-        yield judgement
+    if (judgement := run_verdict(config, records)) is not None:
+        yield Line("verdict", judgement.text, _STYLES[judgement.outcome])
     if steps := "\n".join(_next(config, records)):
         yield Line("next", steps)
     budget = config.limits.budget_usd
@@ -126,43 +127,72 @@ def _unread(path: Path) -> dict[str, tuple[int, int]]:
     return {"student": (parsed.count(False), len(parsed))} if parsed else {}
 
 
-def _verdict(config: Config, records: Mapping[str, Any]) -> Line | None:
-    """Return whether the student is to be served, and for what."""
+@dataclass(frozen=True)
+class RunVerdict:
+    """Whether the student of a run is to be served."""
+
+    outcome: Literal["serve", "stay", "open"]
+    """serve it; stay with what does the task today, or with what is free; or open: what was
+    measured does not decide it."""
+    reason: Literal["accuracy", "cost"]
+    """What decides it."""
+    text: str
+    """The same in words, with the numbers."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_OF_WORTH: dict[str, Literal["serve", "stay", "open"]] = {
+    "distil": "serve", "stay": "stay", "open": "open"
+}  # fmt: skip
+_OF_ACCURACY: dict[str, Literal["serve", "stay", "open"]] = {
+    "better": "serve", "open": "open", "worse": "stay"
+}  # fmt: skip
+
+
+def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None:
+    """Return whether the student is to be served, and for what; None where nothing was compared."""
     scorecard: Scorecard | None = records.get("evaluate")
     judgement = None if scorecard is None else verdict(scorecard)
     if (missed := missed_limit(config, records)) is not None:
-        return Line("verdict", f"Do not serve it yet, for its accuracy: {missed}", "yellow")
+        text = f"Do not serve it yet, for its accuracy: {missed}"
+        return RunVerdict("stay", "accuracy", text)
     if judgement is not None and _is_needless(config, records, judgement):
         text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
-        return Line("verdict", text, "yellow")
+        return RunVerdict("stay", "accuracy", text)
     if (worth := _worth(config, records)) is not None:
-        style, head = _WORTH[worth.outcome]
-        text = (
-            (worth.headline or worth.text).removeprefix("Distil: ").removeprefix("Don't distil: ")
-        )
-        return Line("verdict", f"{head}{text[:1].upper()}{text[1:]}", style)
+        text = worth.headline or worth.text
+        for start in ("Distil: ", "Don't distil: "):  # which the first words say
+            text = text.removeprefix(start)
+        text = f"{_WORTH[worth.outcome]}{text[:1].upper()}{text[1:]}"
+        return RunVerdict(_OF_WORTH[worth.outcome], "cost", text)
     if judgement is None or scorecard is None:
         return None
-    return Line("verdict", _beside_baselines(scorecard, judgement), _STYLES[judgement.outcome])
+    return _beside_baselines(scorecard, judgement)
 
 
-def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> str:
+def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
     """Return whether a student is to be served that is compared with baselines alone."""
     student, best = scorecard.score("student"), scorecard.best_baseline
     assert student is not None and best is not None, "there is a verdict"
     majority = next((versus for versus in scorecard.against if versus.role == "majority"), None)
     if majority is not None and (majority.p_value >= SURE or majority.ahead > 0):
-        return f"Do not serve it, for its accuracy: {_shares(majority)}, which may be chance."
+        text = f"Do not serve it, for its accuracy: {_shares(majority)}, which may be chance."
+        return RunVerdict("stay", "accuracy", text)
     if judgement.outcome == "better":
-        return f"Serve it, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
+        text = f"Serve it, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
+        return RunVerdict("serve", "accuracy", text)
     if not student.is_light or best.role not in FREE_ROLES:
-        return judgement.text
-    if judgement.outcome == "open":
-        return (
-            f"Serve it or {best.name}, both cost next to nothing: {_shares(best)}, too few rows to "
-            "tell them apart."
-        )
-    return f"Serve {best.name}, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
+        return RunVerdict(_OF_ACCURACY[judgement.outcome], "accuracy", judgement.text)
+    if judgement.outcome == "worse":
+        text = f"Serve {best.name}, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
+        return RunVerdict("stay", "accuracy", text)
+    text = (
+        f"Serve it or {best.name}, both cost next to nothing: {_shares(best)}, too few rows to "
+        "tell them apart."
+    )
+    return RunVerdict("open", "cost", text)
 
 
 def _shares(versus: Versus) -> str:

@@ -207,17 +207,17 @@ def _digits(text: str) -> str:
 
 
 _COMMON = {
-    "English": "the and of to is that for with this you was are not have please my your it in a",
+    "English": "the and of to is that for with this you was are not have please my your it in a i",
     "German": "der die das und ist nicht ich mit ein eine den zu bitte wir auf von für im es sie",
     "French": "le la les et est je ne pas vous pour dans un une des du que avec nous mon sur",
     "Spanish": "el la los y es que no por con para una un las del mi se su muy por favor yo",
     "Italian": "il la che non per con una un sono di del mi ho è gli lo questo alla nel si",
-    "Portuguese": "o a os que não para com uma um do da em por favor eu meu minha é se mais",
+    "Portuguese": "o a os que não para uma um do da em por favor eu meu minha é se mais",
     "Dutch": "de het een en is niet ik van dat voor met op te mijn we zijn naar aan er graag",
 }
 _COMMON_WORDS = {name: frozenset(common.split()) for name, common in _COMMON.items()}
 _FEWEST_COMMON = 2
-"""Common words of a language that a text has to have before it counts."""
+"""Different common words of a language that a text has to have before it counts."""
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+")
 _MOST_READ = 2000
 """Characters of a text that are looked at."""
@@ -229,10 +229,8 @@ def language_of(text: str) -> str | None:
     script = _script(text)
     if script != "LATIN":
         return script.title() if script else None
-    n_of_word = Counter(_LETTERS_ONLY.findall(text.casefold()))
-    hits = Counter(
-        {name: sum(n_of_word[word] for word in common) for name, common in _COMMON_WORDS.items()}
-    )
+    words_of_text = set(_LETTERS_ONLY.findall(text.casefold()))
+    hits = Counter({name: len(words_of_text & common) for name, common in _COMMON_WORDS.items()})
     (first, n_first), (_, n_second) = hits.most_common(2)
     return first if n_first >= _FEWEST_COMMON and n_first > n_second else None
 

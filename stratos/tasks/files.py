@@ -57,16 +57,14 @@ _NO_TEXT = {
     b"PAR1": "Parquet. Give it a name that ends in .parquet",
 }
 """What files begin with that are no text, what they are, and what to type."""
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
-def read_records(
-    path: str, *, any_json: bool = False
-) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
+def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
     """Yield where each row stands ("line 3") with its fields, or with what is wrong with it.
 
     Args:
         path: of the file.
-        any_json: also read one JSON array, and objects of several lines.
 
     Raises:
         OSError: the file cannot be fetched or read.
@@ -76,6 +74,8 @@ def read_records(
         if name.endswith((".parquet", ".pq")):
             yield from _parquet(file)
             return
+        if name.endswith(_SPREADSHEETS):
+            raise OSError("it is a spreadsheet. Save it as CSV (UTF-8) there, and name that file")
         head = file.read(max(map(len, _NO_TEXT)))
         file.seek(0)
         for begins, kind in _NO_TEXT.items():
@@ -83,7 +83,7 @@ def read_records(
                 raise OSError(f"it is {kind}")
         if name.endswith((".csv", ".tsv")):
             yield from _csv(file, "\t" if name.endswith(".tsv") else None)
-        elif any_json and _is_values(file):
+        elif _is_values(file):
             yield from values_in(file, LONGEST_LINE)
         else:
             yield from _json_lines(file)
@@ -167,11 +167,6 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]
                 raise OSError(
                     f"it is {encoding}, not UTF-8. Type: iconv -f {encoding} -t UTF-8 <it> > "
                     "<new file>"
-                )
-            if re.match(rb"\[\s*(\{|$)", data.strip()):  # an array of objects: the whole file
-                raise OSError(
-                    "it is one JSON array, but one object per line is expected. "
-                    "Type: jq -c '.[]' <it> > <new file>"
                 )
         if data.strip():
             is_first = False

@@ -10,6 +10,7 @@ import msgspec
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import ConfigError
+from stratos.core.extras import required
 
 _INDEX = "__index_level_"
 """What the columns are called that pyarrow makes of the index of a pandas table."""
@@ -52,9 +53,11 @@ def _line(number: int, row: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return a scalar of NumPy as Python's own."""
-    if hasattr(value, "item") and hasattr(value, "dtype"):
-        return value.item()
+    """Return a number or an array of NumPy as Python's own."""
+    import numpy as np
+
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     raise TypeError(f"it holds a value of {type(value).__name__}")
 
 
@@ -73,7 +76,8 @@ def _dicts(rows: InMemory) -> Iterator[Any]:
 
 def _of_table(table: Table) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table as pyarrow reads them: without the index of pandas."""
-    import pyarrow
+    with required():
+        import pyarrow
 
     try:
         read = pyarrow.table(table)

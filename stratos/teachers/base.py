@@ -103,7 +103,10 @@ class Billed(Enum):
 
 
 class Meter(Protocol):
-    """Money for single tries: drawn before one is sent, paid after it came back."""
+    """What one teacher's calls are paid from: drawn before a try is sent, paid when it came back.
+
+    Batches outlive the process that hands them in.
+    """
 
     def draw(self, question: Question) -> int:
         """Set aside what a try may cost at most; return its receipt.
@@ -123,10 +126,6 @@ class Meter(Protocol):
                 passed. The try is settled; what is under way is to be given up.
         """
         ...
-
-
-class BatchMeter(Meter, Protocol):
-    """Money for batches, which outlive the process that hands them in."""
 
     def hand_in(self, batch: str) -> None:
         """Note that all that was drawn since the last time pays for a batch."""
@@ -256,7 +255,7 @@ class Teacher(ABC):
         return
 
     def stream(
-        self, questions: Iterator[Question | None], meter: BatchMeter | None
+        self, questions: Iterator[Question | None], meter: Meter | None
     ) -> Generator[tuple[int, Answer] | None, None, None]:
         """Yield (number of the question, answer) in any order, and None now and then.
 

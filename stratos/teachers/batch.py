@@ -3,9 +3,6 @@
 Every request of a batch bears the address of its answer as its id, and every batch the address of
 its teacher. So whoever asks next finds what is under way, although the process that handed it in
 was killed, waits for it instead of paying again, and settles it at its price.
-
-Questions are written to the batch's file as they come, and answers are read from the file that they
-came in, one by one: of a question itself only its place is held.
 """
 
 from __future__ import annotations
@@ -13,16 +10,16 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
 from stratos.core.formats import counted
-from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
-from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call, lines
+from stratos.teachers.base import TOO_LONG, Answer, Billed, Meter, Question
+from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call
 from stratos.teachers.cache import question_key
 from stratos.teachers.reply import Garbled, RedirectError, says_too_long, sort, to_answer
 from stratos.teachers.usage import ImplausibleUsage
@@ -47,12 +44,12 @@ class Batches:
 
     teacher: OpenAISettings
     endpoint: Endpoint
-    meter: BatchMeter | None
+    meter: Meter | None
     warn: Callable[[str], None] = lambda text: None
     """Told of what fails in passing."""
     _waiting: Batch = field(default_factory=Batch)
     """Those that the next batch will ask."""
-    _again: Batch = field(default_factory=Batch)
+    _again: deque[Call] = field(default_factory=deque)
     """Those that have to be asked again, or that there was no money for."""
     _open: list[Batch] = field(default_factory=list)
     _earlier: dict[str, str] = field(default_factory=dict)
@@ -79,54 +76,46 @@ class Batches:
             OverspentError: answers took more than was set aside for them.
         """
         ended = False
-        try:
-            self._find_earlier()
-            while True:
-                if not ended or self._again.calls:
-                    ended = self._take(questions) or ended
-                if self._waiting.calls:
-                    self._hand_in()
-                if not any(batch.is_wanted for batch in self._open):
-                    if self._broke is not None:
-                        raise self._broke
-                    if ended and not self._again.calls:
-                        return
-                for batch in [
-                    unsettled for unsettled in self._open if unsettled.next_poll <= time.monotonic()
-                ]:
-                    yield from self._look(batch)
-                    if self._over is not None:
-                        self._cancel_all()
-                        raise self._over
-                    if self._failed is not None:
-                        raise self._failed
-                time.sleep(_LOOK_S if self._open else 0.02)
-                yield None
-        finally:
-            for batch in (self._waiting, self._again, *self._open):
-                batch.file.close()
+        self._find_earlier()
+        while True:
+            if not ended or self._again:
+                ended = self._take(questions) or ended
+            if self._waiting.calls:
+                self._hand_in()
+            if not any(batch.is_wanted for batch in self._open):
+                if self._broke is not None:
+                    raise self._broke
+                if ended and not self._again:
+                    return
+            now = time.monotonic()
+            for batch in [unsettled for unsettled in self._open if unsettled.next_poll <= now]:
+                yield from self._look(batch)
+                if self._over is not None:
+                    self._cancel_all()
+                    raise self._over
+                if self._failed is not None:
+                    raise self._failed
+            time.sleep(_LOOK_S if self._open else 0.02)
+            yield None
 
     def _take(self, questions: Iterator[Question | None]) -> bool:
         """Take questions as long as there are any just now; return whether there are no more."""
         waiting, identity = self._waiting, self.teacher.identity()
-        while self._again.calls:
-            call = self._again.calls[0]
-            if not self._draw(call, self._again.question(call)):
+        while self._again:
+            if not self._draw(self._again[0]):
                 return False
-            self._waiting.add(call, self._again.line(call))
-            self._again.calls.popleft()
+            waiting.add(self._again.popleft())
         while len(waiting.calls) < WINDOW and waiting.n_bytes < _MOST_BYTES:
             question = next(questions, _END)
             if question is None:
                 return False
             if not isinstance(question, Question):
                 return True
-            key = question_key(identity, question)
-            call = Call(self._n_taken, key, question.max_tokens)
+            key, number = question_key(identity, question), self._n_taken
             self._n_taken += 1
             if key in self._adopted:
                 batch, earlier = self._adopted[key]
-                earlier.number = call.number
+                earlier.number = number
                 batch.n_wanted += 1
                 continue
             line = {
@@ -135,21 +124,21 @@ class Batches:
                 "url": "/v1/chat/completions",
                 "body": self.teacher.request(question),
             }
-            data = json.dumps(line).encode() + b"\n"
+            call = Call(number, key, json.dumps(line).encode() + b"\n", question.max_tokens)
             if key in self._earlier:
-                self._earlier_batch(key).add(call, data)
-            elif self._draw(call, question):
-                waiting.add(call, data)
+                self._earlier_batch(key).add(call)
+            elif self._draw(call):
+                waiting.add(call)
             else:
-                self._again.add(call, data)
+                self._again.append(call)
                 return False
         return False
 
-    def _draw(self, call: Call, question: Question) -> bool:
+    def _draw(self, call: Call) -> bool:
         """Set the money of a question aside; return whether there is enough."""
         try:
             if self.meter is not None:
-                call.receipt = self.meter.draw(question)
+                call.receipt = self.meter.draw(call.question)
         except BudgetError as error:
             self._broke = error
             return False
@@ -174,7 +163,7 @@ class Batches:
         batch, self._waiting = self._waiting, Batch()
         batch.nonce = uuid4().hex
         with self._explained(batch), self._unbilled(batch, always=True):
-            file_id = self._api.upload(batch.file)
+            file_id = self._api.upload(b"".join(call.line for call in batch.calls))
         self._open.append(batch)
         if self.meter is not None:  # if what follows is cut off, the batch is there perhaps
             self.meter.hand_in(batch.nonce)
@@ -212,25 +201,19 @@ class Batches:
             return
         # Whoever takes the answers stops at the last that it wants.
         batch.calls = deque(sorted(batch.calls, key=lambda call: call.number is not None))
-        with replies:
-            places = dict(lines(replies))
-            while batch.calls:  # in order, so that what waits for its turn need not be held
-                call = batch.calls[0]
-                reply = None
-                if call.key in places:
-                    replies.seek(places[call.key])
-                    reply = json.loads(replies.readline())
-                answer = self._settle(batch, call, reply, seconds)
-                batch.calls.popleft()
-                self._adopted.pop(call.key, None)
-                if call.number is not None:
-                    batch.n_wanted -= 1
-                    if answer is not None:
-                        yield call.number, answer
+        while batch.calls:  # in order, so that what waits for its turn need not be held
+            call = batch.calls[0]
+            reply = json.loads(replies.get(call.key, b"null"))
+            answer = self._settle(call, reply, seconds)
+            batch.calls.popleft()
+            self._adopted.pop(call.key, None)
+            if call.number is not None:
+                batch.n_wanted -= 1
+                if answer is not None:
+                    yield call.number, answer
         self._open.remove(batch)
-        batch.file.close()
 
-    def _settle(self, batch: Batch, call: Call, reply: Any, seconds: float) -> Answer | None:
+    def _settle(self, call: Call, reply: Any, seconds: float) -> Answer | None:
         """Pay for a question; put it off to the next batch if it has to be asked again."""
         body = reply.get("response") if isinstance(reply, dict) else None
         response: dict[str, Any] = body if isinstance(body, dict) else {}
@@ -239,7 +222,7 @@ class Batches:
         problem = "it was not reached before the batch ended"
         if status == 200:
             try:
-                answer = to_answer(response.get("body"), batch.question(call), seconds)
+                answer = to_answer(response.get("body"), call.question, seconds)
             except (AttributeError, ValueError, TypeError, KeyError, Garbled) as error:
                 problem = "the reply is no chat completion"
                 if isinstance(error, ImplausibleUsage):
@@ -266,9 +249,7 @@ class Batches:
             )
             return None
         self._earlier.pop(call.key, None)
-        self._again.add(
-            Call(call.number, call.key, call.max_tokens, n_tries=call.n_tries), batch.line(call)
-        )
+        self._again.append(replace(call, receipt=None))
         return None
 
     @contextmanager
@@ -306,34 +287,31 @@ class Batches:
                 continue
             try:
                 with self._explained():
-                    questions_file = self._api.lines(batch.input_file_id)
+                    asked = self._api.lines(batch.input_file_id)
             except TeacherError as error:
                 if isinstance(error.__cause__, openai.NotFoundError):  # the file is gone by now
                     continue
                 raise
             if nonce in mine:
                 mine.remove(nonce)
-                self._adopt(batch.id, nonce, questions_file)
+                self._adopt(batch.id, nonce, asked)
                 continue
-            with questions_file:
-                for key, _ in lines(questions_file):
-                    self._earlier.setdefault(key, batch.id)
+            for key in asked:
+                self._earlier.setdefault(key, batch.id)
         for nonce in mine:
             assert self.meter is not None
             self.meter.lose(nonce)
 
-    def _adopt(self, id_: str, nonce: str, questions_file: Any) -> None:
+    def _adopt(self, id_: str, nonce: str, lines: Mapping[str, bytes]) -> None:
         """Take over a batch that this run folder paid for: all of it is settled when it ends."""
         assert self.meter is not None
-        batch = Batch(id_, file=questions_file, nonce=nonce)
-        field_name = self.teacher.token_limit_field
-        for key, offset in lines(questions_file):
-            questions_file.seek(offset)
-            limit = json.loads(questions_file.readline())["body"].get(field_name, 0)
-            call = Call(None, key, int(limit), offset=offset)
+        batch = Batch(id_, nonce=nonce)
+        for key, line in lines.items():
+            limit = json.loads(line)["body"].get(self.teacher.token_limit_field, 0)
+            call = Call(None, key, line, int(limit))
             batch.calls.append(call)
             self._adopted[key] = batch, call
-        receipts = self.meter.adopt(nonce, (batch.question(call) for call in batch.calls))
+        receipts = self.meter.adopt(nonce, (call.question for call in batch.calls))
         for call, receipt in zip(batch.calls, receipts, strict=False):
             call.receipt = receipt
         self._open.append(batch)
@@ -352,7 +330,7 @@ class Batches:
         except (openai.OpenAIError, TimeoutError, RedirectError) as error:
             question = Question([{"role": "user", "content": ""}], 0)
             if batch is not None and batch.calls:
-                question = batch.question(batch.calls[0])
+                question = batch.calls[0].question
             raise self.endpoint.explain(error, question, self.teacher.max_retries + 1) from error
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from stratos.teachers.base import Question
 from stratos.teachers.reply import sort
@@ -28,39 +27,36 @@ if TYPE_CHECKING:
     from stratos.teachers.endpoint import Endpoint
     from stratos.teachers.openai_settings import OpenAISettings
 
-# The request and result files of a batch.
-
 SHORTEST_POLL_S = 1.0
 """Between two looks at a batch that was handed in just now."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One question of a batch; what it asks lies on disk."""
+    """One question of a batch."""
 
     number: int | None
     """Of the question; None for one of an earlier run that nobody asks now."""
     key: str
+    line: bytes
+    """What asks it, in the file of its batch."""
     max_tokens: int
     receipt: int | None = None
     """What it is paid from; None for one that an earlier run paid."""
     n_tries: int = 0
-    offset: int = 0
-    """Where its line begins in the file of its batch."""
 
-
-def spool() -> BinaryIO:
-    """Return a file without a name, in TMPDIR: it is gone with this process, however that ends."""
-    return tempfile.TemporaryFile()
+    @property
+    def question(self) -> Question:
+        """Return what it asks, as far as its price and its answer depend on it."""
+        return Question(json.loads(self.line)["body"]["messages"], self.max_tokens)
 
 
 @dataclass
 class Batch:
-    """Calls whose lines, one a request, lie in a file."""
+    """Calls that are handed in together."""
 
     id: str = ""
     calls: deque[Call] = field(default_factory=deque)
-    file: BinaryIO = field(default_factory=spool)
     n_bytes: int = 0
     nonce: str = ""
     """By which the ledger knows it."""
@@ -77,36 +73,12 @@ class Batch:
         """Whether there is a reason to wait for it."""
         return self.is_new or self.n_wanted > 0
 
-    def add(self, call: Call, line: bytes) -> None:
-        """Write a call's line behind those that are there."""
-        call.offset = self.n_bytes
-        self.file.seek(call.offset)
-        self.file.write(line)
-        self.n_bytes += len(line)
+    def add(self, call: Call) -> None:
+        """Add a call whose answer is waited for."""
         self.calls.append(call)
+        self.n_bytes += len(call.line)
         self.n_wanted += 1
 
-    def line(self, call: Call) -> bytes:
-        """Return a call's line."""
-        self.file.seek(call.offset)
-        return self.file.readline()
-
-    def question(self, call: Call) -> Question:
-        """Return what a call asks, as far as its price and its answer depend on it."""
-        return Question(json.loads(self.line(call))["body"]["messages"], call.max_tokens)
-
-
-def lines(file: BinaryIO) -> Iterator[tuple[str, int]]:
-    """Yield (id of the question, where its line begins); a line that is torn is left out."""
-    file.seek(0)
-    offset = 0
-    for text in file:
-        with suppress(ValueError, KeyError, TypeError):
-            yield str(json.loads(text)["custom_id"]), offset
-        offset += len(text)
-
-
-T = TypeVar("T")
 
 TEACHER, NONCE = "stratos_teacher", "stratos_batch"
 """Metadata of a batch: whose it is, and which."""
@@ -120,8 +92,6 @@ _LIST_S = 180.0
 """Longest time for the list of batches."""
 _RETRIES = 24
 """Tries after the first of what costs nothing: about three minutes."""
-_CUTS = 3
-"""Tries after the first of a file whose transfer is cut, which the client does not see."""
 _APPEARS_S = 60.0
 """How long a new batch may be unknown to its provider."""
 _LOOKS_S = (0.0, 1.0, 3.0)
@@ -145,11 +115,10 @@ class BatchApi:
         self._tag = hashlib.sha256(teacher.identity().encode()).hexdigest()[:32]
         self._is_told = False
 
-    def upload(self, lines: BinaryIO) -> str:
+    def upload(self, lines: bytes) -> str:
         """Hand the lines of a batch over; return the name of their file."""
 
         async def make(client: AsyncOpenAI) -> str:
-            lines.seek(0)
             uploaded = await client.files.create(file=("questions.jsonl", lines), purpose="batch")
             return uploaded.id
 
@@ -202,7 +171,7 @@ class BatchApi:
             self._say(error)
             return None
 
-    def answers(self, batch: Any) -> BinaryIO | None:
+    def answers(self, batch: Any) -> dict[str, bytes] | None:
         """Return the answers of a batch that ended; None if they could not be fetched just now."""
         try:
             return self.lines(batch.output_file_id, batch.error_file_id)
@@ -212,30 +181,23 @@ class BatchApi:
             self._say(error)
             return None
 
-    def lines(self, *file_ids: str | None) -> BinaryIO:
-        """Return the lines of some of a batch's files in one file here."""
-        file = spool()
+    def lines(self, *file_ids: str | None) -> dict[str, bytes]:
+        """Return the lines of some of a batch's files by the id that stands in each.
+
+        One that is torn is left out.
+        """
+        lines: dict[str, bytes] = {}
         for id_ in file_ids:
             if id_ is None:
                 continue
-            start = file.tell()
 
-            async def make(client: AsyncOpenAI, id_: str = id_, start: int = start) -> None:
-                file.seek(start)
-                file.truncate()
-                async with client.files.with_streaming_response.content(id_) as reply:
-                    async for part in reply.iter_bytes():
-                        file.write(part)
-                file.write(b"\n")
+            async def make(client: AsyncOpenAI, id_: str = id_) -> bytes:
+                return (await client.files.content(id_)).content
 
-            for n_left in reversed(range(1 + _CUTS)):
-                try:
-                    self._endpoint.call(make, _TRANSFER_S, _RETRIES)
-                    break
-                except Exception as error:
-                    if not n_left or not sort(error).passing:
-                        raise
-        return file
+            for line in self._endpoint.call(make, _TRANSFER_S, _RETRIES).splitlines():
+                with suppress(ValueError, KeyError, TypeError):
+                    lines[str(json.loads(line)["custom_id"])] = line
+        return lines
 
     def earlier(self) -> list[Any]:
         """Return the batches that earlier runs created, the newest first; none without a list."""

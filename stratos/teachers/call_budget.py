@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 
+from typing_extensions import override
+
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, Overrun, Reservation, Shares
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, Billed, Question
+from stratos.teachers.base import Answer, Billed, Meter, Question
 from stratos.teachers.usage import most_input_tokens
 
 _CALLS_PER_LUMP = 16
@@ -110,7 +112,7 @@ class _Lump:
     share_squares: float = 0.0
 
 
-class CallBudget:
+class CallBudget(Meter):
     """What one teacher's calls are paid from.
 
     Args:
@@ -136,12 +138,8 @@ class CallBudget:
         self._receipts = count()
         self._is_told = False
 
+    @override
     def draw(self, question: Question) -> int:
-        """Set aside what a try may cost at most; return its receipt.
-
-        Raises:
-            BudgetError: so much is not left.
-        """
         call = _Call(most_input_tokens(question), question.max_tokens)
         usd = call.most_usd(self._card, self._overrun)
         if self._lump is None or self._lump.usd_left < usd:
@@ -157,12 +155,8 @@ class CallBudget:
         self._lumps[receipt] = lump
         return receipt
 
+    @override
     def pay(self, receipt: int, answer: Answer | None, billed: Billed = Billed.NOTHING) -> None:
-        """Settle a try: at the price of its answer, or as `billed` says where it brought none.
-
-        Raises:
-            OverspentError: the answer passed its ceiling, and with it the budget.
-        """
         lump = self._lumps.pop(receipt)
         call = lump.calls.pop(receipt)
         usd, rises = 0.0, False
@@ -190,8 +184,8 @@ class CallBudget:
         if answer is not None and rises:
             self._cover(call, answer)
 
+    @override
     def hand_in(self, batch: str) -> None:
-        """Note that all that was drawn since the last time pays for a batch."""
         self._retire()
         lumps = [lump for lump in self._live if lump.calls and not lump.batch]
         for lump in lumps:
@@ -199,17 +193,12 @@ class CallBudget:
         parts = {lump.reservation.id: len(lump.calls) for lump in lumps}
         self._ledger.batches.hand_in(self._what, batch, parts)
 
+    @override
     def batches(self) -> list[str]:
-        """Return the batches that earlier processes handed in and nobody settled."""
         return [line.batch for line in self._ledger.batches.open(self._what)]
 
+    @override
     def adopt(self, batch: str, questions: Iterable[Question]) -> list[int | None]:
-        """Take over the money of such a batch; return the receipt of each of its questions.
-
-        Args:
-            batch: as it was handed in.
-            questions: all that it asks, in order.
-        """
         (line,) = [
             opened for opened in self._ledger.batches.open(self._what) if opened.batch == batch
         ]
@@ -225,8 +214,8 @@ class CallBudget:
             receipts += [self._put(lump, question) for question in islice(remaining, n)]
         return receipts
 
+    @override
     def lose(self, batch: str) -> None:
-        """Settle such a batch in full: its provider does not know it."""
         for line in self._ledger.batches.open(self._what):
             if line.batch == batch:
                 for id_ in line.ids:

@@ -61,30 +61,6 @@ class Endpoint:
         """
         return _start(self._try(self._client, question, done)).cancel
 
-    def look(self, on_found: Callable[[], None]) -> None:
-        """Read the list of models, which costs nothing, beside what is under way.
-
-        `on_found` is called from the thread of all endpoints if the model is on it, and if the list
-        is kept from those without a key where there is one: a list shown to anybody proves no key.
-        """
-
-        async def look(client: AsyncOpenAI) -> None:
-            import openai
-
-            with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
-                async with asyncio.timeout(_REACH_SECONDS):
-                    if self.teacher.model not in await models(client):
-                        return
-                    try:
-                        if self.teacher.api_key_env:
-                            await models(client, {"Authorization": openai.Omit()})
-                            return
-                    except (openai.AuthenticationError, openai.PermissionDeniedError):
-                        pass
-                on_found()
-
-        _start(look(self._client))
-
     def call(
         self, make: Callable[[AsyncOpenAI], Awaitable[T]], seconds: float, max_retries: int = 0
     ) -> T:
@@ -293,17 +269,14 @@ def _say(error: Exception) -> str:
     return text if status is None or str(status) in text else f"HTTP {status}: {text}"
 
 
-async def models(
-    client: AsyncOpenAI, headers: Mapping[str, Any] | None = None
-) -> dict[str, Mapping[str, Any]]:
+async def models(client: AsyncOpenAI) -> dict[str, Mapping[str, Any]]:
     """Return the models that an endpoint lists, each with all that it says of it.
 
     Raises:
         openai.OpenAIError: it gives no list.
         ValueError, TypeError, KeyError: it gives something else.
     """
-    options: Any = {"headers": headers or {}}
-    reply = await client.get("/models", cast_to=bytes, options=options)
+    reply = await client.get("/models", cast_to=bytes)
     return {str(model["id"]): model for model in json.loads(reply)["data"]}
 
 
@@ -332,15 +305,29 @@ _LOCK = threading.Lock()
 def _start(work: Coroutine[Any, Any, T]) -> Future[T]:
     """Let something run in the event loop of all endpoints, which has a thread of its own."""
     with _LOCK:
-        loop = _loop()
+        loop, _ = _loop()
     return asyncio.run_coroutine_threadsafe(work, loop)
 
 
 @cache
-def _loop() -> asyncio.AbstractEventLoop:
+def _loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    return loop
+    thread = threading.Thread(target=loop.run_forever, name="endpoints", daemon=True)
+    thread.start()
+    return loop, thread
+
+
+def end_loop() -> None:
+    """End the thread of all endpoints once they are closed; the next request starts another."""
+    with _LOCK:
+        if not _loop.cache_info().currsize:
+            return
+        loop, thread = _loop()
+        _loop.cache_clear()
+    asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,8 +19,8 @@ from stratos.teachers.base import (
     FACTS,
     WINDOW,
     Answer,
-    BatchMeter,
     Keep,
+    Meter,
     Question,
     SignalKind,
     Teacher,
@@ -97,8 +97,8 @@ class OpenAITeacher(OpenAISettings, Teacher):
     ) -> list[Answer]:
         """Answer every chat greedily, in the order given.
 
-        The first question of a process is asked alone, so that a wrong key is tried once, until it
-        is answered or the endpoint's list of models has shown that key and model are right.
+        The first question of a process is asked alone for a moment, so that a wrong key is tried
+        once.
 
         Raises:
             TeacherError: no key, a wrong one, an unknown model, or an endpoint that still fails
@@ -118,7 +118,7 @@ class OpenAITeacher(OpenAISettings, Teacher):
 
     @override
     def stream(
-        self, questions: Iterator[Question | None], meter: BatchMeter | None
+        self, questions: Iterator[Question | None], meter: Meter | None
     ) -> Generator[tuple[int, Answer] | None, None, None]:
         """Yield (number of the question, answer) in any order, `concurrency` in flight.
 
@@ -209,7 +209,7 @@ class OpenAITeacher(OpenAISettings, Teacher):
     @cached_property
     def _balancer(self) -> tuple[Backend, ...]:
         return tuple(
-            Backend(endpoint, f"Teacher {self.name}: {endpoint.url}", look=endpoint.look)
+            Backend(endpoint, f"Teacher {self.name}: {endpoint.url}")
             for endpoint in self._endpoints
         )
 

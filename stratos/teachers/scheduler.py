@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import time
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
@@ -21,6 +22,8 @@ from stratos.teachers.base import Answer, Billed, Meter, Question
 # back by its own `Retry-After` and rate, set aside while it keeps failing (and asked again now and
 # then, with one try), and left out for good where its key, model or credit is refused.
 
+_REFUSED_WITHIN_S = 5.0
+"""Within which an endpoint refuses a key or a model that is wrong."""
 _MOST_FAILURES = 5
 """Tries in a row after whose failure an endpoint is set aside, where there is another."""
 _SHORTEST_PAUSE_S = 5.0
@@ -64,11 +67,9 @@ class Backend:
     """As it is spoken of."""
     proved: bool = False
     """Whether it answered the last that was settled; until then one try is in flight."""
-    look: Callable[[Callable[[], None]], None] | None = None
-    """Called at the first try: finds out by itself whether key and model are right, and then calls
-    what it is given, from any thread. None where there is no such way, or it was gone."""
-    trusted: bool = False
-    """Whether `look` found them right, and no try has failed since."""
+    trusted_at: float = math.inf
+    """When its first try will not have been refused at once, so that others may follow it: a wrong
+    key or model is refused in less time than an answer may take."""
     is_lost: bool = False
     """True if it cannot be asked any more in this process."""
     not_before: float = 0.0
@@ -82,7 +83,12 @@ class Backend:
     @property
     def is_open(self) -> bool:
         """Whether more than one try may be in flight."""
-        return self.proved or self.trusted
+        return self.proved or time.monotonic() >= self.trusted_at
+
+    def sent(self, now: float, seconds_between: float) -> None:
+        """Note a try that is sent."""
+        self.not_before = now + seconds_between
+        self.trusted_at = min(self.trusted_at, now + _REFUSED_WITHIN_S)
 
     def worked(self) -> None:
         """Note an answer."""
@@ -100,7 +106,7 @@ class Backend:
             self._pause_s = min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, 2 * self._pause_s))
             self.back_at = now + self._pause_s
             self._n_failed, self.proved = max(self._n_failed, _MOST_FAILURES), False
-            self.trusted = False
+            self.trusted_at = math.inf
 
     def tell(self, why: str) -> list[str]:
         """Return what the user should know of its being left out; nothing the second time."""
@@ -188,12 +194,16 @@ class LoadBalancer:
     def _openings(self) -> list[tuple[Backend, float]]:
         """Return each endpoint that has room, and when it may be sent the next try."""
         waits = any(backend.back_at is None and not backend.is_lost for backend in self.all)
-        return [
-            (backend, max(backend.not_before, (backend.back_at or 0.0) if waits else 0.0))
-            for backend in self.all
-            if not backend.is_lost
-            and self._n_flying[backend] < (self.concurrency if backend.is_open else 1)
-        ]
+        openings = []
+        for backend in self.all:
+            n_flying = self._n_flying[backend]
+            if backend.is_lost or n_flying >= self.concurrency:
+                continue
+            when = max(backend.not_before, (backend.back_at or 0.0) if waits else 0.0)
+            if n_flying and not backend.proved:
+                when = max(when, backend.trusted_at)
+            openings.append((backend, when))
+        return openings
 
 
 _SHORTEST_WAIT_S = 0.5
@@ -237,12 +247,12 @@ _Flight: TypeAlias = tuple[_Call, Backend, int, Callable[[], object]]
 class Scheduler:
     """One stream of questions to the endpoints of one teacher.
 
-    Until the first answer of an endpoint, or until `look` says so, one try is in flight there, so
-    that a wrong key is tried once. A try that fails in passing goes to the next endpoint at once;
-    only when all that answer have failed does it wait, and count as a try of the question. After an
-    error that no retry and no other endpoint mends nothing more is sent, and what is under way is
-    waited for. One question more is taken than there is room for, so that a slot that is freed is
-    filled at once.
+    Until the first answer of an endpoint, or until its first try has not been refused for a while,
+    one try is in flight there, so that a wrong key is tried once. A try that fails in passing goes
+    to the next endpoint at once; only when all that answer have failed does it wait, and count as a
+    try of the question. After an error that no retry and no other endpoint mends nothing more is
+    sent, and what is under way is waited for. One question more is taken than there is room for, so
+    that a slot that is freed is filled at once.
     """
 
     endpoints: Sequence[Backend]
@@ -257,7 +267,7 @@ class Scheduler:
     """Least time between the starts of two tries at one endpoint that allows so many a minute."""
     warn: Callable[[str], None] = lambda text: None
     """Told of each endpoint that is set aside or left out, once."""
-    _results: SimpleQueue[tuple[int, Outcome] | Backend] = field(default_factory=SimpleQueue)
+    _results: SimpleQueue[tuple[int, Outcome]] = field(default_factory=SimpleQueue)
     _flying: dict[int, tuple[_Call, Backend, int, Callable[[], object]]] = field(
         default_factory=dict
     )
@@ -303,9 +313,6 @@ class Scheduler:
                     landed = self._results.get(timeout=self._patience_s(idle))
                 except Empty:
                     yield None
-                    continue
-                if isinstance(landed, Backend):
-                    landed.trusted = True
                     continue
                 answered = self._land(*landed)
                 if answered is not None:
@@ -375,13 +382,10 @@ class Scheduler:
                 self._stop = error
             return False
         token = next(self._tokens)
-        backend.not_before = time.monotonic() + self.seconds_between
-        self._balancer.took_off(backend)
         cancel = backend.tries.send(call.question, partial(self._done, token))
+        backend.sent(time.monotonic(), self.seconds_between)  # a first one loads the client
+        self._balancer.took_off(backend)
         self._flying[token] = call, backend, receipt, cancel
-        if backend.look is not None and not backend.is_open:
-            backend.look(partial(self._results.put, backend))
-        backend.look = None
         return True
 
     def _done(self, token: int, outcome: Outcome) -> None:
@@ -416,7 +420,7 @@ class Scheduler:
                 return None
             return call.number, outcome.answer
         assert outcome.error is not None
-        backend.trusted = False
+        backend.trusted_at = math.inf
         if outcome.passing:
             self._put_off(call, backend, outcome, outcome.error)
             return None

@@ -252,8 +252,16 @@ def _sweep_name() -> str:
 
 @contextmanager
 def _environment(run_dir: Path) -> Iterator[None]:
-    """Set what W&B takes from the environment alone: silence, and where artifacts are staged."""
-    settings = {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(run_dir / "wandb")}
+    """Set what W&B takes from the environment alone: silence, and where artifacts are staged.
+
+    Its own reports of errors go to its makers even where a run is kept offline, by threads that
+    outlive the run: they are off, unless the user has set them.
+    """
+    settings = {
+        "WANDB_SILENT": "true",
+        "WANDB_DATA_DIR": str(run_dir / "wandb"),
+        "WANDB_ERROR_REPORTING": "false",
+    }
     ours = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(ours)
     argv, sys.argv = sys.argv, [redact_override(word) for word in sys.argv]  # which W&B records

@@ -34,6 +34,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "name",
+    [".hydra/config.yaml", ".hydra/overrides.yaml", ".ledger.json", "distill.json",
+     "ledger.jsonl", "probe.json", "progress.json", "warnings.json"],
+)  # fmt: skip
+def test_a_file_that_is_nested_without_end_hides_no_other_run(tmp_path: Path, name: str) -> None:
+    make_run(tmp_path / "outputs" / "good")
+    bad = make_run(tmp_path / "outputs" / "bad")
+    (bad / name).write_text("[" * 100_000 + "\n")
+    done = run("status", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = {json.loads(line)["folder"] for line in done.stdout.splitlines()}
+    assert folders == {"outputs/good", "outputs/bad"}
+
+
 def test_runs_and_the_jobs_of_sweeps_are_listed(runs: Path) -> None:
     done = run("status", cwd=runs)
     assert done.returncode == 0, done.stderr

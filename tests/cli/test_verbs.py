@@ -24,6 +24,9 @@ from tests.in_process import stratos
 DAY = (
     "run",
     "plan",
+    "look",
+    "init",
+    "demo",
     "status",
     "compare",
     "serve",

@@ -33,7 +33,6 @@ from stratos.deploy.bundle_server import ask
 from stratos.deploy.exports import write_exports
 from stratos.deploy.hosted_server import (
     Hosted,
-    bundle_in,
     disk_of_served,
     is_looked_after,
     is_starting,
@@ -49,7 +48,7 @@ from stratos.deploy.hosting import (
     start,
     stop,
 )
-from stratos.deploy.manifest import Known, read_known, write_known, write_manifest
+from stratos.deploy.manifest import Known, bundle_in, read_known, write_known, write_manifest
 from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port
 from stratos.records import Export, Exports, Interval, ServingSetting

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import fsspec
@@ -135,6 +139,32 @@ def test_what_an_earlier_bundle_had_goes_and_nothing_else(bundle: Path, tmp_path
     push(bundle, str(there))
     assert not (there / "exports" / "q8_0.gguf").exists()
     assert (there / "mine.txt").exists()
+
+
+def test_a_link_in_the_target_leads_no_push_out_of_it(bundle: Path, tmp_path: Path) -> None:
+    target, elsewhere = tmp_path / "there", tmp_path / "mine"
+    elsewhere.mkdir()
+    (elsewhere / "letter.txt").write_text("keep me")
+    target.mkdir()
+    (target / "old").symlink_to(elsewhere)
+    (target / MANIFEST).write_text(json.dumps({"sha256": {"old/letter.txt": "0"}}))
+    push(bundle, str(target))
+    assert (elsewhere / "letter.txt").read_text() == "keep me"
+    (target / "config.json").unlink()
+    (target / "config.json").symlink_to(elsewhere / "config.json")
+    (target / MANIFEST).unlink()
+    with pytest.raises(StratosError, match=r"leads config\.json out of it"):
+        push(bundle, str(target))
+    assert not (elsewhere / "config.json").exists()
+
+
+def test_a_bundle_on_a_web_server_is_fetched(bundle: Path, tmp_path: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(bundle))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        folder = fetched(f"http://127.0.0.1:{server.server_port}", tmp_path / "copy")
+        server.shutdown()
+    assert check_manifest(folder) == check_manifest(bundle)
 
 
 def test_a_push_that_is_cut_short_leaves_nothing_that_looks_whole(

@@ -244,16 +244,16 @@ def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.Monk
 def test_measured_in_training_is_what_the_evaluation_measures(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratos.models.decode import batched
+    from stratos.distill import validation
     from stratos.tasks.mahjong import MahjongTask
 
-    complete, seen = batched.complete, []
+    complete, seen = validation.complete, []
 
     def note(*args: Any, **named: Any) -> Any:
         seen.append(complete(*args, **named))
         return seen[-1]
 
-    monkeypatch.setattr(batched, "complete", note)
+    monkeypatch.setattr(validation, "complete", note)
     student = run_distill(tmp_path, ema=0.9, **{**SHORT, "precision": "auto"})
     task = MahjongTask()
     chats = [task.student_messages(item) for item in task.items("validation", 2)]

@@ -458,8 +458,7 @@ def test_of_two_fields_the_one_with_fewer_texts_is_offered_as_the_answer(
     ("encoding", "text", "told"),
     [
         ("utf-16", '{"question": "a", "answer": 1}\n', "UTF-16 -t UTF-8 <it> > <new file>"),
-        ("utf-8", '[\n  {"question": "a", "answer": 1}\n]', "jq -c '.[]' <it> > <new file>"),
-        ("utf-8-sig", '\n [ {"question": "a", "answer": 1}]', "jq -c '.[]' <it> > <new file>"),
+        ("utf-32", '{"question": "a", "answer": 1}\n', "UTF-32 -t UTF-8 <it> > <new file>"),
     ],
 )
 def test_another_format_is_said_with_the_command_that_mends_it(
@@ -471,6 +470,24 @@ def test_another_format_is_said_with_the_command_that_mends_it(
         JsonlTask(str(path), on_error="skip")
     assert str(caught.value).startswith(f"task.path={path} cannot be read: it is ")
     assert str(caught.value).endswith(told)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_an_array_of_objects_is_read_like_lines(tmp_path: Path, encoding: str) -> None:
+    rows = [{"question": f"what is {k}?", "answer": k} for k in range(40)]
+    path = tmp_path / "array.json"
+    path.write_text(json.dumps(rows, indent=1), encoding=encoding)
+    lines = JsonlTask(write(tmp_path / "lines.jsonl", rows))
+    assert {item.id for item in JsonlTask(str(path)).items("train", 40)} == {
+        item.id for item in lines.items("train", 40)
+    }
+
+
+def test_a_spreadsheet_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match="Save it as CSV"):
+        JsonlTask(str(path))
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

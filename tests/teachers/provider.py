@@ -147,8 +147,6 @@ class Provider:
     """Those that it lists; where there are none it has no list."""
     key: str | None = None
     """What chats want as a key; None for any."""
-    list_is_open: bool = False
-    """Whether the list of models is given without the key."""
     upstream: str | None = None
     """Base URL of a server that makes the answers."""
     says: Callable[[str], str] = str.upper
@@ -253,7 +251,7 @@ class Provider:
             state = {**vars(self.bill), "tries": self.tries, "answered": self.answered}
             return await _send(writer, Reply(), _json({**state, "most": self.most_in_flight}))
         if path == "/v1/models":
-            return await self._list(writer, is_known or self.list_is_open)
+            return await self._list(writer, is_known)
         if "/files" in path:
             return await self._file_request(writer, method, path, data, fields)
         if "/batches" in path:

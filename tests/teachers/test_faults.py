@@ -172,51 +172,41 @@ def test_processes_at_once_ask_each_question_once(tmp_path: Path) -> None:
     assert Ledger(tmp_path / "ledger.jsonl").spent_usd == pytest.approx(server.bill.usd)
 
 
-def test_a_list_of_models_opens_the_stream_before_the_first_answer(context: Context) -> None:
+def test_a_first_answer_that_is_long_in_coming_lets_others_be_asked(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def rule(text: str, n_tries: int) -> Reply:
         return Reply(delay_s=2.0 if text == "word 0" else 0.01)
 
-    with Provider(rule, models=("parrot-large",)) as server:
-        teacher = parrot(server, api_key_env=None, concurrency=4)
-        first = next(answers := stream_ask(teacher, questions(40), context))
+    monkeypatch.setattr(scheduler, "_REFUSED_WITHIN_S", 0.5)
+    with Provider(rule, models=()) as server:
+        first = next(answers := stream_ask(parrot(server, concurrency=4), questions(40), context))
         assert first.text == "WORD 0"
         assert len(server.answered) > 4  # while the first was under way
         assert len(list(answers)) == 39
         assert server.most_in_flight == 4
-    for models in ((), ("macaw",)):  # an endpoint without a list, and one that names an alias
-        fresh = Context(context.run_dir, context.run_dir / str(len(models)), context.ledger)
-        with Provider(rule, models=models) as server:
-            answers = stream_ask(parrot(server), questions(9), fresh)
-            while not server.answered:
-                next(answers)
-            # The others answer at once: one that was asked beside it would have been before it.
-            assert next(iter(server.answered)) == "word 0"
-            answers.close()
+    monkeypatch.setattr(scheduler, "_REFUSED_WITHIN_S", 60.0)
+    fresh = Context(context.run_dir, context.run_dir / "fresh", context.ledger)
+    with Provider(rule, models=()) as server:
+        answers = stream_ask(parrot(server), questions(9), fresh)
+        while not server.answered:
+            next(answers)
+        # The others answer at once: one that was asked beside it would have been before it.
+        assert next(iter(server.answered)) == "word 0"
+        answers.close()
 
 
-@pytest.mark.parametrize("list_is_open", [False, True])
-def test_a_wrong_key_is_asked_once_whoever_may_read_the_list(
-    context: Context, monkeypatch: pytest.MonkeyPatch, list_is_open: bool
-) -> None:
-    listing = {"models": ("parrot-large",), "list_is_open": list_is_open}
-    with Provider(always(delay_s=0.3), key="right", **listing) as server:
+def test_a_wrong_key_is_asked_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Provider(always(delay_s=0.3), key="right", models=()) as server:
         monkeypatch.setenv("PARROT_KEY", "wrong")
         with pytest.raises(TeacherError, match="refused the key in PARROT_KEY"):
             cached_ask(parrot(server), chats(100), 8, context)
         assert server.n_tries == 1
-        monkeypatch.setenv("PARROT_KEY", "right")
-        next(stream_ask(parrot(server, concurrency=32), questions(9), context))
-        # A list that anybody may read says nothing of the key: the first question goes alone.
-        assert server.tries["word 1"] == 1 - list_is_open
 
 
-@pytest.mark.parametrize(("models", "n_most"), [((), 3), (("parrot-large",), 12)])
-def test_an_endpoint_that_is_down_is_not_worked_through(
-    context: Context, models: tuple[str, ...], n_most: int
-) -> None:
-    """A list of models opens the stream: each of those under way has its tries."""
-    with Provider(always(status=503, delay_s=0.1), models=models) as server:
+def test_an_endpoint_that_is_down_is_not_worked_through(context: Context) -> None:
+    with Provider(always(status=503, delay_s=0.1), models=("parrot-large",)) as server:
         teacher = parrot(server, api_key_env=None, max_retries=2, concurrency=4)
         with pytest.raises(TeacherError, match="gave no answer after 3 tries"):
             cached_ask(teacher, chats(1000), 8, context)
-        assert 3 <= server.n_tries <= n_most
+        assert server.n_tries == 3

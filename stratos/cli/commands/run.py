@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
+from stratos.cli.compose import CONFIG_NAME, VERSION_BASE, user_conf
 from stratos.core.errors import (
     BusyError,
     ConfigError,
@@ -104,6 +104,9 @@ def run_hydra(words: Sequence[str], *, is_plan: bool = False) -> None:
         parser.prog = f"stratos {'plan' if is_plan else 'run'}"
         parser.usage = f"{parser.prog} +task=<name> [group=choice ...] [group.key=value ...]"
         args = _parsed(parser, words)
+        if not (args.config_dir or args.config_path) and (folder := user_conf()) is not None:
+            words = ["--config-dir", str(folder), *words]
+            args = _parsed(parser, words)
         if is_plan and not args.help:
             words = _up_to_the_plan(words, args.overrides)
             args = _parsed(parser, words)

@@ -20,7 +20,6 @@ from stratos.deploy.engines.known import (
 from stratos.deploy.engines.predictor import server_of, setting_of
 from stratos.deploy.hosted_server import (
     Hosted,
-    bundle_in,
     cache_of_user,
     disk_of_served,
     fronts,
@@ -38,6 +37,7 @@ from stratos.deploy.hosting import (
     start,
     stop,
 )
+from stratos.deploy.manifest import bundle_in
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
 from stratos.records import ServingSetting

@@ -13,8 +13,15 @@ from stratos.core.formats import counted
 from stratos.deploy.bundle_server import MOST_TOKENS, answering, ask, longest_answer, serving_bundle
 from stratos.deploy.engines.known import engine_named
 from stratos.deploy.exports import RECORD, read_exports
-from stratos.deploy.hosted_server import bundle_in
-from stratos.deploy.manifest import KNOWN, Known, check_manifest, fetched, is_url, read_known
+from stratos.deploy.manifest import (
+    KNOWN,
+    Known,
+    bundle_in,
+    check_manifest,
+    fetched,
+    is_url,
+    read_known,
+)
 from stratos.records import ServingSetting
 
 

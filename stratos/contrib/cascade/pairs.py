@@ -34,7 +34,7 @@ from stratos.core.errors import StratosError
 from stratos.deploy.manifest import MANIFEST
 from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.answers import Took
-from stratos.records import Deployment, Plan, Scorecard
+from stratos.records import Deployment, Plan, Scorecard, from_json
 from stratos.report.sweep_jobs import is_run, record_of
 from stratos.run.stored_config import config_of
 from stratos.tasks.base import Item, slices_of
@@ -64,7 +64,7 @@ def look_of(
     path = folder / "cascade" / "looks.json"
     setting = _digest([sorted(ids), [*facts]])
     try:
-        looks = msgspec.json.decode(path.read_bytes(), type=list[str])
+        looks = from_json(path.read_bytes(), list[str])
     except FileNotFoundError:
         looks = []
     except (OSError, msgspec.DecodeError) as error:
@@ -375,7 +375,7 @@ def read_pairs(folder: Path) -> list[KeptPair]:
     path = pairs_path(folder)
     try:
         lines = path.read_bytes().splitlines()
-        return [msgspec.json.decode(line, type=KeptPair) for line in lines]
+        return [from_json(line, KeptPair) for line in lines]
     except FileNotFoundError:
         return []
     except (OSError, msgspec.DecodeError) as error:

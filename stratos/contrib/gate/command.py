@@ -20,7 +20,7 @@ from stratos.deploy.bundle_server import BATCH, answering
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.models.kinds.base import has_learnt_test
-from stratos.records import Scorecard
+from stratos.records import Scorecard, from_json
 from stratos.report.sweep_jobs import record_of
 from stratos.tasks.base import Item
 
@@ -90,7 +90,7 @@ def _run(path: Path, folder: Path) -> Side:
 def _read_file(path: Path) -> list[KeptAnswer]:
     try:
         lines = path.read_bytes().splitlines()
-        answers = [msgspec.json.decode(line, type=KeptAnswer) for line in lines if line.strip()]
+        answers = [from_json(line, KeptAnswer) for line in lines if line.strip()]
     except (OSError, msgspec.DecodeError) as error:
         raise StratosError(
             f"{path} holds no kept answers ({error}). Name a copy of a run's "

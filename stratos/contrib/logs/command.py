@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 import sys
 from collections import Counter
@@ -22,6 +21,7 @@ from stratos.contrib.logs.teacher import shipped_card
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.formats import cents, counted, listed, shown, visible
+from stratos.core.values import override
 from stratos.teachers.lifetime import card_of
 from stratos.teachers.openai_settings import OpenAISettings
 
@@ -41,8 +41,6 @@ _OF_EACH = 25
 """Doubtful answers that are shown of each reason."""
 _LONGEST_TEXT = 1500
 """Characters of a text of that page."""
-_PLAIN = re.compile(r"[\w./:@~+-]+")
-"""A path that Hydra takes without quotes."""
 _MODELS_SHOWN = 4
 _MOST_SHOWN = 12
 _MONTH_S = 30 * 86_400.0
@@ -197,8 +195,7 @@ def _next(log: Survey, facts: Facts, several: bool) -> str:
 
 
 def _command(log: Survey, facts: Facts, several: bool, task: str) -> str:
-    path = log.path if _PLAIN.fullmatch(log.path) else f'"{log.path}"'
-    words = ["python", "-m", "stratos", f"+task={task}", f"task.path={path}"]
+    words = ["python", "-m", "stratos", f"+task={task}", override("task.path", log.path)]
     if several and facts.workload is not None:
         words.append(f"task.workload={facts.workload.id}")
     if log.broken.n_lines or log.unanswered.n_lines:

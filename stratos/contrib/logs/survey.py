@@ -1,128 +1,25 @@
 """Read a file of logged conversations once, and tell its workloads apart.
 
-No model reads the text. Names, streets and the like are not found, and a number that is none of a
-person may be: the counts say where to look.
+No model reads the text: personal data are known by their form (`stratos.core.personal_data`).
 """
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 
-from stratos.contrib.data_files import table
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, Conversation
 from stratos.contrib.logs.messages.turn_rows import Seen, Workload, read_conversations, workload_of
+from stratos.core.personal_data import kinds_in
 from stratos.core.reasons import Reason
 from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Problems, Unanswered
 from stratos.tasks.words import Listing
-
-Kind: TypeAlias = str
-"""What personal data are called."""
-EMAIL, PHONE, CARD, IBAN, ID = "e-mail address", "phone number", "card number", "IBAN", "US SSN"
-
-_MAIL = re.compile(r"[\w.+'&-]@[\w-]{1,63}(?:\.[\w-]{1,63}){0,4}\.[^\W\d_]{2,24}\b(?!:[\w/~])")
-"""No version (a@1.2.3) and no path of a repository (git@github.com:a/b)."""
-_NO_DIGIT = re.compile(r"\D")
-_DIGITS = re.compile(
-    r"[+(\d](?<![\w.][+(\d])(?:(?<=\d)|(?<=\+)\(?\d|(?<=\()\d)[\d ()./-]{5,22}\d(?!\w)"
-)
-"""It begins with a set of characters, which is found twice as fast as one that begins with what
-stands before."""
-_MAY_BE_IBAN = re.compile(r"\d\d(?<=[A-Za-z]{2}\d\d)")
-_IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b")
-_SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
-_NO_PHONE = re.compile(
-    r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d+)?|"  # an address of a machine, or a net
-    r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?: .*|[/-]\d{4}[./-].*)?|"  # a date, and what follows it
-    r"\d+\.\d+(?:[ /-]+\d+\.\d+)*|"  # numbers with a point, such as a place on a map
-    r"\d{1,2}[-:]\d{1,2}(?: \d{1,2}[-:]\d{1,2})+"  # scores
-)
-_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+")
-_SEPARATOR = r"[ ./-]+"
-_PHONE = re.compile(
-    rf"\+[1-9].*|00[1-9]\d{{0,2}}{_SEPARATOR}\d.*|"  # with the code of the country
-    rf"\(\d+\).*|0\d{{2,4}}{_SEPARATOR}\(?\d.*|0\d(?:{_SEPARATOR}\d\d){{4}}|"  # of the area
-    rf"(?:1{_SEPARATOR})?\(?[2-9]\d\d\)?{_SEPARATOR}\d{{3}}{_SEPARATOR}\d{{4}}"  # North America
-)
-_CALLED = re.compile(
-    r"\b(?:call|phone|tel|telephone|mobile|cell|fax|whatsapp|sms|telefon|handy|mobil|rufnummer)"
-    r"\W+(?:[^\W\d]+\W+){0,3}$",
-    re.IGNORECASE,
-)
-"""What stands before digits that are a phone number whatever their form."""
-_BEFORE = 40
-"""Characters before digits that are looked at for that."""
-_LEAST_OF_PHONE, _MOST_OF_PHONE = 9, 15
-"""Digits of a phone number with its prefix (E.164)."""
-_LEAST_CALLED = 7
-_CARDS = re.compile(
-    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|"
-    r"2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|(?:35|6[0245])\d{14,17}|"
-    r"(?:50|5[6-8]|6[379])\d{11,17}"
-)
-"""Digits that issuers begin with, and how many follow: IMEIs, of 15, are none."""
-_IBAN_LENGTHS = table(__file__, "iban.toml")
-"""Characters of an IBAN of each country (ISO 13616)."""
-
-
-def personal_data(text: str) -> set[str]:
-    """Return which kinds of personal data a text seems to hold."""
-    kinds: set[str] = set()
-    if "@" in text and _MAIL.search(text):
-        kinds.add(EMAIL)
-    for match in _DIGITS.finditer(text):
-        before = text[max(0, match.start() - _BEFORE) : match.start()]
-        if (kind := _kind(match[0], before)) is not None:
-            kinds.add(kind)
-    if _MAY_BE_IBAN.search(text) and any(_is_iban(ibans[0]) for ibans in _IBAN.finditer(text)):
-        kinds.add(IBAN)
-    return kinds
-
-
-def _kind(written: str, before: str) -> Kind | None:
-    """Return what a run of digits and separators is; None for a number like any other."""
-    digits = _NO_DIGIT.sub("", written)
-    if _SSN.fullmatch(written):
-        return ID
-    if _is_card(digits):
-        return CARD
-    if len(digits) > _MOST_OF_PHONE or _NO_PHONE.fullmatch(written):
-        return None
-    # A bare run of digits may be any number: a phone number has a prefix or separators, or a word.
-    if len(digits) >= _LEAST_OF_PHONE and _PHONE.fullmatch(written):
-        return PHONE
-    is_called = len(digits) >= _LEAST_CALLED and _CALLED.search(before) is not None
-    return PHONE if is_called and not _THOUSANDS.fullmatch(written) else None
-
-
-def _is_card(digits: str) -> bool:
-    """Return whether an issuer has such numbers, and the last digit checks the others (Luhn)."""
-    if _CARDS.fullmatch(digits) is None or len(set(digits)) < 2:
-        return False
-    total = 0
-    for position, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + position % 2)
-        total += value - 9 * (value > 9)
-    return total % 10 == 0
-
-
-def _is_iban(written: str) -> bool:
-    """Return whether length and check digits are right (ISO 13616); words may follow."""
-    text = re.sub("[ -]", "", written).upper()
-    length = _IBAN_LENGTHS.get(text[:2])
-    if length is None or len(text) < length:
-        return False
-    moved = text[4:length] + text[:4]
-    return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
-
 
 _N_ANSWERS = 2000
 """Answers of a workload that are looked at for the metric."""
@@ -204,7 +101,7 @@ class Facts:
             self.last_s = max(self.last_s, about.time_s)
         kinds = set().union(
             *(
-                personal_data(message["content"])
+                kinds_in(message["content"])
                 for message in conversation.messages
                 if message["role"] != "system"
             )

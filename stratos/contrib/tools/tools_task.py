@@ -367,7 +367,7 @@ class ToolsTask(JsonlTask):
 
 
 def _records(reader: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
-    for line, data in read_records(path, any_json=True):
+    for line, data in read_records(path):
         record = data if isinstance(data, Reason) else reader.read(line, data)
         if record is not None:
             yield line, record

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _N_TIMES = 4
 _N_TIMED = 16
 """Texts that are answered one at a time to tell how long an answer takes."""
-_FEWEST_ROWS, _FEWEST_ERRORS = 500, 30
+FEWEST_TO_TUNE, _FEWEST_ERRORS = 500, 30
 """Rows, and rows that the best cheaper kind gets wrong, below which no encoder is tuned."""
 _MOST_SECONDS, _SHARE_OF_LIMIT = 300.0, 0.5
 """CPU seconds of all trainings of a tuned encoder, and the part of a limit in hours, above which it
@@ -161,7 +161,7 @@ def tuning(
     block = next((b for b in blocks_of(students) if isinstance(b, TunedEncoder)), None)
     is_named = len(students) == 1
     errors = (1 - choice.accuracy) * len(rows.texts)
-    is_hopeless = len(rows.texts) < _FEWEST_ROWS or errors < _FEWEST_ERRORS
+    is_hopeless = len(rows.texts) < FEWEST_TO_TUNE or errors < _FEWEST_ERRORS
     if block is None or config.task.has_several_labels:
         return None
     if (is_hopeless and not is_named) or not block.can_tune:

@@ -13,8 +13,9 @@ from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.logs.command import lines_of
-from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, ID, PHONE, personal_data, survey
+from stratos.contrib.logs.survey import survey
 from stratos.contrib.logs.teacher import shipped_card
+from stratos.core.personal_data import CARD, EMAIL, IBAN, ID, PHONE, kinds_in
 from stratos.teachers.lifetime import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."
@@ -146,7 +147,7 @@ def test_a_log_without_prices_and_times_says_so(
     ],
 )
 def test_personal_data_are_known_by_their_form(text: str, kinds: set[str]) -> None:
-    assert personal_data(text) == kinds
+    assert kinds_in(text) == kinds
 
 
 @pytest.mark.parametrize(

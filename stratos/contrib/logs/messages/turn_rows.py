@@ -164,7 +164,7 @@ def _rows(path: str) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
     elif path.startswith(_HUB) and path.removeprefix(_HUB).count("/") == 1:
         yield from _of_hub(path.removeprefix(_HUB))
     else:
-        yield from read_records(path, any_json=True)
+        yield from read_records(path)
 
 
 def is_saved(path: str) -> bool:

@@ -1,0 +1,54 @@
+"""`stratos look FILE`: what is in a file, what a student reaches, and what to type, in seconds."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from stratos.core.formats import duration, visible
+from stratos.core.output import add_flag, json_line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "Look at a file of texts and answers: columns, labels, duplicates, personal data, what is "
+        "to beat, what a student reaches, what more rows would bring, and what to type next. "
+        "Nothing is asked or sent, and no language model is trained."
+    )
+    parser.epilog = "example: stratos look tickets.csv --text body --label queue"
+    parser.add_argument("path", metavar="FILE", help="CSV, TSV, JSON lines, JSON or Parquet")
+    add_columns(parser)
+    add_flag(parser, "all of it as one JSON object")
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the names of the columns, which are guessed without them."""
+    parser.add_argument("--text", metavar="COLUMN", help="column with the text")
+    parser.add_argument(
+        "--label", "--answer", dest="answer", metavar="COLUMN", help="column with the answer"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print what is in the file at once, and what was measured when it was.
+
+    Raises:
+        ConfigError: it cannot be looked at; the message says what to type.
+    """
+    from stratos.probe.look import Look, measure, read_facts
+    from stratos.probe.look.look_lines import command, fact_lines, measured_lines
+
+    began = time.perf_counter()
+    facts = read_facts(args.path, args.text, args.answer)
+    if not args.json:
+        for line in fact_lines(facts):
+            print(visible(line), flush=True)
+    measured = measure(facts)
+    if args.json:
+        print(json_line(Look(facts, measured, command(facts, measured))))
+        return
+    for line in measured_lines(facts, measured):
+        print(visible(line))
+    seconds = time.perf_counter() - began
+    print(f"{'took':<11}{duration(seconds)}, {time.process_time():.0f} CPU seconds")

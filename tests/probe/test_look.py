@@ -1,0 +1,348 @@
+"""A look at a file: what is in it, what is measured, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from stratos.core.errors import ConfigError
+from stratos.core.personal_data import CARD, EMAIL, PHONE, SECRET
+from stratos.models.kinds import suits
+from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
+from stratos.probe.look.look_lines import command, fact_lines, measured_lines
+from stratos.tasks.jsonl import JsonlTask
+
+WORDS = {
+    "refund": ("money", "refund", "charge", "return"),
+    "delivery": ("parcel", "late", "tracking", "courier"),
+    "login": ("password", "locked", "account", "reset"),
+}
+OTHER_WORDS = [f"{a}{b}{c}" for a in "bdklm" for b in "aeiou" for c in "nrstwxyz"]
+KEY = "sk-proj-" + "a1b2c3d4e5f6" * 4
+
+
+def texts(n: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Return texts of which one word tells the label, each another one."""
+    rng = random.Random(seed)
+    rows = []
+    for k in range(n):
+        label = rng.choice(list(WORDS))
+        words = [rng.choice(WORDS[label]), *rng.choices(OTHER_WORDS, k=4), "the", "please"]
+        rows.append((f"{' '.join(rng.sample(words, k=7))} {k}", label))
+    return rows
+
+
+def lines(path: Path, rows: Iterable[dict[str, Any]]) -> str:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def table(path: Path, header: str, rows: Iterable[tuple[Any, ...]], separator: str = ",") -> str:
+    text = "".join(separator.join(f'"{value}"' for value in row) + "\n" for row in rows)
+    path.write_text(f"{header}\n{text}" if header else text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def linear_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no weights of encoders and tables on this machine: they take most of the seconds."""
+    monkeypatch.setattr(suits, "has_weights", lambda student: student.kind == "linear")
+
+
+# --- what is in a file ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "kind"),
+    [
+        ([{"text": t, "label": x} for t, x in texts(40)], ("text", "label"), AnswerKind.LABELS),
+        ([{"queue": x, "body": t, "id": k} for k, (t, x) in enumerate(texts(40))],
+         ("body", "queue"), AnswerKind.LABELS),
+        ([{"a": f"{t} and more words", "b": x} for t, x in texts(40)],
+         ("a", "b"), AnswerKind.LABELS),
+        ([{"review": t, "stars": k % 5} for k, (t, _) in enumerate(texts(40))],
+         ("review", "stars"), AnswerKind.LABELS),
+        ([{"question": t, "answer": 31 * k} for k, (t, _) in enumerate(texts(40))],
+         ("question", "answer"), AnswerKind.NUMBERS),
+        ([{"input": t, "output": {"n": k, "what": x}} for k, (t, x) in enumerate(texts(40))],
+         ("input", "output"), AnswerKind.OBJECTS),
+        ([{"text": t, "tags": [x, "new"] if k % 2 else [x]} for k, (t, x) in enumerate(texts(40))],
+         ("text", "tags"), AnswerKind.SETS),
+        ([{"prompt": t, "response": f"the customer writes that {t}, which is a {x}"}
+          for t, x in texts(40)], ("prompt", "response"), AnswerKind.TEXTS),
+    ],
+)  # fmt: skip
+def test_columns_and_kind_of_answers_are_told(
+    tmp_path: Path, rows: list[dict[str, Any]], columns: tuple[str, str], kind: AnswerKind
+) -> None:
+    facts = read_facts(lines(tmp_path / "rows.jsonl", rows))
+    assert ((facts.text, facts.answer), facts.kind) == (columns, kind)
+
+
+FORMS: dict[str, Callable[[Path], str]] = {
+    "comma.csv": lambda path: table(path, "text,label", texts(60)),
+    "semicolon.csv": lambda path: table(path, "text;label", texts(60), ";"),
+    "bom.csv": lambda path: table(path, "\ufefftext,label", texts(60)),
+    "tab.tsv": lambda path: table(path, "text\tlabel", texts(60), "\t"),
+    "lines.jsonl": lambda path: lines(path, ({"text": t, "label": x} for t, x in texts(60))),
+    "array.json": lambda path: str(
+        path.write_text(json.dumps([{"text": t, "label": x} for t, x in texts(60)], indent=1))
+        and path
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
+    facts = read_facts(FORMS[name](tmp_path / name))
+    assert (facts.n_rows, facts.n_labelled) == (60, 60)
+    assert facts.labels == Counter(label for _, label in texts(60))
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = zip(*texts(60), strict=True)
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(
+        pyarrow.table(dict(zip(("text", "label"), map(list, columns), strict=True))), path
+    )
+    assert read_facts(str(path)).n_labelled == 60
+
+
+def test_rows_that_a_run_cannot_use_are_counted(tmp_path: Path) -> None:
+    rows: list[Any] = [{"text": t, "label": x} for t, x in texts(30)]
+    rows += [rows[0], {"text": rows[1]["text"].upper(), "label": "other"}]
+    rows += [{"text": "", "label": "login"}, {"text": "a new one", "label": ""}, [1]]
+    facts = read_facts(lines(tmp_path / "rows.jsonl", rows))
+    assert (facts.n_rows, facts.n_labelled, facts.n_repeats) == (35, 32, 1)
+    assert (facts.n_broken, facts.n_without_text, facts.n_unlabelled) == (1, 1, 1)
+    assert facts.contradictions == (("line 2", "line 32"),)
+    assert facts.needs_skip and "task.on_error=skip" in command(facts, measure(facts))
+
+
+def test_near_duplicates_are_counted(tmp_path: Path) -> None:
+    long = "please tell me why the parcel that I ordered last week has not arrived at my door"
+    rows = [(f"{long} yet", "late"), (f"{long} today", "late"), *texts(20)]
+    assert read_facts(table(tmp_path / "a.csv", "text,label", rows)).n_near == 2
+
+
+def test_personal_data_and_keys_are_named_and_never_shown(tmp_path: Path) -> None:
+    secrets = ["ann.lee@example.org", "4111 1111 1111 1111", "+49 30 1234567", KEY]
+    rows = [(f"{t} {x}", a) for (t, a), x in zip(texts(30), [*secrets, *[""] * 26], strict=True)]
+    facts = read_facts(table(tmp_path / "a.csv", "text,label", rows))
+    assert {f.kind: (f.n_rows, f.lines) for f in facts.personal} == {
+        EMAIL: (1, ("line 2",)),
+        CARD: (1, ("line 3",)),
+        PHONE: (1, ("line 4",)),
+        SECRET: (1, ("line 5",)),
+    }
+    seen = f"{facts} {list(fact_lines(facts))}"
+    assert not [secret for secret in (*secrets, "lee@", "4111", "30 12") if secret in seen]
+
+
+# --- what cannot be looked at ---------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "no file": ("tickts.csv", lambda path: table(path.with_name("tickets.csv"), "a,b", [])),
+    "nothing in it": ("a.csv", lambda path: path.write_text("")),
+    "a header alone": ("a.csv", lambda path: path.write_text("text,label\n")),
+    "no header": ("a.csv", lambda path: table(path, "", texts(30))),
+    "no answers": ("a.csv", lambda path: table(path, "text", ((t,) for t, _ in texts(30)))),
+    "empty answers": ("a.csv", lambda path: table(
+        path, "text,label", [(t, "") for t, _ in texts(9)])),
+    "several answers": ("a.csv", lambda path: table(
+        path, "body,team,state", [(t, x, k % 2) for k, (t, x) in enumerate(texts(30))])),
+    "conversations": ("a.jsonl", lambda path: lines(
+        path, ({"messages": [{"role": "user", "content": t}]} for t, _ in texts(9)))),
+    "ids alone": ("a.csv", lambda path: table(
+        path, "id,day", [(f"a{k}", f"2026-01-{k:02}") for k in range(10, 30)])),
+    "spreadsheet": ("a.xlsx", lambda path: path.write_bytes(b"PK\x03\x04")),
+    "UTF-16": ("a.jsonl", lambda path: path.write_text('{"text": "a"}\n', "utf-16")),
+    "folder": ("folder", lambda path: path.mkdir()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_cannot_be_looked_at_is_refused_with_what_to_type(
+    tmp_path: Path, name: str, snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, write = REFUSED[name]
+    write(Path(file))
+    with pytest.raises(ConfigError) as caught:
+        look(file)
+    assert str(caught.value) == snapshot
+
+
+def test_a_column_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", "body,queue", texts(30))
+    with pytest.raises(ConfigError, match="Did you mean queue"):
+        look(path, answer="queu")
+
+
+def test_names_that_are_given_are_taken(tmp_path: Path) -> None:
+    rows = [(t, x, k % 2) for k, (t, x) in enumerate(texts(30))]
+    path = table(tmp_path / "a.csv", "body,team,state", rows)
+    facts = read_facts(path, "body", "STATE")
+    assert (facts.text, facts.answer, facts.labels) == ("body", "state", {"0": 15, "1": 15})
+
+
+# --- what is measured -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tickets(tmp_path: Path) -> str:
+    return table(tmp_path / "tickets.csv", "text,label", texts(300))
+
+
+def test_a_student_is_measured_on_rows_that_are_no_test(
+    tickets: str, linear_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = JsonlTask(tickets, question="text", answer="label")
+    read = JsonlTask.items
+    splits: list[str] = []
+
+    def items(self: JsonlTask, split: Any, *args: Any, **kwargs: Any) -> Any:
+        splits.append(split)
+        return read(self, split, *args, **kwargs)
+
+    monkeypatch.setattr(JsonlTask, "items", items)
+    measured = look(tickets).measured
+    assert set(splits) == {"train", "validation"}
+    assert measured.n_rows + measured.n_test == 300 and measured.n_test == task.n_test
+    assert [student.name for student in measured.students] == ["linear"]
+    assert set(measured.not_measured) == {"static", "encoder"}
+    assert measured.worth is Worth.YES and measured.gain is not None
+    assert measured.students[0].accuracy.low > measured.baselines[0].accuracy.high
+    assert measured.gain.low <= measured.gain.mean <= measured.gain.high
+
+
+def test_the_numbers_are_those_of_the_probe_of_a_run(tickets: str, linear_only: None) -> None:
+    from stratos.config import StudentConfig
+    from stratos.models.kinds.learnt_rows import Rows, studied
+    from stratos.probe.kind_probes import learning_curve
+    from stratos.synthesize.leaks import labelled_rows
+    from stratos.tasks.classify import ClassifyTask
+
+    task = ClassifyTask(tickets)
+    rows = Rows.of([*labelled_rows(task), *task.items("validation", 300)])
+    study, choice = studied(rows, [StudentConfig("linear", "linear")], 0, several=False)
+    measured = look(tickets).measured
+    accuracy = measured.students[0].accuracy
+    assert (accuracy.mean, accuracy.low, accuracy.high) == (
+        choice.accuracy, choice.low, choice.high
+    )  # fmt: skip
+    assert measured.curve is not None
+    curve = learning_curve(study, "linear")
+    assert [p.accuracy.mean for p in measured.curve.points] == [y for _, y in curve.points]
+    assert (measured.curve.gain_low, measured.curve.gain_high) == (curve.gain_low, curve.gain_high)
+
+
+def test_what_the_nearest_row_does_needs_no_training(tmp_path: Path, linear_only: None) -> None:
+    rng = random.Random(0)
+    sentences = {
+        "late": "where is the parcel that I ordered",
+        "paid": "why did you take my money twice",
+    }
+    rows = [(f"{sentences[x]} {k}", x) for k in range(200) for x in [rng.choice([*sentences])]]
+    measured = look(table(tmp_path / "a.csv", "text,label", rows)).measured
+    assert measured.baselines[0].name == "lookup" and measured.worth is Worth.NO
+
+
+def test_labels_that_no_text_tells_are_not_said_to_pay(tmp_path: Path, linear_only: None) -> None:
+    rng = random.Random(1)
+    rows = [(t, rng.choice("ab")) for t, _ in texts(120)]
+    measured = look(table(tmp_path / "a.csv", "text,label", rows)).measured
+    assert measured.worth in (Worth.UNDECIDED, Worth.NO)
+    assert measured.gain is not None and measured.gain.low < 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "worth"),
+    [
+        ([("hello", "a"), ("bye", "b")], Worth.TOO_FEW),
+        ([(t, "a") for t, _ in texts(40)], Worth.ONE_LABEL),
+        ([(f"{t} {k}", f"sku{k % 300}") for k, (t, _) in enumerate(texts(900))],
+         Worth.TOO_MANY_LABELS),
+        ([(f"what is {k} and {k}?", 2 * k) for k in range(60)], Worth.LANGUAGE_MODEL),
+    ],
+)  # fmt: skip
+def test_what_is_not_measured_says_why(
+    tmp_path: Path, rows: list[tuple[str, Any]], worth: Worth
+) -> None:
+    looked = look(table(tmp_path / "a.csv", "text,label", rows))
+    assert looked.measured.worth is worth and not looked.measured.students
+    assert bool(looked.next) == (worth is Worth.LANGUAGE_MODEL)
+
+
+def test_objects_whose_values_stand_in_the_text_are_for_a_tagger(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = []
+    for _ in range(80):
+        n, what = rng.randrange(2, 99), rng.choice(["tea", "milk", "rice"])
+        rows.append({"input": f"send {n} boxes of {what}", "output": {"n": n, "what": what}})
+    measured = look(lines(tmp_path / "a.jsonl", rows)).measured
+    assert [student.name for student in measured.students] == ["tagger"]
+    assert measured.worth is Worth.YES
+
+
+def test_several_labels_have_a_micro_f1(tmp_path: Path, linear_only: None) -> None:
+    pairs = zip(texts(90), texts(90, seed=1), strict=True)
+    rows = [{"text": f"{a[0]} and {b[0]}", "tags": [a[1], b[1]]} for a, b in pairs]
+    measured = look(lines(tmp_path / "a.jsonl", rows)).measured
+    assert measured.micro_f1 is not None
+    assert measured.micro_f1.mean >= measured.students[0].accuracy.mean
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def test_a_look_is_short_whatever_is_in_the_file(tmp_path: Path, linear_only: None) -> None:
+    looked = look(table(tmp_path / "tickets.csv", "text,label", texts(300)))
+    finding = read_facts(table(tmp_path / "p.csv", "text,label", [("a@b.org x", "y")])).personal[0]
+    labels = {f"{'a very long name of a label ' * 4}{k}": 10**6 - k for k in range(150)}
+    worst = replace(
+        looked.facts,
+        path=f"{'folder/' * 6}file.csv",
+        text="t" * 50,
+        answer="a" * 50,
+        labels=labels,
+        n_broken=10**6,
+        n_without_text=10**6,
+        n_unlabelled=10**6,
+        n_repeats=10**6,
+        n_near=10**6,
+        contradictions=tuple(tuple(f"line {k}{j}" for j in range(9)) for k in range(10**3)),
+        languages=dict.fromkeys("abcdefgh", 10**5),
+        personal=(replace(finding, kind="a kind with a name"),) * 9,
+    )
+    measured = replace(
+        looked.measured,
+        n_rows=10**6,
+        n_learnable=10**7,
+        n_cut=10**6,
+        not_measured={name: "needs what is not here and has to be installed" for name in "abcd"},
+        students=looked.measured.students * 6,
+    )
+    said = [*fact_lines(worst), *measured_lines(worst, measured)]
+    assert len(said) <= 24  # and one of how long it took
+    assert max(map(len, said)) <= 100
+
+
+def test_a_look_as_it_is_printed(
+    tickets: str, linear_only: None, snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(tickets).parent)
+    looked = look("tickets.csv")
+    assert str(looked) == snapshot
+    assert isinstance(looked, Look) and isinstance(looked.facts, Facts)
