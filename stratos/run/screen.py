@@ -251,10 +251,10 @@ def _(student: Student) -> Iterator[Line]:
         n = counted(student.n_validation_items, "row", spec=",")
         by = f"cross-validated on {n}"
     resumed = f", gone on {student.n_resumed}×" if student.n_resumed else ""
+    facts = (student.name, size(student.n_params), f"{duration(student.seconds)}{resumed}")
     yield Line(
         "training",
-        f"{student.name}, {size(student.n_params)}, {duration(student.seconds)}{resumed}: "
-        f"{percent(student.validation_exact)} {by}",
+        f"{', '.join(filter(None, facts))}: {percent(student.validation_exact)} {by}",
     )
     steps, tokens = counted(student.steps, "step", spec=","), magnitude(student.train_tokens)
     around = duration(student.setup_seconds)
