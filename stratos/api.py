@@ -53,7 +53,7 @@ class Run:
     """Where its records, report and bundle lie."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "folder", Path(self.folder).expanduser().absolute())
 
     @cached_property
     def student(self) -> Student:
