@@ -1,7 +1,8 @@
 """Stratos: distil a small language model for a narrow task, within a budget.
 
-    from stratos import distil, load
+    from stratos import distil, load, look
 
+    print(look("tickets.csv"))                           # what is in it, what a student reaches
     run = distil("tickets.csv", budget_usd=5, accuracy=0.9)
     run.student("My card was charged twice")             # an answer
     load(run.folder).probability("My card was charged twice")
@@ -15,17 +16,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stratos.api import Run, Verdict, distil
+    from stratos.api import Run, distil
     from stratos.core.errors import StratosError
     from stratos.deploy.student import Served, Student, load
+    from stratos.probe.look import look
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Served", "StratosError", "Student", "Verdict", "distil", "load"]
+__all__ = ["Run", "Served", "StratosError", "Student", "distil", "load", "look"]
 
 _MODULES = {
-    "stratos.api": ("Run", "Verdict", "distil"),
+    "stratos.api": ("Run", "distil"),
     "stratos.core.errors": ("StratosError",),
     "stratos.deploy.student": ("Served", "Student", "load"),
+    "stratos.probe.look": ("look",),
 }
 """Module to the names that the package offers of it."""
 

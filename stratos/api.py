@@ -10,22 +10,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from stratos import records
-from stratos.core.errors import BusyError, ConfigError, did_you_mean
+from stratos.cli.compose import CONFIG_NAME, hydra_for, hydra_kept
+from stratos.core.errors import BusyError, ConfigError, StratosError, did_you_mean
 from stratos.core.extensions import conf_dirs
 from stratos.core.guest import guest
-from stratos.core.output import Hiding, guarded
+from stratos.core.output import QUIET, Hiding, guarded, take_flags
+from stratos.core.values import override
 from stratos.deploy.student import Question, Served, Student, load
-from stratos.records import Deployment, Interval, Plan, Scorecard
+from stratos.evaluate.verdict import accuracy_as_served
+from stratos.records import Interval, Plan
 from stratos.report.costs import read_ledger
+from stratos.run.resume import Stage, find
+from stratos.run.stages import DEPLOY, EVALUATE, PLAN, STAGES
+from stratos.run.stored_config import config_of
+from stratos.run.summary import RunVerdict, run_verdict
 from stratos.tasks.rows_file import InMemory, write_rows
 
 T = TypeVar("T")
@@ -33,22 +39,6 @@ T = TypeVar("T")
 _FOLDER = "hydra.run.dir"
 _ROWS = "rows.jsonl"
 """File in the run folder with rows that were given in memory."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How the student stands beside the best that needs no model, and beside its teacher."""
-
-    outcome: Literal["better", "open", "worse"]
-    """Of the student: better, not told apart, or worse; the worst of these where several are
-    spoken of."""
-    reason: str
-    """What a reader has to know first, in one line; "" where the student is better."""
-    text: str
-    """The same in words, with the numbers and the test that decide it."""
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,7 @@ class Run:
     @property
     def plan(self) -> Plan | None:
         """What was planned: teacher, student, servers, dollars, hours, predicted accuracy."""
-        return self._record("plan", Plan)
+        return self._record(PLAN)
 
     @property
     def accuracy(self) -> Interval | None:
@@ -98,22 +88,20 @@ class Run:
         Of the format that is served, where that was asked the test items, else of the student's own
         weights.
         """
-        from stratos.evaluate.verdict import accuracy_as_served
-
-        scorecard, deployment = self._scorecard, self._record("deploy", Deployment)
-        served = accuracy_as_served(scorecard, deployment)
+        served = accuracy_as_served(self._record(EVALUATE), self._record(DEPLOY))
         return None if served is None else served[0]
 
-    @property
-    def verdict(self) -> Verdict | None:
-        """Whether the student is worth having; None where there is nothing to compare it with."""
-        from stratos.evaluate.verdict import verdict
+    @cached_property
+    def verdict(self) -> RunVerdict | None:
+        """Whether to serve the student; None where there is nothing to compare it with.
 
-        scorecard = self._scorecard
-        judgement = None if scorecard is None else verdict(scorecard)
-        if judgement is None:
-            return None
-        return Verdict(judgement.outcome, judgement.headline, judgement.text)
+        Raises:
+            StratosError: the files that the run was made of cannot be read any more.
+        """
+        found = {stage.name: self._record(stage) for stage in STAGES}
+        made = {name: record for name, record in found.items() if record is not None}
+        with _alone(), guest(), hydra_kept():
+            return run_verdict(config_of(self.folder), made)
 
     @property
     def cost_usd(self) -> float:
@@ -126,16 +114,11 @@ class Run:
         path = self.folder / "report.html"
         return path if path.is_file() else None
 
-    @property
-    def _scorecard(self) -> Scorecard | None:
-        return self._record("evaluate", Scorecard)
-
-    def _record(self, stage: str, kind: type[T]) -> T | None:
-        try:
-            envelope = records.opened((self.folder / f"{stage}.json").read_bytes())
-        except FileNotFoundError:
-            return None
-        return records.from_json(bytes(envelope.record), kind)
+    def _record(self, stage: Stage[T]) -> T | None:
+        stored = find(stage, self.folder)
+        if stored is not None and stored.trouble:
+            raise StratosError(stored.trouble)
+        return None if stored is None else stored.record
 
     def __repr__(self) -> str:
         reached = self.accuracy
@@ -161,6 +144,7 @@ def distil(
     seed: int | None = None,
     out: str | PathLike[str] | None = None,
     overrides: Sequence[str] = (),
+    quiet: bool = False,
 ) -> Run:
     """Distil a student for a task, in this process, and return what came out.
 
@@ -189,6 +173,7 @@ def distil(
         out: the run's folder; None makes a new one below `outputs/`.
         overrides: whatever else the config has, as it is typed behind `stratos run`:
             ["task.test_share=0.3", "stages=[probe,plan]"].
+        quiet: print the verdict, the dollars, and where everything is, and no more.
 
     Raises:
         ConfigError: the settings or the rows cannot be used; the message lists all mistakes.
@@ -197,17 +182,17 @@ def distil(
         StratosError: a stage cannot go on; what was made before it is kept.
         KeyboardInterrupt: it was interrupted; a note of it says how to go on.
     """
-    settings = _words({
+    settings = {
         "limits.budget_usd": budget_usd, "limits.deadline_hours": deadline_hours,
-        "limits.accuracy": accuracy, "limits.latency_ms": latency_ms, "task.question": text,
-        "task.answer": answer, "teacher": teacher, "student": student, "cloud": cloud,
-        "seed": seed,
-    })  # fmt: skip
+        "limits.accuracy": accuracy, "limits.latency_ms": latency_ms, "teacher": teacher,
+        "student": student, "cloud": cloud, "seed": seed,
+    }  # fmt: skip
     folder = _folder(out, overrides)
     with _alone(), guest(), guarded(), _rows(data, folder) as source:
-        words = [*_task_words(source, task), *settings, f"{_FOLDER}={_quoted(folder)}", *overrides]
+        take_flags([QUIET] if quiet else [])
+        words = [*_words(_task(source, task, text, answer)), *_words(settings)]
         try:
-            _run(words, folder)
+            _run([*words, override(_FOLDER, str(folder)), *overrides], folder)
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(f'To go on, call distil again with out="{folder}".')
             raise
@@ -232,22 +217,13 @@ def _alone() -> Iterator[None]:
         _LOCK.release()
 
 
-def _words(settings: dict[str, Any]) -> list[str]:
+def _words(settings: Mapping[str, Any]) -> list[str]:
     """Return what is set as Hydra's overrides."""
     return [
-        f"{key}={_quoted(value) if isinstance(value, str) else value}"
+        override(key, value) if isinstance(value, str) else f"{key}={value}"
         for key, value in settings.items()
         if value is not None
     ]
-
-
-def _quoted(value: str | PathLike[str]) -> str:
-    """Return a text as Hydra's grammar reads it back, whatever stands in it."""
-    text = fspath(value)
-    if text.replace("_", "").isalnum():
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{escaped}'"
 
 
 def _folder(out: str | PathLike[str] | None, overrides: Sequence[str]) -> Path:
@@ -287,32 +263,28 @@ def _rows(data: str | PathLike[str] | InMemory, folder: Path) -> Iterator[str]:
         raise
 
 
-def _task_words(source: str, task: str | None) -> list[str]:
-    """Return the overrides that name the task.
+def _task(source: str, task: str | None, text: str | None, answer: str | None) -> dict[str, Any]:
+    """Return the settings of the task: named, or as the file's columns and answers are.
 
     Raises:
-        ConfigError: the source is no file, and no task.
+        ConfigError: the source is no file, and no task; or its columns cannot be told.
     """
     known = sorted(path.stem for folder in conf_dirs() for path in (folder / "task").glob("*.yaml"))
     is_file = "://" in source or Path(source).expanduser().exists()
     if not is_file and source in known:
-        return [f"+task={source}"]
+        return {"+task": source, "task.question": text, "task.answer": answer}
     if not is_file and not Path(source).suffix:
         raise ConfigError(
             f"{source}: there is no such file, and no such task.{did_you_mean(source, known)} "
             f"Tasks: {', '.join(known)}."
         )
-    return [f"+task={task or _task_of(source)}", f"task.path={_quoted(source)}"]
+    if task is not None:
+        return {"+task": task, "task.path": source, "task.question": text, "task.answer": answer}
+    from stratos.probe.look import read_facts
+    from stratos.probe.look.measure import settings
 
-
-def _task_of(path: str) -> str:
-    """Return the kind of task that a file's first row shows."""
-    from stratos.tasks.files import read_records
-
-    with contextlib.suppress(OSError):  # the check says what is wrong with it
-        for _, row in read_records(path):
-            return "classify" if isinstance(row, dict) and "label" in row else "jsonl"
-    return "jsonl"
+    base, keys = settings(read_facts(source, text, answer))
+    return {"+task": base, **{f"task.{key}": value for key, value in keys.items()}}
 
 
 def _run(words: Sequence[str], folder: Path) -> None:
@@ -325,7 +297,6 @@ def _run(words: Sequence[str], folder: Path) -> None:
 
     from stratos.cli.check import check
     from stratos.cli.commands.run import holds_another, run_composed
-    from stratos.cli.compose import CONFIG_NAME, hydra_for, hydra_kept
     from stratos.teachers.endpoint import end_loop
 
     failed: list[Exception] = []

@@ -305,6 +305,9 @@ class TrainerConfig:
     off."""
     max_time: Annotated[str, _TIME] | None = None
     """Maximum training time, as DD:HH:MM:SS; counted across resumes."""
+    final: Literal["all", "train"] = "all"
+    """What the student that is served has learnt: all rows, once the test has measured it, or train
+    (what the tested one learnt). A language model is always the tested one."""
     adapter: Literal["none", "lora", "qlora"] = "none"
     """none (train all weights), lora, or qlora (with 4-bit weights)."""
     lora_rank: Count = 16

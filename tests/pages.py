@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CONTRIB = ROOT / "docs" / "contrib"
 PAGES = tuple(sorted((ROOT / "docs").rglob("*.md")))
-DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES)
+SKILL = ROOT / "skills" / "stratos" / "SKILL.md"
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "AGENTS.md", SKILL, *PAGES)
 _LINK = re.compile(r"\]\(([\w./]+\.md)(?:#[\w-]*)?\)")
 _ITEM = re.compile(r"[-*] |\d+\. |#")
 _FENCES = {"```": "```", "<!-- figures": "<!-- /figures"}

@@ -36,6 +36,7 @@ def find_all_but_extras(name, path=None, target=None):
 PathFinder.find_spec = find_all_but_extras
 """
 """Python runs it when it starts: no module of an extra is found, as if none were installed."""
+SKILL = ROOT / "skills" / "stratos" / "SKILL.md"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -67,22 +68,34 @@ def missing(module: str) -> str:
     return str(ModuleMissing(module)).partition("pip install")[0]
 
 
+def documented_keys(verb: str) -> set[str]:
+    """Return the keys that coding agents are told of."""
+    row = re.search(rf"^\| `{verb}` \| .*?(`.*) \|$", SKILL.read_text(), re.MULTILINE)
+    assert row is not None
+    told = re.sub(r"\([^)]*\)", "", row[1])
+    return {key.partition(".")[0] for key in re.findall(r"`([\w.]+)`", told)}
+
+
 def test_the_core_names_no_package_of_an_extra() -> None:
     names = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in PROJECT["dependencies"]}
     assert not names & set(OF_EXTRAS)
 
 
 def test_it_plans(core: Run) -> None:
-    done = core("plan", "+task=classify", "task.path=tickets.jsonl")
+    done = core("plan", "+task=classify", "task.path=tickets.jsonl", "--json")
     assert done.returncode == 0, done.stderr
-    assert "linear" in done.stdout and missing("wandb") in done.stdout
+    assert documented_keys("plan") <= set(json.loads(done.stdout))
+    assert missing("wandb") in done.stderr
 
 
 @pytest.mark.slow
 def test_it_trains_evaluates_reports_serves_and_verifies(core: Run, tmp_path: Path) -> None:
     options = ("hydra.run.dir=run", "deploy.load_seconds=0.5", "deploy.n_requests=8")
-    done = core("+task=classify", "task.path=tickets.jsonl", "student=static", *options)
+    done = core("+task=classify", "task.path=tickets.jsonl", "student=static", "--json", *options)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert documented_keys("run") - {"error"} <= set(json.loads(done.stdout))
+    assert documented_keys("status") <= set(json.loads(core("status", "run", "--json").stdout))
+    assert documented_keys("ledger") <= set(json.loads(core("ledger", "run", "--json").stdout))
     assert (tmp_path / "work" / "run" / "report.html").is_file()
     try:
         served = core("serve", "run")

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 
 from figures_of.tables import table
 from stratos.cli.help import MEANINGS, first_comment, groups
-from stratos.cli.verbs import HYDRA, commands
+from stratos.cli.verbs import HYDRA, OURS, commands
 from stratos.core.extensions import shipped_choices
 
 VERB_PAGES = {
     "run": "tasks.md",
     "plan": "planner.md",
     "demo": "tutorial_file.md",
+    "look": "tasks.md#look-at-a-file-first",
+    "init": "tasks.md#look-at-a-file-first",
     "status": "tracking.md",
     "compare": "tracking.md",
     "serve": "hosting.md",
@@ -87,8 +89,8 @@ def verbs() -> str:
         parser = argparse.ArgumentParser(prog=verb, allow_abbrev=False, add_help=False)
         module.add_arguments(parser)
         usage = re.sub(r"^usage: (stratos )?\S+ ?", "", " ".join(parser.format_usage().split()))
-        *_, room, _ = f"..{command.module}".rsplit(".", 2)
-        page = VERB_PAGES.get(verb, f"contrib/{room}.md")
+        room = command.module.removeprefix("stratos.contrib.").partition(".")[0]
+        page = VERB_PAGES[verb] if verb in OURS else f"contrib/{room}.md"
         rows.append([f"`{verb}`", f"`{_cell(usage)}`", _cell(command.summary), _link(page)])
     return table(("verb", "behind it", "what it does", "more"), rows)
 

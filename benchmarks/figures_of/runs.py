@@ -12,9 +12,11 @@ import record
 from figures_of.tables import columns, result, source, table
 
 STAGES = ("probe ", "plan ", "synthesize ", "distill ", "evaluate ", "deploy ", "report ")
-QUICK = ("Rows of", "probe  ", "plan  ", "evaluate  ", "TF-IDF with logistic", "Host")
+QUICK = ("tried ", "student (", "TF-IDF with", "next ", "spent ", "The money")
 """How the lines begin that README shows of a run."""
 VERDICT = ("Distil", "Don't distil", "Open")
+TABLELESS = ("tutorial_logs_verdict",)
+"""Runs that end as one before on their page, but for the verdict."""
 INPUTS = {
     "overrides": "values on the command line",
     "settings": "the user's YAML files, and choices that do not exist",
@@ -51,13 +53,15 @@ def demo() -> str:
 
 
 def quick() -> str:
-    """What a run on a CSV printed: six of its lines."""
+    """What `stratos demo` printed: six of its lines."""
     run = result("quick")
-    lines = [next(line for line in run["printed"] if line.startswith(first)) for first in QUICK]
+    lines = [
+        next(line for line in run["printed"] if line.lstrip().startswith(first)) for first in QUICK
+    ]
     printed_lines = "\n".join(lines)
     return (
-        f"```text\n{printed_lines}\n```\n\nSix lines of a run on 300 questions of bank customers "
-        f"(`benchmarks/product/demo.py`): {run['minutes']:.1f} minutes; {source('quick')}."
+        f"```text\n{printed_lines}\n```\n\nSix lines of `stratos demo` without PyTorch, "
+        f"{60 * run['minutes']:.0f} s (`benchmarks/product/demo.py`, {source('quick')})."
     )
 
 
@@ -77,7 +81,8 @@ def printed(tutorial: str, figure: str) -> str:
     name = f"tutorials/{tutorial}"
     content = record.load(name)
     block = content["result"][figure]
-    lines = ["```text", *_excerpt(block["printed"].splitlines()), "```"]
+    excerpt = _excerpt(block["printed"].splitlines(), figure not in TABLELESS)
+    lines = ["```text", *excerpt, "```"]
     if block["minutes"] >= 1:
         is_busy = content["load_average"] > content["cores"] + 1
         busy = ", with other work on the machine" if is_busy else ""
@@ -85,18 +90,20 @@ def printed(tutorial: str, figure: str) -> str:
     return "\n".join(lines)
 
 
-def _excerpt(lines: list[str]) -> list[str]:
+def _excerpt(lines: list[str], has_table: bool) -> list[str]:
     """Return of a run its stages, its verdict, and all from the accuracies on; else all lines."""
     if not any(line.startswith("plan ") for line in lines):
         return _without_candidates(lines)
     first = (*STAGES, *VERDICT)
     head = [line for line in lines if line.startswith(first) and "still at work" not in line]
+    if not has_table:
+        return head
     start = next(i for i, line in enumerate(lines) if line.startswith("Exact match "))
     return [*head, *(line for line in lines[start:] if line not in head)]
 
 
 def _without_candidates(lines: list[str]) -> list[str]:
-    """Return a comparison without the settings of students that were candidates of one run alone."""
+    """Return a comparison without the settings of students that one run alone considered."""
     at = [i for i, line in enumerate(lines) if line.startswith("student.candidates.")]
     if not at:
         return lines

@@ -32,6 +32,7 @@ from stratos.models.kinds.suits import LM, kinds_for
 from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
+from stratos.tasks.to_label import LEAST, with_labels
 from stratos.teachers.base import Teacher, on_task, why_no_teacher
 from stratos.teachers.nobody import Nobody
 
@@ -74,6 +75,8 @@ CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strateg
 NO_TASK = "Pick a task: +task=<name>."
 _MOST_SHOWN = 3
 """Alternatives that a message lists."""
+_LABELS = "pseudo_labels"
+"""Strategy by which a teacher labels rows."""
 _NO_DEFAULT = object()
 _MISSING = "???"
 """What stands for a value that has to be given."""
@@ -115,6 +118,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     rooms: dict[str, Any] = {group: cls() for group, cls in room_configs().items()}
     if read_dataclass(plain.get("complexity"), schema.ComplexityConfig, "complexity", []):
         plain = with_declared(plain)
+    plain = _with_labels(plain, problems)
     for key, node in plain.items():
         if key not in KEYS:
             problems.append(f"{key}: there is no such key.{did_you_mean(key, KEYS)}")
@@ -146,6 +150,24 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     config = with_horizon(suited(config))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
+
+
+def _with_labels(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return the plain config; a file without answers takes the labels in the table beside it."""
+    task, strategy, teacher = (plain.get(key) or {} for key in ("task", "strategy", "teacher"))
+    if not all(isinstance(node, Mapping) for node in (task, strategy, teacher)):
+        return plain
+    key, labelling = "strategy", strategy
+    if (candidates := strategy.get("candidates")) is not None:
+        key, labelling = f"strategy.candidates.{_LABELS}", candidates.get(_LABELS, {})
+    least = labelling.get("min_coverage", LEAST)
+    is_taught = "candidates" not in teacher
+    try:
+        labelled = with_labels(task, least, f"{key}.min_coverage", is_taught=is_taught)
+        return {**plain, "task": labelled} if task else plain
+    except ConfigError as error:
+        problems.append(f"task: {error}")
+        return {key: node for key, node in plain.items() if key != "task"}
 
 
 def _with_name(plain: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any]:

@@ -42,7 +42,9 @@ HoldsAnother = Callable[[Config, Path, str], Reason | None]
 
 
 def check(args: argparse.Namespace, holds_another: HoldsAnother = lambda *_: None) -> None:
-    """Check everything that a command line asks for; loads no model, and writes to the cache alone.
+    """Check everything that a command line asks for; loads no model.
+
+    It writes to the cache, and of a file without answers the rows to label, beside it.
 
     Args:
         args: as Hydra's own parser returns them.

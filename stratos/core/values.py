@@ -186,9 +186,16 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     return _read_plain(value, kind, where, problems)
 
 
+_MOST = 1e12
+"""Largest number that any key takes: sums and products of a few stay exact, and count something."""
+
+
 def _read_plain(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{where}={value}: expected {in_words(kind)}, and a finite one.")
+        return None
+    if isinstance(value, int | float) and abs(value) > _MOST:
+        problems.append(f"{where}={value}: expected {in_words(kind)}, and {_MOST:g} at most.")
         return None
     tables = [each.table for each in getattr(kind, "__metadata__", ()) if isinstance(each, OneOf)]
     if all(isinstance(value, str) and value in table for table in tables):

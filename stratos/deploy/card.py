@@ -20,6 +20,7 @@ from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.base import EXPORTS
 from stratos.deploy.engines.known import engine_named
 from stratos.deploy.engines.predictor import LabelServer, server_of
+from stratos.deploy.final_student import FinalStudent
 from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
 from stratos.evaluate.format_verdict import in_words as format_verdict
 from stratos.evaluate.read_log import describe_reads, reads_of_run
@@ -74,7 +75,7 @@ def model_card(
     answers: Sequence[KeptAnswer],
     probe: Probe | None = None,
     pilot: Pilot | None = None,
-    n_rows_learnt: int = 0,
+    final: FinalStudent | None = None,
 ) -> str:
     """Return the text of the card, with its YAML front matter.
 
@@ -87,8 +88,7 @@ def model_card(
         answers: the student's, to test items: the first right one is the example for the commands.
         probe: what was read before the plan, if its record is at hand.
         pilot: short trainings before the plan, if there were any.
-        n_rows_learnt: rows that the bundle's student has learnt, those of the test among them; 0
-            where it is the one that was measured.
+        final: what is served; None for the student that was measured.
     """
     start = named(config.students, plan.student)
     example = next((answer for answer in answers if answer.score.exact >= 1), answers[0])
@@ -103,7 +103,8 @@ def model_card(
         name=card_name(config, student),
         front=_front_matter(scorecard, card_name(config, student), start.license, predictor),
         predictor=predictor,
-        n_rows_learnt=n_rows_learnt,
+        n_rows_learnt=0 if final is None else final.n_rows,
+        agrees="" if final is None or not final.n_rows else str(final.note),
         question=json.dumps(example.messages[-1]["content"], ensure_ascii=False),
         student=student,
         scorecard=scorecard,

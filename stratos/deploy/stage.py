@@ -19,6 +19,7 @@ from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
 from stratos.deploy.engines.predictor import setting_of
 from stratos.deploy.exports import chosen_format, make_exports, write_exports
+from stratos.deploy.final_student import FinalIsWorse, final_student
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
 from stratos.deploy.service import WHEELS, service_files, write_wheels
@@ -32,7 +33,6 @@ from stratos.deploy.trial import (
     try_server,
     with_format,
 )
-from stratos.distill.kind_training import with_test_rows
 from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
 from stratos.models.kinds import load_predictor
@@ -93,12 +93,12 @@ def deploy(
         check_free(port)
     bundle, folder = context.run_dir / "bundle", context.run_dir / "deploy"
     answers = read_answers(context.run_dir, scorecard)
-    path, n_learnt = Path(student.path), 0
-    if corpus is not None:
-        path, n_learnt = with_test_rows(config, student, corpus, folder / "student")
+    final = final_student(config, student, corpus, folder / "student")
+    if final.note is not None:
+        (context.warn if isinstance(final.note, FinalIsWorse) else context.note)(str(final.note))
     questions = answers[: max(config.deploy.n_requests, N_KNOWN)]
-    if n_learnt:
-        questions = _answered_by(path, questions)
+    if final.n_rows:
+        questions = _answered_by(final.folder, questions)
     room = room_for_answers(answers, config.evaluate.max_new_tokens)
     known = [
         Known(answer.messages, answer.text, answer.gold, answer.score.exact >= 1.0, room)
@@ -107,8 +107,8 @@ def deploy(
     questions = questions[: config.deploy.n_requests]
 
     context.tick(0, len(questions), "bundle")
-    card = model_card(config, plan, scorecard, student, corpus, answers, probe, pilot, n_learnt)
-    make_bundle(path, bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens)
+    card = model_card(config, plan, scorecard, student, corpus, answers, probe, pilot, final)
+    make_bundle(final.folder, bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens)
     write_known(bundle, known)
     run, exports = _engine_and_exports(config, plan, bundle, answers, context)
     run = setting_of(bundle, run) or ALONE
@@ -131,7 +131,8 @@ def deploy(
         _deployment(config, bundle, run, questions, trial),
         service_path=str(service),
         exports=exports,
-        n_rows_learnt=n_learnt,
+        n_rows_learnt=final.n_rows,
+        agreement=final.agreement,
     )
     card = with_exports(with_speed(card, deployment), exports)
     write_atomically(bundle / "README.md", card.encode())

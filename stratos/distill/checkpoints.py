@@ -48,6 +48,8 @@ class CheckpointFiles(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
+# Lightning's ModelCheckpoint writes to its place at once, so that a kill leaves a torn file there,
+# and does not know a disk that is full.
 class Checkpoints:
     """The checkpoints of one training: when the next one is due, and how it is written."""
 

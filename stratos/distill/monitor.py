@@ -88,6 +88,8 @@ _EARLY = 10
 """The decay grows as (1 + step) / (10 + step) at first, so that random weights are forgotten."""
 
 
+# Lightning's EMAWeightAveraging copies the frozen weights of an adapted model, too, knows no FSDP2,
+# and has one decay from the first step on.
 class Average(L.Callback):
     """Averages what is trained after every gradient step."""
 
@@ -179,6 +181,9 @@ class _Interrupted(Exception):
     """A signal came while the student was measured."""
 
 
+# One callback, where Lightning has ModelCheckpoint, Timer, EarlyStopping and ThroughputMonitor: a
+# measurement, the checkpoint before it and a signal in its midst have one order, in which a killed
+# training goes on to the same bits.
 class TrainingMonitor(L.Callback):
     """Follows a training: progress, loss curve, validation, best weights, time, and its end.
 
@@ -289,7 +294,6 @@ class TrainingMonitor(L.Callback):
         last = step >= self._watching.n_steps
         self._is_due = last or bool(every and step % every == 0)
         took = time.monotonic() - self._step_at
-        self.interrupts.expect(took)
         # A measurement that is cut short is not to cost the steps before it.
         is_cheap = self._is_due and self._checkpoints.takes_at_most(self._validation_seconds / 20)
         ahead = self._validation_seconds if self._is_due else took
@@ -321,7 +325,6 @@ class TrainingMonitor(L.Callback):
         self._step_at = time.monotonic()
 
     def _save_and_leave(self, trainer: L.Trainer) -> None:
-        self.interrupts.wait_for_end()
         self._checkpoints.save(trainer, self._step)
         self.interrupts.leave()
 
@@ -421,7 +424,6 @@ class TrainingMonitor(L.Callback):
             False where a signal came in the midst of it.
         """
         started = time.monotonic()
-        self.interrupts.expect_measurement()
         if module.workers is not None:  # their cores are free meanwhile
             torch.set_num_threads(module.workers.n_cores)
         with self._measured_weights(module):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,29 +197,3 @@ def fastest_of(paces: Sequence[Pace], tokens: float) -> Pace:
     """Return the pace to train at: more threads only where they are clearly faster."""
     n_threads = fastest({pace.n_threads: pace.seconds_per_step(tokens) for pace in paces})
     return next(pace for pace in paces if pace.n_threads == n_threads)
-
-
-class Drift:
-    """Tells when a training has become twice as slow or as fast as it was."""
-
-    FACTOR, N_STEPS, LEAST_SECONDS = 2.0, 20, 60.0
-    """How much, over so many steps, and how long after the last time at least."""
-
-    def __init__(self, seconds_per_token: float | None = None) -> None:
-        """Compare with a known speed, or else with that of the first steps."""
-        self.seconds_per_token = seconds_per_token
-        self._steps: deque[tuple[int, float]] = deque(maxlen=self.N_STEPS)
-        self._seconds = 0.0
-
-    def note(self, tokens: int, seconds: float) -> bool:
-        """Take note of a step; return whether the speed has changed."""
-        self._steps.append((tokens, seconds))
-        self._seconds += seconds
-        if len(self._steps) < self.N_STEPS:
-            return False
-        now = sum(s for _, s in self._steps) / sum(n for n, _ in self._steps)
-        if self.seconds_per_token is None:
-            self.seconds_per_token = now
-        factor = now / self.seconds_per_token
-        is_changed = not 1 / self.FACTOR < factor < self.FACTOR
-        return is_changed and self._seconds >= self.LEAST_SECONDS

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +21,6 @@ from stratos.core.reasons import Reason
 from stratos.distill.data import PackedLoader
 from stratos.distill.distributed import summed, whole_model
 from stratos.distill.pace import (
-    Drift,
     Pace,
     fastest_of,
     measure,
@@ -168,19 +165,12 @@ class Paces:
 
     fingerprint: str
     """Of the training."""
-    machine: str
-    seconds_per_token: float
-    """Of a step, its update included."""
     expected_seconds: float
     """Of the whole training, when it began."""
-    threads: tuple[tuple[int, int], ...]
-    """From which step on how many threads."""
+    n_threads: int
+    """Threads of every step: their number decides how sums are rounded."""
     processes: int = 1
-    """Processes of one thread that share each step, from the first to the last."""
-
-    def at(self, step: int) -> int:
-        """Return the threads of the step behind `step`."""
-        return next(n for start, n in reversed(self.threads) if start <= step)
+    """Processes of one thread that share each step."""
 
 
 class Pacer(L.Callback):
@@ -212,14 +202,12 @@ class Pacer(L.Callback):
         self._counts = thread_counts(most) if n_threads is None else (n_threads,)
         self._n_processes = n_processes if n_processes or n_threads is None else 1
         self._most, self._module = most, None
-        self._drift = Drift()
-        self._started, self._new_seconds, self._new_tokens, self._step = 0.0, 0.0, 0, 0
         self.paces: Paces | None = _read(path, context.fingerprint)
 
     @property
     def threads(self) -> tuple[tuple[int, int], ...]:
         """From which step on how many threads it trained on."""
-        return self.paces.threads if self.paces is not None else ()
+        return ((0, self.paces.n_threads),) if self.paces is not None else ()
 
     @property
     def processes(self) -> int:
@@ -237,7 +225,7 @@ class Pacer(L.Callback):
         Raises:
             StratosError: the training would take longer than it may.
         """
-        step = self._step = trainer.global_step
+        step = trainer.global_step
         if trainer.world_size > 1:  # each process has its share of the cores already
             self._counts = (torch.get_num_threads(),)
         earlier = self.paces
@@ -246,24 +234,19 @@ class Pacer(L.Callback):
         elif has_4_bits(module.model):
             # Laying them out for evaluation rounds their scales, once: as it did at the beginning.
             self._validation_seconds(trainer, module)
-        if (
-            earlier is not None and step and earlier.machine != _machine()
-        ):  # another machine, and the same weights
-            self.paces = replace(earlier, machine=_machine(), seconds_per_token=0.0)
         assert self.paces is not None
-        if self.paces.processes > 1 and module.workers is None:
-            if reason := self._divide(trainer, module, self.paces.processes):
-                self._context.warn(str(ProcessesGone(self.paces.processes, reason)))
-                self._keep(replace(self.paces, processes=1), trainer)
-            else:
-                self._counts = (1,)
-        self._drift = Drift(self.paces.seconds_per_token or None)
-        torch.set_num_threads(self.paces.at(step))
+        n = self.paces.processes
+        is_divided = n == 1 or module.workers is not None
+        if not is_divided and (reason := self._divide(trainer, module, n)):
+            self._context.warn(str(ProcessesGone(n, reason)))
+            self._keep(replace(self.paces, processes=1), trainer)
+        torch.set_num_threads(self.paces.n_threads)
 
     def _begin(self, trainer: L.Trainer, module: Any) -> None:
         outlook = self._outlook
         self._context.tick(0, outlook.n_steps, "measuring how long it takes here")
-        pace = self._divided(trainer, module, self._measured(trainer, module))
+        paces = measure(trainer, module, self._loader, self._counts)
+        pace = self._divided(trainer, module, fastest_of(paces, outlook.tokens_per_step))
         workers = module.workers
         n_processes = 1 if workers is None else workers.n
         torch.set_num_threads(pace.n_threads if workers is None else workers.n_cores)
@@ -271,17 +254,7 @@ class Pacer(L.Callback):
         step_seconds = pace.seconds_per_step(outlook.tokens_per_step)
         (total,) = summed(outlook.seconds(step_seconds, validation))
         seconds = total / trainer.world_size
-        self._keep(
-            Paces(
-                self._context.fingerprint,
-                _machine(),
-                step_seconds / outlook.tokens_per_step,
-                seconds,
-                ((0, pace.n_threads),),
-                n_processes,
-            ),
-            trainer,
-        )
+        self._keep(Paces(self._context.fingerprint, seconds, pace.n_threads, n_processes), trainer)
         if reason := outlook.too_long(seconds, step_seconds):
             raise StratosError(str(reason))
         self._context.note(
@@ -302,14 +275,12 @@ class Pacer(L.Callback):
             return pace
         if n > self._most:
             self._context.note(str(ProcessesBeyondCores(n, self._most)))
-        counts, self._counts = self._counts, (1,)
         divided = measure_divided(trainer, module, self._loader, row)
         tokens = self._outlook.tokens_per_step
         # As good as equal they are taken: they do not slow down where other work comes.
         is_slower = WORTH * divided.seconds_per_step(tokens) > pace.seconds_per_step(tokens)
         if self._n_processes is None and is_slower:
             self.close()
-            self._counts = counts
             return pace
         return divided
 
@@ -345,40 +316,11 @@ class Pacer(L.Callback):
         seconds = trainer.strategy.broadcast(seconds)
         return seconds
 
-    def _measured(self, trainer: L.Trainer, module: Any) -> Pace:
-        paces = measure(trainer, module, self._loader, self._counts)
-        return fastest_of(paces, self._outlook.tokens_per_step)
-
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Start the clock of a row, on as many threads as were chosen for its step."""
+        """Go on with the threads of the training: a measurement may have had others."""
         assert self.paces is not None
-        n = self.paces.at(self._step)
-        if torch.get_num_threads() != n:
-            torch.set_num_threads(n)
-        self._started = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, *_: Any) -> None:
-        """Choose the threads again where the speed has changed."""
-        self._new_seconds += time.perf_counter() - self._started
-        self._new_tokens += outputs["tokens"] + sum(part.n_tokens for part in module.others)
-        if trainer.global_step == self._step:
-            return
-        self._step = step = trainer.global_step
-        is_changed = self._drift.note(self._new_tokens, self._new_seconds)
-        assert self.paces is not None
-        self._new_seconds, self._new_tokens = 0.0, 0
-        is_known = self.paces.threads[-1][0] > step  # what an earlier process of this run chose
-        if not is_changed or is_known or len(self._counts) < 2 or step >= self._outlook.n_steps:
-            return
-        pace = self._measured(trainer, module)
-        self._drift = Drift()
-        if pace.n_threads != self.paces.at(step):
-            threads = (*self.paces.threads, (step, pace.n_threads))
-            self._keep(replace(self.paces, threads=threads), trainer)
-            self._context.note(
-                f"From step {step:,} on it trains on {counted(pace.n_threads, 'CPU thread')}: the "
-                "machine has more or less other work than before."
-            )
+        if torch.get_num_threads() != self.paces.n_threads:
+            torch.set_num_threads(self.paces.n_threads)
 
     def _keep(self, paces: Paces, trainer: L.Trainer) -> None:
         self.paces = paces
@@ -398,7 +340,3 @@ def _read(path: Path, fingerprint: str) -> Paces | None:
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return paces if paces.fingerprint == fingerprint else None
-
-
-def _machine() -> str:
-    return f"{platform.node()} {platform.machine()}"

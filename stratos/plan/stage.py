@@ -31,7 +31,7 @@ from stratos.plan.problem import Choice, LeftOut, Problem
 from stratos.plan.schedule import AFTER, stage_times
 from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import Model
-from stratos.plan.words import InCloud, RowsNotLabelled, TooManyRequests
+from stratos.plan.words import RowsNotLabelled, TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe, RoleChoice
 from stratos.synthesize.choice import Reason
@@ -272,8 +272,6 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     for warning in chosen.warnings:
         if warning not in catalog.warnings:
             context.warn(warning)
-    if chosen.in_cloud_usd is not None:
-        context.note(str(InCloud(chosen.in_cloud_usd, config.limits.serve_hours)))
     for unused in not_labelled(config, problem, chosen):
         context.warn(str(unused))
     if reason := hardly_learnt(config, chosen):

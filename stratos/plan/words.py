@@ -223,20 +223,6 @@ class RowsNotLabelled(Reason):
         return f"{rows} not used{because}."
 
 
-class InCloud(Reason):
-    """Nothing is planned on rented servers, and what the student would cost on them."""
-
-    usd: float
-    serve_hours: float
-
-    def __str__(self) -> str:
-        served = duration(3600 * self.serve_hours)
-        return (
-            f"Planned on this machine. In a cloud from {usd(self.usd)}, served for {served}: "
-            "cloud=multi"
-        )
-
-
 class FreeServers(Reason):
     """Servers of one's own count as $0 an hour."""
 

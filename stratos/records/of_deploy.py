@@ -173,6 +173,9 @@ class Deployment:
     n_rows_learnt: int = 0
     """Rows that the bundle's student has learnt, those of the test among them; 0 where it is the
     one that the test measured."""
+    agreement: float | None = None
+    """Share of rows of the run that it answers as the tested student does; None where it is that
+    one."""
     memory_gib: Prediction | None = None
     """Of the server's processes after the load test, in GiB; predicted is the most that a plan
     counts with. None where the system does not tell."""

@@ -190,11 +190,13 @@ def _(plan: Plan) -> Iterator[Line]:
     so_far = (
         "" if plan.worth is None else _SO_FAR.get(plan.worth.outcome, "whether it pays is open")
     )
+    rented = plan.in_cloud_usd
+    in_cloud = "" if rented is None else f"in a cloud from {usd(rented)}: cloud=multi"
     yield Line(
         "plan",
         f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {hours(plan.hours)} until it serves, "
         f"{milliseconds(plan.latency_ms)} an answer, accuracy {_expected(plan.accuracy)}; "
-        f"{'; '.join(filter(None, (why_shortly(plan), so_far)))}",
+        f"{'; '.join(filter(None, (why_shortly(plan), so_far, in_cloud)))}",
     )
     yield Line("solved", f"{plan.status}, {counted(plan.n_frontier, 'plan')} on the frontier")
     yield from (Line("why", reason) for reason in plan.reasons)
@@ -300,7 +302,10 @@ def _(deployment: Deployment) -> Iterator[Line]:
     )
     if n_learnt:
         rows = counted(n_learnt, "row", spec=",")
-        parts.append(f"it learnt all {rows} once the test had measured it")
+        agrees = (
+            "" if (share := deployment.agreement) is None else f", and agrees on {percent(share)}"
+        )
+        parts.append(f"it learnt all {rows} once the test had measured it{agrees}")
     if deployment.n_equal < deployment.n_requests:
         of = "evaluated ones" if not n_learnt else "answers of the same student in this process"
         parts.append(f"only {deployment.n_equal} of {deployment.n_requests} answers equal the {of}")

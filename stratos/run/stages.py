@@ -208,6 +208,7 @@ DEPLOY = Stage(
         "deploy.load_seconds",
         "deploy.port",
         "traffic",
+        "trainer.final",
         "limits.accuracy",
         "limits.latency_ms",
         "evaluate.max_new_tokens",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
@@ -49,14 +50,14 @@ from stratos.run.console import Console, from_here
 from stratos.run.screen import ROLES, Level, Line, errs_most_on, no_answers, who
 
 _MEASURED = "hours measured × the plan's price"
-_STYLES = {"better": "green", "open": "yellow", "worse": "yellow"}
+_STYLES = {"serve": "green", "open": "yellow", "stay": "yellow"}
 """No red: a student that is not worth it is a result, and no fault."""
 _WORTH = {
-    "distil": ("green", "Serve it, for its cost. "),
-    "stay": ("yellow", "Do not serve it, for its cost. "),
-    "open": ("yellow", ""),
+    "distil": "Serve it, for its cost. ",
+    "stay": "Do not serve it, for its cost. ",
+    "open": "",
 }
-"""Outcome of the verdict on cost to its style and its beginning."""
+"""Outcome of the verdict on cost to how it begins."""
 
 
 class LimitMissed(Reason):
@@ -99,8 +100,8 @@ def last_lines(config: Config, records: Mapping[str, Any], ledger: Path) -> Iter
     scorecard: Scorecard | None = records.get("evaluate")
     if scorecard is not None:
         yield from no_answers(_unread(config.run_dir / scorecard.answers_path), scorecard)
-    if (judgement := _verdict(config, records)) is not None:
-        yield judgement
+    if (judgement := run_verdict(config, records)) is not None:
+        yield Line("verdict", judgement.text, _STYLES[judgement.outcome])
     if steps := "\n".join(_next(config, records)):
         yield Line("next", steps)
     budget = config.limits.budget_usd
@@ -120,29 +121,54 @@ def _unread(path: Path) -> dict[str, tuple[int, int]]:
     return {"student": (parsed.count(False), len(parsed))} if parsed else {}
 
 
-def _verdict(config: Config, records: Mapping[str, Any]) -> Line | None:
-    """Return whether the student is to be served, and for what."""
+@dataclass(frozen=True)
+class RunVerdict:
+    """Whether the student of a run is to be served."""
+
+    outcome: Literal["serve", "stay", "open"]
+    """serve it; stay with what does the task today, or with what is free; or open: what was
+    measured does not decide it."""
+    reason: Literal["accuracy", "cost"]
+    """What decides it."""
+    text: str
+    """The same in words, with the numbers."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_OF_WORTH: dict[str, Literal["serve", "stay", "open"]] = {
+    "distil": "serve", "stay": "stay", "open": "open"
+}  # fmt: skip
+_OF_ACCURACY: dict[str, Literal["serve", "stay", "open"]] = {
+    "better": "serve", "open": "open", "worse": "stay"
+}  # fmt: skip
+
+
+def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None:
+    """Return whether the student is to be served, and for what; None where nothing was compared."""
     scorecard: Scorecard | None = records.get("evaluate")
     judgement = None if scorecard is None else verdict(scorecard)
     if (missed := missed_limit(config, records)) is not None:
-        return Line("verdict", f"Do not serve it yet, for its accuracy: {missed}", "yellow")
+        text = f"Do not serve it yet, for its accuracy: {missed}"
+        return RunVerdict("stay", "accuracy", text)
     if judgement is not None and _is_needless(config, records, judgement):
         text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
-        return Line("verdict", text, "yellow")
+        return RunVerdict("stay", "accuracy", text)
     if (worth := _worth(config, records)) is not None:
-        style, head = _WORTH[worth.outcome]
-        return Line("verdict", f"{head}{worth.text}", style)
+        text = f"{_WORTH[worth.outcome]}{worth.text}"
+        return RunVerdict(_OF_WORTH[worth.outcome], "cost", text)
     if judgement is None or scorecard is None:
         return None
-    style, best = _STYLES[judgement.outcome], scorecard.best_baseline
-    if judgement.outcome != "better" or best is None:
-        return Line("verdict", judgement.text, style)
+    outcome, best = _OF_ACCURACY[judgement.outcome], scorecard.best_baseline
+    if outcome != "serve" or best is None:
+        return RunVerdict(outcome, "accuracy", judgement.text)
     rows = counted(best.n_items, "row", spec=",")
-    return Line(
-        "verdict",
+    return RunVerdict(
+        outcome,
+        "accuracy",
         f"Serve it, for its accuracy: {percent(best.student)} of {rows}, {best.name} "
         f"{percent(best.baseline)} of the same ({_p(best.p_value)}).",
-        style,
     )
 
 

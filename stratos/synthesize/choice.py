@@ -245,17 +245,18 @@ def _labels(teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityCon
 def _cure(teacher: TeacherProbe, strategy: Strategy, least: float, n_needed: int | None) -> str:
     """Say what would have a teacher's labels taken: more labelled rows, or a lower threshold."""
     anyway = (
-        f"strategy={strategy.kind} strategy.min_coverage={floor(100 * teacher.exact.low) / 100:g} "
-        "takes its labels as they are."
+        f"To take its labels as they are: strategy={strategy.kind} "
+        f"strategy.min_coverage={floor(100 * teacher.exact.low) / 100:g}."
     )
     if n_needed is None:
-        is_open = straddles(teacher.exact, least)
-        better = "A better teacher would, or answers by hand."
-        return f"More rows would not settle it. {anyway if is_open else better}"
+        more = "Label more rows by hand, or name a better teacher (teacher=<name>)"
+        if straddles(teacher.exact, least):
+            more = f"More labelled rows would show whether it is right on {least:.0%}"
+        return f"{more}. {anyway}"
     more = counted(max(1, n_needed - teacher.n_items), "more validation item", spec=",")
     return (
-        f"With about {more} and as large a share right it would be taken: label more rows or raise "
-        f"task.validation_share, with probe.max_items={n_needed}. {anyway}"
+        f"Label more rows or raise task.validation_share: with about {more} and as large a share "
+        f"right it would be taken (probe.max_items={n_needed}). {anyway}"
     )
 
 

@@ -147,9 +147,9 @@ class Injection(Strategy):
     """Name shown in the plan."""
     n_items: int = 80_000
     """Verified items in the corpus."""
-    rationale: Literal["engine", "teacher", "auto", "none"] = "engine"
-    """Reasoning path: the task engine's (or the file's), the teacher's, auto (whichever is right
-    more often on the first items), or none (the bare answer)."""
+    rationale: Literal["engine", "teacher", "none"] = "engine"
+    """Reasoning path: the task engine's (or the file's), the teacher's, or none (the bare
+    answer)."""
     wording: Literal["task", "teacher"] = "task"
     """Words of the questions: the task's, or the teacher's where it finds the answer again in a
     question of its own without having seen it."""
@@ -158,8 +158,6 @@ class Injection(Strategy):
     refused_share: float = 0.2
     """Share of the teacher's reasonings that the plan expects to be rejected each time: an
     assumption for the price of retries, without other effect."""
-    n_trial_items: int = 32
-    """For auto: items on which the two are compared."""
     max_tokens: int | None = None
     """Maximum tokens of the teacher's reasoning; None derives it from the reasoning in the data,
     else from the first reasonings."""
@@ -171,11 +169,8 @@ class Injection(Strategy):
 
     def __post_init__(self) -> None:
         longest = 1 if self.max_tokens is None else self.max_tokens
-        n_least = min(self.n_items, self.n_trial_items, longest)
-        if n_least < 1 or self.n_retries < 0:
-            raise ValueError(
-                "n_items, n_trial_items and max_tokens must be at least 1, n_retries at least 0."
-            )
+        if min(self.n_items, longest) < 1 or self.n_retries < 0:
+            raise ValueError("n_items and max_tokens must be at least 1, n_retries at least 0.")
         if self.words_questions and self.writes_reasoning:
             raise ValueError(
                 "wording=teacher has the teacher word the questions, and rationale="
@@ -197,7 +192,7 @@ class Injection(Strategy):
     @property
     @override
     def writes_reasoning(self) -> bool:
-        return self.rationale in ("teacher", "auto")
+        return self.rationale == "teacher"
 
     @property
     @override
@@ -255,7 +250,6 @@ class Injection(Strategy):
             self._limit(task).tokens,
             n_retries=self.n_retries,
             refused_share=self.refused_share,
-            n_trial=self.n_trial_items if self.rationale == "auto" else None,
         )
 
     def asks(
@@ -290,35 +284,10 @@ class Injection(Strategy):
         self, items: Iterator[Item], writer: Writer, seed: int, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
         """Yield items with the teacher's reasoning; those where it does not hold, the engine's."""
-        task, context = writer.asking.task, writer.asking.context
-        by_teacher, is_bare = True, False
-        if self.rationale == "auto":
-            trial = list(islice(items, self.n_trial_items))
-            writer.foretell(trial, len(trial))
-            attempts = writer.write(trial)
-            n_teacher = sum(isinstance(attempt, Item) for attempt in attempts)
-            n_engine = sum(bool(item.rationale) and task.verify(item) is None for item in trial)
-            by_teacher = n_teacher > n_engine
-            is_bare = not n_teacher and not any(item.rationale for item in trial)
-            # A set of rows that can be counted is the user's; others are made as they are drawn.
-            engine = "file" if task.has_rows else "engine"
-            context.warn(
-                f"rationale=auto: of {len(trial)} items, the teacher's reasoning holds for "
-                f"{n_teacher}, the {engine}'s for {n_engine}: "
-                + (
-                    "the bare answers are used, as with strategy.rationale=none."
-                    if is_bare
-                    else f"the {'teacher' if by_teacher else engine}'s is taken."
-                )
-            )
-            if is_bare:
-                for item in chain(trial, items):
-                    yield item, item.answer
-                return
-            yield from self._settled(trial, attempts if by_teacher else trial, task, tally)
-        if by_teacher and writer.is_paid:
+        task, by_teacher = writer.asking.task, True
+        if writer.is_paid:
             writer.foretell(*_spaced(islice(self._same(task, seed), self.n_items)))
-        n_first = size_of_first_look(self.n_items) if self.rationale == "teacher" else 0
+        n_first = size_of_first_look(self.n_items)
         while batch := list(islice(items, n_first or _ITEMS_PER_ROUND)):
             written = writer.write(batch) if by_teacher else batch
             if n_first and _all_wrong(written):

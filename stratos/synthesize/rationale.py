@@ -165,7 +165,6 @@ def sizes_of(
     *,
     n_retries: int,
     refused_share: float,
-    n_trial: int | None = None,
 ) -> Writing | None:
     """Return what writing the reasoning of `n_items` takes, told from some of them.
 
@@ -176,20 +175,13 @@ def sizes_of(
         max_tokens: longest answer.
         n_retries: how often a refused one may be written again.
         refused_share: share that is expected to be refused, each time.
-        n_trial: items on which the teacher is tried; it writes the others only if it is right more
-            often than the paths that the items bring. None where it writes all.
     """
     if not items:
         return None
     conclusion = fmean(len(f"{MARK} {item.answer}".encode()) for item in items)
-    n_tried = n_items if n_trial is None else min(n_trial, n_items)
-    holds = fmean(bool(item.rationale) and task.verify(item) is None for item in items)
-    wins = n_trial is None or 1 - refused_share ** (1 + n_retries) > holds
     paths = [len(item.rationale.encode()) for item in items if item.rationale]
     return Writing(
         n_items=n_items,
-        n_expected=n_items if wins else n_tried,
-        n_least=n_tried,
         request_bytes=fmean(n_bytes(request(item)) for item in items),
         reading_bytes=fmean(n_bytes(reading(item, "")) for item in items),
         read_share=fmean(not task.checks_steps(item) for item in items),
@@ -334,8 +326,6 @@ def sizes_of_wording(task: Task, items: Sequence[Item], n_items: int) -> Writing
     reading = fmean(n_bytes(task.messages(item, task.prompts[0])) for item in items)
     return Writing(
         n_items=n_items,
-        n_expected=n_items,
-        n_least=n_items,
         request_bytes=fmean(n_bytes(question.chat) for question in questions),
         reading_bytes=reading - own,
         read_share=1.0,

@@ -88,11 +88,7 @@ class Writing:
     """
 
     n_items: int
-    """The most items that it is asked for."""
-    n_expected: int
-    """Those that it is expected to be asked for."""
-    n_least: int
-    """Those that it is asked for in any case."""
+    """Those that it is asked for."""
     request_bytes: float
     """Of the chat that asks for a reasoning."""
     reading_bytes: float

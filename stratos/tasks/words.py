@@ -304,6 +304,51 @@ class FileProblems(Reason):
         )
 
 
+class ToLabel(Reason):
+    """No row of a file has an answer, and some were written into a table to be labelled."""
+
+    path: str
+    n_rows: int
+    table: str
+    n_needed: int
+    """Rows that there should be."""
+    n_checked: int
+    """Validation rows among these, which a teacher is checked on."""
+    hoped: float
+    """Share of right answers at which they are enough."""
+    least: float
+    """Share that a teacher has to be right of, surely, before it may label rows."""
+    key: str
+    """Of that share, as it is typed."""
+
+    def __str__(self) -> str:
+        drawn = counted(min(self.n_needed, self.n_rows), "row", spec=",")
+        lines = [
+            f"{self.path}: none of its {self.n_rows:,} rows has an answer, so nothing can be "
+            "measured.",
+            f"Fill in the {drawn} of {self.table}, a random draw from all groups of texts that are "
+            "alike, and type the same command again.",
+            f"{self.n_needed:,} labelled rows are enough to check a teacher: one that is right on "
+            f"{self.hoped:.0%} of {self.n_checked:,} of them is surely right on {self.least:.0%} "
+            f"({self.key}), and labels the others where you name it (teacher=<name>).",
+        ]
+        return "\n    ".join(lines)
+
+
+class NoLabelYet(Reason):
+    """The table that was written to be labelled has no answer."""
+
+    path: str
+    table: str
+    n_rows: int
+
+    says = (
+        "{path}: no row has an answer, and {table}, which was written for them, has none yet. "
+        "Fill in some of its {n_rows:,} rows (all of them, for the intervals to be as promised), "
+        "and type the same command again. To draw other rows, delete it."
+    )
+
+
 class AnswersNotRead(Reason):
     """A file of rows without answers has some with one."""
 

@@ -22,7 +22,7 @@ from stratos.teachers.base import Answer, Billed, Meter, Question
 # back by its own `Retry-After` and rate, set aside while it keeps failing (and asked again now and
 # then, with one try), and left out for good where its key, model or credit is refused.
 
-_REFUSED_WITHIN_S = 2.0
+_REFUSED_WITHIN_S = 5.0
 """Within which an endpoint refuses a key or a model that is wrong."""
 _MOST_FAILURES = 5
 """Tries in a row after whose failure an endpoint is set aside, where there is another."""
@@ -382,9 +382,9 @@ class Scheduler:
                 self._stop = error
             return False
         token = next(self._tokens)
-        backend.sent(time.monotonic(), self.seconds_between)
-        self._balancer.took_off(backend)
         cancel = backend.tries.send(call.question, partial(self._done, token))
+        backend.sent(time.monotonic(), self.seconds_between)  # a first one loads the client
+        self._balancer.took_off(backend)
         self._flying[token] = call, backend, receipt, cancel
         return True
 

@@ -10,6 +10,7 @@ import pytest
 
 from stratos.core.errors import BudgetError, OverspentError
 from stratos.ledger import reserves
+from stratos.teachers import scheduler
 from stratos.teachers.asking import stream_ask
 from tests.attack.whole_run import command
 from tests.teachers.provider import Provider, Reply, always
@@ -21,13 +22,19 @@ ONE = (6 * 1_000 + 2 * 10_000) / 1e6
 """Dollars of an answer to "word 7" at these prices, and of its limit of 10 tokens below $0.13."""
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first question does not go alone, so that the first answers come all at once."""
+    monkeypatch.setattr(scheduler, "_REFUSED_WITHIN_S", 0.0)
+
+
 @pytest.mark.parametrize("budget", [3.0, 6.0])
 @pytest.mark.parametrize("delay_s", [0.0, 0.1])
 def test_an_endpoint_that_ignores_the_limit_takes_no_more_than_the_budget(
     run, teacher, dear: Provider, warnings, budget: float, delay_s: float
 ) -> None:
     """Its answers are five times as long; the first goes alone and tells."""
-    dear.rule, dear.models = always(n_tokens=50, delay_s=delay_s), ()
+    dear.rule = always(n_tokens=50, delay_s=delay_s)
     context = run(budget)
     with pytest.raises(BudgetError):
         list(stream_ask(teacher(dear), questions(40, 10), context))
@@ -38,10 +45,10 @@ def test_an_endpoint_that_ignores_the_limit_takes_no_more_than_the_budget(
     assert run(budget).ledger.overrun("teacher parrot").output_factor == 5
 
 
+@pytest.mark.usefixtures("at_once")
 def test_where_many_are_under_way_the_budget_may_be_passed_and_it_is_said(
     run, teacher, dear: Provider
 ) -> None:
-    """The list of models opens the stream, so that the first answers come all at once."""
     dear.rule = always(n_tokens=90, delay_s=0.2)
     context = run(3.0)
     with pytest.raises(OverspentError) as caught:
@@ -62,6 +69,7 @@ def test_where_many_are_under_way_the_budget_may_be_passed_and_it_is_said(
     assert dear.bill.usd - 1e-9 <= more.ledger.spent_usd <= 100.0
 
 
+@pytest.mark.usefixtures("at_once")
 def test_what_is_under_way_is_given_up_where_the_money_does_not_suffice(
     run, teacher, dear: Provider
 ) -> None:
@@ -85,6 +93,7 @@ def test_where_the_money_suffices_what_is_under_way_is_covered_and_comes(
     assert context.ledger.reserved_usd == 0
 
 
+@pytest.mark.usefixtures("at_once")
 def test_the_cap_of_a_probe_and_what_a_plan_holds_are_caps_too(
     run, teacher, dear: Provider
 ) -> None:

@@ -61,6 +61,12 @@ def test_what_fits(value: object, kind: object, expected: object) -> None:
         (-1, Amount, "k=-1: expected a number of at least 0."),
         (math.nan, Amount, "k=nan: expected a number of at least 0, and a finite one."),
         (math.inf, float, "k=inf: expected a number, and a finite one."),
+        (1e308, int, "k=1e+308: expected a whole number, and 1e+12 at most."),
+        (
+            10**18,
+            Amount,
+            "k=1000000000000000000: expected a number of at least 0, and 1e+12 at most.",
+        ),
         (2, Annotated[float, Meta(ge=0, le=1)], "k=2: expected a number from 0 to 1."),
         (1.0, Annotated[float, Meta(ge=0, lt=1)], "k=1.0: expected a number from 0 to below 1."),
         (0, Annotated[float, Meta(gt=0, lt=1)], "k=0: expected a number above 0 and below 1."),

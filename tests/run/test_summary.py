@@ -165,7 +165,7 @@ def test_what_needs_no_model_is_said_before_the_ratio(
     plan: Any = SimpleNamespace(student="small", worth=None)
     for kind, is_refused in (("lm", True), ("linear", False)):
         config.students = (StudentConfig("small", kind=kind, path="a/folder"),)
-        judged = summary._verdict(config, {"evaluate": card, "plan": plan})
-        assert judged is not None
-        assert judged.text.startswith("Do not serve this student, for its") == is_refused
+        judged = summary.run_verdict(config, {"evaluate": card, "plan": plan})
+        assert judged is not None and judged.reason == "accuracy"
+        assert (judged.outcome == "stay") == is_refused
         assert "Linear answers 92.5%" in judged.text

@@ -165,31 +165,6 @@ def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path: Path) ->
         run(tmp_path, bare, strategy, (Babbler(),))
 
 
-def test_auto_takes_whoever_is_right_more_often(tmp_path: Path) -> None:
-    right = sums(tmp_path)
-    corpus, warnings = run(
-        tmp_path, right, Injection(n_items=100, rationale="auto"), (Explainer(),)
-    )
-    assert warnings[0].endswith("for 32: the file's is taken.")
-    assert not any("We take" in row["rationale"] for row in rows_of(corpus))
-    (tmp_path / "b").mkdir()
-    wrong = sums(tmp_path / "b", wrong=tuple(range(600)))
-    corpus, warnings = run(
-        tmp_path / "b", wrong, Injection(n_items=100, rationale="auto"), (Explainer(),)
-    )
-    assert warnings[0].endswith("for 0: the teacher's is taken.")
-    assert all("We take" in row["rationale"] for row in rows_of(corpus))
-    assert corpus.n_items == 100
-
-
-def test_auto_learns_bare_answers_where_nobody_has_a_path(tmp_path: Path) -> None:
-    task, teacher = bare(tmp_path), Babbler()
-    corpus, warnings = run(tmp_path, task, Injection(n_items=1000, rationale="auto"), (teacher,))
-    assert corpus.n_items == task.n_train
-    assert all(row["completion"] == row["answer"] for row in rows_of(corpus))
-    assert warnings[-1].endswith("as with strategy.rationale=none.")
-
-
 def test_steps_are_checked_where_the_task_can(tmp_path: Path) -> None:
     @dataclass
     class Wrong(Explainer):

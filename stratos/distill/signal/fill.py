@@ -1,11 +1,9 @@
-"""Fill the logits cache: predict size and cost, then compute shards in several processes."""
+"""Fill the logits cache: check its size, then compute shards in several processes."""
 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,33 +19,19 @@ from stratos.distill.signal.cache import About, SignalCache
 
 BATCH_TOKENS = 8192
 """Tokens that the teacher reads at once."""
-TRIAL_SHARE = 0.02
-"""Part of the tokens, at most one batch, on which the time is measured beforehand."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What filling a cache will take."""
-
-    n_tokens: int
-    """Learned places."""
-    bytes_per_token: float
-    n_bytes: int
-    seconds: float | None = None
-    """Time of the shards that are missing; None before the teacher was tried."""
-
-    def __str__(self) -> str:
-        text = (
-            f"{self.n_tokens:,} tokens x {self.bytes_per_token:.0f} bytes = "
-            f"{self.n_bytes / 2**30:.3g} GiB"
-        )
-        return text if self.seconds is None else f"{text}, about {self.seconds:,.0f} s"
-
-
-def predict(cache: SignalCache) -> Prediction:
+def n_bytes(cache: SignalCache) -> int:
     """Return the size of a cache, which is known exactly but for some headers."""
-    n = cache.n_places
-    return Prediction(n, cache.about.bytes_per_token, n * cache.about.bytes_per_token)
+    return cache.n_places * cache.about.bytes_per_token
+
+
+def shown_size(cache: SignalCache) -> str:
+    """Return the size of a cache as one line."""
+    return (
+        f"{cache.n_places:,} tokens x {cache.about.bytes_per_token} bytes = "
+        f"{n_bytes(cache) / 2**30:.3g} GiB"
+    )
 
 
 def check_size(cache: SignalCache, missing: list[int], limit_gib: float) -> None:
@@ -56,15 +40,15 @@ def check_size(cache: SignalCache, missing: list[int], limit_gib: float) -> None
     Raises:
         ConfigError: it does not, or its place cannot be reached.
     """
-    predicted, about = predict(cache), cache.about
-    advice = f"strategy.cache_gib={predicted.n_bytes / 2**30 * 1.01:.3g}"
-    if predicted.n_bytes > limit_gib * 2**30:
+    size, about = shown_size(cache), cache.about
+    advice = f"strategy.cache_gib={n_bytes(cache) / 2**30 * 1.01:.3g}"
+    if n_bytes(cache) > limit_gib * 2**30:
         per_slot = about.bytes_per_token / (about.k + 1)
-        k = int(limit_gib * 2**30 / max(1, predicted.n_tokens) / per_slot) - 1
+        k = int(limit_gib * 2**30 / max(1, cache.n_places) / per_slot) - 1
         if k > 0:
             advice += f", strategy.top_k={k}"
         raise ConfigError(
-            f"The signal cache would take {predicted}, more than strategy.cache_gib={limit_gib:g}. "
+            f"The signal cache would take {size}, more than strategy.cache_gib={limit_gib:g}. "
             f"Type: {advice}, or strategy.cache=none to ask the teacher at every step."
         )
     cache.store.prepare()
@@ -72,7 +56,7 @@ def check_size(cache: SignalCache, missing: list[int], limit_gib: float) -> None
     free = shutil.disk_usage(cache.store.folder).free
     if needed > free:
         raise ConfigError(
-            f"The signal cache would take {predicted}, and {cache.store.folder} has only "
+            f"The signal cache would take {size}, and {cache.store.folder} has only "
             f"{free / 2**30:.3g} GiB left. Free the disk, choose another with paths.cache_dir=…, "
             "or strategy.cache=none to ask the teacher at every step."
         )
@@ -84,8 +68,7 @@ def fill(
     source: Any,
     data: Encoded,
     context: Context,
-    try_out: bool = True,
-) -> Prediction:
+) -> None:
     """Have a teacher score the documents of the missing shards.
 
     A shard that another process works on is left to it; if that process dies, its lock is free and
@@ -97,14 +80,10 @@ def fill(
         source: scores documents.
         data: the documents.
         context: progress.
-        try_out: measure the time on a few documents first, which are scored again then.
-
-    Returns:
-        What was predicted before the first shard.
     """
-    predicted = _try_out(cache, missing, source, data) if try_out else predict(cache)
+    what = f"the teacher's signal: {shown_size(cache)}"
     total, done = max(1, sum(cache.n_places_of(shard) for shard in missing)), 0
-    context.tick(0, total, f"the teacher's signal: {predicted}")
+    context.tick(0, total, what)
     for wait in (False, True):
         remaining = []
         for shard in missing:
@@ -116,27 +95,8 @@ def fill(
                     cache.store.sweep(f"shard-{shard:05d}.safetensors")
                     cache.write(shard, _score(cache, shard, source, data))
             done += cache.n_places_of(shard)
-            context.tick(done, total, f"the teacher's signal: {predicted}")
+            context.tick(done, total, what)
         missing = remaining
-    return predicted
-
-
-def _try_out(cache: SignalCache, missing: list[int], source: Any, data: Encoded) -> Prediction:
-    """Measure the teacher's speed on documents of the middle length."""
-    documents = np.concatenate([cache.documents(shard) for shard in missing])
-    lengths = data.lengths[documents]
-    n_tokens = int(lengths.sum())
-    order = documents[np.argsort(lengths, kind="stable")]
-    middle = order[len(order) // 2 :]
-    most = min(BATCH_TOKENS, TRIAL_SHARE * n_tokens)
-    n_trial = max(1, int(np.searchsorted(np.cumsum(data.lengths[middle]), most)))
-    trial = middle[:n_trial]
-    _columns(cache.about, source, data, trial[:1], 0)  # what a first pass sets up is not counted
-    began = time.perf_counter()
-    _columns(cache.about, source, data, trial, 0)
-    seconds = (time.perf_counter() - began) * n_tokens / int(data.lengths[trial].sum())
-    predicted = predict(cache)
-    return Prediction(predicted.n_tokens, predicted.bytes_per_token, predicted.n_bytes, seconds)
 
 
 def _score(cache: SignalCache, shard: int, source: Any, data: Encoded) -> dict[str, np.ndarray]:

@@ -42,7 +42,6 @@ from stratos.distill.words import (
     SignalTooDear,
 )
 from stratos.teachers.base import SignalKind, Teacher
-from stratos.teachers.call_budget import is_paid
 
 FOLDER = "signals"
 """Folder of the caches in the cache folder that runs share."""
@@ -132,9 +131,7 @@ def open_source(
             if isinstance(live, TextSource):
                 return _said(live, teacher, context)
             _said(live, teacher, context)
-            # Each document is paid for once: none is read to measure the time.
-            paid = teacher.signal is SignalKind.LOGPROBS and is_paid(teacher.card())
-            fill(cache, missing, live, data, context, try_out=not paid)
+            fill(cache, missing, live, data, context)
         finally:
             live.close()
     return CachedSource(cache)

@@ -7,7 +7,6 @@ elsewhere as few as settle it. Injection asks for none, unless the teacher write
 (`strategy.rationale`): that is a longer chat with a longer answer, and where the task cannot check
 its steps, a second chat that reads it. What is refused is written again, in a chat that holds what
 was written before: at least never, at most always, `strategy.refused_share` of them by expectation.
-With `strategy.rationale=auto` the teacher writes for the trial at least, for all items at most.
 Answers that are kept from before are asked for no more; with a reasoning is kept what read it.
 A strategy that learns from a priced teacher's distribution has it score the texts that were right,
 as the student reads them, with one token out: once with a cache, else whenever they are learnt
@@ -130,12 +129,9 @@ def teacher_load_of(
     if sizes is not None:
         per_byte = _tokens_per_byte(config, teacher)
         written, assumptions = _written(sizes, declared if sizes.is_learnt else None, per_byte)
-        for parts, n_items, refused in (
-            (expected, sizes.n_expected, sizes.refused_share),
-            (least, sizes.n_least, 0.0),
-            (most, sizes.n_items, 1.0),
-        ):
-            parts += _writing(sizes, max(0, n_items - n_cached), refused, per_byte, written)
+        n_asked = max(0, sizes.n_items - n_cached)
+        for parts, refused in ((expected, sizes.refused_share), (least, 0.0), (most, 1.0)):
+            parts += _writing(sizes, n_asked, refused, per_byte, written)
         why = _why(sizes)
         if sizes.is_learnt:
             n_read_by_training = sizes.n_items * (per_byte * sizes.request_bytes + written)
@@ -245,21 +241,13 @@ def _writing(
 
 def _why(sizes: Writing) -> str:
     """Say what makes the number of answers a range; "" where nothing does."""
-    reasons = []
-    if sizes.n_least < sizes.n_items:
-        often = "more" if sizes.n_expected == sizes.n_items else "no more"
-        reasons.append(
-            f"rationale=auto tries it on {sizes.n_least:,} items, on which it is expected to be "
-            f"right {often} often than their own paths, and has it write all {sizes.n_items:,} "
-            "only where it is right more often"
-        )
-    if sizes.n_retries:
-        times = "once" if sizes.n_retries == 1 else f"{sizes.n_retries} times"
-        reasons.append(
-            f"{sizes.refused_share:.0%} of its reasonings are taken to be refused "
-            f"(strategy.refused_share) and written again, {times} at most"
-        )
-    return "; ".join(reasons)
+    if not sizes.n_retries:
+        return ""
+    times = "once" if sizes.n_retries == 1 else f"{sizes.n_retries} times"
+    return (
+        f"{sizes.refused_share:.0%} of its reasonings are taken to be refused "
+        f"(strategy.refused_share) and written again, {times} at most"
+    )
 
 
 def _of_probe(teacher: TeacherProbe) -> Workload:

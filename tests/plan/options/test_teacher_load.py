@@ -120,31 +120,10 @@ def test_what_is_written_again_is_expected_and_a_range(tmp_path, snapshot):
     assert told == snapshot
 
 
-@pytest.mark.parametrize("holds", [True, False])
-def test_auto_is_priced_from_its_trial_to_all(tmp_path, holds):
-    rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(50)]
-    for i, row in enumerate(rows):
-        row["why"] = f"Twice makes {i} + {i} = {2 * i if holds else 2 * i + 1}."
-    file = tmp_path / "rows.jsonl"
-    file.write_text("\n".join(map(json.dumps, rows)))
-    task = MathTask(str(file), rationale="why", prompts=("default",))
-    n = len(list(task.reverse(1000)))
-    engine, whole, auto = (
-        plan_of(task, strategy_of(how, n_retries=0, n_trial_items=n // 4), hosted(task)).role(
-            "teacher"
-        )
-        for how in ("engine", "teacher", "auto")
-    )
-    trial = engine.usd + (whole.usd - engine.usd) * (n // 4) / n
-    assert auto.usd_range == pytest.approx((trial, whole.usd))
-    # Where the items' own paths hold, the teacher cannot hold more often than they do.
-    assert auto.usd == pytest.approx(trial if holds else whole.usd)
-
-
 def test_a_task_that_checks_steps_needs_no_reading_and_paths_tell_the_length(tmp_path):
     path = "Twice a number is the number plus itself, 2 + 2 = 4."
     task = task_of(tmp_path, MathTask, path)
-    strategy = strategy_of("auto", n_items=10, n_retries=0)
+    strategy = strategy_of("teacher", n_items=10, n_retries=0)
     config = World(task=task, strategies=(strategy,)).config()
     one = hosted(task)
     one = replace(one, prompt="reasoning", input_tokens=size(
