@@ -12,9 +12,9 @@ from stratos.core.intervals import wilson
 from stratos.evaluate.metrics import mcnemar_exact, mean, ratio_interval
 from stratos.records import NO_LABEL, Comparison, Interval, ModelScore, SliceScore, Versus
 from stratos.tasks.base import Item, Score, Task
+from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.label_sets import labels_of
 from stratos.tasks.objects import Path, fields_of, object_of, same
-from stratos.tasks.split import normalised
 
 if TYPE_CHECKING:
     import numpy as np

@@ -104,7 +104,7 @@ def evaluate(
             context.log({f"evaluate/{score.role}/{row.slice}/exact": row.exact.mean})
     return Scorecard(
         task=config.task.name,
-        metric=config.task.metric,
+        metric=config.task.metric_name,
         scores=scored.scores,
         comparison=scored.comparison,
         examples_path=str(examples),

@@ -24,7 +24,7 @@ from stratos.synthesize.planned_teacher import Asking
 from stratos.synthesize.strategy import MIN_COVERAGE, Family, Strategy, Tally, Threshold
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Message, Task
-from stratos.tasks.split import content_id, family_id
+from stratos.tasks.dedup.hashes import content_id, family_id
 from stratos.teachers.answer_limit import is_truncated, limit_of
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.cost_estimate import expect

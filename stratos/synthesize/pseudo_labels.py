@@ -40,7 +40,7 @@ from stratos.synthesize.planned_teacher import (
 from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Threshold
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Task
-from stratos.tasks.split import normalised
+from stratos.tasks.dedup.hashes import normalised
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.prompting import prompting

@@ -22,14 +22,17 @@ from stratos.core.errors import ConfigError
 from stratos.core.formats import counted
 from stratos.core.names import find
 from stratos.records import FROM_FILE, Corpus, CorpusRow, Plan
-from stratos.synthesize.leaks import NEAR, HeldOut, NearDuplicates, family_of, held_out
+from stratos.synthesize.leaks import NEAR, held_out
 from stratos.synthesize.strategy import Strategy, Tally
-from stratos.synthesize.words import NGRAM, Leak
 from stratos.tasks.base import Item, Task
+from stratos.tasks.dedup.held_out import HeldOut, family_of
 from stratos.tasks.shown import shown
+from stratos.tasks.words import NGRAM, Leak
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from stratos.tasks.dedup.near import NearDuplicates
 
 _ROWS_AT_ONCE = 4096
 
@@ -230,6 +233,8 @@ def _near_duplicates(strategy: Strategy, task: Task, seed: int) -> NearDuplicate
     threshold = strategy.near_duplicate_share
     if not threshold:
         return None
+    from stratos.tasks.dedup.near import NearDuplicates  # imports numpy
+
     return NearDuplicates(threshold, task.items("train", _N_FOR_PHRASES, seed), task.own_words)
 
 

@@ -7,17 +7,6 @@ from enum import Enum, StrEnum
 from stratos.core.reasons import Reason
 from stratos.tasks.shown import shown
 
-NGRAM = 13
-"""Words in a row by which a text is found to repeat another one."""
-
-
-class Leak(Reason, StrEnum):
-    """In which way an item repeats what is held out; a record counts under the value."""
-
-    EXACT = "held out (exact)"
-    CANONICAL = "held out (canonical)"
-    OVERLAP = f"held out ({NGRAM}-gram)"
-
 
 class NotLearnt(Reason, StrEnum):
     """Why none of a teacher's answers to a question is learnt; a record counts under the value."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
+from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.numbers import numbers_in, stated_number
-from stratos.tasks.split import normalised
 
 AnswerText: TypeAlias = str
 """An answer in canonical spelling, as it was read out of a text."""

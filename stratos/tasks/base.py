@@ -117,6 +117,12 @@ class Task(ABC):
     records are made anew then."""
     metric: str = "exact"
     """What accuracy means here."""
+
+    @property
+    def metric_name(self) -> str:
+        """What records call the metric."""
+        return self.metric
+
     slices: tuple[str, ...] = ("main",)
     """Slices that are reported apart and together: `Item.slice` is one of them."""
     prompts: tuple[str, ...] = ("default",)

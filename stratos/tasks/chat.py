@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from stratos.tasks.base import Item, Message
 from stratos.tasks.rows import writable
+from stratos.tasks.table import Row
 
 MARK = "Answer:"
 """What an answer is announced with."""
@@ -36,12 +38,12 @@ FORMS = {
 """The prompts by name."""
 
 
-def reasoned(item: Item) -> str:
+def reasoned(item: Item | Row) -> str:
     """Return the reasoning of an item, and its answer behind the mark."""
     return f"{item.rationale}\n{MARK} {item.answer}"
 
 
-def answer_texts(prompt: str, items: Sequence[Item]) -> list[str]:
+def answer_texts(prompt: str, items: Sequence[Item | Row]) -> list[str]:
     """Return texts as good answers to a prompt are; of reasoning only where items bring it."""
     if FORMS[prompt].wants_reasoning:
         return [reasoned(item) for item in items if item.rationale]
@@ -72,6 +74,96 @@ def turn_by_turn(system: str, turns: Sequence[tuple[str, str]], question: str) -
         messages.append({"role": "user", "content": user_turn})
         messages.append({"role": "assistant", "content": answered})
     return [*messages, {"role": "user", "content": question}]
+
+
+@dataclass(frozen=True)
+class AddedPrompt:
+    """What a prompt adds to another one: how labels differ."""
+
+    base: str
+    """The prompt that it adds to."""
+    pairs: tuple[tuple[str, str], ...]
+    """Labels that are easily taken for each other."""
+
+
+class Prompt(Protocol):
+    """How a model is asked for the answers of a task."""
+
+    @property
+    def system(self) -> str:
+        """What a model is told before a question."""
+        ...
+
+    def shows_examples(self, prompt: str) -> bool:
+        """Return whether a prompt shows answered questions."""
+        ...
+
+    def messages(self, item: Item, prompt: str, examples: Sequence[Item]) -> list[Message]:
+        """Return the chat that asks a teacher; an item is never its own example."""
+        ...
+
+    def choice_messages(self, item: Item, examples: Sequence[Item]) -> list[Message]:
+        """Return the chat that asks for one letter of A, B, C, D."""
+        ...
+
+    def answer_texts(self, prompt: str, items: Sequence[Item | Row]) -> list[str]:
+        """Return the answers to items in the form that a prompt asks for."""
+        ...
+
+
+@dataclass(frozen=True)
+class QuestionPrompt:
+    """Asks a question behind an instruction."""
+
+    system: str
+    form: str = ""
+    """What a teacher is told of the form of answers, beside the instruction."""
+    lists_options: bool = False
+    """Whether a question lists its own options."""
+
+    def shows_examples(self, prompt: str) -> bool:
+        """Return whether a prompt shows answered questions."""
+        return FORMS[prompt].has_examples
+
+    def messages(self, item: Item, prompt: str, examples: Sequence[Item]) -> list[Message]:
+        """Return the chat that asks a teacher; an item is never its own example."""
+        return ask(
+            f"{self.system} {self.form}" if self.form else self.system, prompt, examples, item
+        )
+
+    def choice_messages(self, item: Item, examples: Sequence[Item]) -> list[Message]:
+        """Return the chat that asks for one letter, behind examples that have choices."""
+        shown = [e for e in examples if e.choices and e.id != item.id]
+        turns = [(self._choice(e), "ABCD"[e.choices.index(e.answer)]) for e in shown]
+        return turn_by_turn(f"{self.system} Answer with one letter.", turns, self._choice(item))
+
+    def _choice(self, item: Item) -> str:
+        return item.question if self.lists_options else with_choices(item.question, item)
+
+    def answer_texts(self, prompt: str, items: Sequence[Item | Row]) -> list[str]:
+        """Return the answers to items in the form that a prompt asks for."""
+        return answer_texts(prompt, items)
+
+
+def with_choices(text: str, item: Item) -> str:
+    """Return a text with the choices of an item, each on a line behind its letter."""
+    lines = [f"{a}) {choice}" for a, choice in zip("ABCD", item.choices, strict=True)]
+    return "\n".join([text, *lines])
+
+
+def drawn_choices(item: Item, answers: Sequence[str]) -> tuple[str, ...]:
+    """Return the answer of an item among three others, in an order fixed by its id.
+
+    Nothing where there are too few.
+    """
+    rng = random.Random(item.id)
+    sampled = rng.sample(answers, min(len(answers), 4))
+    wrong = [answer for answer in sampled if answer != item.answer][:3]
+    if len(wrong) < 3:
+        return ()
+    choices = [item.answer, *wrong]
+    rng.shuffle(choices)
+    return tuple(choices)
 
 
 _PROBE = "e2c1"

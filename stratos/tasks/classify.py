@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from stratos.core.errors import ConfigError, did_you_mean
-from stratos.core.names import why_no_name
 from stratos.core.reasons import Reason
 from stratos.tasks import doubts, label_sets
-from stratos.tasks.base import Item, Message, Score, Split
-from stratos.tasks.file_content import Content
-from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.base import Item, Message, Split
+from stratos.tasks.chat import AddedPrompt, QuestionPrompt
+from stratos.tasks.dedup.hashes import normalised
+from stratos.tasks.file_task import FileTask
+from stratos.tasks.label_reader import LabelledContent, LabelReader, LabelSpelling
 from stratos.tasks.label_sets import LabelSet, SetForm
-from stratos.tasks.metrics import Label, Metric, MetricName
-from stratos.tasks.rows import likely_answers
+from stratos.tasks.metrics import Label, Metric
+from stratos.tasks.reader import FileReader, RowChecker
+from stratos.tasks.rows import Fields
 from stratos.tasks.shown import shown
-from stratos.tasks.split import normalised
-from stratos.tasks.table import Rows
-from stratos.tasks.words import AnswersLikeIds
+from stratos.tasks.table import Row, Rows
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MOST_LABELS = 200
-"""Different answers of a file that are taken for labels without being named."""
-_FEW_LABELS = 10
-"""Different answers up to which each may have a single row."""
-_MOST_COUNTED = 10_000
-"""Different answers after which nobody counts on."""
 _N_CONTRASTS, _MOST_CONTRASTED = 2, 50
 """Examples of each of two confused labels, and rows of a label that they are taken from."""
 _LONGEST_EXAMPLE = 300
@@ -44,250 +35,43 @@ _LONGEST_EXAMPLE = 300
 
 
 @dataclass(frozen=True)
-class ClassifyTask(JsonlTask):
-    """Texts and their labels from a file."""
+class LabelPrompt(QuestionPrompt):
+    """Asks for a label, and shows how labels differ that are easily confused."""
 
-    has_labels = True
-    code_version = 2
+    added: Mapping[str, AddedPrompt] = field(default_factory=dict)
+    contrasts: Contrasts | None = None
+    """Training texts of labels; None without added prompts."""
 
-    name: str = "classify"
-    """Name shown in tables and written into records."""
-    question: str = "text|question"
-    """Field with the text; `a|b` takes the first of them that a file has."""
-    answer: str = "label|answer"
-    """Field with the label."""
-    labels: tuple[str, ...] = ()
-    """The labels; any other makes a line invalid. Empty takes all labels of the file."""
-    separator: str | None = None
-    """What stands between several labels of a text, beside JSON lists; null tells by the rows, ""
-    takes each answer for one label."""
-    instruction: str = "Classify the text."
-    """The teacher's instruction; the labels are added to it."""
-    n_examples: int = 8
-    """Training rows used as few-shot examples, the labels in turn."""
-    metric: MetricName = field(init=False, default="exact")
-    min_f1: float = field(init=False, default=1.0)
-    verifier: dict[str, Any] | None = field(init=False, default=None)
-    database: str | None = field(init=False, default=None)
-    options: str = field(init=False, default="options")
-    schema: str | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        """Check the labels, then everything that a file of questions needs.
-
-        Raises:
-            ValueError: something is wrong with them.
-        """
-        spellings = [normalised(label) for label in self.labels]
-        if len(set(spellings)) < len(spellings) or "" in spellings:
-            raise ValueError("labels: each must appear once, and none may be empty.")
-        if len(spellings) == 1:
-            raise ValueError(f"labels=[{self.labels[0]}]: one label leaves nothing to classify.")
-        super().__post_init__()
+    def _base(self, prompt: str) -> str:
+        return self.added[prompt].base if prompt in self.added else prompt
 
     @override
-    def chance(self, item: Item) -> float:
-        return 1 / len(self._answers)
-
-    @property
-    def system_prompt(self) -> str:
-        """What a model is told before a text: the instruction, and the labels."""
-        task = f"{self.instruction} The labels are: {', '.join(self._labels)}."
-        if not self.has_several_labels:
-            return task
-        example = shown(label_sets.written(self._labels[:2]))
-        return (
-            f"{task} A text may have several of them. The answer is a JSON list of all labels that "
-            f"fit, such as {example}; [] if none fits."
-        )
-
-    @cached_property
-    def _metric(self) -> Metric:
-        kind = LabelSet if self.has_several_labels else Label
-        return kind(labels=self._labels)
-
-    # --- several labels --------------------------------------------------------------------------
-
-    @property
-    @override
-    def has_several_labels(self) -> bool:
-        return self._form is not None
-
-    @cached_property
-    def _form(self) -> SetForm | None:
-        """How the file writes several labels; None where each text has one."""
-        if self.separator == "":
-            return None
-        return label_sets.form_of_file(self.path, self.answer, self.separator)
-
-    @property
-    @override
-    def notes(self) -> tuple[str, ...]:
-        notes = super().notes
-        form = self._form
-        if form is None:
-            return notes
-        off = "" if self.separator else ' If each is one label, type task.separator="".'
-        several = f"{form.n_several:,} of {form.n_rows:,} rows have several labels or none"
-        return (f"{self.path}: {several}, {form.called}.{off}", *notes)
-
-    @property
-    @override
-    def _if_none(self) -> str:
-        return label_sets.written(()) if self.has_several_labels else ""
+    def shows_examples(self, prompt: str) -> bool:
+        return super().shows_examples(self._base(prompt))
 
     @override
-    def score(self, text: str, item: Item) -> Score:
-        if self.has_several_labels:
-            return label_sets.scored(self.parse(text), item.answer)
-        return super().score(text, item)
-
-    def _rows_of_labels(self, rows: Rows) -> dict[str, NDArray[np.int64]]:
-        """Return label to the places of its rows."""
-        import numpy as np
-
-        if not self.has_several_labels:
-            return {label: np.flatnonzero(rows.of_answer(label)) for label in self._labels}
-        places: dict[str, list[int]] = {label: [] for label in self._labels}
-        for index, row in enumerate(rows):
-            for label in label_sets.labels_of(row.answer) or ():
-                places[label].append(index)
-        return {label: np.array(some, np.int64) for label, some in places.items()}
-
-    # --- the labels of a file --------------------------------------------------------------------
-
-    @property
-    def all_labels(self) -> tuple[str, ...]:
-        """The labels that a text may get: those named, else those of the file."""
-        return self._labels
-
-    @property
-    def _labels(self) -> tuple[str, ...]:
-        return self.labels or self._content.labels
-
-    @cached_property
-    def _seen(self) -> Labels:
-        fewest = 1 if self.has_several_labels else 2
-        return Labels(self.path, self.answer, self.question, fewest)
-
-    def _read_files(self) -> Content:
-        content = super()._read_files()
-        if self.labels:
-            return content
-        own, *tested = content.files
-        if respelled := self._seen.respelled():
-            if self.has_several_labels:
-                sets = {row.answer: label_sets.labels_of(row.answer) or () for row in own.rows}
-                respelled = {
-                    answer: label_sets.written(respelled.get(label, label) for label in labels)
-                    for answer, labels in sets.items()
-                }
-            own = replace(own, rows=own.rows.respelled(respelled))
-        return replace(
-            content,
-            files=(own, *tested),
-            labels=self._seen.all(),
-            spellings=self._seen.spellings(),
-        )
-
-    def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
-        if self._form is not None:
-            labels = self._form.read(answer)
-            return label_sets.written(self._canonical_label(key, label) for label in labels)
-        if self.separator is None and label_sets.labels_of(answer) is not None:
-            raise ValueError(
-                f"the answer {shown(answer)} is a list, and most other rows have a single label"
-            )
-        return self._canonical_label(key, answer)
-
-    def _canonical_label(self, key: str, answer: str) -> str:
-        if self.labels:
-            return Label(self.labels).canonical(answer, ())
-        if key == "task.path":
-            return self._seen.spelled(answer)
-        known = self._seen.all()
-        if normalised(answer) in map(normalised, known):
-            return Label(known).canonical(answer, ())
-        raise ValueError(
-            f"the label {shown(answer)} is in no row of {self.path}, so that no student can learn "
-            f"it.{did_you_mean(answer, known)}".rstrip(".")
-        )
+    def answer_texts(self, prompt: str, items: Sequence[Item | Row]) -> list[str]:
+        return super().answer_texts(self._base(prompt), items)
 
     @override
-    def refusals(self) -> list[Reason]:
-        reasons = doubts.too_few_for_labels(self.path, self._by_split, self._labels)
-        return reasons or super().refusals()
-
-    @property
-    @override
-    def complaints(self) -> tuple[Reason, ...]:
-        return (
-            *super().complaints,
-            *doubts.of_labels(self._n_rows_of_labels, self._labels),
-            *doubts.of_spellings(self.path, self._content.spellings),
-        )
-
-    @property
-    def _n_rows_of_labels(self) -> dict[Split, dict[str, int]]:
-        """Return label to its rows, by split."""
-        return {
-            split: {label: len(some) for label, some in self._rows_of_labels(rows).items()}
-            for split, rows in self._by_split.items()
-        }
-
-    @cached_property
-    def _shown(self) -> list[Item]:
-        import numpy as np
-
-        rows = self._by_split["train"]
-        # The first ones of each label are enough: there are no more than `n_examples` of any.
-        order = [index for name in self.slices for index in self._order("train", 1, name).tolist()]
-        shuffled = rows.take(np.array(order, np.int64))
-        of_labels = self._rows_of_labels(shuffled)
-        queues = [of_labels[label][: self.n_examples].tolist() for label in self._labels]
-        turns = [index for turn in zip_longest(*queues) for index in turn if index is not None]
-        places = list(dict.fromkeys(turns))[: self.n_examples]  # a row may have several labels
-        return [self._item(shuffled[index]) for index in places]
-
-    @cached_property
-    def _answers(self) -> list[str]:
-        return super()._answers if self.has_several_labels else list(self._labels)
-
-    # --- prompts that tell labels apart ----------------------------------------------------------
-
-    @override
-    def telling_apart(
-        self, prompt: str, base: str, pairs: Sequence[tuple[str, str]]
-    ) -> ClassifyTask:
-        twin = copy.copy(self)  # what was read of the files stays read
-        added = {**self._repairs, prompt: (base, tuple(pairs))}
-        twin.__dict__.update(_repairs=added, prompts=(*self.prompts, prompt))
-        return twin
-
-    @cached_property
-    def _repairs(self) -> dict[str, tuple[str, tuple[tuple[str, str], ...]]]:
-        """Name of a prompt that was added, to the one that it adds to and the labels."""
-        return {}
-
-    @override
-    def messages(self, item: Item, prompt: str = "default") -> list[Message]:
-        base, pairs = self._repairs.get(prompt, (prompt, ()))
-        first, *rest = super().messages(item, base)
-        if pairs:
-            lines = [first["content"], "These labels are easily confused:", *self._contrasts(pairs)]
-            first = {**first, "content": "\n".join(lines)}
+    def messages(self, item: Item, prompt: str, examples: Sequence[Item]) -> list[Message]:
+        first, *rest = super().messages(item, self._base(prompt), examples)
+        added = self.added.get(prompt)
+        if added is not None and added.pairs and self.contrasts is not None:
+            lines = self.contrasts.lines(added.pairs)
+            opening = [first["content"], "These labels are easily confused:", *lines]
+            first = {**first, "content": "\n".join(opening)}
         return [first, *rest]
 
-    @override
-    def _examples(self, prompt: str) -> list[Item]:
-        return super()._examples(self._repairs.get(prompt, (prompt,))[0])
 
-    @override
-    def answer_texts(self, prompt: str) -> list[str]:
-        return super().answer_texts(self._repairs.get(prompt, (prompt,))[0])
+@dataclass(frozen=True)
+class Contrasts:
+    """Training texts that show what hangs on a label."""
 
-    def _contrasts(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        """Return a line for each of two labels: its training rows that are most like the other's.
+    rows: Rows
+
+    def lines(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """Return a line for each of two labels: its rows that are most like the other's.
 
         Rows that differ in little but their label show what the label hangs on.
         """
@@ -308,9 +92,200 @@ class ClassifyTask(JsonlTask):
     def _texts_of(self, label: str) -> list[str]:
         import numpy as np
 
-        rows = self._by_split["train"]
-        places = np.flatnonzero(rows.of_answer(label))[:_MOST_CONTRASTED]
-        return [row.question for row in rows.take(places)]
+        places = np.flatnonzero(self.rows.of_answer(label))[:_MOST_CONTRASTED]
+        return [row.question for row in self.rows.take(places)]
+
+
+@dataclass(frozen=True)
+class ClassifyTask(FileTask[LabelledContent]):
+    """Texts and their labels from a file."""
+
+    has_labels = True
+    code_version = 2
+
+    test_path: str | None = None
+    """A file of test texts, which is the whole test split; null takes a part of `path`."""
+    unlabelled_path: str | None = None
+    """A file of unlabelled rows, which a teacher labels; `path` itself means its rows with an empty
+    answer."""
+    name: str = "classify"
+    """Name shown in tables and written into records."""
+    question: str = "text|question"
+    """Field with the text; `a|b` takes the first of them that a file has."""
+    answer: str = "label|answer"
+    """Field with the label."""
+    rationale: str | None = None
+    """Field with the reasoning that leads to the label; null if the file has none."""
+    split_answer: str | None = None
+    """Separator between rationale and label in the answer field; null for none."""
+    labels: tuple[str, ...] = ()
+    """The labels; any other makes a line invalid. Empty takes all labels of the file."""
+    separator: str | None = None
+    """What stands between several labels of a text, beside JSON lists; null tells by the rows, ""
+    takes each answer for one label."""
+    slice: str | None = None
+    """Field with the slice of a row; null puts all rows into the first of `slices`."""
+    slices: tuple[str, ...] = ("main",)
+    """Slices to report separately."""
+    instruction: str = "Classify the text."
+    """The teacher's instruction; the labels are added to it."""
+    n_examples: int = 8
+    """Training rows used as few-shot examples, the labels in turn."""
+    test_share: float = 0.25
+    """Share of the rows for the test split; ignored with a `test_path`."""
+    added_prompts: dict[str, AddedPrompt] = field(default_factory=dict)
+    """Prompts beside the known ones, each of which adds to one of them how labels differ."""
+
+    def __post_init__(self) -> None:
+        """Check the labels, then everything that a file of questions needs.
+
+        Raises:
+            ValueError: something is wrong with them.
+        """
+        spellings = [normalised(label) for label in self.labels]
+        if len(set(spellings)) < len(spellings) or "" in spellings:
+            raise ValueError("labels: each must appear once, and none may be empty.")
+        if len(spellings) == 1:
+            raise ValueError(f"labels=[{self.labels[0]}]: one label leaves nothing to classify.")
+        super().__post_init__()
+
+    # --- what it is put together of --------------------------------------------------------------
+
+    @property
+    @override
+    def fields_named(self) -> Fields:
+        return Fields(self.question, self.answer, self.rationale, self.slice)
+
+    @property
+    @override
+    def file_reader(self) -> FileReader:
+        if_none = label_sets.written(()) if self.has_several_labels else ""
+        return replace(super().file_reader, if_none=if_none)
+
+    @property
+    @override
+    def reader(self) -> LabelReader:
+        is_told = self.separator is not None
+        spelling = LabelSpelling(self.path, self.fields_named, self.labels, self._form, is_told)
+        checker = RowChecker(self.slices, self.slice_of, spelling, self.split_answer)
+        return LabelReader(replace(self.file_reader, check=checker), spelling)
+
+    @cached_property
+    @override
+    def measure(self) -> Metric:
+        return (LabelSet if self.has_several_labels else Label)(labels=self.all_labels)
+
+    @cached_property
+    @override
+    def prompt(self) -> LabelPrompt:
+        task = f"{self.instruction} The labels are: {', '.join(self.all_labels)}."
+        if self.has_several_labels:
+            example = shown(label_sets.written(self.all_labels[:2]))
+            task += (
+                " A text may have several of them. The answer is a JSON list of all labels that "
+                f"fit, such as {example}; [] if none fits."
+            )
+        contrasts = Contrasts(self.splits.rows["train"]) if self.added_prompts else None
+        return LabelPrompt(task, added=self.added_prompts, contrasts=contrasts)
+
+    @cached_property
+    @override
+    def examples(self) -> list[Item]:
+        """Training items of all labels in turn."""
+        import numpy as np
+
+        rows = self.splits.rows["train"]
+        # The first ones of each label are enough: there are no more than `n_examples` of any.
+        order = [index for name in self.slices for index in self.order("train", 1, name).tolist()]
+        shuffled = rows.take(np.array(order, np.int64))
+        of_labels = self._rows_of_labels(shuffled)
+        queues = [of_labels[label][: self.n_examples].tolist() for label in self.all_labels]
+        turns = [index for turn in zip_longest(*queues) for index in turn if index is not None]
+        places = list(dict.fromkeys(turns))[: self.n_examples]  # a row may have several labels
+        return [self.item_of(shuffled[index]) for index in places]
+
+    @property
+    @override
+    def known_prompts(self) -> tuple[str, ...]:
+        return (*super().known_prompts, *self.added_prompts)
+
+    @override
+    def telling_apart(
+        self, prompt: str, base: str, pairs: Sequence[tuple[str, str]]
+    ) -> ClassifyTask:
+        added = {**self.added_prompts, prompt: AddedPrompt(base, tuple(pairs))}
+        return replace(self, prompts=(*self.prompts, prompt), added_prompts=added)
+
+    # --- labels ----------------------------------------------------------------------------------
+
+    @property
+    @override
+    def all_labels(self) -> tuple[str, ...]:
+        return self.labels or self.content.labels
+
+    @property
+    @override
+    def has_several_labels(self) -> bool:
+        return self._form is not None
+
+    @cached_property
+    def _form(self) -> SetForm | None:
+        """How the file writes several labels; None where each text has one."""
+        if self.separator == "":
+            return None
+        return label_sets.form_of_file(self.path, self.answer, self.separator)
+
+    def _rows_of_labels(self, rows: Rows) -> dict[str, NDArray[np.int64]]:
+        """Return label to the places of its rows."""
+        import numpy as np
+
+        if not self.has_several_labels:
+            return {label: np.flatnonzero(rows.of_answer(label)) for label in self.all_labels}
+        places: dict[str, list[int]] = {label: [] for label in self.all_labels}
+        for index, row in enumerate(rows):
+            for label in label_sets.labels_of(row.answer) or ():
+                places[label].append(index)
+        return {label: np.array(some, np.int64) for label, some in places.items()}
+
+    @cached_property
+    @override
+    def other_answers(self) -> list[str]:
+        """The labels; where texts have several, the sets that other rows have."""
+        return super().other_answers if self.has_several_labels else list(self.all_labels)
+
+    @override
+    def chance(self, item: Item) -> float:
+        return 1 / len(self.other_answers)
+
+    # --- what is said of the files ---------------------------------------------------------------
+
+    @property
+    @override
+    def notes(self) -> tuple[str, ...]:
+        notes, form = super().notes, self._form
+        if form is None:
+            return notes
+        off = "" if self.separator else ' If each is one label, type task.separator="".'
+        several = f"{form.n_several:,} of {form.n_rows:,} rows have several labels or none"
+        return (f"{self.path}: {several}, {form.called}.{off}", *notes)
+
+    @override
+    def refusals(self) -> list[Reason]:
+        reasons = doubts.too_few_for_labels(self.path, self.splits.rows, self.all_labels)
+        return reasons or super().refusals()
+
+    @property
+    @override
+    def complaints(self) -> tuple[Reason, ...]:
+        n_of_labels: dict[Split, dict[str, int]] = {
+            split: {label: len(some) for label, some in self._rows_of_labels(rows).items()}
+            for split, rows in self.splits.rows.items()
+        }
+        return (
+            *super().complaints,
+            *doubts.of_labels(n_of_labels, self.all_labels),
+            *doubts.of_spellings(self.path, self.content.spellings),
+        )
 
 
 def most_alike(ours: Sequence[str], theirs: Sequence[str], n: int) -> tuple[list[str], list[str]]:
@@ -328,92 +303,3 @@ def most_alike(ours: Sequence[str], theirs: Sequence[str], n: int) -> tuple[list
 
     first, second = words(ours), words(theirs)
     return best(ours, first, second), best(theirs, second, first)
-
-
-class Labels:
-    """The labels of a file that names none: its different answers."""
-
-    def __init__(self, path: str, fields: str, question: str, fewest: int = 2) -> None:
-        """Start to count those of a file.
-
-        Args:
-            path: of the file.
-            fields: of the label.
-            question: field of the text.
-            fewest: labels that there have to be.
-        """
-        self._fewest = fewest
-        self._path = path
-        self._fields = fields
-        self._question = question
-        self._spellings: dict[str, Counter[str]] = {}
-        self._counts: Counter[str] = Counter()
-
-    def spelled(self, answer: str) -> str:
-        """Count an answer; return it as the file spelled it first, until all are counted.
-
-        Raises:
-            ConfigError: there are so many that they are no labels.
-        """
-        if reason := why_no_name(answer):
-            raise ValueError(f"the label '{shown(answer)}': {reason}")
-        key = normalised(answer)
-        self._counts[key] += 1
-        if len(self._counts) > _MOST_COUNTED:
-            raise ConfigError(self._too_many(f"more than {_MOST_COUNTED:,}"))
-        spellings = self._spellings.setdefault(key, Counter())
-        spellings[answer] += 1
-        return next(iter(spellings))
-
-    def all(self) -> tuple[str, ...]:
-        """Return the labels in the spelling that most rows have, the most frequent first.
-
-        Raises:
-            ConfigError: there are too many, or too few.
-        """
-        n = len(self._counts)
-        is_id = n > _FEW_LABELS and self._are_all_different and self._likely
-        if n > _MOST_LABELS or is_id:
-            raise ConfigError(self._too_many(f"{n:,}"))
-        if n < self._fewest:
-            if n == 0:
-                raise ConfigError(f"{self._path}: every row has an empty list of labels.")
-            raise ConfigError(f"{self._path} has one label only, which leaves nothing to classify.")
-        return tuple(_commonest(self._spellings[key]) for key, _ in self._counts.most_common())
-
-    def respelled(self) -> dict[str, str]:
-        """Return the first spelling of a label to that of most rows, where they differ."""
-        commonest = {
-            next(iter(spelling)): _commonest(spelling) for spelling in self._spellings.values()
-        }
-        return {first: chosen for first, chosen in commonest.items() if first != chosen}
-
-    def spellings(self) -> dict[str, dict[str, int]]:
-        """Return each label's spellings, with how many rows have them, the commonest first."""
-        return {
-            _commonest(spelling): dict(spelling.most_common())
-            for spelling in self._spellings.values()
-        }
-
-    @property
-    def _are_all_different(self) -> bool:
-        return len(self._counts) == self._counts.total()
-
-    @cached_property
-    def _likely(self) -> list[str]:
-        return likely_answers(self._path, self._question, self._fields)
-
-    def _too_many(self, n: str) -> str:
-        likely = self._likely
-        if likely and self._are_all_different:
-            return str(AnswersLikeIds(self._path, self._fields, tuple(likely)))
-        typed = f" The labels may be in another field: {' or '.join(likely)}." if likely else ""
-        return (
-            f"{self._path} has {n} different answers in its field {self._fields}: are they labels? "
-            f"Name them with task.labels=[…], or type +task=jsonl.{typed}"
-        )
-
-
-def _commonest(spellings: Counter[str]) -> str:
-    """Return the spelling that most rows have; of equals, the one seen first."""
-    return max(spellings, key=lambda spelling: spellings[spelling])

@@ -16,8 +16,8 @@ from itertools import islice, pairwise, takewhile
 from stratos.core.reasons import Reason
 from stratos.tasks import words
 from stratos.tasks.base import Split
+from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.rows import FileRows, likely_answers
-from stratos.tasks.split import normalised
 from stratos.tasks.table import Rows
 
 _FEWEST = 2

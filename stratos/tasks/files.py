@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -100,6 +100,16 @@ def separator_of(path: str) -> str:
     """
     with _open(path) as file:
         return _separator(_text(file).readline())
+
+
+def separators_in(paths: Iterable[str]) -> Iterator[str]:
+    """Yield which files have columns that are separated by other signs than commas."""
+    for path in paths:
+        if not path.partition("?")[0].lower().endswith(".csv"):
+            continue
+        name = OTHER_SEPARATORS.get(separator_of(path))
+        if name is not None:
+            yield f"{path}: read with {name} between its columns, as its header shows."
 
 
 def is_local(path: str) -> bool:

@@ -1,208 +1,172 @@
-"""The user's own file as a task: one JSON object per line, with a question and its answer.
-
-The rows of its splits come from `stratos.tasks.labelled_files`.
-"""
+"""The user's own file as a task: one JSON object per line, with a question and its answer."""
 
 from __future__ import annotations
 
 import json
-import random
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
-from stratos.core.errors import StratosError
-from stratos.core.reasons import Reason
-from stratos.tasks import chat
-from stratos.tasks.answers import AnswerText, states_answer
-from stratos.tasks.base import Item, Message, Score, Split
-from stratos.tasks.labelled_files import LabelledFiles
-from stratos.tasks.metrics import LETTERS
+from stratos.tasks.base import Item
+from stratos.tasks.chat import QuestionPrompt
+from stratos.tasks.file_task import FileTask
+from stratos.tasks.files import is_local
+from stratos.tasks.metrics import (
+    OF_DATABASE,
+    Metric,
+    MetricName,
+    MultipleChoice,
+    Regex,
+    metric_of,
+)
+from stratos.tasks.reader import Content, FileReader, RowChecker
+from stratos.tasks.rows import Fields
 from stratos.tasks.schema import BySchema
-from stratos.tasks.split import content_id, family_id, order_key
-from stratos.tasks.table import Row, Rows
-from stratos.tasks.words import NoPath, NotReadBack, PathEndsElsewhere
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-_OPTION = re.compile(r"^([A-Z])\) ", re.MULTILINE)
-"""An option in a question, as `LabelledFiles` writes it."""
-_MOST_CHOICES = 10_000
-"""Different answers that wrong choices are drawn from."""
 
 
-_N_FIRST = 32
-"""Training rows that tell what answers look like."""
+def check_metric(
+    name: MetricName, min_f1: float, schema: str | None, verifier: Mapping[str, Any] | None
+) -> None:
+    """Check the settings of a metric, of which a schema or a verifier takes the place.
+
+    Raises:
+        ValueError: one of them is wrong.
+    """
+    if not 0 < min_f1 <= 1:
+        raise ValueError("min_f1 must be above 0 and at most 1.")
+    if schema and (name != "exact" or verifier is not None):
+        raise ValueError("schema: it is the metric. Leave task.metric and task.verifier out.")
+    if schema and not is_local(schema):
+        raise ValueError(f"schema={schema}: it has to be a file of this machine.")
 
 
 @dataclass(frozen=True)
-class JsonlTask(LabelledFiles):
+class JsonlTask(FileTask[Content]):
     """Questions and answers from a file of JSON lines, CSV or Parquet."""
 
-    can_reverse = True
-    """The labelled rows are answers first; their reasoning is in the file, or is written."""
-    has_rows = True
-    """The training items are rows of the file."""
+    test_path: str | None = None
+    """A file of test questions, which is the whole test split; null takes a part of `path`."""
+    unlabelled_path: str | None = None
+    """A file of unlabelled rows, which a teacher labels; `path` itself means its rows with an empty
+    answer."""
+    name: str = "jsonl"
+    """Name shown in tables and written into records."""
+    metric: MetricName = "exact"
+    """exact (equal up to case and spacing), numeric (equal as numbers), multiple_choice (the letter
+    of an option), regex (the gold answer is a pattern that the whole answer matches), f1 (word
+    overlap), or of contrib sql (the gold answer is a query, and an answer gives the same rows)."""
+    min_f1: float = 0.8
+    """For f1: word overlap (harmonic mean of precision and recall) from which an answer is
+    correct."""
+    database: str | None = None
+    """For sql: the file of SQLite or DuckDB that queries are run on; it is only read."""
+    verifier: dict[str, Any] | None = None
+    """Your own dataclass in place of `metric`: `_target_` and its fields."""
+    schema: str | None = None
+    """A file with a JSON Schema, in place of `metric`: answers are JSON objects that match it, and
+    each field is compared by its kind."""
+    question: str = "question"
+    """Field with the question; `a|b` takes the first of them that a file has."""
+    answer: str = "answer"
+    """Field with the gold answer."""
+    rationale: str | None = None
+    """Field with the reasoning that leads to the answer; null if the file has none."""
+    split_answer: str | None = None
+    """Separator between rationale and answer in the answer field (GSM8K: "####"); null for none."""
+    options: str = "options"
+    """Field with the list of options, for multiple_choice."""
+    slice: str | None = None
+    """Field with the slice of a row; null puts all rows into the first of `slices`."""
+    slices: tuple[str, ...] = ("main",)
+    """Slices to report separately."""
+    test_share: float = 0.25
+    """Share of the rows for the test split; ignored with a `test_path`."""
 
-    # --- items -----------------------------------------------------------------------------------
+    def __post_init__(self) -> None:
+        """Check the settings, and every line of a file on this machine.
 
-    @override
-    def items(self, split: Split, n: int, seed: int = 0, slice: str | None = None) -> list[Item]:
-        rows = self._by_split[split]
-        queues = [
-            self._order(split, seed, name)
-            for name in ([slice] if slice is not None else self.slices)
-        ]
-        longest = max(map(len, queues), default=0)
-        turns = (queue[k] for k in range(longest) for queue in queues if k < len(queue))
-        return [self._item(rows[int(index)]) for index, _ in zip(turns, range(n), strict=False)]
-
-    def _order(self, split: Split, seed: int, slice: str) -> NDArray[np.int64]:
-        """Return the places of a slice's rows within their split, shuffled by the seed."""
-        from stratos.tasks.row_splits import order_of  # imports numpy
-
-        if (split, seed, slice) not in self._orders:
-            self._orders[split, seed, slice] = order_of(self._by_split[split], slice, seed)
-        return self._orders[split, seed, slice]
-
-    @cached_property
-    def _orders(self) -> dict[tuple[Split, int, str], NDArray[np.int64]]:
-        return {}
-
-    def _item(self, row: Row) -> Item:
-        item = Item(
-            id=content_id(row.question),
-            slice=row.slice,
-            question=row.question,
-            answer=row.answer,
-            rationale=row.rationale,
-            family=family_id(row.question),
-        )
-        return replace(item, choices=self._choices(item))
-
-    @override
-    def held_out(self) -> list[Item]:
-        parts = (self._by_split["validation"], self._by_split["test"])
-        return [self._item(row) for rows in parts for row in rows]
-
-    @override
-    def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
-        items = [self._item(row) for row in self._unlabelled]
-        return sorted(items, key=lambda item: order_key(item.id, seed))[:n]
-
-    @override
-    def labelled(self, item: Item, text: str) -> Item | None:
-        answer = self.parse(text)
-        if answer is None:
-            return None
-        try:
-            canonical = self._metric.canonical(answer, self._options_of(item))
-        except ValueError:
-            return None
-        return replace(item, answer=canonical, rationale="", choices=())
-
-    @override
-    def as_row(self, item: Item, answer: str) -> dict[str, str]:
-        return {self.question.split("|")[0]: item.question, self.answer.split("|")[0]: answer}
-
-    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
-        """Yield up to `n` labelled training items; those that bring a reasoning path bring it."""
-        yield from self.items("train", min(n, self.n_train), seed)
-
-    def verify(self, item: Item) -> Reason | None:
-        """Check that the path announces no other answer, and that the whole text reads as it."""
-        if not item.rationale:
-            return NoPath()
-        if states_answer(item.rationale) and self.score(item.rationale, item).exact < 1:
-            return PathEndsElsewhere(str(self.parse(item.rationale)), item.answer)
-        if self.score(self.completion(item), item).exact < 1:
-            return NotReadBack(item.answer)
-        return None
-
-    @cached_property
-    @override
-    def has_objects(self) -> bool:
-        if not self.is_here:  # a check does not fetch rows
-            return self.schema is not None
-        try:
-            items = self.items("train", _N_FIRST)
-        except (StratosError, OSError, ValueError):  # told where the rows are read to be used
-            return False
-        return bool(items) and all(
-            item.answer.lstrip().startswith("{") and not item.rationale for item in items
-        )
-
-    @cached_property
-    @override
-    def has_paths(self) -> bool:
-        return bool(self._by_split["train"].column("has_path").any())
-
-    def checks_steps(self, item: Item) -> bool:
-        """Return False: `verify` looks at where a path ends, not at its steps."""
-        return False
-
-    # --- options ---------------------------------------------------------------------------------
-
-    def _options_of(self, item: Item) -> tuple[str, ...]:
-        """Return the letters of the options that a question lists; none where it lists none."""
-        if not self._is_choice:
-            return ()
-        letters = _OPTION.findall(item.question)
-        # The last list that begins with A: the question itself may have one, too.
-        start = len(letters) - letters[::-1].index("A") - 1 if "A" in letters else len(letters)
-        n = 0
-        for letter in letters[start:]:
-            n += letter == LETTERS[n]
-        return tuple(LETTERS[:n])
-
-    def chance(self, item: Item) -> float:
-        """Return how often a random option is right; 0 for a free answer."""
-        n = len(self._options_of(item))
-        return 1 / n if n else 0.0
-
-    @cached_property
-    def _answers(self) -> list[str]:
-        """Return the answers that wrong choices are drawn from, in their order."""
-        return Rows.concat(self._divided()).answers(_MOST_CHOICES)
-
-    def _choices(self, item: Item) -> tuple[str, ...]:
-        """Return four answers, three of them of other rows; none where there are too few."""
-        if self._is_choice:
-            return (
-                tuple("ABCD") if len(self._options_of(item)) >= 4 and item.answer in "ABCD" else ()
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        check_metric(self.metric, self.min_f1, self.schema, self.verifier)
+        self._check_database()
+        if self.unlabelled_path and self.metric == "regex":
+            raise ValueError(
+                "unlabelled_path: with metric=regex the answer of a row is a pattern, which no "
+                "teacher can write. Leave unlabelled_path out, or take another metric."
             )
-        if self.metric == "regex":
-            return ()
-        rng = random.Random(item.id)
-        answers = self._answers
-        sampled = rng.sample(answers, min(len(answers), 4))
-        wrong = [answer for answer in sampled if answer != item.answer][:3]
-        if len(wrong) < 3:
-            return ()
-        choices = [item.answer, *wrong]
-        rng.shuffle(choices)
-        return tuple(choices)
+        if self.are_files_beside_here:
+            _ = self.measure
+        super().__post_init__()
 
-    # --- what a teacher and a student are asked --------------------------------------------------
+    def _check_database(self) -> None:
+        if self.metric not in OF_DATABASE:
+            if self.database is not None:
+                typed = "".join(f" Type task.metric={name}." for name in OF_DATABASE)
+                raise ValueError(f"database: metric={self.metric} runs no queries.{typed}")
+        elif self.database is None:
+            raise ValueError(
+                f"metric={self.metric}: queries are run on a database. Type "
+                "task.database=<file of SQLite or DuckDB>."
+            )
+        elif self.verifier is not None:
+            raise ValueError(f"verifier: metric={self.metric} has its own. Leave one of them out.")
 
-    def messages(self, item: Item, prompt: str = "default") -> list[Message]:
-        """Return the chat that asks a teacher; an item is never its own example."""
-        instruction = self.system_prompt
+    @property
+    @override
+    def files_beside(self) -> tuple[str, ...]:
+        return tuple(path for path in (self.schema, self.database) if path is not None)
+
+    # --- what it is put together of --------------------------------------------------------------
+
+    @cached_property
+    @override
+    def measure(self) -> Metric:
         if self.schema is not None:
-            instruction = (
-                f"{instruction} The answer is a JSON object that matches this schema: {self._told}"
-            )
-        return chat.ask(instruction, prompt, self._examples(prompt), item)
+            return BySchema.of_file(self.schema, self.min_f1)
+        return metric_of(self.metric, self.min_f1, self.verifier, self.database)
+
+    @property
+    @override
+    def fields_named(self) -> Fields:
+        return Fields(self.question, self.answer, self.rationale, self.slice)
+
+    @property
+    def _is_choice(self) -> bool:
+        return isinstance(self.measure, MultipleChoice)
+
+    @property
+    @override
+    def checker(self) -> RowChecker:
+        return RowChecker(
+            self.slices, self.slice_of, self.canonical, self.split_answer, self._is_choice
+        )
+
+    @property
+    @override
+    def file_reader(self) -> FileReader:
+        fields = replace(self.fields_named, options=self.options if self._is_choice else None)
+        return replace(
+            super().file_reader,
+            fields=fields,
+            can_label=self.metric != "regex",
+            metric=None if self.verifier is None else self.measure,
+        )
 
     @cached_property
-    def _told(self) -> str:
-        return json.dumps(self._schema, ensure_ascii=False)
+    @override
+    def prompt(self) -> QuestionPrompt:
+        schema = self.measure.answer_schema
+        form = (
+            ""
+            if schema is None
+            else "The answer is a JSON object that matches this schema: "
+            + json.dumps(schema, ensure_ascii=False)
+        )
+        return QuestionPrompt(self.instruction, form, self._is_choice)
 
     @property
     @override
@@ -210,69 +174,8 @@ class JsonlTask(LabelledFiles):
         return self.instruction
 
     @override
-    def choice_messages(self, item: Item) -> list[Message]:
-        examples = [e for e in self._examples("default") if e.choices and e.id != item.id]
-        turns = [(self._offer(e), "ABCD"[e.choices.index(e.answer)]) for e in examples]
-        system = f"{self.system_prompt} Answer with one letter."
-        return chat.turn_by_turn(system, turns, self._offer(item))
-
-    def _offer(self, item: Item) -> str:
+    def choices_of(self, item: Item) -> tuple[str, ...]:
         if self._is_choice:
-            return item.question
-        lines = [f"{a}) {choice}" for a, choice in zip("ABCD", item.choices, strict=True)]
-        return "\n".join([item.question, *lines])
-
-    def _examples(self, prompt: str) -> list[Item]:
-        return self._shown if chat.FORMS[prompt].has_examples else []
-
-    @cached_property
-    def _shown(self) -> list[Item]:
-        return self.items("train", self.n_examples, seed=1)
-
-    @override
-    def example_answers(self, prompt: str) -> frozenset[str]:
-        return frozenset(example.answer for example in self._examples(prompt))
-
-    def answer_texts(self, prompt: str) -> list[str]:
-        """Return the answers to training and validation rows in the form that a prompt asks for.
-
-        A pattern is no answer: with the metric regex there are none.
-        """
-        if self.metric == "regex" and self.verifier is None:
-            return []
-        return chat.answer_texts(prompt, [*self._by_split["train"], *self._by_split["validation"]])
-
-    @override
-    def completion(self, item: Item) -> str:
-        if not item.rationale:
-            return item.answer
-        return f"{item.rationale}\n{chat.MARK} {item.answer}"
-
-    # --- reading and scoring ---------------------------------------------------------------------
-
-    def parse(self, text: str) -> AnswerText | None:
-        """Read the answer: behind `Answer:`, `####` or in a box, else in the last line."""
-        return self._metric.read(text)
-
-    def score(self, text: str, item: Item) -> Score:
-        """Compare with the gold answer by the task's metric; F1 is over words."""
-        answer = self.parse(text)
-        right = answer is not None and self._metric.compare(answer, item.answer) >= 1
-        if not right and self.metric == "exact" and self.verifier is self.schema is None:
-            # A gold answer may have several lines, or a word that announces one elsewhere.
-            behind = text.partition(chat.MARK)[2], text.rpartition(chat.MARK)[2]
-            wholes = (whole.strip() for whole in (text, *behind))
-            right = any(self._metric.compare(whole, item.answer) >= 1 for whole in wholes if whole)
-        if answer is None and not right:
-            return Score(0.0, 0.0, False)
-        overlap = 1.0 if right else self._metric.overlap(answer or "", item.answer)
-        return Score(float(right), overlap, True)
-
-    @override
-    def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
-        return self._schema
-
-    @override
-    def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
-        metric = self._metric
-        return metric.field_scores(answer, item.answer) if isinstance(metric, BySchema) else {}
+            n = len(self.measure.options_of(item.question))
+            return tuple("ABCD") if n >= 4 and item.answer in "ABCD" else ()
+        return () if isinstance(self.measure, Regex) else super().choices_of(item)

@@ -18,13 +18,13 @@ from typing_extensions import override
 
 from stratos.core.reasons import Reason
 from stratos.tasks import answers
-from stratos.tasks.base import Score
+from stratos.tasks.base import Item, Score
+from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.files import read_records
 from stratos.tasks.metrics import Label, Metric
 from stratos.tasks.objects import plain_json
 from stratos.tasks.rows import answer_of, identity_of
 from stratos.tasks.shown import shown
-from stratos.tasks.split import normalised
 
 SEPARATORS = {"|": "vertical bars", ";": "semicolons", ",": "commas"}
 """What may stand between labels, and what it is called."""
@@ -224,13 +224,13 @@ class LabelSet(Metric):
     def normal(self, answer: str) -> str:
         return answer
 
-
-def scored(answer: str | None, gold: str) -> Score:
-    """Score a set of labels as `LabelSet.read` gives it; F1 is that of the two sets."""
-    golds = set(labels_of(gold) or ())
-    if answer is None:
-        return Score(0.0, 0.0, False, (0, len(golds)))
-    given = set(labels_of(answer) or ())
-    counts = 2 * len(given & golds), len(given) + len(golds)
-    f1 = counts[0] / counts[1] if counts[1] else 1.0
-    return Score(float(given == golds), f1, True, counts)
+    @override
+    def score(self, text: str, item: Item) -> Score:
+        """Score a set of labels; F1 is that of the two sets."""
+        answer, golds = self.read(text), set(labels_of(item.answer) or ())
+        if answer is None:
+            return Score(0.0, 0.0, False, (0, len(golds)))
+        given = set(labels_of(answer) or ())
+        counts = 2 * len(given & golds), len(given) + len(golds)
+        f1 = counts[0] / counts[1] if counts[1] else 1.0
+        return Score(float(given == golds), f1, True, counts)

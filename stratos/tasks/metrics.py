@@ -7,18 +7,24 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
+from typing_extensions import override
+
+from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.extensions import extensions, load
 from stratos.core.reasons import Reason
 from stratos.core.trust import find_class
 from stratos.core.values import OneOf, read_dataclass
 from stratos.tasks import answers
+from stratos.tasks.base import Item, Score
+from stratos.tasks.chat import MARK
+from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
 from stratos.tasks.shown import shown
-from stratos.tasks.split import normalised
 
 
 class _OfDatabase(Mapping[str, str]):
@@ -124,6 +130,56 @@ class Metric:
         """Return how much a wrong answer has in common with the gold answer: F1 over words."""
         return answers.word_f1(answer, gold)
 
+    def score(self, text: str, item: Item) -> Score:
+        """Score a model's text against the gold answer of an item."""
+        answer = self.read(text)
+        if answer is None:
+            return Score(0.0, 0.0, False)
+        right = self.compare(answer, item.answer) >= 1
+        return Score(float(right), 1.0 if right else self.overlap(answer, item.answer), True)
+
+    def options_of(self, question: str) -> tuple[str, ...]:
+        """Return the answers that a question offers; none where any text may be one."""
+        return ()
+
+    def field_scores(self, answer: str | None, gold: str) -> Mapping[str, float]:
+        """Return field to how right it is in an answer, None where none was read; none by default.
+
+        Then fields of JSON objects are compared as `exact` does.
+        """
+        return {}
+
+    @property
+    def answer_schema(self) -> Mapping[str, Any] | None:
+        """The JSON Schema that answers match; None, the default, where there is none."""
+        return None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user wants to know of it, a line each."""
+        return ()
+
+    @property
+    def identity(self) -> str:
+        """What changes when a file does that answers are compared by; "" without one."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Exact(Metric):
+    """Equal but for case and spacing, also where the gold answer is all that stands there."""
+
+    @override
+    def score(self, text: str, item: Item) -> Score:
+        score = super().score(text, item)
+        if score.exact >= 1:
+            return score
+        # A gold answer may have several lines, or a word that announces one elsewhere.
+        behind = text.partition(MARK)[2], text.rpartition(MARK)[2]
+        wholes = (whole.strip() for whole in (text, *behind))
+        right = any(self.compare(whole, item.answer) >= 1 for whole in wholes if whole)
+        return Score(1.0, 1.0, True) if right else score
+
 
 @dataclass(frozen=True)
 class F1(Metric):
@@ -190,6 +246,10 @@ class Regex(Metric):
         return answer
 
 
+_OPTION = re.compile(r"^([A-Z])\) ", re.MULTILINE)
+"""An option in a question, as the reader writes it."""
+
+
 @dataclass(frozen=True)
 class MultipleChoice(Metric):
     """The letter of the right option."""
@@ -209,9 +269,19 @@ class MultipleChoice(Metric):
         letter = answers.LETTER.search(answers.find_answer(text) or "")
         return letter[1] if letter else None
 
+    @override
+    def options_of(self, question: str) -> tuple[str, ...]:
+        letters = _OPTION.findall(question)
+        # The last list that begins with A: the question itself may have one, too.
+        start = len(letters) - letters[::-1].index("A") - 1 if "A" in letters else len(letters)
+        n = 0
+        for letter in letters[start:]:
+            n += letter == LETTERS[n]
+        return tuple(LETTERS[:n])
+
 
 @dataclass(frozen=True)
-class Label(Metric):
+class Label(Exact):
     """One of a set of labels."""
 
     labels: tuple[str, ...] = ()
@@ -251,6 +321,8 @@ class Own(Metric):
     verifier: Any = None
     called: str = ""
     """What errors call it; "" for the key and the name of its class."""
+    database: str | None = None
+    """File that answers are run on."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
         """Return it as it is, unless the verifier says what is wrong with it."""
@@ -287,6 +359,11 @@ class Own(Metric):
         return answer
 
     @property
+    @override
+    def identity(self) -> str:
+        return "" if self.database is None else digest_of(Path(self.database).expanduser())
+
+    @property
     def _name(self) -> str:
         return self.called or f"task.verifier {type(self.verifier).__name__}"
 
@@ -317,10 +394,11 @@ def metric_of(
         ValueError: the verifier cannot be made, or the database is none.
     """
     if name in OF_DATABASE:
-        return Own(load(OF_DATABASE[name])(database=database or ""), f"metric={name}")
+        verifier_of_rows = load(OF_DATABASE[name])(database=database or "")
+        return Own(verifier_of_rows, f"metric={name}", database)
     if verifier is None:
         known: dict[str, Metric] = {
-            "exact": Metric(),
+            "exact": Exact(),
             "numeric": Numeric(),
             "multiple_choice": MultipleChoice(),
             "regex": Regex(),

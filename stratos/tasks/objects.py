@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stratos.tasks.split import normalised
+from stratos.tasks.dedup.hashes import normalised
 
 _FENCE = "```"
 _DECODER = json.JSONDecoder()

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
-from stratos.tasks.split import content_hash, family_hash, normalised
+from stratos.tasks.dedup.hashes import content_hash, family_hash, normalised
 
 if TYPE_CHECKING:
     import numpy as np

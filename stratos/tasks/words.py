@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
@@ -15,6 +16,9 @@ from stratos.tasks.shown import shown
 
 MOST_NAMED = 8
 """Labels that a warning names before it only counts."""
+
+NGRAM = 13
+"""Words in a row by which a text is found to repeat another one."""
 
 # --- a task, and its items ------------------------------------------------------------------------
 
@@ -87,6 +91,14 @@ class NeverReached(Reason):
     answer: str
 
     says = "its path never reaches {answer}"
+
+
+class Leak(Reason, StrEnum):
+    """In which way an item repeats what is held out; a record counts under the value."""
+
+    EXACT = "held out (exact)"
+    CANONICAL = "held out (canonical)"
+    OVERLAP = f"held out ({NGRAM}-gram)"
 
 
 # --- a line of a file -----------------------------------------------------------------------------

@@ -23,10 +23,10 @@ from stratos.evaluate.scores import against, field_shares
 from stratos.evaluate.verdict import verdict
 from stratos.records import EarlierReads, Interval, LoggedVersus, ModelScore, Scorecard, SliceScore
 from stratos.synthesize.leaks import without_leaks
-from stratos.synthesize.words import Leak
 from stratos.tasks.base import Item, Score
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.words import Leak
 
 NO_READS = EarlierReads(0, 0, 0)
 

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.synthesize.leaks import NEAR, HeldOut, NearDuplicates, listed_by
+from stratos.synthesize.leaks import NEAR, listed_by
 from stratos.synthesize.stage import advice
 from stratos.synthesize.supervised import Supervised
-from stratos.synthesize.words import Leak
 from stratos.tasks.base import Item
+from stratos.tasks.dedup.hashes import content_id, family_id
+from stratos.tasks.dedup.held_out import HeldOut
+from stratos.tasks.dedup.near import NearDuplicates
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.math import MathTask
-from stratos.tasks.split import content_id, family_id
+from stratos.tasks.words import Leak
 
 GSM8K = Path(__file__).parents[2].parent / "shared" / "gsm8k"
 DUCKS = (
@@ -231,5 +233,5 @@ def test_the_same_in_every_run() -> None:
     first, second = NearDuplicates(0.8), NearDuplicates(0.8)
     for near in (first, second):
         near.is_near(row(STORY))
-    assert (first._kept[0] == second._kept[0]).all()
+    assert (first._signatures[0] == second._signatures[0]).all()
     assert not NearDuplicates(1.0).is_near(replace(row(STORY), question=""))

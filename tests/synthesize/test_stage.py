@@ -20,11 +20,11 @@ from stratos.ledger import Ledger
 from stratos.records import Corpus, RoleChoice, from_json, to_json
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
-from stratos.synthesize.leaks import HeldOut
 from stratos.synthesize.stage import CorpusFile
 from stratos.synthesize.strategy import Strategy
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item
+from stratos.tasks.dedup.held_out import HeldOut
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.words import NoPath
 from stratos.teachers.answer_limit import data_limit

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from stratos.tasks import near_duplicates
-from stratos.tasks.near_duplicates import Alike
-from stratos.tasks.split import NO_WORD, normalised
+from stratos.tasks.dedup import near as near_duplicates
+from stratos.tasks.dedup.hashes import NO_WORD, normalised
+from stratos.tasks.dedup.near import Alike
 
 WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrst"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stratos.tasks.near_duplicates import Alike
+from stratos.tasks.dedup.near import Alike
 
 WORDS = ["".join(random.Random(k).choices("abcdefghij", k=6)) for k in range(3000)]
 RNG = random.Random(0)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
-from stratos.tasks.label_sets import LabelSet, SetForm, form_of, scored
+from stratos.tasks.label_sets import LabelSet, SetForm, form_of
 
 WORDS = {"bug": "crash", "billing": "invoice", "praise": "love"}
 LABELS = tuple(WORDS)
@@ -168,12 +169,18 @@ def test_a_teacher_s_label_that_is_none_labels_no_row(task: ClassifyTask) -> Non
     assert labelled is not None and labelled.answer == '["bug", "praise"]'
 
 
-def test_scores_count_labels() -> None:
-    both = '["a", "b"]'
-    assert scored(both, both).exact == 1 and scored(both, both).labels == (4, 4)
-    assert scored('["a"]', both).labels == (2, 3) and scored('["a"]', both).exact == 0
-    assert scored(None, both).labels == (0, 2) and not scored(None, both).parsed
-    assert scored("[]", "[]").exact == scored("[]", "[]").f1 == 1
+@pytest.mark.parametrize(
+    ("text", "gold", "exact", "labels"),
+    [
+        ('["a", "b"]', '["a", "b"]', 1, (4, 4)),
+        ('["a"]', '["a", "b"]', 0, (2, 3)),
+        ("", '["a", "b"]', 0, (0, 2)),
+        ("[]", "[]", 1, (0, 0)),
+    ],
+)
+def test_scores_count_labels(text: str, gold: str, exact: int, labels: tuple[int, int]) -> None:
+    score = LabelSet(labels=("a", "b")).score(text, Item("", "main", "", gold))
+    assert (score.exact, score.labels, score.parsed) == (exact, labels, bool(text))
 
 
 def test_of_a_row_without_an_answer_it_is_said_what_no_label_is(tmp_path: Path) -> None:

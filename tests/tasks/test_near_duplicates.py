@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from stratos.tasks import doubts, near_duplicates
+from stratos.tasks import doubts
 from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
+from stratos.tasks.dedup import near as near_duplicates
 from stratos.tasks.jsonl import JsonlTask
 
 WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrst"]

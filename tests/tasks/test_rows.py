@@ -99,7 +99,7 @@ def test_what_was_changed_is_read_again(tmp_path: Path) -> None:
 def test_wrong_choices_of_many_answers_depend_on_the_answers_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratos.tasks.jsonl._MOST_CHOICES", 20)
+    monkeypatch.setattr("stratos.tasks.file_task._MOST_CHOICES", 20)
     path = tmp_path / "rows.jsonl"
     write(path, 300)
     one = JsonlTask(str(path), name="one").items("test", 300)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from stratos.tasks.classify import ClassifyTask
+from stratos.tasks.dedup.splits import TEST, TRAIN, VALIDATION, stratified
 from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.row_splits import TEST, TRAIN, VALIDATION, stratified
 
 SHARES = (0.15, 0.25)
 

@@ -20,6 +20,7 @@ REASONS = (
     words.PathEndsElsewhere("7", "8"),
     words.WrongStep("2 + 2", "5"),
     words.NeverReached("12"),
+    *words.Leak,
     words.LineTooLong(17 * 2**20, 16 * 2**20),
     words.RowTooLong(),
     words.NotUtf8(),

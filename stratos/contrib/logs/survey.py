@@ -16,7 +16,7 @@ from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, Conve
 from stratos.contrib.logs.messages.turn_rows import Seen, Workload, read_conversations, workload_of
 from stratos.core.personal_data import kinds_in
 from stratos.core.reasons import Reason
-from stratos.tasks.near_duplicates import Alike
+from stratos.tasks.dedup.near import Alike
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Problems, Unanswered
 from stratos.tasks.words import Listing

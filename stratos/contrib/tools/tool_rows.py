@@ -35,10 +35,10 @@ from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
 from stratos.core.foreign import cause
 from stratos.core.reasons import Because, Reason
 from stratos.core.redact import redact_shapes
-from stratos.tasks.near_duplicates import Alike
+from stratos.tasks.dedup.hashes import family_hash, id_of, normalised
+from stratos.tasks.dedup.near import Alike
 from stratos.tasks.rows import Unanswered, find_field, writable
 from stratos.tasks.shown import shown
-from stratos.tasks.split import family_hash, id_of, normalised
 from stratos.tasks.table import Provenance, Row
 from stratos.tasks.words import EmptyField, LacksField
 

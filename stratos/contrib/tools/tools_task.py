@@ -10,8 +10,6 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
@@ -34,45 +32,51 @@ from stratos.core.formats import listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, nearest_by_words
 from stratos.tasks.base import Item, Message, Score
-from stratos.tasks.file_content import Content
+from stratos.tasks.dedup.hashes import content_id
+from stratos.tasks.dedup.near import Alike
+from stratos.tasks.dedup.splits import HashSplitter, Splits
+from stratos.tasks.file_task import FileTask
 from stratos.tasks.files import read_records
-from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.metrics import Metric, MetricName
-from stratos.tasks.near_duplicates import Alike
+from stratos.tasks.metrics import Metric
+from stratos.tasks.reader import Content, FileReader
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource
-from stratos.tasks.split import content_id
-from stratos.tasks.table import Row, Rows
+from stratos.tasks.table import Row
 
 SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
 
 
 @dataclass(frozen=True)
 class Calls(Metric):
-    """Compares calls, without the schemas of the tools."""
+    """Compares calls; a score looks at the schemas of the tools, too."""
 
     ordered: bool = False
 
-    def canonical(self, answer: str, options: Sequence[str]) -> str:
-        """Return gold calls as they are: they were checked with their row."""
-        return answer
-
+    @override
     def read(self, text: str) -> AnswerText | None:
         """Return the calls that a text makes; None where none can be read."""
         calls = read(text)
         return None if calls is None else written(calls)
 
+    @override
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 for the same calls with the same arguments."""
         return float(self.normal(answer) == self.normal(gold))
 
+    @override
     def normal(self, answer: str) -> str:
         """Return calls in an order that all that are equal share."""
         calls = [written([call]) for call in read(answer) or ()]
         return "".join(calls if self.ordered else sorted(calls))
 
-    def overlap(self, answer: str, gold: str) -> float:
-        """Return F1 over names and arguments."""
-        return overlap(read(answer) or (), read(gold) or ())
+    @override
+    def score(self, text: str, item: Item) -> Score:
+        """Compare the calls that a text makes with the gold calls; F1 is over their parts."""
+        calls = read(text)
+        if calls is None:
+            return Score(0.0, 0.0, False)
+        gold = gold_of(item)
+        right = is_right(calls, gold, tools_in(item.question), ordered=self.ordered)
+        return Score(float(right), 1.0 if right else overlap(calls, gold), True)
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,86 @@ class ToolsContent(Content):
     """What was read of the files of a tools task."""
 
     reader: ToolRowReader = field(default_factory=lambda: ToolRowReader(Names("", "", "", "")))
-    families: Families = field(default_factory=Families)
+    requests: Families = field(default_factory=Families)
 
 
 @dataclass(frozen=True)
-class ToolsTask(JsonlTask):
+class RequestReader:
+    """Reads requests with their tools."""
+
+    files: FileReader
+    names: Names
+    workload: str | None
+
+    def read(self) -> ToolsContent:
+        """Return the requests of all files.
+
+        Raises:
+            ConfigError: they cannot be used.
+        """
+        rows = ToolRowReader(self.names, self.workload)
+        reader = replace(self.files, source=RowSource(partial(self._records, rows)))
+        named = reader.labelled_files.items()
+        files = tuple(self._file(reader, rows, key, path) for key, path in named)
+        families = Families.of(rows.alike)
+        rows.alike = Alike()  # the signatures are needed no more
+        return ToolsContent(
+            files, passed=rows.passed, keys=families.keys, reader=rows, requests=families
+        )
+
+    @staticmethod
+    def _records(rows: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
+        for line, data in read_records(path):
+            record = data if isinstance(data, Reason) else rows.read(line, data)
+            if record is not None:
+                yield line, record
+
+    @staticmethod
+    def _file(reader: FileReader, rows: ToolRowReader, key: str, path: str) -> FileRows:
+        """Read a file, and say what was left out of one that has no row.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        before = rows.passed.total() + rows.n_other
+        try:
+            return reader.labelled(key, path)
+        except ConfigError as error:
+            if rows.n_logged or rows.passed.total() + rows.n_other == before:
+                raise
+            counts = [*rows.passed.most_common(), ("rows of other workloads", rows.n_other)]
+            omitted = listed(f"{n:,} {kind}" for kind, n in counts if n)
+            raise ConfigError(
+                f"{error}\n    Left out of {path}: {omitted}. "
+                f"See what it holds: stratos logs {path}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class RequestSplitter:
+    """Splits by a hash of the request, whatever its tools."""
+
+    by_hash: HashSplitter
+
+    def split(self, content: ToolsContent) -> Splits:
+        """Return the rows of each split."""
+        splits = self.by_hash.split(content)
+        session = "" if content.requests.n_of_no_session else " one session,"
+        return replace(
+            splits,
+            how=f"{splits.how} Of one split are equal requests whatever their tools, those of"
+            f"{session} one history, and near duplicates that were found.",
+        )
+
+
+@dataclass(frozen=True)
+class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
     code_version = 2
+    slices = (SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT)
+    test_path: str | None = None
+    """A file of test requests, which is the whole test split; null takes a part of `path`."""
     name: str = "tools"
     """Name shown in tables and written into records."""
     question: str = "question|request|query|prompt"
@@ -115,96 +191,72 @@ class ToolsTask(JsonlTask):
     """What a model is told before a request."""
     n_examples: int = 2
     """Training rows used as few-shot examples."""
-    slices: tuple[str, ...] = field(init=False, default=(SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT))
-    slice: str | None = field(init=False, default=None)
-    metric: MetricName = field(init=False, default="exact")
-    min_f1: float = field(init=False, default=1.0)
-    verifier: dict[str, Any] | None = field(init=False, default=None)
-    database: str | None = field(init=False, default=None)
-    schema: str | None = field(init=False, default=None)
-    options: str = field(init=False, default="options")
-    rationale: str | None = field(init=False, default=None)
-    split_answer: str | None = field(init=False, default=None)
-    unlabelled_path: str | None = field(init=False, default=None)
+    test_share: float = 0.25
+    """Share of the rows for the test split; ignored with a `test_path`."""
 
     template_prefix = Path(__file__).with_name("offered.jinja").read_text(encoding="utf-8")
     """The student's chat template takes `tools`: they and the messages are written as
     `signatures.question_of` does, as the student is trained on them."""
 
-    # --- rows ------------------------------------------------------------------------------------
-
-    def _read_files(self) -> ToolsContent:
-        names = Names(self.question, self.conversation, self.tools, self.answer)
-        reader = ToolRowReader(names, self.workload)
-        source = RowSource(partial(_records, reader))
-        files = tuple(
-            self._explained(reader, key, path, source) for key, path in self._paths.items()
-        )
-        families = Families.of(reader.alike)
-        reader.alike = Alike()  # the signatures are needed no more
-        return ToolsContent(files, reader=reader, families=families)
-
-    def _explained(self, reader: ToolRowReader, key: str, path: str, source: RowSource) -> FileRows:
-        """Read a file, and say what was left out of one that has no row.
+    def __post_init__(self) -> None:
+        """Check the settings, and every line of a file on this machine.
 
         Raises:
-            ConfigError: it cannot be used.
+            ValueError: something is wrong; the message lists all lines that are broken.
         """
-        before = reader.passed.total() + reader.n_other
-        try:
-            return self._read(key, path, source)
-        except ConfigError as error:
-            if reader.n_logged or reader.passed.total() + reader.n_other == before:
-                raise
-            counts = [*reader.passed.most_common(), ("rows of other workloads", reader.n_other)]
-            omitted = listed(f"{n:,} {kind}" for kind, n in counts if n)
-            raise ConfigError(
-                f"{error}\n    Left out of {path}: {omitted}. "
-                f"See what it holds: stratos logs {path}"
-            ) from error
+        if self.n_drawn < 0:
+            raise ValueError("n_drawn must be at least 0.")
+        if self.drawn_from not in ("rows", "schemas"):
+            raise ValueError(f"drawn_from={self.drawn_from}: it is rows or schemas.")
+        if self.drawn_from == "schemas" and not self.n_drawn:
+            raise ValueError("n_drawn=0: drawn_from=schemas learns from requests that are drawn.")
+        super().__post_init__()
+
+    # --- what it is put together of --------------------------------------------------------------
 
     @property
-    def _fields(self) -> Fields:
-        return Fields("question", "answer", None, "slice", "options")
+    @override
+    def fields_named(self) -> Fields:
+        return Fields(self.question, self.answer)
 
-    def _slice_of(self, key: str, row: Row) -> str:
+    @override
+    def slice_of(self, key: str, row: Row) -> str:
         return row.slice
 
-    def _item(self, row: Row) -> Item:
-        item = replace(super()._item(row), family=self._family_of(row.question))
-        return replace(item, origin=row.options[0]) if row.options else item
-
-    def _families(self, rows: Rows) -> NDArray[np.uint64]:
-        if not len(rows):
-            return rows.column("families")
-        return self._tools_content.families.keys[rows.column("conversations").astype(int)]
-
-    def _family_of(self, question: str) -> str:
-        """Return what all requests share that have to be of its split; the tools do not count."""
-        return self._tools_content.families.family(question)
+    @property
+    @override
+    def reader(self) -> RequestReader:
+        names = Names(self.question, self.conversation, self.tools, self.answer)
+        return RequestReader(self.file_reader, names, self.workload)
 
     @property
-    def _sizes(self) -> str:
-        session = "" if self._tools_content.families.n_of_no_session else " one session,"
-        return (
-            f"{super()._sizes} Of one split are equal requests whatever their tools, those of"
-            f"{session} one history, and near duplicates that were found."
-        )
-
-    def _choices(self, item: Item) -> tuple[str, ...]:
-        return ()
+    @override
+    def splitter(self) -> RequestSplitter:
+        return RequestSplitter(HashSplitter(self.validation_share, self.test_share, self.normal))
 
     @cached_property
-    def _metric(self) -> Metric:
+    @override
+    def measure(self) -> Metric:
         return Calls(self.ordered)
 
+    # --- rows ------------------------------------------------------------------------------------
+
+    @override
+    def item_of(self, row: Row) -> Item:
+        item = replace(super().item_of(row), family=self.content.requests.family(row.question))
+        return replace(item, origin=row.options[0]) if row.options else item
+
+    @override
+    def choices_of(self, item: Item) -> tuple[str, ...]:
+        return ()
+
     @property
+    @override
     def notes(self) -> tuple[str, ...]:
-        """Return how many rows each split and each slice has."""
-        rows = [row for part in self._by_split.values() for row in part]
+        rows = [row for part in self.splits.rows.values() for row in part]
         counts = Counter(row.slice for row in rows)
         sizes = ", ".join(f"{counts[name]:,} {name}" for name in self.slices if counts[name])
-        reader = self._tools_content.reader
+        reader = self.content.reader
         logged = (
             f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
         )
@@ -215,20 +267,12 @@ class ToolsTask(JsonlTask):
             notes.append(str(SecretsReplaced(reader.n_secrets)))
         return tuple(notes)
 
-    @property
-    def _set_aside(self) -> dict[str, int]:
-        return {**super()._set_aside, **self._tools_content.reader.passed}
-
-    @property
-    def _tools_content(self) -> ToolsContent:
-        content = self._content
-        assert isinstance(content, ToolsContent)
-        return content
-
+    @override
     def own_words(self, question: str) -> str:
         """Return the request alone: many questions share their tools."""
         return request_in(question)
 
+    @override
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
         """Answer each request with the calls of the nearest training request."""
         known, requests = ([request_in(item.question) for item in some] for some in (train, items))
@@ -237,15 +281,7 @@ class ToolsTask(JsonlTask):
 
     # --- reading and scoring ---------------------------------------------------------------------
 
-    def score(self, text: str, item: Item) -> Score:
-        """Compare the calls that a text makes with the gold calls; F1 is over their parts."""
-        calls = read(text)
-        if calls is None:
-            return Score(0.0, 0.0, False)
-        gold = gold_of(item)
-        right = is_right(calls, gold, tools_in(item.question), ordered=self.ordered)
-        return Score(float(right), 1.0 if right else overlap(calls, gold), True)
-
+    @override
     def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
         """Return whether calls are valid, whether they name the right tools, and F1 of the rest."""
         calls, gold = read(answer) if answer else None, gold_of(item)
@@ -260,10 +296,12 @@ class ToolsTask(JsonlTask):
             scores["arguments"] = 1.0 if right else overlap_of_arguments(calls or (), gold)
         return scores
 
+    @override
     def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
         """Return the JSON Schema of a list of calls of the tools that an item offers."""
         return _grammar("\n".join(tool.line for tool in tools_in(item.question)), item.question)
 
+    @override
     def verify(self, item: Item) -> Reason | None:
         """Check that the calls are valid and are read back from the answer."""
         problem = why_invalid(gold_of(item), tools_in(item.question))
@@ -271,6 +309,7 @@ class ToolsTask(JsonlTask):
             return problem
         return None if self.score(item.answer, item).exact == 1 else NotRecovered()
 
+    @override
     def refute(self, item: Item, text: str) -> Reason | None:
         """Return why an answer cannot be read, or why its calls are none of the tools'."""
         answer = self.parse(text)
@@ -303,7 +342,7 @@ class ToolsTask(JsonlTask):
         held_out = frozenset(item.family for item in self.held_out())
         for question, calls, slice in made.draw(min(self.n_drawn, n), seed):
             item = Item(content_id(question), slice, question, written(calls))
-            item = replace(item, family=self._family_of(question))
+            item = replace(item, family=self.content.requests.family(question))
             if item.family not in held_out:
                 yield item
 
@@ -346,31 +385,7 @@ class ToolsTask(JsonlTask):
             return None
         question = question_of(tools_in(item.question), [{"role": "user", "content": text}])
         made = replace(item, id=content_id(question), question=question)
-        return replace(made, family=self._family_of(question))
-
-    def __post_init__(self) -> None:
-        """Check the settings, and every line of a file on this machine.
-
-        Raises:
-            ValueError: something is wrong; the message lists all lines that are broken.
-        """
-        if self.n_drawn < 0:
-            raise ValueError("n_drawn must be at least 0.")
-        if self.drawn_from not in ("rows", "schemas"):
-            raise ValueError(f"drawn_from={self.drawn_from}: it is rows or schemas.")
-        if self.drawn_from == "schemas" and not self.n_drawn:
-            raise ValueError("n_drawn=0: drawn_from=schemas learns from requests that are drawn.")
-        try:
-            super().__post_init__()
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-
-
-def _records(reader: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
-    for line, data in read_records(path):
-        record = data if isinstance(data, Reason) else reader.read(line, data)
-        if record is not None:
-            yield line, record
+        return replace(made, family=self.content.requests.family(question))
 
 
 def gold_of(item: Item) -> list[Call]:

@@ -18,9 +18,9 @@ from stratos.contrib.variants.number_tokens import (
 from stratos.contrib.variants.problem_trace import TracedProblem, trace
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
-from stratos.tasks.math import n_steps
+from stratos.tasks.dedup.hashes import content_id, family_id
 from stratos.tasks.numbers import write_number
-from stratos.tasks.split import content_id, family_id
+from stratos.tasks.sums import n_steps
 
 _MOST_TRIES = 200
 _FURTHEST = 6
@@ -171,7 +171,7 @@ class VariantDrawer:
             answer=write_number(answer),
             choices=(),
         )
-        # Worked out a second time by another reading: that of `stratos.tasks.math`.
+        # Worked out a second time by another reading: that of `stratos.tasks.sums`.
         if not n_steps(solution) or self.verify(variant) is not None:
             return None
         return variant

@@ -26,7 +26,7 @@ from stratos.models.kinds.kind_choice import (
     without_optimism,
 )
 from stratos.models.kinds.suits import TUNED
-from stratos.tasks.near_duplicates import Alike
+from stratos.tasks.dedup.near import Alike
 
 KINDS: dict[str, tuple[str, ...]] = {
     "linear": ("tfidf",),

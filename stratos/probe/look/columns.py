@@ -17,11 +17,11 @@ from stratos.probe.look.words import (
     NoTexts,
     Uncertain,
 )
+from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.label_sets import SetForm, form_of
 from stratos.tasks.numbers import stated_number
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import find_field
-from stratos.tasks.split import normalised
 
 TEXTS = (
     "text", "question", "message", "body", "content", "input", "prompt", "query", "utterance",

@@ -19,10 +19,10 @@ from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.probe.look.columns import AnswerKind, chosen, kind_of
 from stratos.probe.look.words import NoRows, Unreadable
+from stratos.tasks.dedup.hashes import content_hash, normalised
 from stratos.tasks.doubts import language_of
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.rows import answer_of, text_of
-from stratos.tasks.split import content_hash, normalised
 
 _FIRST = 1_000
 """Rows that tell which column is which."""
@@ -180,7 +180,7 @@ class _Reading:
         """Return how many different texts have a near duplicate, and how many were compared."""
         import numpy as np
 
-        from stratos.tasks.near_duplicates import Alike
+        from stratos.tasks.dedup.near import Alike
 
         alike = Alike()
         for first, *_ in self._groups[:_MOST_COMPARED]:

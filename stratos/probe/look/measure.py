@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stratos.config import StudentConfig
     from stratos.models.kinds.cross_validation import Choice, Study
-    from stratos.tasks.jsonl import JsonlTask
+    from stratos.tasks.file_task import FileTask
 
 _MOST_ROWS, _MOST_TAGGED = 1_000, 300
 """Rows that kinds are measured on at most, and those of a tagger."""
@@ -165,7 +165,7 @@ def _why_nothing(facts: Facts) -> Worth | None:
 class _Rows:
     """The rows of a run that are learnt from here, in the order that its probe has them."""
 
-    def __init__(self, facts: Facts, task: JsonlTask) -> None:
+    def __init__(self, facts: Facts, task: FileTask[Any]) -> None:
         from stratos.models.kinds.learnt_rows import Rows
         from stratos.models.kinds.suits import MOST_ROWS
         from stratos.synthesize.leaks import labelled_rows
@@ -347,7 +347,7 @@ def _gain(
     return Interval(mean, low, high, f"{len(right):,} rows, paired")
 
 
-def task_of(facts: Facts) -> JsonlTask:
+def task_of(facts: Facts) -> FileTask[Any]:
     """Return the task that a run makes of a file; rows that it cannot use are left out.
 
     Raises:
@@ -357,7 +357,7 @@ def task_of(facts: Facts) -> JsonlTask:
     from stratos.tasks.jsonl import JsonlTask
 
     base, keys = settings(facts)
-    cls = ClassifyTask if base == "classify" else JsonlTask
+    cls: type[FileTask[Any]] = ClassifyTask if base == "classify" else JsonlTask
     keys = {key: value for key, value in keys.items() if value != _BY_WORDS}
     return cls(**{**keys, "on_error": "skip"})
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item, Message, Split, Symbols
 from stratos.tasks.mahjong import hands, prompts
@@ -116,7 +118,8 @@ class DiscardTask(MahjongTask):
 
     # --- items -----------------------------------------------------------------------------------
 
-    def _slice_items(self, split: Split, name: str, seed: int) -> Iterator[Item]:
+    @override
+    def items_of(self, split: Split, name: str, seed: int) -> Iterator[Item]:
         rng = self._rng(f"discard {name}", split, seed)
         seen: set[str] = set()
         while True:
@@ -183,10 +186,12 @@ class DiscardTask(MahjongTask):
     # --- what a teacher and a student are asked --------------------------------------------------
 
     @property
-    def _forms(self) -> dict[str, Prompt]:
+    @override
+    def forms(self) -> dict[str, Prompt]:
         return _PROMPTS
 
-    def _worked(self, item: Item) -> str:
+    @override
+    def worked(self, item: Item) -> str:
         return self.completion(item).lstrip()
 
     def choice_messages(self, item: Item) -> list[Message]:

@@ -61,11 +61,12 @@ class MahjongTask(Task):
         Another seed draws other items of the same split.
         """
         if slice is not None:
-            return _take(self._slice_items(split, slice, seed), n)
-        streams = [self._slice_items(split, name, seed) for name in self.slices]
+            return _take(self.items_of(split, slice, seed), n)
+        streams = [self.items_of(split, name, seed) for name in self.slices]
         return _take(_alternate(streams), n)
 
-    def _slice_items(self, split: Split, name: str, seed: int) -> Iterator[Item]:
+    def items_of(self, split: Split, name: str, seed: int) -> Iterator[Item]:
+        """Yield items of a slice of a split, no two of one family."""
         rng = self._rng(name, split, seed)
         if name == "full_flush":
             classes = list(hands.flush_split(split))
@@ -162,21 +163,21 @@ class MahjongTask(Task):
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         """Return the few-shot chat that asks a teacher for the waits."""
-        return prompts.chat(self._forms[prompt], self._examples, item, self._worked)
+        return prompts.chat(self.forms[prompt], self._examples, item, self.worked)
 
     @property
-    def _forms(self) -> dict[str, Prompt]:
+    def forms(self) -> dict[str, Prompt]:
         """The prompts by name."""
         return prompts.PROMPTS
 
-    def _worked(self, item: Item) -> str:
+    def worked(self, item: Item) -> str:
         """Return a worked answer as a prompt's example shows it."""
         return worked(text_to_hand(item.question))
 
     def answer_texts(self, prompt: str) -> list[str]:
         """Return answers to training items in the form that a prompt asks for."""
         items = self.items("train", _N_TEXTS, seed=2)
-        return prompts.answer_texts(self._forms[prompt], items, self._worked)
+        return prompts.answer_texts(self.forms[prompt], items, self.worked)
 
     def choice_messages(self, item: Item) -> list[Message]:
         """Return the few-shot chat that asks for one letter."""
@@ -189,7 +190,7 @@ class MahjongTask(Task):
 
     def example_answers(self, prompt: str) -> frozenset[str]:
         """Return the answers of the prompt's own examples."""
-        return frozenset(item.answer for item in self._examples[: self._forms[prompt].n_examples])
+        return frozenset(item.answer for item in self._examples[: self.forms[prompt].n_examples])
 
     def student_messages(self, item: Item) -> list[Message]:
         """Return what the student is asked: the bare hand."""

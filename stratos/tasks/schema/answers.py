@@ -12,11 +12,20 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.core.reasons import Reason
 from stratos.tasks import objects
 from stratos.tasks.answers import AnswerText, behind_marker, word_f1
 from stratos.tasks.metrics import Metric
-from stratos.tasks.schema.document import Schema, placed_parts, pointer, resolved, validator
+from stratos.tasks.schema.document import (
+    Schema,
+    placed_parts,
+    pointer,
+    read_schema,
+    resolved,
+    validator,
+)
 from stratos.tasks.schema.words import Mismatch, NestedTooDeep
 from stratos.tasks.shown import shown
 
@@ -125,6 +134,20 @@ class BySchema(Metric):
     schema: Mapping[str, Any] = field(default_factory=dict)
     min_f1: float = 0.8
     """Of fields that are texts: word overlap from which they are right."""
+    path: str = ""
+    """File of the schema."""
+
+    @staticmethod
+    def of_file(path: str, min_f1: float) -> BySchema:
+        """Return the metric of a schema in a file.
+
+        Raises:
+            ValueError: it is none; the message says where and why.
+            OSError: the file cannot be read.
+        """
+        metric = BySchema(read_schema(path), min_f1, path)
+        _ = metric.kinds
+        return metric
 
     @cached_property
     def _validator(self) -> Any:
@@ -231,6 +254,21 @@ class BySchema(Metric):
         return (
             sorted({*map(objects.as_key, elements)}) if self._kind(path) is Kind.SET else elements
         )
+
+    @property
+    @override
+    def answer_schema(self) -> Mapping[str, Any]:
+        return self.schema
+
+    @property
+    @override
+    def identity(self) -> str:
+        return json.dumps(self.schema, sort_keys=True)
+
+    @property
+    @override
+    def notes(self) -> tuple[str, ...]:
+        return (f"{self.path}: fields are compared so: {self.described()}.",)
 
     def described(self) -> str:
         """Return how each field is compared, in words."""

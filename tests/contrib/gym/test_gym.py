@@ -14,9 +14,10 @@ from required import lacking
 from stratos.contrib.gym import GymTask
 from stratos.contrib.gym.gym_task import BOARDS, EXPRESSIONS, LISTS, is_harmless, is_really_right
 from stratos.contrib.gym.source import NEED_HASH_SEED, WITHOUT_GOLD, names, not_installed
-from stratos.synthesize.leaks import HeldOut, NearDuplicates
-from stratos.synthesize.words import Leak
 from stratos.tasks.base import Item, Split
+from stratos.tasks.dedup.held_out import HeldOut
+from stratos.tasks.dedup.near import NearDuplicates
+from stratos.tasks.words import Leak
 
 DOCS = Path(__file__).parents[3] / "docs" / "contrib" / "gym.md"
 

@@ -265,4 +265,4 @@ def test_tools_that_differ_make_no_other_request(tmp_path: Path) -> None:
     assert "whatever their tools" in task.notes[0]
     [held] = task.items("test", 1)
     again = held.question.replace("Day ", "The day is ")
-    assert task._family_of(again) == held.family
+    assert task.content.requests.family(again) == held.family

@@ -26,14 +26,17 @@ IN, OUT = 2_000.0, 10_000.0
 """Dollars for a million tokens: dear enough to be seen beside the servers."""
 
 
-def task_of(folder: Path, kind: type[JsonlTask] = JsonlTask, path: str = "") -> JsonlTask:
+def task_of(
+    folder: Path, kind: type[JsonlTask | MathTask] = JsonlTask, path: str = ""
+) -> JsonlTask | MathTask:
     rows = [
         {"question": f"What is {i} + {i}?", "answer": 2 * i, **({"why": path} if path else {})}
         for i in range(50)
     ]
     file = folder / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
-    return kind(str(file), metric="numeric", **({"rationale": "why"} if path else {}))
+    metric = {} if kind is MathTask else {"metric": "numeric"}
+    return kind(str(file), **metric, **({"rationale": "why"} if path else {}))
 
 
 def size(chats) -> int:

@@ -15,7 +15,7 @@ from stratos.contrib.logs.messages import ChatTask
 from stratos.contrib.logs.messages.conversation import history_of
 from stratos.contrib.logs.words import OtherSystems, OtherWorkloads
 from stratos.tasks.base import Item
-from stratos.tasks.near_duplicates import Alike
+from stratos.tasks.dedup.near import Alike
 from stratos.tasks.words import Unreadable
 
 SYSTEM = "You sort messages of customers of a shop by what they want. Answer with one word."
@@ -68,7 +68,7 @@ def test_each_turn_is_asked_for_with_its_history(tmp_path: Path) -> None:
         assert item.slice == ("first turn", "second turn", "later turns")[min(turn, 2)]
         whole = json.dumps([*history, said(item.answer)])
         assert any(one.startswith(whole[:-1]) for one in known)
-    assert task.system_prompt == SYSTEM and task.metric == "exact"
+    assert task.system_prompt == SYSTEM and task.metric_name == "exact"
     assert "300" not in task.notes[0] and "100 fine-tuning messages" in task.notes[0]
 
 
@@ -195,7 +195,7 @@ def test_the_metric_fits_the_answers(answers: list[str], metric: str, tmp_path: 
         {"prompt": text(random.Random(k)), "completion": answers[k % len(answers)]}
         for k in range(60)
     ]
-    assert ChatTask(write(tmp_path / "a.jsonl", rows)).metric == metric
+    assert ChatTask(write(tmp_path / "a.jsonl", rows)).metric_name == metric
 
 
 def test_answers_are_compared_whole(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_workload_is_read_alone(tmp_path: Path) -> None:
 
 
 def test_replies_of_the_model_that_repeat_are_no_leaks(tmp_path: Path) -> None:
-    from stratos.synthesize.leaks import HeldOut
+    from stratos.tasks.dedup.held_out import HeldOut
 
     canned = (
         "Please open the settings, choose security, and press the button to reset your password."

@@ -34,7 +34,7 @@ def every_item(task: LogTask) -> list[Item]:
 def times(task: LogTask) -> dict[str, list[float]]:
     return {
         split: [one.provenance.time_s for one in rows if one.provenance]
-        for split, rows in task._by_split.items()
+        for split, rows in task.splits.rows.items()
     }
 
 
@@ -43,7 +43,7 @@ def test_every_row_of_a_log_is_in_one_count(tmp_path: Path) -> None:
     later = [{**one, "created": one["created"] + 10**6} for one in rows[:30]]
     contradicting = [{**one, "response": "No."} for one in rows[:4]]
     task = LogTask(write(tmp_path / "a.jsonl", [*rows, *later, *later[:7], *contradicting]))
-    used = sum(map(len, task._by_split.values()))
+    used = sum(map(len, task.splits.rows.values()))
     assert used + sum(task.left_out.values()) == 241
     assert task.left_out[REPEAT] == 37
     assert any(f"{REPEAT}: 37" in note for note in task.notes)
@@ -78,7 +78,7 @@ def test_what_is_counted_is_of_the_workload(tmp_path: Path) -> None:
         for k in range(30)
     ]  # fmt: skip
     path = write(tmp_path / "a.jsonl", [*extractions(120), *other])
-    workload = LogTask(path)._by_split["train"][0].provenance
+    workload = LogTask(path).splits.rows["train"][0].provenance
     assert workload is not None
     task = LogTask(path, workload=workload.workload)
     assert not any(isinstance(one, CallsNotLearnt) for one in task.complaints)
@@ -269,7 +269,7 @@ def test_answers_that_do_not_match_a_schema_are_doubtful_and_the_others_scored_b
     task = LogTask(path, schema=str(schema))
     assert {one.line for _, one in task.doubtful} == {"line 6", "line 7", "line 8"}
     assert (Doubt.NO_MATCH, "line 6") in {(why, one.line) for why, one in task.doubtful}
-    assert task.metric == "exact"
+    assert task.metric_name == "exact"
     [item] = task.items("test", 1)
     assert task.score(f"```json\n{item.answer}\n```", item).exact == 1
     assert task.answer_schema(item) is not None

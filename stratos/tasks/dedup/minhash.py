@@ -22,8 +22,12 @@ NEAR = 0.6
 """Share of hashes in common (an estimate of the Jaccard index) from which texts are near."""
 MOST_WORDS = 1000
 """Words of a text that are compared."""
+FEWEST_WORDS = 8
+"""Words of a text below which it is compared as a whole."""
 N_HASHES = 64
 BAND = 4
+_PHRASE_SHARE = 0.05
+"""Share of the texts of a sample from which on a triple is a phrase."""
 _ROUNDS = 4
 _FIXED = 0.75
 """Share of the texts of a group from which what they share is the group's."""
@@ -102,6 +106,20 @@ def connected(pairs: Sequence[Pairs], n: int) -> NDArray[np.int64]:
     _, labels = connected_components(graph, directed=False)
     _, first = np.unique(labels, return_index=True)
     return first[labels]
+
+
+class Signer:
+    """Signs texts by their triples, but for those that many of a sample share: phrases."""
+
+    def __init__(self, sample: Sequence[Triples]) -> None:
+        """Learn the phrases of a sample."""
+        self._hashes = MinHash()
+        self._phrases = common(sample, max(2.0, _PHRASE_SHARE * len(sample)))
+
+    def signature(self, triples: Triples) -> NDArray[np.uint32] | None:
+        """Return the signature of a text; None where it has nothing but phrases."""
+        own = triples[~is_in(triples, self._phrases)]
+        return self._hashes.signature(own) if len(own) else None
 
 
 def groups_of_copies(texts: Sequence[Triples]) -> NDArray[np.int64]:

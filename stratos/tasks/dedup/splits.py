@@ -9,18 +9,22 @@ many rows none moves; of few, adding some moves some.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import ceil, floor
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
-from stratos.tasks.near_duplicates import is_even
-from stratos.tasks.split import id_of, order_key
+from stratos.tasks.dedup.hashes import id_of, order_key
+from stratos.tasks.dedup.near import is_even
+from stratos.tasks.reader import Content
 from stratos.tasks.table import Rows
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+ContentT_contra = TypeVar("ContentT_contra", bound=Content, contravariant=True)
 
 MOST_LABELS = 200
 """Different answers above which they are no labels."""
@@ -125,70 +129,104 @@ _MOST_SPELLINGS = 10_000
 """Different answers from which on they are no labels, whatever their spelling."""
 
 
-def split_by_hash(
-    rows: Rows,
-    tested: Rows,
-    families: Callable[[Rows], NDArray[np.uint64]],
-    groups: Callable[[Rows], NDArray[np.uint64]],
-    normal: Callable[[str], str],
-    validation_share: float,
-    test_share: float,
-) -> tuple[dict[Split, Rows], dict[str, int]]:
-    """Return the rows of each split, and how many are in none, by reason.
+@dataclass(frozen=True)
+class Splits:
+    """The rows of each split."""
+
+    rows: Mapping[Split, Rows]
+    excluded: Mapping[str, int]
+    """How many rows are in none, by reason."""
+    pool: Rows
+    """All rows that were divided, and those of the test."""
+    how: str = ""
+    """How they were split: the end of a sentence, and what more there is to say."""
+    near_sha256: str = ""
+    """Digest of the near duplicates that are of one split; "" for none."""
+
+
+class Splitter(Protocol[ContentT_contra]):
+    """Divides the rows of files."""
+
+    def split(self, content: ContentT_contra) -> Splits:
+        """Return the rows of each split.
+
+        Raises:
+            ConfigError: they cannot be divided.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class HashSplitter:
+    """Splits by a hash of the question, where near duplicates are of one split.
 
     Of rows that differ in case, punctuation or spacing alone and have one answer, one is
     measured: copies of a question are no further evidence.
-
-    Args:
-        rows: that are split.
-        tested: that are the test split, whatever their hash; without any, it is a part of `rows`.
-        families: gives of each row a hash that it shares with those of the same question.
-        groups: gives of each one that it shares with all that have to be of its split.
-        normal: gives an answer in a form that all spellings share that the metric takes for equal.
-        validation_share: of the rows.
-        test_share: of the rows, where there are none in `tested`.
     """
-    keys = groups(rows)
-    is_known = np.isin(keys, groups(tested))
-    n_exact = int(np.isin(families(rows), families(tested)).sum())
-    free = np.flatnonzero(~is_known)
-    split = stratified(
-        keys[free],
-        _forms(rows, normal)[free],
-        rows.column("slices")[free],
-        validation_share,
-        0.0 if len(tested) else test_share,
-    )
-    splits: dict[Split, Rows] = {
-        "validation": rows.take(free[split == VALIDATION]),
-        "test": tested if len(tested) else rows.take(free[split == TEST]),
-    }
-    once: dict[Split, Rows] = {name: without_copies(some, normal) for name, some in splits.items()}
-    n_copies = sum(len(splits[name]) - len(once[name]) for name in splits)
-    excluded = {
-        "training question of the test file": n_exact,
-        doubts.NEAR: int(is_known.sum()) - n_exact,
-        doubts.COPY: n_copies,
-    }
-    return {"train": rows.take(free[split == TRAIN]), **once}, excluded
 
+    validation_share: float
+    test_share: float
+    """Of the rows, where no others are the test split."""
+    normal: Callable[[str], str]
+    """Gives an answer in a form that all spellings share that the metric takes for equal."""
 
-def are_even(
-    splits: Mapping[Split, Rows],
-    apart: Mapping[Split, Rows],
-    rows: Rows,
-    normal: Callable[[str], str],
-) -> bool:
-    """Return whether splits have rows and labels enough.
+    def split(self, content: Content) -> Splits:
+        """Return the splits of the first file; the rows of others are the test split."""
+        own, *tested = content.files
+        return self.divided(content, own.rows, Rows.concat([file.rows for file in tested]))
 
-    Args:
-        splits: the splits.
-        apart: those of the same rows without their groups.
-        rows: all that were split.
-        normal: as of `split_by_hash`.
-    """
-    labelled = are_labels(_forms(rows, normal))
-    return all(is_even(some, apart[name], labelled) for name, some in splits.items())
+    def divided(self, content: Content, rows: Rows, tested: Rows) -> Splits:
+        """Return the splits of rows, where others are tested whatever their hash.
+
+        Near duplicates are apart where a split would have too few rows or labels.
+        """
+        apart, near = self._divided(content, rows, tested, content.families), content.near
+        how = "split by their hash."
+        if near is None or not near.n_rows:
+            return replace(apart, how=how + ("" if near is None else near.note(is_used=False)))
+        together = self._divided(
+            content, rows, tested, lambda some: near.grouped(content.families(some))
+        )
+        labelled = are_labels(_forms(rows, self.normal))
+        is_used = all(
+            is_even(some, apart.rows[name], labelled) for name, some in together.rows.items()
+        )
+        how += near.note(is_used)
+        if is_used:
+            return replace(together, how=how, near_sha256=near.sha256())
+        return replace(apart, how=how)
+
+    def _divided(
+        self,
+        content: Content,
+        rows: Rows,
+        tested: Rows,
+        groups: Callable[[Rows], NDArray[np.uint64]],
+    ) -> Splits:
+        """Return the splits where all rows of a group are of one."""
+        keys = groups(rows)
+        is_known = np.isin(keys, groups(tested))
+        n_exact = int(np.isin(content.families(rows), content.families(tested)).sum())
+        free = np.flatnonzero(~is_known)
+        split = stratified(
+            keys[free],
+            _forms(rows, self.normal)[free],
+            rows.column("slices")[free],
+            self.validation_share,
+            0.0 if len(tested) else self.test_share,
+        )
+        held_out: dict[Split, Rows] = {
+            "validation": rows.take(free[split == VALIDATION]),
+            "test": tested if len(tested) else rows.take(free[split == TEST]),
+        }
+        once = {name: without_copies(some, self.normal) for name, some in held_out.items()}
+        excluded = {
+            "training question of the test file": n_exact,
+            doubts.NEAR: int(is_known.sum()) - n_exact,
+            doubts.COPY: sum(len(held_out[name]) - len(once[name]) for name in held_out),
+        }
+        train = rows.take(free[split == TRAIN])
+        return Splits({"train": train, **once}, excluded, Rows.concat([rows, tested]))
 
 
 def without_copies(rows: Rows, normal: Callable[[str], str]) -> Rows:

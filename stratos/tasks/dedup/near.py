@@ -16,27 +16,26 @@ import hashlib
 import re
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratos.core.formats import counted
-from stratos.tasks import copies
-from stratos.tasks.split import content_hash, family_hash, id_of, normalised, words_of
+from stratos.tasks.base import Item
+from stratos.tasks.dedup import minhash
+from stratos.tasks.dedup.hashes import content_hash, family_hash, id_of, normalised, words_of
 from stratos.tasks.table import Rows, Spool
 
-_BYTES = 4 * copies.BAND
+_BYTES = 4 * minhash.BAND
 """Of a band of a signature."""
 _IN_MEMORY = 2**20
 """Bytes of a band of all signatures that stay in memory; those of more lie in a file."""
-_FEWEST_WORDS = 8
 _MOST_HASHES = 100_000
 """Words whose hash is kept."""
 _N_FOR_PHRASES = 2000
 """Texts that phrases are learnt from: those with the least hashes, whatever their order."""
-_PHRASE_SHARE = 0.05
 _FEW_LINKED, _LINKED_SHARE, _MOST_LINKED = 20, 0.02, 200
 """Ways in which one beginning goes on before it is a phrase, such as "hi", which links nothing: a
 share of all conversations, and the least and the most of it."""
@@ -96,8 +95,8 @@ class Alike:
         words, numbers = _words_and_numbers(normal)
         self._senses.append(zlib.crc32(numbers))
         self._unnumbered.append(family_hash(_NUMBER.sub("0", normal)) if numbers else whole)
-        del words[copies.MOST_WORDS :]
-        is_compared = len(words) >= _FEWEST_WORDS
+        del words[minhash.MOST_WORDS :]
+        is_compared = len(words) >= minhash.FEWEST_WORDS
         hashes = np.fromiter(map(self._hash, words if is_compared else ()), np.uint32)
         self._ends.append(self._words.append(hashes.tobytes()))
         return number
@@ -107,8 +106,8 @@ class Alike:
         n = len(self)
         if not n:
             return np.zeros(0, np.int64)
-        pairs = [copies.neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
-        return copies.connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
+        pairs = [minhash.neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
+        return minhash.connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
 
     def keys(self) -> NDArray[np.uint64]:
         """Return a hash of the group of each text, whatever the order of the texts."""
@@ -137,30 +136,24 @@ class Alike:
         """Return the word triples of a text, each once, sorted; none of a short one."""
         start = self._ends[number - 1] if number else 0
         words = np.frombuffer(self._words.read(start, self._ends[number]), np.uint32)
-        return np.unique(copies.triples_of(words.astype(np.uint64))) if len(words) else _NO_TRIPLES
-
-    def _phrases(self) -> NDArray[np.uint64]:
-        """Return triples that many of a sample of the texts share, sorted."""
-        _, first = np.unique(np.frombuffer(self._wholes, np.uint64), return_index=True)
-        sample = [self._triples(k) for k in first[:_N_FOR_PHRASES].tolist()]
-        return copies.common(sample, max(2.0, _PHRASE_SHARE * len(sample)))
+        return np.unique(minhash.triples_of(words.astype(np.uint64))) if len(words) else _NO_TRIPLES
 
     def _signed(self) -> tuple[list[Spool], NDArray[np.int64]]:
         """Return the bands of the signatures, and which texts have one."""
-        phrases, hashes = self._phrases(), copies.MinHash()
-        bands = [Spool(_IN_MEMORY) for _ in range(copies.N_HASHES // copies.BAND)]
+        _, first = np.unique(np.frombuffer(self._wholes, np.uint64), return_index=True)
+        signer = minhash.Signer([self._triples(k) for k in first[:_N_FOR_PHRASES].tolist()])
+        bands = [Spool(_IN_MEMORY) for _ in range(minhash.N_HASHES // minhash.BAND)]
         signed = array("Q")
         for number in range(len(self)):
-            triples = self._triples(number)
-            triples = triples[~copies.is_in(triples, phrases)]
-            if len(triples):
+            signature = signer.signature(self._triples(number))
+            if signature is not None:
                 signed.append(number)
-                signature = hashes.signature(triples).tobytes()
+                data = signature.tobytes()
                 for k, band in enumerate(bands):
-                    band.append(signature[k * _BYTES : (k + 1) * _BYTES])
+                    band.append(data[k * _BYTES : (k + 1) * _BYTES])
         return bands, np.array(signed, np.int64)
 
-    def _near_pairs(self) -> copies.Pairs:
+    def _near_pairs(self) -> minhash.Pairs:
         bands, places = self._signed()
         if len(places) < 2:
             return _no_pairs()
@@ -169,21 +162,21 @@ class Alike:
         n = len(places)
         lefts, rights = [], []
         for band in bands:
-            first, second = copies.neighbours(
-                copies.mixed_with(_read(band, n).view(np.uint64), senses), wholes
+            first, second = minhash.neighbours(
+                minhash.mixed_with(_read(band, n).view(np.uint64), senses), wholes
             )
             # The other bands one after the other: all of them would be most of the memory.
             n_equal = np.zeros(len(first), np.uint8)
             for further_band in bands if len(first) else ():
                 part = _read(further_band, n)
-                for k in range(copies.BAND):
+                for k in range(minhash.BAND):
                     n_equal += part[first, k] == part[second, k]
-            near = n_equal >= copies.NEAR * copies.N_HASHES
+            near = n_equal >= minhash.NEAR * minhash.N_HASHES
             lefts.append(places[first[near]])
             rights.append(places[second[near]])
         return np.concatenate(lefts), np.concatenate(rights)
 
-    def _linked_pairs(self) -> copies.Pairs:
+    def _linked_pairs(self) -> minhash.Pairs:
         """Return pairs with one beginning, but for beginnings that go on in many ways."""
         keys, followers, numbers = (np.array(link, np.uint64) for link in self._links)
         if not len(keys):
@@ -194,7 +187,7 @@ class Alike:
         unique, n_ways = np.unique(keys[order][is_new], return_counts=True)
         most = min(_MOST_LINKED, max(_FEW_LINKED, _LINKED_SHARE * len(self)))
         rare = n_ways[np.searchsorted(unique, keys)] <= most
-        first, second = copies.neighbours(keys[rare])
+        first, second = minhash.neighbours(keys[rare])
         own = numbers[rare].astype(np.int64)
         return own[first], own[second]
 
@@ -203,17 +196,17 @@ class Alike:
         _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
         return counts[inverse] <= max(2, _NO_SESSION * len(self))
 
-    def _session_pairs(self) -> copies.Pairs:
+    def _session_pairs(self) -> minhash.Pairs:
         are = self._are_sessions()
         keys, numbers = (np.array(session, np.uint64)[are] for session in self._sessions)
-        first, second = copies.neighbours(keys)
+        first, second = minhash.neighbours(keys)
         own = numbers.astype(np.int64)
         return own[first], own[second]
 
 
 def _read(band: Spool, n: int) -> NDArray[np.uint32]:
     """Return a band of all signatures: as many rows, with `BAND` hashes each."""
-    return np.frombuffer(band.read_all(), np.uint32).reshape(n, copies.BAND)
+    return np.frombuffer(band.read_all(), np.uint32).reshape(n, minhash.BAND)
 
 
 def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:
@@ -225,8 +218,65 @@ def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:
     return words_of(normal), b" ".join(sorted(numbers))
 
 
-def _no_pairs() -> copies.Pairs:
+def _no_pairs() -> minhash.Pairs:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+
+class NearDuplicates:
+    """Remembers items by their MinHash, to tell which of them say nearly the same.
+
+    Near duplicates have one answer, and the same numbers.
+
+    Args:
+        threshold: Jaccard index from which on two questions are near duplicates.
+        sample: questions of the task, to tell its phrases.
+        own_words: the part of a question that is compared (`Task.own_words`).
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        sample: Iterable[Item] = (),
+        own_words: Callable[[str], str] = str,
+    ) -> None:
+        """Draw the hash functions: the same in every run."""
+        self._own_words = own_words
+        self._threshold = threshold
+        self._signer = minhash.Signer([self._triples(item) for item in sample])
+        self._bands: dict[tuple[int, bytes, bytes], list[int]] = {}
+        self._signatures: list[NDArray[np.uint32]] = []
+
+    def is_near(self, item: Item) -> bool:
+        """Return whether an item that was kept says the same; if none does, keep this one."""
+        signature = self._signer.signature(self._triples(item))
+        if signature is None:
+            return False
+        sense = _sense(item)
+        keys = [
+            (band, sense, signature[band : band + minhash.BAND].tobytes())
+            for band in range(0, minhash.N_HASHES, minhash.BAND)
+        ]
+        candidates = {index for key in keys for index in self._bands.get(key, ())}
+        if any(
+            (self._signatures[index] == signature).mean() >= self._threshold for index in candidates
+        ):
+            return True
+        for key in keys:
+            self._bands.setdefault(key, []).append(len(self._signatures))
+        self._signatures.append(signature)
+        return False
+
+    def _triples(self, item: Item) -> NDArray[np.uint64]:
+        """Return the word triples of a question, sorted; none of one with few words."""
+        words = words_of(normalised(self._own_words(item.question)))
+        return minhash.triples_in(words if len(words) >= minhash.FEWEST_WORDS else ())
+
+
+def _sense(item: Item) -> bytes:
+    """Return the hash of what two near duplicates must have in common: numbers and answer."""
+    numbers = sorted(_NUMBER.findall(item.question))
+    text = "\x1f".join([normalised(item.answer), *numbers])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 MOST_ROWS = 50_000

@@ -1,0 +1,1 @@
+"""Copies, near duplicates and leaks, and the splits that they are of: one place for all of them."""
