@@ -222,3 +222,5 @@ def test_the_package_imports_what_it_offers_when_it_is_used(run: Run) -> None:
 def test_a_folder_without_a_student_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StratosError, match="holds no bundle"):
         load(tmp_path)
+    with pytest.raises(StratosError, match="no such folder"):
+        Run(tmp_path / "none")
