@@ -82,7 +82,7 @@ def test_a_run_tells_what_it_reached_and_cost(run: Run) -> None:
     assert run.accuracy.low <= run.accuracy.mean <= run.accuracy.high and run.accuracy.mean > 0.8
     assert (run.plan.student, run.cost_usd) == ("linear", 0.0)
     assert run.report == run.folder / "report.html" and run.report.is_file()
-    assert (run.verdict.outcome, run.verdict.reason) == ("open", "accuracy")
+    assert (run.verdict.outcome, run.verdict.reason) == ("open", "cost")  # the nearest row has all
     assert str(run.verdict) == run.verdict.text
     assert run.verdict.text in (run.folder / "stratos.log").read_text()
     assert f"{run.accuracy.mean:.3f}" in repr(run)
