@@ -120,7 +120,9 @@ def _excerpt(lines: list[str], has_table: bool) -> list[str]:
     head = [line for line in lines if line.startswith(first) and "still at work" not in line]
     if not has_table:
         return head
-    start = next(i for i, line in enumerate(lines) if line.startswith("Exact match "))
+    start = next((i for i, line in enumerate(lines) if line.startswith("Exact match ")), None)
+    if start is None:
+        return lines
     return [*head, *(line for line in lines[start:] if line not in head)]
 
 
