@@ -219,6 +219,19 @@ def test_the_package_imports_what_it_offers_when_it_is_used(run: Run) -> None:
         _ = stratos.distill_all  # type: ignore[attr-defined]
 
 
+def test_a_student_whose_library_is_missing_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    student = load(run.folder)
+    monkeypatch.setattr("stratos.models.kinds.classifier.Classifier.predict", lacking)
+    for ask in (student, student.probability):
+        with pytest.raises(StratosError, match="pip install"):
+            ask("my chip")
+
+
 def test_a_folder_without_a_student_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StratosError, match="holds no bundle"):
         load(tmp_path)
