@@ -54,7 +54,10 @@ class Run:
     """Where its records, report and bundle lie."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder).expanduser().absolute())
+        folder = Path(self.folder).expanduser().absolute()
+        if not folder.is_dir():
+            raise StratosError(f"{folder}: there is no such folder. A run is outputs/<run>.")
+        object.__setattr__(self, "folder", folder)
 
     @cached_property
     def student(self) -> Student:

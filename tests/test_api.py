@@ -82,7 +82,7 @@ def test_a_run_tells_what_it_reached_and_cost(run: Run) -> None:
     assert run.accuracy.low <= run.accuracy.mean <= run.accuracy.high and run.accuracy.mean > 0.8
     assert (run.plan.student, run.cost_usd) == ("linear", 0.0)
     assert run.report == run.folder / "report.html" and run.report.is_file()
-    assert (run.verdict.outcome, run.verdict.reason) == ("open", "accuracy")
+    assert (run.verdict.outcome, run.verdict.reason) == ("open", "cost")  # the nearest row has all
     assert str(run.verdict) == run.verdict.text
     assert run.verdict.text in (run.folder / "stratos.log").read_text()
     assert f"{run.accuracy.mean:.3f}" in repr(run)
@@ -219,6 +219,21 @@ def test_the_package_imports_what_it_offers_when_it_is_used(run: Run) -> None:
         _ = stratos.distill_all  # type: ignore[attr-defined]
 
 
+def test_a_student_whose_library_is_missing_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    student = load(run.folder)
+    monkeypatch.setattr("stratos.models.kinds.classifier.Classifier.predict", lacking)
+    for ask in (student, student.probability):
+        with pytest.raises(StratosError, match="pip install"):
+            ask("my chip")
+
+
 def test_a_folder_without_a_student_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StratosError, match="holds no bundle"):
         load(tmp_path)
+    with pytest.raises(StratosError, match="no such folder"):
+        Run(tmp_path / "none")

@@ -6,6 +6,7 @@ Nothing here loads a weight.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,10 @@ def cached_folder(name: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        path = huggingface_hub.try_to_load_from_cache(name, "config.json")
+        with warnings.catch_warnings():
+            # The hub's client loads tqdm, which misses widgets in a notebook; it draws no bar here.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            path = huggingface_hub.try_to_load_from_cache(name, "config.json")
     except HFValidationError:
         return None
     return Path(path).parent if isinstance(path, str) else None

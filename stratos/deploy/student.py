@@ -70,9 +70,10 @@ class Student:
         """
         if isinstance(questions, str):
             raise TypeError("predict takes a list of texts: predict([text]), or student(text).")
-        if self._predictor is not None:
-            return [answer.text for answer in self._predictor.predict([*map(_text, questions)])]
-        return self._answering([*map(_chat, questions)])
+        with required():
+            if self._predictor is not None:
+                return [answer.text for answer in self._predictor.predict([*map(_text, questions)])]
+            return self._answering([*map(_chat, questions)])
 
     def probability(self, question: Question) -> dict[str, float]:
         """Return the likeliest answers with the probability that each is right, the best first.
@@ -84,13 +85,14 @@ class Student:
             NoProbabilityError: the student is a language model that writes its answers.
             StratosError: it cannot be loaded.
         """
-        if self._predictor is None:
-            raise NoProbabilityError(
-                f"{self.folder} is a language model that writes its answers: none has a calibrated "
-                "probability. Students of labels and of fields have one: distil(…, "
-                'student="linear"), or "static", "encoder", "tagger".'
-            )
-        [answer] = self._predictor.predict([_text(question)])
+        with required():
+            if self._predictor is None:
+                raise NoProbabilityError(
+                    f"{self.folder} is a language model that writes its answers: none has a "
+                    "calibrated probability. Students of labels and of fields have one: "
+                    'distil(…, student="linear"), or "static", "encoder", "tagger".'
+                )
+            [answer] = self._predictor.predict([_text(question)])
         return {answer.text: answer.probability, **dict(answer.next_best)}
 
     def serve(self, port: int = 0) -> Served:
@@ -117,16 +119,14 @@ class Student:
     def _predictor(self) -> Predictor | None:
         """The student where it has probabilities; None for a language model that writes."""
         if is_predictor(self.folder) or has_labels(self.folder):
-            with required():
-                return load_predictor(self.folder)
+            return load_predictor(self.folder)
         return None
 
     @cached_property
     def _answering(self) -> Answering:
         from stratos.deploy.bundle_server import answering
 
-        with required():
-            return answering(self.folder)
+        return answering(self.folder)
 
 
 class Served:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stratos.probe.look.columns import AnswerKind
 from stratos.probe.look.facts import Facts, Finding, Lengths, read_facts
@@ -46,6 +46,10 @@ class Look:
         from stratos.probe.look.look_lines import fact_lines, measured_lines
 
         return "\n".join([*fact_lines(self.facts), *measured_lines(self.facts, self.measured)])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show it in a notebook as `stratos look` prints it."""
+        printer.text(str(self))
 
 
 def look(path: str | Path, *, text: str | None = None, answer: str | None = None) -> Look:
