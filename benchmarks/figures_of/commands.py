@@ -15,7 +15,7 @@ from stratos.core.extensions import shipped_choices
 VERB_PAGES = {
     "run": "tasks.md",
     "plan": "planner.md",
-    "demo": "tutorial_file.md",
+    "demo": "install.md",
     "look": "tasks.md#look-at-a-file-first",
     "init": "tasks.md#look-at-a-file-first",
     "status": "tracking.md",
