@@ -9,7 +9,7 @@ from typing import Any
 
 import record
 
-from figures_of.tables import columns, result, source, table
+from figures_of.tables import columns, load_average, result, source, table
 
 STAGES = ("probe ", "plan ", "synthesize ", "distill ", "evaluate ", "deploy ", "report ")
 QUICK = ("tried ", "student (", "TF-IDF with", "next ", "spent ", "The money")
@@ -225,7 +225,8 @@ def install() -> str:
     """Return what an install takes and weighs, and what the demo takes in it."""
     measured = result("install")
     rows = [
-        [what, f"{measured[name]['mb']:,.0f} MB", f"{measured[name]['seconds']:.0f} s",
+        [what, f"{measured[name]['mb']:,.0f} MB",
+         f"{measured[name]['seconds']:.0f} s ({measured[name]['cpu_s']:.0f} s of CPU time)",
          ", ".join(f"{package} {mb:,.0f}" for package, mb in _largest(measured[name]))]
         for name, what in INSTALLS.items()
     ]  # fmt: skip
@@ -236,7 +237,8 @@ def install() -> str:
         f"NumPy, SciPy and scikit-learn are {three:,.0f} MB of the core: its students are fitted "
         f"with them. `stratos demo` in it: {tried['seconds']:.0f} s ({tried['cpu_s']:.0f} s of CPU "
         f"time), {tried['peak_mib']:,.0f} MiB. `benchmarks/product/install.py`, without a cache; "
-        f"{source('install')}; load before it {record.load('install')['load_average']:g}."
+        f"{source('install')}, under a load of {load_average('install')} on 2 cores: an idle machine "
+        f"takes less."
     )
 
 
