@@ -237,8 +237,8 @@ def install() -> str:
         f"NumPy, SciPy and scikit-learn are {three:,.0f} MB of the core: its students are fitted "
         f"with them. `stratos demo` in it: {tried['seconds']:.0f} s ({tried['cpu_s']:.0f} s of CPU "
         f"time), {tried['peak_mib']:,.0f} MiB. `benchmarks/product/install.py`, without a cache; "
-        f"{source('install')}, under a load of {load_average('install')} on 2 cores: an idle machine "
-        f"takes less."
+        f"{source('install')}, under a load of {load_average('install')}: an idle machine takes "
+        f"less."
     )
 
 
