@@ -81,7 +81,9 @@ def test_the_core_names_no_package_of_an_extra() -> None:
     assert not names & set(OF_EXTRAS)
 
 
-def test_it_plans(core: Run) -> None:
+def test_it_looks_and_plans(core: Run) -> None:
+    looked = core("look", "tickets.jsonl")
+    assert looked.returncode == 0 and missing("torch") in looked.stdout, looked.stderr
     done = core("plan", "+task=classify", "task.path=tickets.jsonl", "--json")
     assert done.returncode == 0, done.stderr
     assert documented_keys("plan") <= set(json.loads(done.stdout))

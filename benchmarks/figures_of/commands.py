@@ -17,7 +17,7 @@ from stratos.core.extensions import shipped_choices
 VERB_PAGES = {
     "run": "tasks.md",
     "plan": "planner.md",
-    "demo": "tutorial_file.md",
+    "demo": "install.md",
     "look": "look.md",
     "init": "look.md#keep-it-as-a-task",
     "status": "tracking.md",

@@ -9,7 +9,7 @@ from typing import Any
 
 import record
 
-from figures_of.tables import columns, result, source, table
+from figures_of.tables import columns, load_average, result, source, table
 
 STAGES = ("probe ", "plan ", "synthesize ", "distill ", "evaluate ", "deploy ", "report ")
 QUICK = ("tried ", "student (", "TF-IDF with", "next ", "spent ", "The money")
@@ -214,6 +214,39 @@ def house() -> str:
     )
 
 
+INSTALLS = {
+    "core-uv": "the core, by uv",
+    "core-pip": "the core, by pip, which compiles byte code",
+    "train-pip": "`[train]`, by pip",
+}
+
+
+def install() -> str:
+    """Return what an install takes and weighs, and what the demo takes in it."""
+    measured = result("install")
+    rows = [
+        [what, f"{measured[name]['mb']:,.0f} MB",
+         f"{measured[name]['seconds']:.0f} s ({measured[name]['cpu_s']:.0f} s of CPU time)",
+         ", ".join(f"{package} {mb:,.0f}" for package, mb in _largest(measured[name]))]
+        for name, what in INSTALLS.items()
+    ]  # fmt: skip
+    three = sum(measured["core-uv"]["packages"][name] for name in ("numpy", "scipy", "sklearn"))
+    tried = measured["demo"]
+    return (
+        f"{table(('installed', 'files', 'from the index', 'of it, MB'), rows)}\n\n"
+        f"NumPy, SciPy and scikit-learn are {three:,.0f} MB of the core: its students are fitted "
+        f"with them. `stratos demo` in it: {tried['seconds']:.0f} s ({tried['cpu_s']:.0f} s of CPU "
+        f"time), {tried['peak_mib']:,.0f} MiB. `benchmarks/product/install.py`, without a cache; "
+        f"{source('install')}, under a load of {load_average('install')}: an idle machine takes "
+        f"less."
+    )
+
+
+def _largest(measured: Any) -> list[tuple[str, float]]:
+    """Return the packages of an install with their sizes, the largest first."""
+    return list(measured["packages"].items())[:5]
+
+
 def _of_results() -> dict[str, Callable[[], str]]:
     """Return the blocks that are named by a result: runs of the gallery, blocks of tutorials."""
     blocks: dict[str, Callable[[], str]] = {
@@ -235,5 +268,6 @@ BLOCKS = {
     "throughput": throughput,
     "reverse": reverse,
     "house": house,
+    "install": install,
     **_of_results(),
 }

@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> None:
             print(f"    {ticket} → {label} ({student.probability(ticket)[label]:.0%} sure)")
     print(
         "\nNext, with a file of yours that has the columns text and label:\n"
-        "    stratos run +task=classify task.path=<file.csv>\n"
+        "    stratos look <file.csv>                           what it holds, in seconds\n"
+        "    stratos run +task=classify task.path=<file.csv>   a student of it\n"
         f"The page of this run: {folder / 'report.html'}\n"
         f"To try it in a browser: stratos serve {shlex.quote(str(folder))} --page"
     )
