@@ -116,6 +116,7 @@ def _excerpt(lines: list[str], has_table: bool) -> list[str]:
     """Return of a run its stages, its verdict, and all from the accuracies on; else all lines."""
     if not any(line.startswith("plan ") for line in lines):
         return _without_candidates(lines)
+    lines = [line for line in lines if not line.startswith("progress ")]
     first = (*STAGES, *VERDICT)
     head = [line for line in lines if line.startswith(first) and "still at work" not in line]
     if not has_table:

@@ -43,7 +43,7 @@ _BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 _FIGURE = re.compile(r"<!-- figures: (\w+) -->")
 _TUTORIAL = re.compile(r"\]\((?:[\w./]*/)?(tutorial_\w+|\w+_tutorial)\.md")
 _FILE = re.compile(r"# (?P<name>[\w/]+\.\w+)\n")
-PROGRESS = re.compile(r"[a-z]+ +(…|\d+% .*)")
+PROGRESS = re.compile(r"[a-z]+ +(…|\d+% .*)|progress .*")
 """What a stage prints when it begins, and while it runs."""
 
 
