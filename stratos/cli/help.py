@@ -17,7 +17,7 @@ from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.verbs import summaries
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.extensions import shipped_choices
-from stratos.core.values import in_words, show
+from stratos.core.values import in_words, is_key, show
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -268,7 +268,7 @@ def keys_of(group: str, schema: type, node: Any = None) -> Iterator[Key]:
     hints = get_type_hints(schema, include_extras=True)
     meanings = meanings_of(schema)
     for field in dataclasses.fields(schema):
-        if field.init:
+        if is_key(field):
             yield Key(
                 f"{group}.{field.name}", _default(field, node), in_words(hints[field.name]),
                 meanings.get(field.name, ""),

@@ -118,13 +118,18 @@ class OneOf:
         return id(self.table)
 
 
+def is_key(field: dataclasses.Field[Any]) -> bool:
+    """Return whether a field is set by a key: those that begin with _ are of the code's own use."""
+    return field.init and not field.name.startswith("_")
+
+
 def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any:
     """Make an instance of a dataclass, or report every key that does not fit and return None."""
     if not isinstance(node, Mapping):
         problems.append(f"{where}={show(node)}: expected a mapping of keys to values.")
         return None
     hints = typing.get_type_hints(cls, include_extras=True)
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    fields = {field.name: field for field in dataclasses.fields(cls) if is_key(field)}
     before = len(problems)
     values: dict[str, Any] = {}
     for key, value in node.items():

@@ -133,7 +133,7 @@ class ClassifyTask(FileTask[LabelledContent]):
     """Training rows used as few-shot examples, the labels in turn."""
     test_share: float = 0.25
     """Share of the rows for the test split; ignored with a `test_path`."""
-    added_prompts: dict[str, AddedPrompt] = field(default_factory=dict)
+    _added: dict[str, AddedPrompt] = field(default_factory=dict)
     """Prompts beside the known ones, each of which adds to one of them how labels differ."""
 
     def __post_init__(self) -> None:
@@ -185,8 +185,8 @@ class ClassifyTask(FileTask[LabelledContent]):
                 " A text may have several of them. The answer is a JSON list of all labels that "
                 f"fit, such as {example}; [] if none fits."
             )
-        contrasts = Contrasts(self.splits.rows["train"]) if self.added_prompts else None
-        return LabelPrompt(task, added=self.added_prompts, contrasts=contrasts)
+        contrasts = Contrasts(self.splits.rows["train"]) if self._added else None
+        return LabelPrompt(task, added=self._added, contrasts=contrasts)
 
     @cached_property
     @override
@@ -207,14 +207,14 @@ class ClassifyTask(FileTask[LabelledContent]):
     @property
     @override
     def known_prompts(self) -> tuple[str, ...]:
-        return (*super().known_prompts, *self.added_prompts)
+        return (*super().known_prompts, *self._added)
 
     @override
     def telling_apart(
         self, prompt: str, base: str, pairs: Sequence[tuple[str, str]]
     ) -> ClassifyTask:
-        added = {**self.added_prompts, prompt: AddedPrompt(base, tuple(pairs))}
-        return replace(self, prompts=(*self.prompts, prompt), added_prompts=added)
+        added = {**self._added, prompt: AddedPrompt(base, tuple(pairs))}
+        return replace(self, prompts=(*self.prompts, prompt), _added=added)
 
     # --- labels ----------------------------------------------------------------------------------
 

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 _MOST_CHOICES = 10_000
 """Different answers that wrong choices are drawn from."""
+_OF_PROMPTS = ("prompts", "_added")
+"""Settings that change nothing of what is read."""
 _N_FIRST = 32
 """Training rows that tell what answers look like."""
 
@@ -223,7 +225,7 @@ class FileTask(Task, Generic[ContentT]):
     def content(self) -> ContentT:
         """What is in the files; what is on this machine is read once in a process."""
         settings = ((f.name, repr(getattr(self, f.name))) for f in fields(self))
-        key = (type(self), *(pair for pair in settings if "prompts" not in pair[0]))
+        key = (type(self), *(pair for pair in settings if pair[0] not in _OF_PROMPTS))
         return read_once(key, (*self.files.values(), *self.files_beside), self.reader)
 
     @property

@@ -6,9 +6,11 @@ without understanding, and is left alone; so are algebra and times of day (`0900
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from operator import add, mul, sub, truediv
 from typing import NamedTuple
 
 from stratos.tasks.words import WrongStep
@@ -150,11 +152,27 @@ def _value(text: str) -> Fraction | None:
     tokens = _tokens(_UNDER.sub(r"/(\1)", text))
     if tokens is None or len(tokens) < 3:
         return None
+    # Each number by its name: what else an expression of Python may have, no text has here.
+    names = (f"n{k}" if isinstance(token, Fraction) else token for k, token in enumerate(tokens))
     try:
-        value, end = _terms(tokens, 0)
-    except (IndexError, ZeroDivisionError):
+        return _evaluated(ast.parse(" ".join(names), mode="eval").body, tokens)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
-    return value if end == len(tokens) and value is not None else None
+
+
+_OPERATIONS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv}
+
+
+def _evaluated(node: ast.expr, tokens: list[Fraction | str]) -> Fraction:
+    """Return what a sum comes to whose numbers are named by their places in tokens."""
+    if isinstance(node, ast.Name):
+        return Fraction(tokens[int(node.id[1:])])
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_evaluated(node.operand, tokens)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
+        sides = _evaluated(node.left, tokens), _evaluated(node.right, tokens)
+        return Fraction(_OPERATIONS[type(node.op)](*sides))
+    raise ValueError
 
 
 def _tokens(text: str) -> list[Fraction | str] | None:
@@ -170,36 +188,3 @@ def _tokens(text: str) -> list[Fraction | str] | None:
             return None  # a time of day
         tokens.append(Fraction(match[1]) / (100 if match[2] else 1) if match[1] else match[3])
     return tokens
-
-
-def _terms(tokens: list[Fraction | str], at: int) -> tuple[Fraction | None, int]:
-    total, at = _factors(tokens, at)
-    while total is not None and at < len(tokens) and tokens[at] in ("+", "-"):
-        sign = 1 if tokens[at] == "+" else -1
-        term, at = _factors(tokens, at + 1)
-        total = None if term is None else total + sign * term
-    return total, at
-
-
-def _factors(tokens: list[Fraction | str], at: int) -> tuple[Fraction | None, int]:
-    product, at = _factor(tokens, at)
-    while product is not None and at < len(tokens) and tokens[at] in ("*", "/"):
-        operator = tokens[at]
-        factor, at = _factor(tokens, at + 1)
-        if factor is None:
-            return None, at
-        product = product * factor if operator == "*" else product / factor
-    return product, at
-
-
-def _factor(tokens: list[Fraction | str], at: int) -> tuple[Fraction | None, int]:
-    token = tokens[at]
-    if isinstance(token, Fraction):
-        return token, at + 1
-    if token == "-":
-        value, at = _factor(tokens, at + 1)
-        return (None if value is None else -value), at
-    if token == "(":
-        value, at = _terms(tokens, at + 1)
-        return (value, at + 1) if tokens[at] == ")" else (None, at)
-    return None, at

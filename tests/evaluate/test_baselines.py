@@ -375,7 +375,7 @@ def test_a_guess_among_options_is_right_as_often_as_there_are_few(tmp_path, ques
     assert all(item.choices == tuple("ABCD") for item in items)
     mixed = choosing(tmp_path / "b.jsonl", (2, 5), question)
     items = mixed.items("test", 99)
-    assert {len(mixed._options_of(item)) for item in items} == {2, 5}
+    assert {len(mixed.measure.options_of(item.question)) for item in items} == {2, 5}
     assert {mixed.chance(item) for item in items} == {1 / 2, 1 / 5}
     free = JsonlTask(write(tmp_path / "c.jsonl", cased(60)))
     assert chance(free, free.items("test", 9)).slice().exact.mean == 0.0

@@ -18,6 +18,7 @@ from stratos.core.personal_data import CARD, EMAIL, PHONE, SECRET
 from stratos.models.kinds import suits
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
+from stratos.tasks.file_task import FileTask
 from stratos.tasks.jsonl import JsonlTask
 
 WORDS = {
@@ -209,14 +210,14 @@ def test_a_student_is_measured_on_rows_that_are_no_test(
     tickets: str, linear_only: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = JsonlTask(tickets, question="text", answer="label")
-    read = JsonlTask.items
+    read = FileTask.items
     splits: list[str] = []
 
-    def items(self: JsonlTask, split: Any, *args: Any, **kwargs: Any) -> Any:
+    def items(self: FileTask[Any], split: Any, *args: Any, **kwargs: Any) -> Any:
         splits.append(split)
         return read(self, split, *args, **kwargs)
 
-    monkeypatch.setattr(JsonlTask, "items", items)
+    monkeypatch.setattr(FileTask, "items", items)
     measured = look(tickets).measured
     assert set(splits) == {"train", "validation"}
     assert measured.n_rows + measured.n_test == 300 and measured.n_test == task.n_test

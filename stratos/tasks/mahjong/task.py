@@ -192,10 +192,6 @@ class MahjongTask(Task):
         """Return the answers of the prompt's own examples."""
         return frozenset(item.answer for item in self._examples[: self.forms[prompt].n_examples])
 
-    def student_messages(self, item: Item) -> list[Message]:
-        """Return what the student is asked: the bare hand."""
-        return [{"role": "user", "content": item.question}]
-
     def completion(self, item: Item) -> str:
         """Return the reasoning path and the answer."""
         rationale = item.rationale or path.derive(text_to_hand(item.question))[0]

@@ -24,7 +24,6 @@ from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.chat import FORMS, with_choices
 from stratos.tasks.dedup.hashes import content_id, id_of
 from stratos.tasks.dedup.near import Alike
-from stratos.tasks.dedup.splits import HashSplitter, Splits
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.jsonl import check_metric
 from stratos.tasks.metrics import Exact, Metric, MetricName, metric_of
@@ -319,6 +318,11 @@ class ConversationTask(FileTask[ChatContentT]):
         return self.items("train", self.n_examples, seed=1, slice=SLICES[0])
 
     @property
+    def sizes(self) -> str:
+        """How many rows each split has, and how they were split."""
+        return self.splits.how
+
+    @property
     @override
     def notes(self) -> tuple[str, ...]:
         seen = self.content.reader.seen
@@ -326,7 +330,7 @@ class ConversationTask(FileTask[ChatContentT]):
         least = f" (correct from {self.min_f1:g})" if self.metric_name == "f1" else ""
         return (
             f"Formats of {self.path}: {formats}. Metric: {self.metric_name}{least}.",
-            self.splits.how,
+            self.sizes,
             *self.report.set_aside,
             *([] if self.workload is None
               else [str(words.OtherWorkloads(self.path, self.workload, seen.n_other))]),
@@ -406,29 +410,6 @@ class ConversationTask(FileTask[ChatContentT]):
 
 
 @dataclass(frozen=True)
-class ConversationSplitter:
-    """Splits whole conversations by a hash."""
-
-    by_hash: HashSplitter
-    path: str
-    test_path: str | None
-
-    def split(self, content: ChatContent) -> Splits:
-        """Return the turns of each split."""
-        splits = self.by_hash.split(content)
-        n = {split: f"{len(rows):,}" for split, rows in splits.rows.items()}
-        of_test = f"test turns of {self.test_path}" if self.test_path else "test turns"
-        conversations = counted(content.reader.n_conversations, "conversation", spec=",")
-        how = (
-            f"Answers in {conversations} of {self.path}: {n['train']} to train on, "
-            f"{n['validation']} validation turns, {n['test']} {of_test}. No "
-            f"{content.what_is_whole} has turns in two splits, and near duplicates that were found "
-            "are of one."
-        )
-        return replace(splits, how=how)
-
-
-@dataclass(frozen=True)
 class ChatTask(ConversationTask[ChatContent]):
     """Conversations from a file, whole ones in each split."""
 
@@ -444,6 +425,13 @@ class ChatTask(ConversationTask[ChatContent]):
 
     @property
     @override
-    def splitter(self) -> ConversationSplitter:
-        by_hash = HashSplitter(self.validation_share, self.test_share, self.normal)
-        return ConversationSplitter(by_hash, self.path, self.test_path)
+    def sizes(self) -> str:
+        n = {split: f"{len(rows):,}" for split, rows in self.splits.rows.items()}
+        of_test = f"test turns of {self.test_path}" if self.test_path else "test turns"
+        conversations = counted(self.content.reader.n_conversations, "conversation", spec=",")
+        return (
+            f"Answers in {conversations} of {self.path}: {n['train']} to train on, "
+            f"{n['validation']} validation turns, {n['test']} {of_test}. No "
+            f"{self.content.what_is_whole} has turns in two splits, and near duplicates that were "
+            "found are of one."
+        )
