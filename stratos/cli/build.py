@@ -60,9 +60,12 @@ def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentCon
 
 
 def _teachers(config: Config) -> tuple[Teacher, ...]:
+    """Return the teachers of a run: none that nobody named, where rows have their answers."""
+    from stratos.synthesize.choice import supervises  # with its package: it takes time
+
     teachers, task = on_task(config.teachers, config.task), config.task
-    is_free = all(student.kind in FREE for student in config.students)
-    if len(config.teachers) == 1 or not (kinds_for(task) or is_free):
+    learns_rows = task.has_rows and supervises(config.strategies, config.complexity)
+    if len(config.teachers) == 1 or not learns_rows:
         return teachers
     if task.takes_unlabelled:
         return (*teachers, Nobody())  # where no teacher labels rows well enough, none is asked more

@@ -97,6 +97,7 @@ def page(config_dir: str | None = None) -> str:
         "  COMMAND --help     the arguments of a command",
         "  --help GROUP       every key of a group, with type, default and meaning; of a choice: "
         "--help trainer=lora",
+        "  --quiet, --verbose of run and plan: the verdict alone; all that explains the plan",
         "  --json             of run and plan: one line of JSON on stdout, all else on stderr",
         "  --watch            of run and plan: a page that shows the run while it works",
         "  --version          the version of Stratos",

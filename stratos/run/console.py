@@ -109,14 +109,15 @@ class Console:
 
         Args:
             lines: in their order.
-            after: what is added to the first.
+            after: what is added to the first that is printed.
         """
         for line in lines:
             first, *rest = line.text.split("\n")
-            text, after = visible("\n".join([f"{first}{after}", *rest])), ""
+            text = visible("\n".join([f"{first}{after}", *rest]))
             _log.info("%s: %s", line.name, text)
             if line.level <= self.level:
                 self._print(line.name, text, line.style)
+                after = ""
 
     def table(self, content: RenderableType) -> None:
         """Print a table or a text as it is."""
@@ -125,6 +126,8 @@ class Console:
     def _print(self, name: str, text: str, style: str = "") -> None:
         """Print a text behind its name, in as many lines as it takes."""
         room = max(40, min(_WIDTH, self.rich.width) - _NAME_WIDTH - 1)
+        if name == "note" and not self.rich.is_terminal:
+            room = max(room, len(text))  # programs wait for what a job or another run does
         lines = [
             line
             for part in text.split("\n")

@@ -14,6 +14,7 @@ from typing import Any
 
 from stratos.catalog.table import LOCAL
 from stratos.core.formats import (
+    at_least,
     count,
     counted,
     cut_short,
@@ -31,10 +32,13 @@ from stratos.core.formats import (
     size,
     usd,
 )
+from stratos.evaluate.format_verdict import in_words as format_verdict
 from stratos.evaluate.read_log import describe_reads
+from stratos.evaluate.verdict import against_logged
 from stratos.records import (
     Corpus,
     Deployment,
+    Export,
     Interval,
     KindProbe,
     ModelScore,
@@ -280,6 +284,15 @@ def _(scorecard: Scorecard) -> Iterator[Line]:
         *(f"  {name:<{width}}  {score}" for name, score in rows),
     ]
     yield Line("test", "\n".join(lines))
+    for score in scores:
+        slices = (row for row in score.rows if row.slice != "all")
+        parts = [f"{row.slice} {percent(row.exact.mean)}" for row in slices]
+        if parts:
+            yield Line("detail", f"{who(score)}: {', '.join(parts)}")
+    if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
+        yield Line("detail", bound)
+    if scorecard.logged is not None:
+        yield Line("detail", against_logged(scorecard.logged))
 
 
 def who(score: ModelScore) -> str:
@@ -315,6 +328,8 @@ def _(deployment: Deployment) -> Iterator[Line]:
         of = "evaluated ones" if not n_learnt else "answers of the same student in this process"
         parts.append(f"only {deployment.n_equal} of {deployment.n_requests} answers equal the {of}")
     yield Line("served", "; ".join(parts))
+    if served is not None:
+        yield Line("detail", _loss(served))
     if (load := deployment.load) is not None:
         missed = "" if load.kept_up and load.holds_limit else ", NOT held"
         predicted = "" if deployment.was_busy else _judged(load.p95_ms)
@@ -323,6 +338,19 @@ def _(deployment: Deployment) -> Iterator[Line]:
             f"{load.requests_per_s:.3g} requests a second, random arrivals{missed}: p95 "
             f"{milliseconds(load.latency_p95_ms)}{predicted} (capacity {load.capacity_per_s:.3g})",
         )
+
+
+def _loss(served: Export) -> str:
+    """Return what the format that is served loses, on the items that it was asked."""
+    loss = served.loss_points
+    # Zero has no sign, whatever rounding makes of it.
+    mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
+    judgement = format_verdict(served)
+    return (
+        f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
+        f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"
+        f"{f': {judgement}.' if judgement else '.'}"
+    )
 
 
 def _judged(prediction: Prediction | None) -> str:

@@ -14,30 +14,22 @@ from rich.table import Table
 
 from stratos.config import Config
 from stratos.core.formats import (
-    at_least,
     counted,
     duration,
     hours,
     p_value,
     percent,
-    percent_range,
-    sentence,
-    size,
     usd,
 )
 from stratos.core.names import named
 from stratos.core.reasons import Reason
-from stratos.evaluate.format_verdict import in_words as format_in_words
-from stratos.evaluate.verdict import SURE, Verdict, accuracy_as_served, against_logged, verdict
+from stratos.evaluate.verdict import SURE, Verdict, accuracy_as_served, verdict
 from stratos.models.kinds.suits import LM
 from stratos.models.students import what_may_help
 from stratos.records import (
     FREE_ROLES,
     Corpus,
-    Deployment,
-    Export,
     Interval,
-    ModelScore,
     Plan,
     RoomRecord,
     Scorecard,
@@ -49,7 +41,7 @@ from stratos.report.frontier import next_steps
 from stratos.report.planned import PlannedRow, planned_rows
 from stratos.report.worth_measured import worth_measured
 from stratos.run.console import Console, from_here
-from stratos.run.screen import ROLES, Level, Line, errs_most_on, no_answers, who
+from stratos.run.screen import ROLES, Level, Line, errs_most_on, no_answers
 
 _MEASURED = "hours measured × the plan's price"
 _STYLES = {"serve": "green", "open": "yellow", "stay": "yellow"}
@@ -95,9 +87,6 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         console.table(_costs(plan, records, ledger))
         if rows := planned_rows(plan, records, read_ledger(ledger)):
             console.table(_planned(rows))
-    if console.level >= Level.VERBOSE and (scorecard := records.get("evaluate")) is not None:
-        for part in _accuracy(scorecard, records.get("deploy")):
-            console.table(part)
     console.show(last_lines(config, records, ledger))
 
 
@@ -409,88 +398,3 @@ def _planned(rows: Sequence[PlannedRow]) -> Table:
 
 def _money_and_time(dollars: float | None, time: float | None) -> str:
     return f"{usd(dollars)} · {hours(time)}" if time is not None else usd(dollars)
-
-
-def _accuracy(scorecard: Scorecard, deployment: Deployment | None) -> Iterator[Table | str]:
-    """Yield the accuracies on test items with those of each slice, and what is to be known."""
-    scores = [score for role in ROLES if (score := scorecard.score(role)) is not None]
-    slices = [row.slice for row in scores[0].rows if row.slice != "all"] if scores else []
-    rows = [_score_row(score) for score in scores]
-    served = None if deployment is None else deployment.served
-    if served is not None:
-        rows.append(_row(f"student as served ({served.format})", served.exact, served.n_items))
-    yield _accuracy_table(rows, any(score.n_truncated for score in scores), slices)
-    if scorecard.logged is not None:
-        yield against_logged(scorecard.logged)
-    if served is not None:
-        yield _loss(served)
-    if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
-        yield sentence(bound)
-    if doubtful := [_sized(score) for score in scores if score.is_cut_short]:
-        yield _doubts(doubtful)
-
-
-_MICRO_F1 = "micro-F1"
-"""Heading of that of students of several labels."""
-_CUT = "cut short"
-"""Heading of the answers that ended at the longest length."""
-
-
-def _accuracy_table(
-    rows: Sequence[Mapping[str, str]], are_cut: bool, slices: Sequence[str] = ()
-) -> Table:
-    """Return rows, by heading, as a table; what a row lacks is a dash."""
-    headings = ["right", "95% interval", "items", *([_CUT] if are_cut else []), *slices]
-    headings += [_MICRO_F1] * any(_MICRO_F1 in row for row in rows)
-    table = _table(["model"], ["all" if slices else "right", *headings[1:]])
-    for row in rows:
-        table.add_row(*(row.get(heading, "–") for heading in ("model", *headings)))
-    return table
-
-
-def _row(
-    name: str, exact: Interval, n_items: int, micro_f1: Interval | None = None
-) -> dict[str, str]:
-    f1 = {}
-    if micro_f1 is not None:
-        between = percent_range(micro_f1.low, micro_f1.high)
-        f1[_MICRO_F1] = f"{percent(micro_f1.mean)} ({between})"
-    return {
-        "model": name,
-        "right": percent(exact.mean),
-        "95% interval": percent_range(exact.low, exact.high),
-        "items": str(n_items),
-        **f1,
-    }
-
-
-def _score_row(score: ModelScore) -> dict[str, str]:
-    whole = score.slice()
-    cut = {_CUT: str(score.n_truncated)} if score.max_tokens else {}
-    means = {part.slice: percent(part.exact.mean) for part in score.slices}
-    return {**means, **cut, **_row(_sized(score), whole.exact, whole.n_items, whole.micro_f1)}
-
-
-def _sized(score: ModelScore) -> str:
-    return ", ".join(filter(None, (who(score), size(score.n_params))))
-
-
-def _loss(served: Export) -> str:
-    """Say what the format that is served loses, on the items that it was asked."""
-    loss = served.loss_points
-    # Zero has no sign, whatever rounding makes of it.
-    mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
-    judgement = format_in_words(served)
-    return (
-        f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
-        f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"
-        f"{f': {judgement}.' if judgement else '.'}"
-    )
-
-
-def _doubts(names: Sequence[str]) -> str:
-    """Say whose accuracy rests on answers of which too many were cut."""
-    return (
-        f"More than 1 in 20 answers of {' and '.join(names)} were cut short: the accuracy may be "
-        "higher than is measured."
-    )

@@ -230,15 +230,14 @@ def _labels(teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityCon
     measured = _measured(teacher)
     if complexity.strategies or covered.low >= least:
         return Verdict(True, evidence=f"{measured}: {strategy.name} may be taken.")
-    n_needed = n_above(covered.mean, least)
-    settled = "" if n_needed is None else f"; about {n_needed:,} validation items would settle it"
+    cure = _cure(teacher, strategy, least, n_above(covered.mean, least))
     return _not(
         Reason.COVERAGE,
         f"its answers may be right {covered.low:.3f} of the time, below min_coverage {least:g}"
-        f"{_cut(teacher)}{settled}",
+        f"{_cut(teacher)}. {cure.removesuffix('.')}",
         "teacher",
         f"{measured}, not certainly the {least:.0%} that {strategy.name} needs: its wrong answers "
-        f"could not be told from its right ones. {_cure(teacher, strategy, least, n_needed)}",
+        f"could not be told from its right ones. {cure}",
     )
 
 

@@ -35,13 +35,13 @@ def names(*argv: str) -> tuple[list[str], list[str]]:
 
 def test_labels_take_the_kinds_that_are_measured_and_nobody_is_asked(tickets: str) -> None:
     students, teachers = names("+task=classify", tickets)
-    assert students == ["linear", "static", "encoder", "tuned"]
+    assert students == ["linear", "static", "encoder", "tuned", "nearest", "majority"]
     assert teachers == ["none"]
 
 
 def test_a_teacher_that_is_named_is_asked(tickets: str) -> None:
     students, teachers = names("+task=classify", tickets, "teacher=smollm2")
-    assert students == ["linear", "static", "encoder", "tuned"]
+    assert students == ["linear", "static", "encoder", "tuned", "nearest", "majority"]
     assert teachers == ["smollm2"]
 
 
@@ -61,7 +61,11 @@ def test_free_text_takes_models_that_know_its_language(tickets: str) -> None:
     students, teachers = names("+task=jsonl", tickets, "task.question=text", "task.answer=label")
     assert "smollm2_135m" in students
     assert not {"linear", "stratos_300k", "stratos_1m"} & set(students)
-    assert "smollm2" in teachers
+    assert {"nearest", "majority"} <= set(students)
+    assert teachers == ["none"], "each row has its answer"
+    fields = ("task.question=text", "task.answer=label")
+    _, teachers = names("+task=jsonl", tickets, *fields, "strategy=alignment")
+    assert "smollm2" in teachers, "it is learnt from"
 
 
 def test_a_task_that_makes_its_own_data_takes_language_models_of_all_sizes() -> None:

@@ -191,6 +191,12 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) 
         look(path, answer="queu")
 
 
+def test_answers_may_begin_late_in_the_file(tmp_path: Path) -> None:
+    rows = [(f"{t} late", "") for t, _ in texts(1_200)] + texts(30)
+    facts = read_facts(table(tmp_path / "a.csv", "text,label", rows))
+    assert (facts.n_unlabelled, facts.n_labelled) == (1_200, 30)
+
+
 def test_names_that_are_given_are_taken(tmp_path: Path) -> None:
     rows = [(t, x, k % 2) for k, (t, x) in enumerate(texts(30))]
     path = table(tmp_path / "a.csv", "body,team,state", rows)

@@ -27,8 +27,6 @@ from stratos.run.console import Console, PlainConsole
 from stratos.run.screen import Level, lines_of
 from stratos.run.summary import (
     LimitMissed,
-    _doubts,
-    _loss,
     final_numbers,
     missed_limit,
     show,
@@ -63,11 +61,6 @@ def test_a_missed_limit_says_what_the_precision_has_to_do_with_it(
     assert str(LimitMissed(0.9, wilson(89, 100), format, whole)) == snapshot
 
 
-def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(PlainConsole(width=300)).table(_doubts(["teacher (a[/INST]b)"]))
-    assert " answers of teacher (a[/INST]b) " in capsys.readouterr().out
-
-
 def test_what_the_served_format_loses_is_said(snapshot: Any) -> None:
     export = Export(
         "q8_0", 1, 1200, 1190, Interval(0.96, 0.9, 1.0), Interval(0.96, 0.9, 1.0),
@@ -79,8 +72,8 @@ def test_what_the_served_format_loses_is_said(snapshot: Any) -> None:
         exports=Exports("llamacpp", "", "", (export,), "q8_0"),
     )  # fmt: skip
     assert deployment.served is not None
-    told = _loss(deployment.served)
-    assert str(told) == snapshot
+    _, loss = lines_of(deployment)
+    assert (loss.name, loss.text) == ("detail", snapshot)
     assert replace(deployment, run=ServingSetting("transformers")).served is None
 
 
@@ -137,9 +130,7 @@ def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
         assert ("next       Add something." in printed) == is_helped
 
 
-def test_what_needs_no_model_is_said_before_the_ratio(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_model_that_is_needless_is_refused(tmp_path: Path) -> None:
     right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
     by_role = {
         "student": [right] * 36 + [wrong] * 4,
@@ -156,10 +147,7 @@ def test_what_needs_no_model_is_said_before_the_ratio(
     )
     config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path, rooms={})
     config.task = SimpleNamespace(has_rows=True, has_labels=False, has_objects=False)
-    screen, ledger = Console(PlainConsole(width=200), Level.VERBOSE), tmp_path / "ledger.jsonl"
-    config.students = (StudentConfig("small", kind="lm", path="a/folder"),)
-    show(screen, config, {"evaluate": card}, ledger)
-    printed = capsys.readouterr().out
+    printed = " ".join(line.text for line in lines_of(card))
     assert printed.count("the teacher (the 40 items") == 1
     assert "main" not in printed, "one slice is all of them"
     plan: Any = SimpleNamespace(student="small", worth=None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.values import override
 from stratos.probe.look.words import (
     HeaderMissing,
     HoldsConversations,
@@ -133,8 +134,6 @@ def chosen(
         raise ConfigError(str(NoTexts(path, typed, tuple(values))))
     if of_answer is None:
         of_answer = _answer(path, columns, of_text)
-    if not of_answer.n_filled:
-        raise ConfigError(str(NoAnswers(path, typed, of_answer.name)))
     return of_text, of_answer
 
 
@@ -174,10 +173,24 @@ def _answer(path: str, columns: Sequence[Column], text: Column) -> Column:
         return likely[0]
     typed = shlex.quote(path)
     if not candidates or not likely:
-        raise ConfigError(str(NoAnswers(path, typed, None)))
+        raise no_answers(path, text.name, None)
     fewest_first = sorted(repeating or likely, key=lambda column: column.n_different)
     offered = {column.name: column.n_different for column in fewest_first}
     raise ConfigError(str(Uncertain(path, typed, text.name, offered)))
+
+
+def no_answers(path: str, text: str, answer: str | None) -> ConfigError:
+    """Return the error of a file without answers, with the command that draws rows to label.
+
+    Args:
+        path: of the file.
+        text: its column with the text.
+        answer: its column that should hold the answers; None where there is none.
+    """
+    words = ["stratos", "plan", "+task=classify", override("task.path", path)]
+    if text.casefold() not in ("text", "question"):
+        words.append(override("task.question", text))
+    return ConfigError(str(NoAnswers(path, shlex.quote(path), answer, shlex.join(words))))
 
 
 def _known(columns: Sequence[Column], names: Sequence[str]) -> Column | None:

@@ -17,7 +17,7 @@ from stratos.core.foreign import beside, why_unreadable
 from stratos.core.personal_data import personal_data
 from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
-from stratos.probe.look.columns import AnswerKind, chosen, kind_of
+from stratos.probe.look.columns import AnswerKind, chosen, kind_of, no_answers
 from stratos.probe.look.words import NoRows, Unreadable
 from stratos.tasks.dedup.hashes import content_hash, normalised
 from stratos.tasks.doubts import language_of
@@ -235,6 +235,8 @@ def _read(path: str, text: str | None, answer: str | None) -> Facts:
     rows = _Reading(of_text.name, of_answer.name)
     for line, data in chain(first, records):
         rows.add(line, data)
+    if not rows.texts:
+        raise no_answers(path, of_text.name, of_answer.name)
     return _facts(path, tuple(values), of_text.name, of_answer.name, rows)
 
 

@@ -108,16 +108,17 @@ class NoAnswers(Reason):
     typed: str
     column: str | None
     """That should hold them; None where there is none."""
+    command: str
+    """Which draws the rows to label, and writes them into a file."""
 
     def __str__(self) -> str:
         where = "it has no column for them"
         if self.column is not None:
-            where = f"its column {shown(self.column)} is empty in all rows that were read"
-        column = shown(self.column or "label")
+            where = f"its column {shown(self.column)} is empty in every row with a text"
         return (
-            f"{self.path} has no answers: {where}. Write the answers of 50 rows or more into a "
-            f"column named {column}, and type this again. If another column holds them: stratos "
-            f"look {self.typed} --label <column>"
+            f"{self.path} has no answers: {where}. To get a file of the rows to label, type: "
+            f"{self.command}\nIf another column holds them: stratos look {self.typed} --label "
+            "<column>"
         )
 
 
