@@ -21,6 +21,7 @@ from stratos.distill.module import StudentModule
 from stratos.distill.packed import check_packs
 from stratos.distill.recipe import Length, Rates
 from stratos.distill.signal.source import open_source
+from stratos.distill.signal_config import SignalConfig
 from stratos.distill.student_model import (
     add_adapters,
     checkpoint_blocks,
@@ -33,7 +34,7 @@ from stratos.models.students import ready
 from stratos.records import Corpus, Plan, corpus_rows
 from stratos.tasks.base import Item, Task
 from stratos.tasks.chat import prefix_template
-from stratos.teachers.base import SignalKind
+from stratos.teachers.base import SignalKind, Teacher
 from stratos.teachers.prompting import chat, prompting
 
 
@@ -61,7 +62,9 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     questions = [row.question for row in rows]
     completions = [row.completion for row in rows]
     context.tick(0, 1, "tokenizing")
-    shared = shared_tokens(config, plan, chosen)
+    strategy = find(config.strategies, plan.strategy)
+    signal = None if strategy is None else strategy.signal
+    shared = shared_tokens(signal, find(config.teachers, plan.teacher), chosen, config.task)
     chats = [config.task.student_messages(Item("", "", question, "")) for question in questions]
     model, tokenizer = make_student(
         chosen,
@@ -180,24 +183,18 @@ class Tokens:
     end_ids: tuple[int, ...]
 
 
-def shared_tokens(config: Config, plan: Plan, student: StudentConfig) -> Tokens | None:
+def shared_tokens(
+    signal: SignalConfig | None, teacher: Teacher | None, student: StudentConfig, task: Task
+) -> Tokens | None:
     """Return the teacher's tokenizer where the student is to read in it, else None.
 
     A student of random weights, for a task without symbols of its own, may have any tokenizer. It
     takes that of a teacher whose distribution it is to learn token by token.
-
-    Args:
-        config: the run.
-        plan: names the strategy and the teacher.
-        student: the planned one.
     """
-    strategy = find(config.strategies, plan.strategy)
-    signal = None if strategy is None else strategy.signal
     if signal is None or signal.reads_any_tokens:
         return None
-    if student.path is not None or config.task.vocabulary() is not None:
+    if student.path is not None or task.vocabulary() is not None:
         return None
-    teacher = find(config.teachers, plan.teacher)
     if teacher is None or teacher.signal is not SignalKind.WEIGHTS:
         return None
     tokenizer = copy.deepcopy(teacher.tokenizer())

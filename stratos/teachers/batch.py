@@ -287,16 +287,16 @@ class Batches:
                 continue
             try:
                 with self._explained():
-                    asked = self._api.lines(batch.input_file_id)
+                    requests = self._api.lines(batch.input_file_id)
             except TeacherError as error:
                 if isinstance(error.__cause__, openai.NotFoundError):  # the file is gone by now
                     continue
                 raise
             if nonce in mine:
                 mine.remove(nonce)
-                self._adopt(batch.id, nonce, asked)
+                self._adopt(batch.id, nonce, requests)
                 continue
-            for key in asked:
+            for key in requests:
                 self._earlier.setdefault(key, batch.id)
         for nonce in mine:
             assert self.meter is not None
