@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stratos.cli.compose import CONFIG_NAME, hydra_for, hydra_kept
+from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import BusyError, ConfigError, StratosError, did_you_mean
 from stratos.core.extensions import conf_dirs
 from stratos.core.guest import guest
-from stratos.core.output import QUIET, Hiding, guarded, take_flags
+from stratos.core.output import QUIET, Hiding, disk_errors, guarded, take_flags
 from stratos.core.values import override
 from stratos.deploy.student import Question, Served, Student, load
 from stratos.evaluate.verdict import accuracy_as_served
@@ -53,7 +54,7 @@ class Run:
     """Where its records, report and bundle lie."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "folder", Path(self.folder).expanduser().absolute())
 
     @cached_property
     def student(self) -> Student:
@@ -245,20 +246,29 @@ def _folder(out: str | PathLike[str] | None, overrides: Sequence[str]) -> Path:
 def _rows(data: str | PathLike[str] | InMemory, folder: Path) -> Iterator[str]:
     """Yield the path of the data, or the name of a task; rows in memory lie in the run folder.
 
-    They leave no folder behind if the settings are refused.
+    Where the settings are refused, the folder is what it was.
+
+    Raises:
+        StratosError: the rows are none, or cannot be written there.
     """
     if isinstance(data, str | PathLike):
         yield fspath(data)
         return
     path, is_new = folder / _ROWS, not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.exists() else None
+    with disk_errors("start", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
-        write_rows(data, path)
+        with disk_errors("start", folder):
+            write_rows(data, path)
         yield str(path)
     except ConfigError:
-        if is_new and not (folder / ".hydra").exists():
+        if before is not None:
+            write_atomically(path, before)
+        else:
             path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
+        if is_new:
+            with contextlib.suppress(OSError):  # a run has begun there
                 folder.rmdir()
         raise
 
@@ -283,7 +293,12 @@ def _task(source: str, task: str | None, text: str | None, answer: str | None) -
     from stratos.probe.look import read_facts
     from stratos.probe.look.measure import settings
 
-    base, keys = settings(read_facts(source, text, answer))
+    try:
+        facts = read_facts(source, text, answer)
+    except ConfigError as error:
+        hint = 'From Python: text="<column>", answer="<column>"; or task="<name>".'
+        raise ConfigError(f"{error} {hint}") from error
+    base, keys = settings(facts)
     return {"+task": base, **{f"task.{key}": value for key, value in keys.items()}}
 
 

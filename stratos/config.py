@@ -132,7 +132,7 @@ class ComplexityConfig:
         return self.level != "measured"
 
 
-StudentKind = Literal["lm", "linear", "static", "encoder", "tuned", "tagger"]
+StudentKind = Literal["lm", "linear", "static", "encoder", "tuned", "tagger", "nearest", "majority"]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,8 @@ class StudentConfig:
     kind: StudentKind = "lm"
     """lm: a language model. For tasks with labels: linear (TF-IDF and logistic regression), static
     (a table of token vectors), encoder (a pretrained encoder), tuned (an encoder whose upper layers
-    learn from the rows). For tasks whose answers are JSON: tagger (values found in the text)."""
+    learn from the rows). For tasks whose answers are JSON: tagger (values found in the text). For
+    all rows: nearest (the answer of the nearest row), majority (the most frequent answer)."""
     path: str | None = None
     """Hugging Face folder or hub name to start from; None starts from random weights. Of a static
     student the folder of its table."""

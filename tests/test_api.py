@@ -162,6 +162,13 @@ def test_all_mistakes_are_told_at_once_and_leave_nothing(folder: Path) -> None:
     assert state() == before and not (folder / "wrong").exists()
 
 
+def test_a_call_that_is_refused_leaves_the_rows_of_the_run(run: Run) -> None:
+    before = (run.folder / "rows.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="cannot be used"):
+        distil([], out=run.folder)
+    assert (run.folder / "rows.jsonl").read_bytes() == before
+
+
 def test_a_plan_that_is_refused_has_its_reasons_as_values(folder: Path) -> None:
     with pytest.raises(InfeasibleError) as refused:
         distil(

@@ -6,18 +6,20 @@ import argparse
 import importlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from figures_of.tables import table
 from stratos.cli.help import MEANINGS, first_comment, groups
 from stratos.cli.verbs import HYDRA, OURS, commands
+from stratos.core.errors import ConfigError
 from stratos.core.extensions import shipped_choices
 
 VERB_PAGES = {
     "run": "tasks.md",
     "plan": "planner.md",
     "demo": "tutorial_file.md",
-    "look": "tasks.md#look-at-a-file-first",
-    "init": "tasks.md#look-at-a-file-first",
+    "look": "look.md",
+    "init": "look.md#keep-it-as-a-task",
     "status": "tracking.md",
     "compare": "tracking.md",
     "serve": "hosting.md",
@@ -76,7 +78,7 @@ _MANY = re.compile(r": (?P<what>hosted|[\d.]+[MB] parameters, weights from the h
 """What the choices say that are many of a kind."""
 
 
-LEAST_WORDS = 4
+LEAST_WORDS = 3
 """A shorter sentence says nothing: "The plan chooses."."""
 
 
@@ -97,8 +99,11 @@ def verbs() -> str:
 
 def choices() -> str:
     """Return each choice of each group, with what its file says first."""
-    rows = [row for group in MEANINGS for row in _choices(group)]
-    return table(("you type", "what it is", "more"), rows)
+    return "\n\n".join(
+        f"**{group}**: {meaning} ({_link(GROUP_PAGES[group])})\n\n"
+        f"{table(('you type', 'what it is'), _choices(group))}"
+        for group, meaning in MEANINGS.items()
+    )
 
 
 def _choices(group: str) -> Iterator[list[str]]:
@@ -108,22 +113,24 @@ def _choices(group: str) -> Iterator[list[str]]:
         comment = first_comment(group, name)
         many = _MANY.search(comment)
         if many:
-            alike.setdefault(many["what"].split()[-1], []).append(name)
+            alike.setdefault(many["what"].split()[-1], []).append(f"`{name}`")
             continue
-        room = path.parents[2].name if "contrib" in path.parts else ""
-        page = f"contrib/{room}.md" if room else GROUP_PAGES[group]
-        yield [f"`{typed}{name}`", _cell(_first_sentence(comment)), _link(page)]
+        text = _cell(_first_sentence(comment))
+        if "contrib" in path.parts:
+            text += f" ({_link(f'contrib/{path.parents[2].name}.md')})"
+        yield [f"`{typed}{name}`", text]
     for what, names in alike.items():
-        text = "hosted; its key comes from the environment" if what == "hosted" else (
-            "its weights come from the hub")  # fmt: skip
-        listed = ", ".join(f"`{name}`" for name in names)
-        yield [f"`{typed}…`", f"{listed}: {text}", _link("teachers.md#cards")]
+        text = "hosted; its key comes from the environment"
+        text = text if what == "hosted" else "its weights come from the hub"
+        yield [f"`{typed}…`", f"{', '.join(names)}: {text} ({_link('teachers.md#cards')})"]
 
 
 def keys() -> str:
     """Return the keys that change what a run is for, as their classes describe them."""
-    names = sorted({name.partition(".")[0] for name, _ in KEYS})
-    known = {key.name: key for group in groups(names) for key in group.keys}
+    known = {}
+    for name in sorted({name.partition(".")[0] for name, _ in KEYS}):
+        with suppress(ConfigError):  # a group of a room of contrib that is not here
+            known |= {key.name: key for group in groups([name]) for key in group.keys}
     rows = [[f"`{name}`", _cell(known[name].kind), _cell(known[name].meaning), _link(page)]
             for name, page in KEYS if name in known]  # fmt: skip
     return table(("key", "takes", "meaning", "more"), rows)

@@ -52,6 +52,28 @@ def demo() -> str:
     )
 
 
+def look_printed() -> str:
+    """What a look at 300 real rows printed."""
+    printed = "\n".join(next(iter(result("look").values()))["printed"])
+    return f"```text\n{printed}\n```"
+
+
+def look_seconds() -> str:
+    """How long looks took."""
+    rows = [
+        [
+            f"{name}: {looked['n_rows']:,}",
+            f"{looked['first_line_s']:.1f} s",
+            f"{looked['verdict_s']:.0f} s",
+            f"{looked['cpu_s']:.0f}",
+            f"{looked['load_before']:.1f}",
+        ]
+        for name, looked in result("look").items()
+    ]
+    heads = ["rows", "first line after", "verdict after", "CPU s", "load before"]
+    return f"{table(heads, rows)}\n\n`benchmarks/product/look.py`; {source('look')}."
+
+
 def quick() -> str:
     """What `stratos demo` printed: six of its lines."""
     run = result("quick")
@@ -98,7 +120,9 @@ def _excerpt(lines: list[str], has_table: bool) -> list[str]:
     head = [line for line in lines if line.startswith(first) and "still at work" not in line]
     if not has_table:
         return head
-    start = next(i for i, line in enumerate(lines) if line.startswith("Exact match "))
+    start = next((i for i, line in enumerate(lines) if line.startswith("Exact match ")), None)
+    if start is None:
+        return lines
     return [*head, *(line for line in lines[start:] if line not in head)]
 
 
@@ -205,6 +229,8 @@ def _of_results() -> dict[str, Callable[[], str]]:
 BLOCKS = {
     "demo": demo,
     "quick": quick,
+    "look_printed": look_printed,
+    "look_seconds": look_seconds,
     "attack_tried": attack,
     "throughput": throughput,
     "reverse": reverse,

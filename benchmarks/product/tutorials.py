@@ -36,7 +36,8 @@ FOLDER = "tutorials"
 """Of the kept results."""
 HOME = "/home/you"
 CLONE = f"{HOME}/stratos"
-"""Stand for the folders of this machine: the user's, and the one in which a page was followed."""
+CACHE = f"{HOME}/.cache/stratos"
+"""Stand for folders of this machine: the user's, that in which a page was followed, the cache."""
 COLUMNS = 120
 _BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 _FIGURE = re.compile(r"<!-- figures: (\w+) -->")
@@ -132,7 +133,9 @@ def follow(
 
 def published(printed: str, folder: Path) -> str:
     """Return a text without the folders of this machine, and without progress."""
-    text = printed.replace(str(folder.resolve()), CLONE).replace(str(Path.home()), HOME)
+    text = printed.replace(str(folder.resolve()), CLONE)
+    text = text.replace(os.environ.get("STRATOS_CACHE") or CACHE, CACHE)
+    text = text.replace(str(Path.home()), HOME)
     lines = [line.rstrip() for line in text.split("\n") if not PROGRESS.fullmatch(line.rstrip())]
     return "\n".join(lines).strip("\n")
 

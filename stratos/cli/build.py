@@ -28,7 +28,7 @@ from stratos.core.redact import learn, redact, resolved
 from stratos.core.trust import find_class, untrusted
 from stratos.core.values import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
-from stratos.models.kinds.suits import LM, kinds_for
+from stratos.models.kinds.suits import FREE, LM, does, kinds_for
 from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
@@ -49,7 +49,11 @@ def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentCon
     kinds = kinds_for(task)
     if not task.has_labels:
         kinds = (*kinds, LM)
-    able = tuple(student for student in students if student.kind in kinds)
+    able = tuple(
+        student
+        for student in students
+        if student.kind in kinds or (student.kind in FREE and does(student.kind, task))
+    )
     if task.has_rows and task.vocabulary() is None:
         able = tuple(student for student in able if student.kind != LM or student.path is not None)
     return able or tuple(students)
@@ -57,7 +61,8 @@ def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentCon
 
 def _teachers(config: Config) -> tuple[Teacher, ...]:
     teachers, task = on_task(config.teachers, config.task), config.task
-    if len(config.teachers) == 1 or not kinds_for(task):
+    is_free = all(student.kind in FREE for student in config.students)
+    if len(config.teachers) == 1 or not (kinds_for(task) or is_free):
         return teachers
     if task.takes_unlabelled:
         return (*teachers, Nobody())  # where no teacher labels rows well enough, none is asked more

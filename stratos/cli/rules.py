@@ -26,7 +26,7 @@ from stratos.core.formats import listed, shown
 from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
-from stratos.models.kinds.suits import LM, kinds_for
+from stratos.models.kinds.suits import LM, does, kinds_for
 from stratos.plan.payback import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.base import FACTS
@@ -137,7 +137,7 @@ def _kinds(config: Config) -> Iterator[Reason]:
     kinds = [student.kind for student in config.students if student.kind != LM]
     able = kinds_for(config.task) if kinds else ()
     for student in config.students if config.task.is_here else ():
-        if student.kind != LM and student.kind not in able:
+        if student.kind != LM and not does(student.kind, config.task):
             yield KindUnsuited(student.name, student.kind, config.task.name, able)
     for kind in sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         yield KindTwice(kind)

@@ -229,13 +229,16 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
     from stratos.models.kinds.cross_validation import calibration_error
 
     facts = {} if is_lm else json.loads((folder / FILE).read_text(encoding="utf-8"))
-    is_classifier = "labels" in facts
+    is_classifier, is_lookup = "labels" in facts, facts.get("format") == "rows"
     features = [block["name"] for block in facts["blocks"]] if is_classifier else []
     confidence = np.array([math.exp(min(0.0, answer.logprob)) for answer in answers])
     right = np.array([answer.score.exact >= 1.0 for answer in answers])
     return {
         "is_lm": is_lm,
-        "task": "text-classification" if is_lm or is_classifier else "token-classification",
+        "n_rows": len(facts["texts"]) if is_lookup else 0,
+        "task": "text-classification"
+        if is_lm or is_classifier or is_lookup
+        else "token-classification",
         "features": [_FEATURES.get(name, name) for name in features],
         "n_labels": len(facts["labels"]) if is_classifier else 0,
         "is_several": facts.get("format") == "label_sets",

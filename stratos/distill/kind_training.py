@@ -23,7 +23,8 @@ from stratos.models.kinds.learnt_rows import (
     tagged_again,
     validation_rows,
 )
-from stratos.models.kinds.suits import LM, MOST_ROWS, TAGGER, TUNED
+from stratos.models.kinds.row_lookup import fit_lookup
+from stratos.models.kinds.suits import FREE, LM, MOST_ROWS, TAGGER, TUNED
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 from stratos.tasks.base import Task
@@ -94,10 +95,16 @@ def with_test_rows(
     learnt = set(rows.texts)
     labelled = [*task.items("train", MOST_ROWS), *task.items("test", MOST_ROWS)]
     test = Rows.of([item for item in labelled if item.question not in learnt])
-    if student.kind == TAGGER:
-        known = rows.as_gold
-        every = Rows(known.texts + test.texts, known.labels + test.labels)
-        served: Predictor = tagged_again(own, every, config.seed, _schema(config.task))
+    known = rows.as_gold
+    every = Rows(known.texts + test.texts, known.labels + test.labels)
+    served: Predictor
+    if student.kind in FREE:
+        served = fit_lookup(
+            student.kind, every.texts, every.labels, task.normal, config.seed
+        ).student
+        n_rows = len(every.texts)
+    elif student.kind == TAGGER:
+        served = tagged_again(own, every, config.seed, _schema(config.task))
         n_rows = len(every.texts)
     else:
         several = task.has_several_labels
@@ -115,6 +122,11 @@ def _fitted(
     config: Config, chosen: StudentConfig, rows: Rows, context: Context
 ) -> tuple[Predictor, float, float]:
     """Return a student fitted on rows, and accuracy and calibration error by cross-validation."""
+    if chosen.kind in FREE:
+        known = rows.as_gold
+        normal, seed = config.task.normal, config.seed
+        lookup = fit_lookup(chosen.kind, known.texts, known.labels, normal, seed)
+        return lookup.student, lookup.accuracy, 0.0
     if chosen.kind == TAGGER:
         fitted = tagged(rows.as_gold, config.seed, _schema(config.task))
         return fitted.tagger, fitted.known[0], fitted.calibration_error

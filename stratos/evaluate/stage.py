@@ -117,6 +117,10 @@ def evaluate(
     )
 
 
+_ITSELF = {"nearest": "lookup", "majority": "majority"}
+"""Role of the baseline that a student of a kind is itself."""
+
+
 @dataclass(frozen=True)
 class _Scored:
     """The scores of all models and baselines, and the student against each."""
@@ -253,7 +257,11 @@ class _Evaluation:
 
         free = self._baselines()
         scores = [_student_score(config, plan, student, by_student)]
-        compared = [versus(baseline.score, self._items, baseline.scores) for baseline in free]
+        compared = [
+            versus(baseline.score, self._items, baseline.scores)
+            for baseline in free
+            if baseline.score.role != _ITSELF.get(student.kind)
+        ]
         if by_untouched.items:
             untouched = _model_score(task, "untouched", f"{student.name}, untouched", by_untouched)
             scores.append(untouched)

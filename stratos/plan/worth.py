@@ -207,6 +207,9 @@ def worth_of(verdict: Verdict) -> Worth:
         payback_days=verdict.payback_days,
         break_even_per_day=verdict.break_even_per_day,
         scaled=verdict.scaled,
+        headline=verdict_text(
+            replace(verdict, notes=() if verdict.doubt is None else (verdict.doubt,))
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from stratos.models.kinds.features import Features
 from stratos.models.kinds.learnt_rows import (
     Rows,
     blocks_of,
+    free_students,
     milliseconds_alone,
     students_of_kinds,
     studied,
@@ -24,6 +25,7 @@ from stratos.models.kinds.learnt_rows import (
     tuning,
     validation_rows,
 )
+from stratos.models.kinds.row_lookup import fit_lookup
 from stratos.models.kinds.suits import MOST_ROWS, TAGGER, TUNED
 from stratos.probe.words import CannotTag, KindsReached, Tunes
 from stratos.records import Interval, KindProbe
@@ -31,6 +33,9 @@ from stratos.synthesize.leaks import labelled_rows
 from stratos.tasks.base import Item
 
 _SHARES = (0.25, 0.5)
+_ENOUGH = 0.8
+"""Accuracy from which what needs no model is a student beside language models, of which none is
+known."""
 _N_RESAMPLES = 300
 _SURE_SHARE = 0.3
 """Of the gain that the power law promises. The error of a student does not fall for ever: on the
@@ -96,10 +101,44 @@ def learnable(config: Config) -> list[Item]:
 
 def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     """Return what each kind of student among the run's reaches by cross-validation."""
-    students = students_of_kinds(config)
-    if not students:
+    students, free = students_of_kinds(config), free_students(config)
+    if not students and not free:
         return ()
     rows = Rows.of(learnable(config))
+    probed = _learnt_kinds(config, students, rows, context) if students else ()
+    return (*probed, *_winning(config, free, rows, probed))
+
+
+def _winning(
+    config: Config, free: Sequence[StudentConfig], rows: Rows, probed: Sequence[KindProbe]
+) -> Iterator[KindProbe]:
+    """Yield what needs no model and beats all kinds that learn, or is the only one there is."""
+    is_named = len(free) == len(config.students)
+    beaten = max((probe.accuracy.mean for probe in probed), default=_ENOUGH)
+    for student in free if len(rows.texts) > 1 else ():
+        began = time.perf_counter()
+        fitted = fit_lookup(student.kind, rows.texts, rows.labels, config.task.normal, config.seed)
+        n, mean = len(rows.texts), fitted.accuracy
+        if mean <= beaten and not is_named:
+            continue
+        source = f"cross-validation on {counted(n, 'row', spec=',')}"
+        yield KindProbe(
+            student=student.name,
+            kind=student.kind,
+            accuracy=wilson(mean * n, n, source=source),
+            measured=mean,
+            n_rows=n,
+            calibration_error=0.0,
+            seconds=time.perf_counter() - began,
+            ms_per_answer=milliseconds_alone(fitted.student.predict, rows.texts),
+            n_params=fitted.student.n_params,
+        )
+
+
+def _learnt_kinds(
+    config: Config, students: Sequence[StudentConfig], rows: Rows, context: Context
+) -> tuple[KindProbe, ...]:
+    """Return what each kind reaches that learns a model."""
     if students[0].kind == TAGGER:
         return _tagger(config, students[0], rows, context)
     context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")

@@ -92,6 +92,8 @@ class Worth:
     scaled: ScaledToZero | None = None
     """What its server costs if it is given back while nobody asks; None where that saves nothing,
     is not told, or breaks the latency limit."""
+    headline: str = ""
+    """The beginning of the text, with what speaks against the student."""
 
 
 @functools.cache

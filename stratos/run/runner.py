@@ -16,7 +16,7 @@ from stratos.config import Config
 from stratos.core.atomic_files import sweep, write_atomically
 from stratos.core.context import Context, Engine, Here, engine_of, unsaid
 from stratos.core.errors import BusyError, CapacityError, StratosError
-from stratos.core.formats import counted
+from stratos.core.formats import counted, usd
 from stratos.core.output import disk_errors, say_ended
 from stratos.core.process import locked
 from stratos.ledger import reserves
@@ -428,7 +428,12 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
             if page is not None:
                 console.note(f"Page    {page}")
             state = RunState(config, stages, console, tracker, warnings, progress=progress)
-            yield Runner(state, mirror, run_folder)
+            try:
+                yield Runner(state, mirror, run_folder)
+            except StratosError:
+                if spent := state.ledger.spent_usd:
+                    console.show([Line("spent", f"{usd(spent)}; what is made stays in {folder}")])
+                raise
             progress.remove()
 
 

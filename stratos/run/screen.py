@@ -85,12 +85,6 @@ _NAMED = ("teacher", "student")
 """Roles whose models have a name of their own."""
 _CHANCE = 0.25
 """A guess among four answers."""
-_SO_FAR = {
-    "distil": "it is expected to pay",
-    "stay": "it is not expected to pay",
-    "open": "whether it pays is open",
-}
-"""Outcome of the plan's verdict to what is said of it before anything is trained."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +118,9 @@ def _(probe: Probe) -> Iterator[Line]:
     if probe.baselines:
         best = max(probe.baselines, key=lambda score: score.slice().exact.mean)
         beaten.append(f"{best.name} {percent(best.slice().exact.mean)}, without a model")
+    simplest = next((kind for kind in probe.kinds if kind.kind == "linear"), None)
+    if simplest is not None:
+        beaten.append(f"{ROLES['linear']} {percent(_reached(simplest))}")
     if beaten:
         yield Line("to beat", "; ".join(beaten))
     if probe.kinds:
@@ -187,16 +184,18 @@ def _(pilot: Pilot) -> Iterator[Line]:
 def _(plan: Plan) -> Iterator[Line]:
     from stratos.plan.explain.show import why_shortly
 
-    so_far = (
-        "" if plan.worth is None else _SO_FAR.get(plan.worth.outcome, "whether it pays is open")
-    )
+    is_dear = plan.worth is not None and plan.worth.outcome == "stay"
     rented = plan.in_cloud_usd
-    in_cloud = "" if rented is None else f"in a cloud from {usd(rented)}: cloud=multi"
+    asides = (
+        why_shortly(plan),
+        "it is not expected to pay" if is_dear else "",
+        "" if rented is None else f"in a cloud from {usd(rented)}: cloud=multi",
+    )
     yield Line(
         "plan",
         f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {hours(plan.hours)} until it serves, "
         f"{milliseconds(plan.latency_ms)} an answer, accuracy {_expected(plan.accuracy)}; "
-        f"{'; '.join(filter(None, (why_shortly(plan), so_far, in_cloud)))}",
+        f"{'; '.join(filter(None, asides))}",
     )
     yield Line("solved", f"{plan.status}, {counted(plan.n_frontier, 'plan')} on the frontier")
     yield from (Line("why", reason) for reason in plan.reasons)
@@ -233,13 +232,15 @@ def _(corpus: Corpus) -> Iterator[Line]:
     is_of_user = is_of_file or bool(corpus.n_by_source)
     why = f" ({', '.join(reasons)})" if is_of_user and reasons else ""
     parts = corpus.n_by_source if len(corpus.n_by_source) > 1 else corpus.n_by_slice
-    of = f" ({', '.join(f'{count(n)} {part}' for part, n in parts.items())})"
+    of = f": {', '.join(f'{count(n)} {part}' for part, n in parts.items())}"
     # Nobody verified a row of a file, or a teacher's label.
     rows = counted(corpus.n_items, "row" if is_of_user else "verified row", spec=",")
     by = "" if is_of_file else f" by {corpus.strategy}"
-    paid = f", {usd(corpus.usd)} to the teacher" if corpus.usd else ""
+    paid = f"; {usd(corpus.usd)} to the teacher" if corpus.usd else ""
     left_out = f", {count(refused)} left out{why}" if refused else ""
-    yield Line("data", f"{rows} to learn from{by}{of if len(parts) > 1 else ''}{left_out}{paid}")
+    # That all training rows are learnt is no news.
+    name = "detail" if corpus.strategy == "supervised" and not refused else "data"
+    yield Line(name, f"{rows}{by}{of if len(parts) > 1 else ''}{left_out}{paid}")
 
 
 @lines_of.register
@@ -248,17 +249,19 @@ def _(student: Student) -> Iterator[Line]:
     by = f"of {rows} right"
     if not student.is_lm:
         n = counted(student.n_validation_items, "row", spec=",")
-        error = percent(student.calibration_error)
-        by = f"cross-validated on {n}, its probabilities off by {error} on average"
+        by = f"cross-validated on {n}"
     resumed = f", gone on {student.n_resumed}×" if student.n_resumed else ""
+    facts = (student.name, size(student.n_params), f"{duration(student.seconds)}{resumed}")
     yield Line(
         "training",
-        f"{student.name}, {size(student.n_params)}, {duration(student.seconds)}{resumed}: "
-        f"{percent(student.validation_exact)} {by}",
+        f"{', '.join(filter(None, facts))}: {percent(student.validation_exact)} {by}",
     )
     steps, tokens = counted(student.steps, "step", spec=","), magnitude(student.train_tokens)
     around = duration(student.setup_seconds)
     yield Line("detail", f"training: {steps}, {tokens} tokens; {around} more to load and save")
+    if student.calibration_error is not None:
+        error = percent(student.calibration_error)
+        yield Line("detail", f"training: its probabilities are off by {error} on average")
 
 
 @lines_of.register
@@ -267,10 +270,13 @@ def _(scorecard: Scorecard) -> Iterator[Line]:
     rows = [(who(score), _score(score.slice())) for score in scores][:MOST_ROWS]
     width = max((len(name) for name, _ in rows), default=0)
     student = scorecard.score("student")
-    n = 0 if student is None else student.slice().n_items
+    n_items = counted(0 if student is None else student.slice().n_items, "row", spec=",")
+    reads = scorecard.earlier_reads
+    read = f"no stage has read; {describe_reads(reads)}"
+    if not reads.n_runs:
+        read = "no stage and no earlier run here has read"
     lines = [
-        f"{counted(n, 'row', spec=',')} that no stage had read, {measured(scorecard.metric)} with "
-        f"95% intervals; {describe_reads(scorecard.earlier_reads)}",
+        f"{n_items} that {read}; {measured(scorecard.metric)}, 95% interval",
         *(f"  {name:<{width}}  {score}" for name, score in rows),
     ]
     yield Line("test", "\n".join(lines))
@@ -292,20 +298,19 @@ def _score(part: SliceScore) -> str:
 def _(deployment: Deployment) -> Iterator[Line]:
     limit = {None: "", True: ", within the limit", False: ", OVER the latency limit"}
     served, n_learnt = deployment.served, deployment.n_rows_learnt
-    parts = [f"{n_bytes(deployment.bundle_bytes)}"]
+    parts = [n_bytes(deployment.bundle_bytes)]
     if served is not None:
         n_items = counted(served.n_items, "test row", spec=",")
         parts.append(f"as {served.format} {percent(served.exact.mean)} of {n_items} right")
     parts.append(
-        f"95% of answers within {milliseconds(deployment.latency_p95_ms)} on this machine"
+        f"95% of answers within {milliseconds(deployment.latency_p95_ms)} here"
         f"{limit[deployment.meets_latency_limit]}"
     )
     if n_learnt:
         rows = counted(n_learnt, "row", spec=",")
-        agrees = (
-            "" if (share := deployment.agreement) is None else f", and agrees on {percent(share)}"
-        )
-        parts.append(f"it learnt all {rows} once the test had measured it{agrees}")
+        share = deployment.agreement
+        agrees = "" if share is None else f", {percent(share)} of its answers are as before"
+        parts.append(f"after the test it learnt all {rows}{agrees}")
     if deployment.n_equal < deployment.n_requests:
         of = "evaluated ones" if not n_learnt else "answers of the same student in this process"
         parts.append(f"only {deployment.n_equal} of {deployment.n_requests} answers equal the {of}")
@@ -364,4 +369,4 @@ def errs_most_on(scorecard: Scorecard | None, n_most: int = 3) -> str:
         return ""
     wrong = {label: sum(row.values()) - row.get(label, 0) for label, row in student.labels.items()}
     worst = sorted((label for label in wrong if wrong[label]), key=lambda label: -wrong[label])
-    return listed(worst[:n_most]) if worst else ""
+    return listed(worst[:n_most]) if worst and len(wrong) > n_most else ""

@@ -28,10 +28,11 @@ from stratos.core.formats import (
 from stratos.core.names import named
 from stratos.core.reasons import Reason
 from stratos.evaluate.format_verdict import in_words as format_in_words
-from stratos.evaluate.verdict import Verdict, accuracy_as_served, against_logged, verdict
+from stratos.evaluate.verdict import SURE, Verdict, accuracy_as_served, against_logged, verdict
 from stratos.models.kinds.suits import LM
 from stratos.models.students import what_may_help
 from stratos.records import (
+    FREE_ROLES,
     Corpus,
     Deployment,
     Export,
@@ -40,6 +41,7 @@ from stratos.records import (
     Plan,
     RoomRecord,
     Scorecard,
+    Versus,
     Worth,
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
@@ -58,6 +60,10 @@ _WORTH = {
     "open": "",
 }
 """Outcome of the verdict on cost to how it begins."""
+
+
+_LEAST_POINTS = 0.5
+"""Points of accuracy below which more rows are not worth their labels."""
 
 
 class LimitMissed(Reason):
@@ -156,19 +162,44 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
         text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
         return RunVerdict("stay", "accuracy", text)
     if (worth := _worth(config, records)) is not None:
-        text = f"{_WORTH[worth.outcome]}{worth.text}"
+        text = worth.headline or worth.text
+        for start in ("Distil: ", "Don't distil: "):  # which the first words say
+            text = text.removeprefix(start)
+        text = f"{_WORTH[worth.outcome]}{text[:1].upper()}{text[1:]}"
         return RunVerdict(_OF_WORTH[worth.outcome], "cost", text)
     if judgement is None or scorecard is None:
         return None
-    outcome, best = _OF_ACCURACY[judgement.outcome], scorecard.best_baseline
-    if outcome != "serve" or best is None:
-        return RunVerdict(outcome, "accuracy", judgement.text)
-    rows = counted(best.n_items, "row", spec=",")
-    return RunVerdict(
-        outcome,
-        "accuracy",
-        f"Serve it, for its accuracy: {percent(best.student)} of {rows}, {best.name} "
-        f"{percent(best.baseline)} of the same ({_p(best.p_value)}).",
+    return _beside_baselines(scorecard, judgement)
+
+
+def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
+    """Return whether a student is to be served that is compared with baselines alone."""
+    student, best = scorecard.score("student"), scorecard.best_baseline
+    assert student is not None and best is not None, "there is a verdict"
+    majority = next((versus for versus in scorecard.against if versus.role == "majority"), None)
+    if majority is not None and (majority.p_value >= SURE or majority.ahead > 0):
+        text = f"Do not serve it, for its accuracy: {_shares(majority)}, which may be chance."
+        return RunVerdict("stay", "accuracy", text)
+    if judgement.outcome == "better":
+        text = f"Serve it, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
+        return RunVerdict("serve", "accuracy", text)
+    if not student.is_light or best.role not in FREE_ROLES:
+        return RunVerdict(_OF_ACCURACY[judgement.outcome], "accuracy", judgement.text)
+    if judgement.outcome == "worse":
+        text = f"Serve {best.name}, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
+        return RunVerdict("stay", "accuracy", text)
+    text = (
+        f"Serve it or {best.name}, both cost next to nothing: {_shares(best)}, too few rows to "
+        "tell them apart."
+    )
+    return RunVerdict("open", "cost", text)
+
+
+def _shares(versus: Versus) -> str:
+    rows = counted(versus.n_items, "test row", spec=",")
+    return (
+        f"the student has {percent(versus.student)} of {rows} right, {versus.name} "
+        f"{percent(versus.baseline)}"
     )
 
 
@@ -187,7 +218,8 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
     if kind is not None and kind.gain is not None:
         low, high = (100 * end for end in kind.gain)
         rows = counted(kind.n_rows, "more labelled row", spec=",")
-        yield f"{rows} may bring {low:.0f} to {high:.0f} points"
+        points = f"may bring {low:.0f} to {high:.0f} points"
+        yield f"{rows} {points if high >= _LEAST_POINTS else 'would bring next to nothing'}"
     if labels := errs_most_on(records.get("evaluate")):
         yield f"label more rows of {labels}: there it is wrong most often"
     if missed_limit(config, records) is not None:

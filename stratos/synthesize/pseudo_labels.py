@@ -424,7 +424,7 @@ class PseudoLabels(Strategy):
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8"
         )
         tally.rows_to_label, tally.n_rows_to_label = str(path), len(lines)
-        context.warn(
+        context.note(
             f"{counted(len(lines), 'row is', 'rows are', spec=',')} worth labelling by hand, the "
             f"most informative first: {path}. Fill in their answers and add them to your file."
         )

@@ -8,7 +8,7 @@ distillation: arXiv 2306.13649.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
@@ -70,16 +70,9 @@ class WhiteBox(Alignment):
     @property
     @override
     def signal(self) -> SignalConfig:
-        return SignalConfig(
-            objective=self.objective,
-            beta=self.beta,
-            alpha=self.alpha,
-            parameters=self.parameters,
-            temperature=self.temperature,
-            cross_entropy=self.cross_entropy,
-            only_shared=self.only_shared,
-            hidden_match=self.hidden_match,
-        )
+        own = {setting.name for setting in fields(self)}
+        names = [setting.name for setting in fields(SignalConfig) if setting.name in own]
+        return SignalConfig(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -100,19 +93,6 @@ class AlignmentLogits(WhiteBox):
     """Folder or URL of an existing cache; no teacher is asked then."""
     cache_url: str | None = None
     """Folder or URL for new caches; None takes the shared cache folder."""
-
-    @property
-    def signal(self) -> SignalConfig:
-        """What it wants of the teacher's distribution, and how that is kept."""
-        return replace(
-            super().signal,
-            cache=self.cache,
-            top_k=self.top_k,
-            cache_gib=self.cache_gib,
-            cache_dtype=self.cache_dtype,
-            cache_path=self.cache_path,
-            cache_url=self.cache_url,
-        )
 
 
 @dataclass(frozen=True)

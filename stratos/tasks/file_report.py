@@ -65,11 +65,11 @@ class FileReport:
     def _sizes(self) -> str:
         n = {split: f"{len(rows):,}" for split, rows in self.splits.rows.items()}
         test_path = self.files.get(TEST_PATH)
-        of_test = f"test rows of {test_path}" if test_path else "test rows"
+        of_test = f" of {test_path}" if test_path else ""
         more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
         return (
-            f"{self.files[PATH]}: {n['train']} rows to train on, {n['validation']} validation "
-            f"rows, {n['test']} {of_test}{more}; {self.splits.how}"
+            f"{n['train']} to train, {n['validation']} to validate, {n['test']} to test"
+            f"{of_test}{more}; {self.splits.how}"
         )
 
     @property

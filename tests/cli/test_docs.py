@@ -45,6 +45,7 @@ NOT_CHECKED = {
     "stratos +task=…": "any command, in a drawing",
     "stratos +task=mahjong cloud=gcp cloud.catalog=[https://…/catalogs/v8/gcp/vms.csv]":
         "an address without its host, of files of many MB",
+    "stratos run +task=questions": "tests/cli/test_look.py composes what stratos init has written",
     "stratos demo": "tests/test_core_install.py runs it",
     "stratos stage run_folder stage": "tests/executors/test_here.py runs it",
 }  # fmt: skip
@@ -52,7 +53,7 @@ NOT_CHECKED = {
 EXIT_CODES = {
     "status": {0}, "compare": {0}, "calibration": {0}, "ledger": {0}, "logs": {0}, "report": {0},
     "servers": {0, 1}, "serve": {0, 1}, "door": {1}, "verify": {1}, "gate": {2}, "drift": {2},
-    "cascade": {0, 1, 2}, "sweep": {2}, "dashboard": {0, 2}, "look": {0}, "init": {0},
+    "cascade": {0, 1, 2}, "sweep": {2}, "dashboard": {0, 2}, "look": {0}, "init": {0, 2},
 }  # fmt: skip
 """How a command ends in the folder of these tests, where runs have records and no bundle."""
 

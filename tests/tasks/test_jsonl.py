@@ -434,8 +434,8 @@ def test_the_sizes_of_the_splits_are_said(tmp_path: Path) -> None:
     n = [len(task.items(split, 100)) for split in ("train", "validation", "test")]
     assert sum(n) == 100
     [note] = task.notes
-    told = f"{n[0]} rows to train on, {n[1]} validation rows, {n[2]} test rows;"
-    assert note.startswith(f"{path}: {told}")
+    told = f"{n[0]} to train, {n[1]} to validate, {n[2]} to test; split by their hash."
+    assert note.startswith(told)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 import time
+from collections.abc import Iterator
 
 from stratos.core.formats import duration, visible
 from stratos.core.output import add_flag, json_line
@@ -40,11 +43,13 @@ def run(args: argparse.Namespace) -> None:
     from stratos.probe.look.look_lines import command, fact_lines, measured_lines
 
     began = time.perf_counter()
-    facts = read_facts(args.path, args.text, args.answer)
+    with _working("reading"):
+        facts = read_facts(args.path, args.text, args.answer)
     if not args.json:
         for line in fact_lines(facts):
             print(visible(line), flush=True)
-    measured = measure(facts)
+    with _working("measuring"):
+        measured = measure(facts)
     if args.json:
         print(json_line(Look(facts, measured, command(facts, measured))))
         return
@@ -52,3 +57,16 @@ def run(args: argparse.Namespace) -> None:
         print(visible(line))
     seconds = time.perf_counter() - began
     print(f"{'took':<11}{duration(seconds)}, {time.process_time():.0f} CPU seconds")
+
+
+@contextlib.contextmanager
+def _working(what: str) -> Iterator[None]:
+    """Tell a terminal what is done while the block lasts."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    print(f"{what} …", end="\r", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\x1b[K", end="", file=sys.stderr, flush=True)

@@ -21,7 +21,15 @@ from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.set_classifier import SetStudy
-from stratos.models.kinds.suits import LM, MOST_ROWS, TUNED, folder_here, has_weights, table_files
+from stratos.models.kinds.suits import (
+    FREE,
+    LM,
+    MOST_ROWS,
+    TUNED,
+    folder_here,
+    has_weights,
+    table_files,
+)
 from stratos.models.kinds.tuned import TunedEncoder
 from stratos.records import FROM_FILE, corpus_rows
 from stratos.tasks.base import Item
@@ -201,10 +209,17 @@ def validation_rows(config: Config) -> list[Item]:
 
 
 def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:
-    """Return the students of a run that are no language models, and whose weights are here."""
+    """Return the students of a run that learn a model which is none of language, and are here."""
     return tuple(
-        student for student in config.students if student.kind != LM and has_weights(student)
+        student
+        for student in config.students
+        if student.kind not in (LM, *FREE) and has_weights(student)
     )
+
+
+def free_students(config: Config) -> tuple[StudentConfig, ...]:
+    """Return the students of a run that need no model."""
+    return tuple(student for student in config.students if student.kind in FREE)
 
 
 def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:

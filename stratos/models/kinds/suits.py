@@ -15,6 +15,9 @@ TUNED: StudentKind = "tuned"
 LABELS: tuple[StudentKind, ...] = ("linear", "static", "encoder", TUNED)
 """Kinds that answer with one of a set of labels, the cheapest first."""
 TAGGER: StudentKind = "tagger"
+MAJORITY: StudentKind = "majority"
+FREE: tuple[StudentKind, ...] = ("nearest", MAJORITY)
+"""Kinds without a model, which answer with what rows have."""
 MOST_ROWS = 20_000
 """Rows of each split of a file that a classifier or a baseline reads at most."""
 _TABLE_PATTERNS = ("model.safetensors", "weights/*_256.safetensors")
@@ -25,10 +28,17 @@ _MODEL = "model"
 
 
 def kinds_for(task: Task) -> tuple[StudentKind, ...]:
-    """Return the kinds beside language models that do a task; none where no other does."""
+    """Return the kinds beside language models that learn a task; none where no other does."""
     if task.has_labels:
         return LABELS
     return (TAGGER,) if task.has_objects else ()
+
+
+def does(kind: StudentKind, task: Task) -> bool:
+    """Return whether a kind beside language models can do a task at all."""
+    # A task that looks rows up in its own way has no texts whose words tell which is near.
+    is_of_words = task.has_rows and type(task).lookup is Task.lookup
+    return is_of_words if kind in FREE else kind in kinds_for(task)
 
 
 def table_files(student: StudentConfig) -> tuple[Path, Path] | None:

@@ -11,7 +11,6 @@ from stratos.catalog.table import LOCAL
 from stratos.core.formats import (
     by_reason,
     cents,
-    listed,
     most,
     right_shortly,
     taken_before,
@@ -108,8 +107,8 @@ def why_shortly(plan: Plan) -> str:
     best_in = [BEST_IN.get(name, name) for name, p in plan.alternatives.items() if _is(p, plan)]
     of = f"of {plan.n_frontier:,} plans"
     if not best_in:
-        return f"the lowest net cost {of} ({plan.objective})"
-    return f"the best {of} in {listed(word.replace('_', ' ') for word in best_in)}"
+        return f"lowest net cost {of} ({plan.objective})"
+    return f"best {of} in {', '.join(word.replace('_', ' ') for word in best_in)}"
 
 
 def _asides(plan: Plan) -> list[str]:

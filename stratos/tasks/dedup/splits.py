@@ -181,7 +181,7 @@ class HashSplitter:
         Near duplicates are apart where a split would have too few rows or labels.
         """
         apart, near = self._divided(content, rows, tested, content.families), content.near
-        how = "split by a hash of the question."
+        how = "split by their hash."
         if near is None or not near.n_rows:
             return replace(apart, how=how + ("" if near is None else near.note(is_used=False)))
         together = self._divided(

@@ -1,0 +1,73 @@
+"""Students without a model: what they answer, and what is written of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stratos.config import StudentConfig, StudentKind
+from stratos.core.errors import ForeignFileError
+from stratos.models.kinds import load_predictor
+from stratos.models.kinds.base import FILE
+from stratos.models.kinds.learnt_rows import Rows
+from stratos.models.kinds.row_lookup import RowLookup, fit_lookup
+from stratos.models.kinds.suits import FREE, does
+from stratos.probe.kind_probes import _winning
+from stratos.records import Interval, KindProbe
+from stratos.tasks.classify import ClassifyTask
+from stratos.tasks.mahjong import MahjongTask
+
+ABOUT = ("card", "loan", "parcel", "rent", "tax")
+TEXTS = tuple(f"my {about} of x{i}{about}" for i in range(12) for about in ABOUT)
+ANSWERS = tuple(text.split()[1] for text in TEXTS)
+
+
+def test_the_nearest_row_answers_and_the_most_frequent_answer_does() -> None:
+    nearest = fit_lookup("nearest", TEXTS, ANSWERS, str.lower)
+    assert nearest.accuracy == 1.0 and nearest.student.right == 1.0
+    [prediction] = nearest.student.predict(["a parcel for me"])
+    assert (prediction.text, prediction.probability) == ("parcel", 1.0)
+    uneven = ("card",) * 30 + ANSWERS[30:]
+    majority = fit_lookup("majority", TEXTS, uneven, str.lower)
+    assert majority.accuracy == pytest.approx(uneven.count("card") / len(uneven))
+    assert [p.text for p in majority.student.predict(["", "my loan"])] == ["card", "card"]
+
+
+@pytest.mark.parametrize("kind", FREE)
+def test_a_folder_gives_the_same_answers(kind: StudentKind, tmp_path: Path) -> None:
+    student = fit_lookup(kind, TEXTS, ANSWERS, str.lower).student
+    student.save(tmp_path)
+    loaded = load_predictor(tmp_path)
+    assert isinstance(loaded, RowLookup) and loaded == student
+    described = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps({**described, "answers": ["one", "two", "three"]}))
+    with pytest.raises(ForeignFileError):
+        load_predictor(tmp_path)
+
+
+def test_it_is_a_student_by_itself_only_where_it_beats_what_learns(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = ({"text": t, "label": a} for t, a in zip(TEXTS, ANSWERS, strict=True))
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = ClassifyTask(path=str(path), question="text", answer="label")
+    free = tuple(StudentConfig(kind, kind=kind) for kind in FREE)
+    linear = StudentConfig("linear", kind="linear")
+    config: Any = SimpleNamespace(task=task, seed=0, students=(*free, linear))
+
+    def probed(accuracy: float) -> KindProbe:
+        mean = Interval(accuracy, accuracy, accuracy, "")
+        return KindProbe("linear", "linear", mean, accuracy, 60, 0.0, 1.0, 1.0, 1)
+
+    def winners(*others: KindProbe) -> list[str]:
+        return [probe.kind for probe in _winning(config, free, Rows(TEXTS, ANSWERS), others)]
+
+    assert winners(probed(0.9)) == ["nearest"] and winners(probed(1.0)) == []
+    assert winners() == ["nearest"], "beside language models alone it has to do the task"
+    config.students = free[1:]
+    named = [*_winning(config, free[1:], Rows(TEXTS, ANSWERS), ())]
+    assert [probe.kind for probe in named] == ["majority"], "however little it reaches"
+    assert does("nearest", task) and not does("nearest", MahjongTask())

@@ -1,0 +1,141 @@
+"""What six real runs print, as someone reads it who sees it for the first time.
+
+`pytest tests/run/test_screen.py --snapshot-update` writes them again; then read them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from tests.in_process import stratos
+from tests.teachers.chat_server import KEY, ChatServer
+
+MOST_LINES, MOST_CHARACTERS, MOST_WORDS = 25, 100, 300
+WORDS = {
+    "card": ("card", "pin", "plastic", "chip", "contactless"),
+    "transfer": ("transfer", "wire", "iban", "payee", "send"),
+    "account": ("account", "balance", "statement", "open", "close"),
+}
+FILLERS = (
+    "please",
+    "my",
+    "the",
+    "help",
+    "with",
+    "today",
+    "again",
+    "why",
+    "is",
+    "it",
+    "not",
+    "here",
+)
+DEPLOY = ("deploy.n_requests=4", "deploy.load_seconds=1")
+VARYING = (
+    (re.compile(r"\n {11}(?! )"), " "),
+    (re.compile(r"\b[\d.]+(e-\d+)? (h|min|s|ms)\b( \d\d (min|s)\b)?"), "#"),
+    (re.compile(r"\b[\d.]+ [kM]B\b"), "# bytes"),
+    (re.compile(r"best of (\d+) plans in [a-z, ]+"), r"best of \1 plans in …"),
+    (re.compile(r"http://127\.0\.0\.1:\d+"), "http://127.0.0.1:####"),
+)
+"""What is not compared: where a line is broken, what is measured; and what stands in its place."""
+
+
+def write_rows(
+    path: Path, n: int, share_known: float = 1.0, *, seed: int = 0, has_labels: bool = True
+) -> None:
+    """Write questions of three labels; of the others a word of any label, as chance has it."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(n):
+        label = draw.choice(list(WORDS))
+        seen = label if draw.random() < share_known else draw.choice(list(WORDS))
+        words = [*draw.sample(FILLERS, 6), draw.choice(WORDS[seen]), str(number)]
+        draw.shuffle(words)
+        rows.append({"text": " ".join(words), **({"label": label} if has_labels else {})})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+class LabellingServer(ChatServer):
+    """A teacher that knows the label of a question by its words."""
+
+    def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        reply = super()._completion(body)
+        words = {*body["messages"][-1]["content"].split()}
+        label = next((label for label, known in WORDS.items() if words & {*known}), "card")
+        reply["choices"][0]["message"]["content"] = label
+        return reply
+
+
+def type_words(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> str:
+    """Return what a run prints, without what differs from machine to machine."""
+    done = stratos(
+        "+task=classify", "task.path=tickets.jsonl", "~student.candidates.encoder", "logger=none",
+        "hydra.run.dir=run", *words, cwd=folder,
+        env={"STRATOS_CACHE": str(folder / "cache"), **(env or {})},
+    )  # fmt: skip
+    printed = done.stdout + done.stderr
+    assert len(printed.splitlines()) <= MOST_LINES
+    assert max(map(len, done.stdout.splitlines())) <= MOST_CHARACTERS
+    assert len(printed.split()) <= MOST_WORDS
+    for pattern, shown in VARYING:
+        printed = pattern.sub(shown, printed)
+    return printed.replace(str(folder), "FOLDER")
+
+
+def test_a_good_run(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.9)
+    assert type_words(tmp_path, *DEPLOY) == snapshot
+    assert type_words(tmp_path, *DEPLOY, "--quiet") == snapshot(name="quiet")
+
+
+def test_a_poor_run(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.2)
+    assert type_words(tmp_path, "deploy=none") == snapshot
+
+
+def test_a_run_that_is_refused(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    write_rows(tmp_path / "tickets.jsonl", 240)
+    assert type_words(tmp_path, "limits.accuracy=0.999") == snapshot
+
+
+def test_a_run_over_its_budget(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    write_rows(tmp_path / "tickets.jsonl", 240)
+    assert type_words(tmp_path, "cloud=aws", "limits.budget_usd=0.05") == snapshot
+
+
+def test_a_run_that_is_killed_and_goes_on(
+    tmp_path: Path, snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(tmp_path / "tickets.jsonl", 240)
+
+    def terminated(*arguments: Any, **named: Any) -> None:
+        raise SystemExit(143)  # as where SIGTERM ends a stage
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stratos.evaluate.stage.evaluate", terminated)
+        assert type_words(tmp_path, "deploy=none") == snapshot(name="killed")
+    assert type_words(tmp_path, "deploy=none") == snapshot(name="goes on")
+
+
+def test_a_run_with_a_hosted_teacher(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.9)
+    write_rows(tmp_path / "more.jsonl", 100, seed=1, has_labels=False)
+    with LabellingServer() as server:
+        printed = type_words(
+            tmp_path, "deploy=none", "task.unlabelled_path=more.jsonl", "teacher=endpoint",
+            "teacher.model=parrot-large", f"teacher.base_url={server.base_url}",
+            "teacher.usd_per_million_input_tokens=1", "teacher.usd_per_million_output_tokens=4",
+            "teacher.outputs_may_train=true", "limits.budget_usd=5",
+            "traffic.requests_per_day=20000", "teacher.api_key_env=KEY_OF_TEST",
+            env={"KEY_OF_TEST": KEY},
+        )  # fmt: skip
+    assert printed == snapshot
