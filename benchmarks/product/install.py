@@ -3,7 +3,7 @@
     python benchmarks/product/install.py [--extras train schema,sql] [--keep]
 
 Each is installed into an environment of its own, outside the clone, from the wheel of this code and
-the package index, with an empty cache; the core by uv, too, where that is on PATH. Sizes are those of the
+the package index, with an empty cache; the core by uv, too, where that is on PATH. Sizes are of the
 files below site-packages, without pip and setuptools; pip also compiles them to byte code. The core
 then runs `stratos demo` from an empty folder.
 """
