@@ -88,19 +88,12 @@ def _reaches(path: str, answer: Fraction | None) -> bool:
 
 
 @dataclass(frozen=True)
-class MathTask(FileTask[Content]):
-    """Word problems with a number as their answer, and solutions whose sums are checked."""
+class NumberTask(FileTask[Content]):
+    """Problems with a number as their answer, and solutions whose sums are checked."""
 
     code_version = 2
     metric = "numeric"
     measure = Numeric()
-    test_path: str | None = None
-    """A file of test questions, which is the whole test split; null takes a part of `path`."""
-    unlabelled_path: str | None = None
-    """A file of unlabelled rows, which a teacher labels; `path` itself means its rows with an empty
-    answer."""
-    name: str = "gsm8k"
-    """Name shown in tables and written into records."""
     question: str = "question"
     """Field with the question; `a|b` takes the first of them that a file has."""
     answer: str = "answer"
@@ -111,10 +104,48 @@ class MathTask(FileTask[Content]):
     """Separator between solution and answer in the answer field (GSM8K: "####"); null for none."""
     instruction: str = "Solve the problem."
     """The teacher's instruction."""
-    test_share: float = 0.25
-    """Share of the rows for the test split; ignored with a `test_path`."""
     prompts: tuple[str, ...] = ("reasoning", "zero_shot_reasoning")
     """Prompts to try with a teacher: step by step, few-shot and zero-shot."""
+
+    @property
+    @override
+    def fields_named(self) -> Fields:
+        return Fields(self.question, self.answer, self.rationale)
+
+    @property
+    @override
+    def checker(self) -> SolutionChecker:
+        return SolutionChecker(super().checker)
+
+    @override
+    def verify(self, item: Item) -> Reason | None:
+        """Check the sums of a solution, that it reaches the answer, and that it announces it."""
+        return super().verify(item) or wrong_solution(item)
+
+    @override
+    def refute(self, item: Item, text: str) -> Reason | None:
+        """Return that an answer cannot be read, or which of its sums does not come out."""
+        return super().refute(item, text) or wrong_step(text)
+
+    @override
+    def checks_steps(self, item: Item) -> bool:
+        """Return whether the solution has sums that `verify` can check."""
+        return n_steps(item.rationale) > 0
+
+
+@dataclass(frozen=True)
+class MathTask(NumberTask):
+    """Word problems with a number as their answer, and solutions whose sums are checked."""
+
+    test_path: str | None = None
+    """A file of test questions, which is the whole test split; null takes a part of `path`."""
+    unlabelled_path: str | None = None
+    """A file of unlabelled rows, which a teacher labels; `path` itself means its rows with an empty
+    answer."""
+    name: str = "gsm8k"
+    """Name shown in tables and written into records."""
+    test_share: float = 0.25
+    """Share of the rows for the test split; ignored with a `test_path`."""
     n_drawn: int = 0
     """Variants of training rows, with other numbers, that injection makes beside the rows."""
     drawn_from: Literal["rows", "exchanged"] = "rows"
@@ -142,31 +173,6 @@ class MathTask(FileTask[Content]):
                 "is not here. Leave n_drawn and drawn_from out."
             )
         super().__post_init__()
-
-    @property
-    @override
-    def fields_named(self) -> Fields:
-        return Fields(self.question, self.answer, self.rationale)
-
-    @property
-    @override
-    def checker(self) -> SolutionChecker:
-        return SolutionChecker(super().checker)
-
-    @override
-    def verify(self, item: Item) -> Reason | None:
-        """Check the sums of a solution, that it reaches the answer, and that it announces it."""
-        return super().verify(item) or wrong_solution(item)
-
-    @override
-    def refute(self, item: Item, text: str) -> Reason | None:
-        """Return that an answer cannot be read, or which of its sums does not come out."""
-        return super().refute(item, text) or wrong_step(text)
-
-    @override
-    def checks_steps(self, item: Item) -> bool:
-        """Return whether the solution has sums that `verify` can check."""
-        return n_steps(item.rationale) > 0
 
     # --- injection -------------------------------------------------------------------------------
 
@@ -229,32 +235,19 @@ class YearSplitter:
 
 
 @dataclass(frozen=True)
-class AimeTask(FileTask[Content]):
+class AimeTask(NumberTask):
     """The AIME of named years, all thirty problems of each; other years are trained on."""
 
-    code_version = 2
-    metric = "numeric"
-    measure = Numeric()
     name: str = "aime"
     """Name shown in tables and written into records."""
     question: str = "problem|question"
     """Field with the question; `a|b` takes the first of them that a file has."""
-    answer: str = "answer"
-    """Field with the gold answer."""
-    rationale: str | None = None
-    """Field with the solution; null if the file has none."""
-    split_answer: str | None = None
-    """Separator between solution and answer in the answer field; null for none."""
     years: tuple[int, ...] = (2024,)
     """Years in the test split, which are never used for training."""
     year: str = "year"
     """Field of `path` with the year of a problem."""
     test_paths: dict[str, str] = field(default_factory=dict)
     """Year to the file of its thirty problems; other years come from `path`."""
-    instruction: str = "Solve the problem."
-    """The teacher's instruction."""
-    prompts: tuple[str, ...] = ("reasoning", "zero_shot_reasoning")
-    """Prompts to try with a teacher: step by step, few-shot and zero-shot."""
 
     def __post_init__(self) -> None:
         """Check the years, and every line of a file on this machine.
@@ -285,11 +278,6 @@ class AimeTask(FileTask[Content]):
     def fields_named(self) -> Fields:
         return Fields(self.question, self.answer, self.rationale, self.year)
 
-    @property
-    @override
-    def checker(self) -> SolutionChecker:
-        return SolutionChecker(super().checker)
-
     @override
     def slice_of(self, key: str, row: Row) -> str:
         if key != PATH:
@@ -307,18 +295,3 @@ class AimeTask(FileTask[Content]):
         return YearSplitter(
             files, HashSplitter(self.validation_share, self.test_share, self.normal)
         )
-
-    @override
-    def verify(self, item: Item) -> Reason | None:
-        """Check the sums of a solution, that it reaches the answer, and that it announces it."""
-        return super().verify(item) or wrong_solution(item)
-
-    @override
-    def refute(self, item: Item, text: str) -> Reason | None:
-        """Return that an answer cannot be read, or which of its sums does not come out."""
-        return super().refute(item, text) or wrong_step(text)
-
-    @override
-    def checks_steps(self, item: Item) -> bool:
-        """Return whether the solution has sums that `verify` can check."""
-        return n_steps(item.rationale) > 0
