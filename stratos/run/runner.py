@@ -107,6 +107,9 @@ class Runner:
         numbers = final_numbers(state.records, read_ledger(state.ledger.path), state.config)
         state.tracker.summary(numbers)
         show(state.console, state.config, state.records, state.ledger.path)
+        report: Report | None = state.records.get("report")
+        if report is not None:
+            numbers["report"] = report.path
         say_ended(state.config.run_dir, [*state.records], numbers, state.ledger.spent_usd)
 
     def _read(self, stage: Stage[T]) -> T | None:
