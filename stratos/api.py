@@ -24,6 +24,7 @@ from stratos.core.errors import BusyError, ConfigError, StratosError, did_you_me
 from stratos.core.extensions import conf_dirs
 from stratos.core.guest import guest
 from stratos.core.output import QUIET, Hiding, disk_errors, guarded, take_flags
+from stratos.core.redact import without_secrets
 from stratos.core.values import override
 from stratos.deploy.student import Question, Served, Student, load
 from stratos.evaluate.verdict import accuracy_as_served
@@ -192,7 +193,7 @@ def distil(
         "student": student, "cloud": cloud, "seed": seed,
     }  # fmt: skip
     folder = _folder(out, overrides)
-    with _alone(), guest(), guarded(), _rows(data, folder) as source:
+    with _alone(), guest(), guarded(), without_secrets(), _rows(data, folder) as source:
         take_flags([QUIET] if quiet else [])
         words = [*_words(_task(source, task, text, answer)), *_words(settings)]
         try:

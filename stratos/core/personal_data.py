@@ -57,6 +57,8 @@ _LEAST_CALLED = 7
 _LEAST_OF_CARD = 13
 _SHOWN, _SHOWN_OF_SECRET = 2, 4
 """Characters that a masked form begins with; those of a key tell whose it is."""
+_FRACTION = re.compile(r"\d{1,3}\.\d{13,}")
+"""A number with a point and many digits: no card is written so."""
 _CARDS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|"
     r"2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|(?:35|6[0245])\d{14,17}|"
@@ -96,6 +98,8 @@ def _kind(written: str, before: str) -> Kind | None:
     digits = _NO_DIGIT.sub("", written)
     if _SSN.fullmatch(written):
         return ID
+    if _FRACTION.fullmatch(written):
+        return None
     if len(digits) >= _LEAST_OF_CARD and _has_card(written):
         return CARD
     if len(digits) > _MOST_OF_PHONE or _NO_PHONE.fullmatch(written):

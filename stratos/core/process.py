@@ -133,6 +133,8 @@ def _started_by_psutil(pid: int) -> str:
 
 
 _LOOK_S = 0.5
+_AGAIN_S = 0.05
+"""When a signal is sent again whose exception was dropped."""
 GRACE_S = 10.0
 """How long a process may take to end that is told to."""
 
@@ -157,8 +159,10 @@ class Terminated(KeyboardInterrupt):
 def end_as_by_ctrl_c() -> None:
     """Let SIGTERM and SIGHUP end the main thread as Ctrl-C does: what is finished is kept.
 
-    Under `nohup`, where SIGHUP is ignored, it stays ignored.
+    Under `nohup`, where SIGHUP is ignored, it stays ignored. Python drops what is raised while it
+    calls back from a weak reference or a finalizer, so that a signal that comes then comes again.
     """
+    sys.unraisablehook = _signal_again
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     for number in (getattr(signal, name) for name in names):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -211,6 +215,16 @@ def end_group(pid: int, kill: Callable[[], None]) -> None:
 
 def _terminate(number: int, _: object) -> None:
     raise Terminated(number)
+
+
+def _signal_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception Python has dropped; say of others what Python says."""
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    error = dropped.exc_value
+    number = error.number if isinstance(error, Terminated) else signal.SIGINT
+    threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number)).start()
 
 
 def prepare() -> None:

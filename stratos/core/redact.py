@@ -8,11 +8,14 @@ is resolved, so that they are hidden wherever they turn up later, in whatever wo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from stratos.core.errors import StratosError
 
 HIDDEN = "***"
 
@@ -257,3 +260,14 @@ def _is_common(value: str) -> bool:
         or value.replace(".", "").isdigit()
         or value == HIDDEN
     )
+
+
+@contextlib.contextmanager
+def without_secrets() -> Iterator[None]:
+    """Take keys and logins out of an error of ours before anybody reads or logs it."""
+    try:
+        yield
+    except StratosError as error:
+        texts = (redact_text(text) if isinstance(text, str) else text for text in error.args)
+        error.args = tuple(texts)
+        raise

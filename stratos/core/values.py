@@ -277,12 +277,17 @@ _PLAIN = re.compile(r"[\w./:@~+-]+")
 """A value that Hydra takes without quotes."""
 
 
+def uninterpolated(text: str) -> str:
+    """Return a text as a config says it where `${` in it stands for itself."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
 def override(key: str, value: str) -> str:
     """Return an override of Hydra that gives a key a text, whatever is in it."""
     if _PLAIN.fullmatch(value):
         return f"{key}={value}"
     # Hydra takes a backslash for an escape in front of a quote alone, or of another one there.
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', uninterpolated(value))
     tail = len(escaped) - len(escaped.rstrip("\\"))
     return f'{key}="{escaped}{escaped[len(escaped) - tail :]}"'
 

@@ -14,6 +14,7 @@ from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted, with_items
 from stratos.core.names import named
+from stratos.core.personal_data import personal_data
 from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
 from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
@@ -92,7 +93,8 @@ def deploy(
     if port:
         check_free(port)
     bundle, folder = context.run_dir / "bundle", context.run_dir / "deploy"
-    answers = read_answers(context.run_dir, scorecard)
+    # A bundle is published with its card and its known answers: those come last that seem personal.
+    answers = sorted(read_answers(context.run_dir, scorecard), key=_is_personal)
     final = final_student(config, student, corpus, folder / "student")
     if final.note is not None:
         (context.warn if isinstance(final.note, FinalIsWorse) else context.note)(str(final.note))
@@ -143,6 +145,12 @@ def deploy(
     _warn(deployment, config.limits.latency_ms, context)
     _log(deployment, context)
     return deployment
+
+
+def _is_personal(answer: KeptAnswer) -> bool:
+    """Return whether a question or its answer holds what looks like personal data or a key."""
+    texts = (*(message["content"] for message in answer.messages), answer.text, answer.gold)
+    return any(next(personal_data(text), None) is not None for text in texts)
 
 
 def _write_service(

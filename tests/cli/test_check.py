@@ -150,7 +150,9 @@ def test_what_vllm_cannot_serve_is_said_before_anything_runs(
 ) -> None:
     def typed(*more: str) -> list[str]:
         words = ("+task=mahjong", "student=stratos_1m", "deploy=vllm", *more)
-        return [line.replace(str(tmp_path), "{venv}") for line in problems(*words)]
+        clone = str(Path(__file__).parents[2])
+        texts = (line.replace(str(tmp_path), "{venv}") for line in problems(*words))
+        return [text.replace(clone, "{clone}") for text in texts]
 
     monkeypatch.delenv("STRATOS_VLLM", raising=False)
     monkeypatch.setattr("stratos.deploy.engines.base.find_spec", lambda name: None)

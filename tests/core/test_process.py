@@ -1,10 +1,12 @@
-"""A job ends itself at its limit."""
+"""A job ends itself at its limit, and a process at a signal, whenever that comes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+
+import pytest
 
 JOB = """
 import time
@@ -24,3 +26,35 @@ def test_a_job_ends_at_its_limit_as_behind_ctrl_c() -> None:
         [sys.executable, "-c", JOB], env=env, capture_output=True, text=True, timeout=25, check=True
     )
     assert done.stdout == "settled 143\n"
+
+
+CALLED_BACK = """
+import os, signal, sys, time, weakref
+from stratos.core.process import Terminated, end_as_by_ctrl_c
+
+class Held:
+    pass
+
+end_as_by_ctrl_c()
+held = Held()
+# The callback runs inside of `del`, where Python drops what is raised.
+reference = weakref.ref(held, lambda _: os.kill(os.getpid(), getattr(signal, sys.argv[1])))
+try:
+    del held
+    time.sleep(20)
+except KeyboardInterrupt as told:
+    print(type(told).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "raised"), [("SIGTERM", "Terminated"), ("SIGINT", "KeyboardInterrupt")]
+)
+def test_a_signal_in_a_callback_that_drops_errors_still_ends_the_process(
+    name: str, raised: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CALLED_BACK, name], capture_output=True, text=True, timeout=25,
+        check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"{raised}\n", "")

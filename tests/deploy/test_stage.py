@@ -23,13 +23,14 @@ from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import ServeError, free_port
 from stratos.deploy.service import service_files
-from stratos.deploy.stage import deploy
+from stratos.deploy.stage import _is_personal, deploy
 from stratos.deploy.trial import Trial, try_server
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import calibration
 from stratos.estimate.serving import LEAST_HOST_SHARE, foresee
-from stratos.evaluate.answer_files import answers_path, read_answers
+from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.records import Deployment, ServingSetting
+from stratos.tasks.base import Score
 
 pytestmark = pytest.mark.slow
 
@@ -257,3 +258,20 @@ def test_batches_are_answered_as_one_after_another(deployed, tmp_path):
         test = load_test(server, chats, max_tokens=40, concurrency=6, tick=lambda *done: None)
     assert [answer.text for answer in test.answers] == [answer.text for answer in answers]
     assert "CB: True" in (tmp_path / "server.log").read_text()
+
+
+def test_a_bundle_shows_no_question_that_seems_personal_while_there_are_others() -> None:
+    def kept(question: str) -> KeptAnswer:
+        return KeptAnswer(
+            id=question, slice="all", question=question, gold="g",
+            messages=[{"role": "user", "content": question}], text="t", output_tokens=1,
+            score=Score(1.0, 1.0, True), logprob=-0.1,
+        )  # fmt: skip
+
+    answers = [
+        kept("mail jane.doe@example.org"),
+        kept("where is it"),
+        kept("card 4242424242424242"),
+    ]
+    assert min(answers, key=_is_personal).question == "where is it"
+    assert _is_personal(kept("the key is sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD"))

@@ -16,6 +16,7 @@ from stratos.core.errors import ConfigError
 from stratos.core.extensions import shipped_choices
 from stratos.core.formats import counted, shown, visible
 from stratos.core.output import why_unwritten
+from stratos.core.values import uninterpolated
 
 if TYPE_CHECKING:
     from stratos.probe.look import Facts
@@ -118,7 +119,8 @@ def task_yaml(name: str, facts: Facts) -> str:
             f"A teacher can label the {counted(facts.n_unlabelled, 'row', spec=',')} without an "
             "answer: add unlabelled_path, with the same file."
         )
-    node = {"defaults": [base, "_self_"], "name": name, **keys}
+    values = {k: uninterpolated(v) if isinstance(v, str) else v for k, v in keys.items()}
+    node = {"defaults": [base, "_self_"], "name": name, **values}
     text = yaml.safe_dump(node, sort_keys=False, allow_unicode=True, width=1_000)
     return "".join(f"# {shown(comment, 200)}\n" for comment in comments) + text
 

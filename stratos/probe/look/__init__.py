@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stratos.core.redact import without_secrets
 from stratos.probe.look.columns import AnswerKind
 from stratos.probe.look.facts import Facts, Finding, Lengths, read_facts
 from stratos.probe.look.measure import Curve, CurvePoint, Measured, Reached, Worth, measure
@@ -68,6 +69,7 @@ def look(path: str | Path, *, text: str | None = None, answer: str | None = None
     """
     from stratos.probe.look.look_lines import command
 
-    facts = read_facts(os.fspath(path), text, answer)
+    with without_secrets():
+        facts = read_facts(os.fspath(path), text, answer)
     measured = measure(facts)
     return Look(facts, measured, command(facts, measured))

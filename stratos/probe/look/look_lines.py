@@ -149,7 +149,10 @@ def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
     yield from _wrapped("worth it", _verdict(facts, measured))
     if typed := command(facts, measured):
         yield from _typed("next", typed)
-        init = f"{'':<{_INDENT}}stratos init {shlex.quote(facts.path)}   # keeps it as a task"
+        flags = {"question": ("--text", facts.text), "answer": ("--answer", facts.answer)}
+        columns = [word for key in settings(facts)[1] for word in flags.get(key, ())]
+        typed = shlex.join(["stratos", "init", facts.path, *columns])
+        init = f"{'':<{_INDENT}}{typed}   # keeps it as a task"
         if len(init) <= _WIDTH:
             yield init
 
