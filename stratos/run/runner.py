@@ -429,7 +429,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
             watched_page(folder, run_folder.is_gone) as page,
         ):
             if page is not None:
-                console.note(f"Page    {page}")
+                console.show([Line("page", str(page))])
             state = RunState(config, stages, console, tracker, warnings, progress=progress)
             try:
                 yield Runner(state, mirror, run_folder)
