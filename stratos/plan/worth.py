@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -141,6 +141,7 @@ def verdict_of(
     beaten_by: Mapping[str, Reason] | None = None,
     beats_baselines: bool = False,
     better_free: Mapping[str, Reason] | None = None,
+    on_same_items: Collection[str] = (),
 ) -> Verdict | None:
     """Return whether a plan pays; None where there is no other model of a known price.
 
@@ -155,6 +156,8 @@ def verdict_of(
         beats_baselines: whether the student was measured to be better than what needs no model.
         better_free: by the name of what needs no model and was measured to be ahead of the student,
             the numbers that show it.
+        on_same_items: names of models that were measured on the student's own test items: of those
+            `beaten_by` has all that speaks against the student.
     """
     hosted = hosted_models(config, probe, plan)
     priced = (*hosted, *open_models)
@@ -182,7 +185,9 @@ def verdict_of(
         unable = [way for way, why in zip(priced, slow, strict=True) if why is None]
         verdict = replace(verdict, unable=tuple(unable))
     doubt: Reason | None = Beaten(tuple(better_free.items())) if better_free else None
-    doubt = doubt or doubt_of(config, plan, priced, beaten_by or {}, verdict.reference)
+    doubt = doubt or doubt_of(
+        config, plan, priced, beaten_by or {}, verdict.reference, on_same_items
+    )
     if doubt is not None and verdict.beside_models == "distil":
         verdict = replace(verdict, beside_models="open")
     if isinstance(doubt, FALLS_SHORT):
@@ -342,6 +347,7 @@ def doubt_of(
     models: Sequence[Way],
     beaten_by: Mapping[str, Reason],
     reference: Way | None = None,
+    on_same_items: Collection[str] = (),
 ) -> Reason | None:
     """Return why distilling is not advised; None where nothing speaks against the student.
 
@@ -351,6 +357,7 @@ def doubt_of(
         models: those that have a price, alternatives or not.
         beaten_by: as `verdict_of` takes it.
         reference: the model that the student is compared with; None where none is an alternative.
+        on_same_items: as `verdict_of` takes it.
     """
     # Whatever they cost, if they answer in time.
     better = tuple(
@@ -366,7 +373,9 @@ def doubt_of(
         return missed
     if reference is None or not reference.is_logged:
         less = _less_accurate(plan, models, reference)
-        return less if less is not None or reference is None else _behind(config, plan, reference)
+        if less is not None or reference is None or reference.name in on_same_items:
+            return less
+        return _behind(config, plan, reference)
     # What agrees with the logged answers is all that is known; the user says what is enough.
     if config.limits.accuracy is not None:
         return None

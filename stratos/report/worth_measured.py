@@ -78,8 +78,15 @@ def worth_measured(
         beaten_by=_beaten_by(scorecard, probe, config),
         beats_baselines=by_items is None or by_items.outcome == "better",
         better_free=_better_free(scorecard),
+        on_same_items=_on_same_items(scorecard),
     )
     return plan.worth if outcome is None else worth_of(outcome)
+
+
+def _on_same_items(scorecard: Scorecard) -> tuple[str, ...]:
+    """Return the name of the teacher where it and the student were compared item by item."""
+    teacher = scorecard.score("teacher")
+    return () if teacher is None or scorecard.comparison is None else (teacher.name,)
 
 
 def _better_free(scorecard: Scorecard) -> dict[str, Reason]:
