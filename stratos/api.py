@@ -30,10 +30,10 @@ from stratos.deploy.student import Question, Served, Student, load
 from stratos.evaluate.verdict import accuracy_as_served
 from stratos.records import Interval, Plan
 from stratos.report.costs import read_ledger
+from stratos.report.run_verdict import RunVerdict, run_verdict
 from stratos.run.resume import Stage, find
 from stratos.run.stages import DEPLOY, EVALUATE, PLAN, STAGES
 from stratos.run.stored_config import config_of
-from stratos.run.summary import RunVerdict, run_verdict
 from stratos.tasks.rows_file import InMemory, write_rows
 
 T = TypeVar("T")

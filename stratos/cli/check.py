@@ -19,7 +19,12 @@ from stratos.cli.build import GROUPS, NO_TASK, listing, read
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.explain import explain, is_group
 from stratos.cli.rules import check_rows
-from stratos.cli.words import RunFolderElsewhere, RunFolderNotOfHydra, UnusableFolder
+from stratos.cli.words import (
+    RunFolderElsewhere,
+    RunFolderNotOfHydra,
+    UnusableFolder,
+    file_typed,
+)
 from stratos.config import STAGE_OF, STAGES, Config
 from stratos.core.errors import ConfigError, StratosError, did_you_mean
 from stratos.core.foreign import cause
@@ -113,6 +118,9 @@ class _Checker:
             try:
                 parsed.append(parser.parse_override(text))
             except HydraException as error:
+                if (why := file_typed(text)) is not None:
+                    self.found.append(str(why))
+                    continue
                 reason = str(error).splitlines()[0]
                 self.found.append(f"{shown(text)}: cannot be read as key=value ({reason}).")
         return parsed

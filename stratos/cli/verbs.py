@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
+from stratos.cli.words import file_typed
 from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
 from stratos.core.extensions import Command, extensions, room_configs
 from stratos.core.extras import required
@@ -96,6 +97,8 @@ def obey(words: Sequence[str]) -> int:
                 run.run_hydra(words, is_plan=verb == "plan")
             return 0
         if command is None:
+            if (why := file_typed(verb)) is not None:
+                raise ConfigError(str(why))
             known = list(summaries())
             raise ConfigError(
                 f"stratos {verb}: there is no such command.{did_you_mean(verb, known)} Known: "

@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
+
 from stratos.core.formats import shown
 from stratos.core.reasons import Reason
+
+_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".ndjson")
+"""Of files of rows."""
+
+
+class FileTyped(Reason):
+    """A file of rows is typed where an override or a verb is expected."""
+
+    path: str
+
+    def __str__(self) -> str:
+        path = shlex.quote(self.path)
+        override = shlex.quote(f"task.path={self.path}")
+        return (
+            f"{shown(self.path)}: a file is given as task.path. Type stratos run +task=classify "
+            f"{override}, or stratos look {path}, which tells what is in it and what to type."
+        )
+
+
+def file_typed(word: str) -> FileTyped | None:
+    """Return that a word is the path of a file of rows; None where it is none."""
+    is_file = word.lower().endswith(_SUFFIXES) and "=" not in word
+    return FileTyped(word) if is_file else None
 
 
 class RunFolderElsewhere(Reason):

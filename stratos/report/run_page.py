@@ -49,6 +49,7 @@ from stratos.report.frontier import (
 )
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
+from stratos.report.run_verdict import run_verdict
 from stratos.report.worth_measured import worth_measured
 
 # The complexity section, with the learning curve of a pilot.
@@ -210,6 +211,7 @@ def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
         "curves": curve_plots(student.curve) if student else (),
         "scorecard": scorecard,
         "verdict": verdict(scorecard) if scorecard else None,
+        "run_verdict": run_verdict(config, named),
         "against_logged": against_logged(scorecard.logged)
         if scorecard and scorecard.logged
         else "",

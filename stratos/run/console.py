@@ -26,16 +26,16 @@ from stratos.core.output import QUIET, VERBOSE, is_for_machines, is_on
 from stratos.records import RoomRecord
 from stratos.run.screen import Level, Line, lines_of
 
-_HEARTBEAT_S = 30.0
+_HEARTBEAT_S = 60.0
 """Seconds between two lines of a running stage where no bar can be drawn, at least."""
-_LONGEST_SILENCE = 60
+_LONGEST_SILENCE = 30
 """Heartbeats without a line, at most: half an hour."""
 _NAME_WIDTH = 10
 """Columns of the names of lines."""
 _WIDTH = 100
 """Columns of a line, at most."""
-_WARNING_LENGTH = 3 * (_WIDTH - _NAME_WIDTH - 1) - 20
-"""Characters of a warning on the screen; the page has all of it."""
+_WARNING_LENGTH = _WIDTH - _NAME_WIDTH - 1
+"""Characters of a warning on the screen, one line; the page and the log have all of it."""
 _SIGNALLED = (129, 143)
 """Exit codes of a process that SIGHUP or SIGTERM has ended."""
 _LOG_WIDTH = 120
@@ -241,8 +241,7 @@ class Console:
         _log.warning("%s", visible(text))
         if self.level > Level.QUIET:
             is_whole = self.level >= Level.VERBOSE
-            short = text if is_whole else textwrap.shorten(text, _WARNING_LENGTH, placeholder=" …")
-            self._print("warning", visible(short), "yellow")
+            self._print("warning", visible(text if is_whole else _on_one_line(text)), "yellow")
 
     def _show_plan(self, plan: Any) -> None:
         from stratos.plan.explain.show import (
@@ -264,6 +263,16 @@ class Console:
         self.table(explanation(plan))
         if ahead := schedule_text(plan):
             self.table(ahead)
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text, or as much of its beginning as one line holds."""
+    line = " ".join(text.split())
+    if len(line) <= _WARNING_LENGTH:
+        return line
+    cut = line[: _WARNING_LENGTH - 2]
+    whole_words = cut.rpartition(" ")[0]
+    return f"{whole_words if 2 * len(whole_words) > len(cut) else cut} …"  # a path may be long
 
 
 class _Work:

@@ -107,6 +107,9 @@ class Runner:
         numbers = final_numbers(state.records, read_ledger(state.ledger.path), state.config)
         state.tracker.summary(numbers)
         show(state.console, state.config, state.records, state.ledger.path)
+        report: Report | None = state.records.get("report")
+        if report is not None:
+            numbers["report"] = report.path
         say_ended(state.config.run_dir, [*state.records], numbers, state.ledger.spent_usd)
 
     def _read(self, stage: Stage[T]) -> T | None:
@@ -426,7 +429,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
             watched_page(folder, run_folder.is_gone) as page,
         ):
             if page is not None:
-                console.note(f"Page    {page}")
+                console.show([Line("page", str(page))])
             state = RunState(config, stages, console, tracker, warnings, progress=progress)
             try:
                 yield Runner(state, mirror, run_folder)

@@ -87,6 +87,14 @@ ROLES = {
 """Roles in the order in which a reader compares them, and what they are called."""
 _NAMED = ("teacher", "student")
 """Roles whose models have a name of their own."""
+_PLURALS = {
+    "broken line": "broken lines",
+    "row without an answer": "rows without an answer",
+    "copy of a held-out question": "copies of held-out questions",
+    "row that repeats another's question and answer": "rows that repeat another's question and "
+    "answer",
+}
+"""Why rows of a file are left out, as its report names it, to the same of several."""
 _CHANCE = 0.25
 """A guess among four answers."""
 
@@ -230,7 +238,11 @@ def _expected(accuracy: Interval) -> str:
 @lines_of.register
 def _(corpus: Corpus) -> Iterator[Line]:
     refused = sum(corpus.refused.values())
-    reasons = [f"{count(n)} {name}" for name, n in corpus.refused.items() if n]
+    reasons = [
+        counted(n, name, _PLURALS.get(name, name), spec=",")
+        for name, n in corpus.refused.items()
+        if n
+    ]
     # Rows of the user's own: what became of each is said here. Of drawn items the report tells.
     is_of_file = corpus.strategy == "supervised"
     is_of_user = is_of_file or bool(corpus.n_by_source)

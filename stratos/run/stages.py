@@ -227,6 +227,7 @@ REPORT = Stage(
     function="stratos.report:report",
     record=Report,
     reads=(),
+    version=2,
     uses=(
         *("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
         *(stage.name for stage in ADDED),

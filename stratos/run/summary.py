@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -17,67 +16,31 @@ from stratos.core.formats import (
     counted,
     duration,
     hours,
-    p_value,
-    percent,
     usd,
 )
 from stratos.core.names import named
-from stratos.core.reasons import Reason
-from stratos.evaluate.verdict import SURE, Verdict, accuracy_as_served, verdict
-from stratos.models.kinds.suits import LM
+from stratos.evaluate.verdict import accuracy_as_served, verdict
 from stratos.models.students import what_may_help
 from stratos.records import (
-    FREE_ROLES,
     Corpus,
-    Interval,
+    Deployment,
     Plan,
     RoomRecord,
     Scorecard,
-    Versus,
     Worth,
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.frontier import next_steps
 from stratos.report.planned import PlannedRow, planned_rows
-from stratos.report.worth_measured import worth_measured
+from stratos.report.run_verdict import is_needless, missed_limit, run_verdict, run_worth
 from stratos.run.console import Console, from_here
 from stratos.run.screen import ROLES, Level, Line, errs_most_on, no_answers
 
 _MEASURED = "hours measured × the plan's price"
 _STYLES = {"serve": "green", "open": "yellow", "stay": "yellow"}
 """No red: a student that is not worth it is a result, and no fault."""
-_WORTH = {
-    "distil": "Serve it, for its cost. ",
-    "stay": "Do not serve it, for its cost. ",
-    "open": "",
-}
-"""Outcome of the verdict on cost to how it begins."""
-
-
 _LEAST_POINTS = 0.5
 """Points of accuracy below which more rows are not worth their labels."""
-
-
-class LimitMissed(Reason):
-    """What is served falls short of `limits.accuracy`."""
-
-    limit: float
-    accuracy: Interval
-    format: str
-    """In which it is served; "" for the student as it was evaluated."""
-    whole: float
-    """Accuracy in full precision."""
-
-    def __str__(self) -> str:
-        who = f"the student as it is served ({self.format})" if self.format else "the student"
-        more = "The plan used a prediction."
-        if self.format and self.whole >= self.limit:
-            more = f"In full precision it has {self.whole:.1%}."
-        return (
-            f"limits.accuracy={self.limit:g} is not met: {who} has {self.accuracy.mean:.1%} of "
-            f"the test items (95% interval {self.accuracy.low:.1%} to {self.accuracy.high:.1%}). "
-            f"{more}"
-        )
 
 
 def show(console: Console, config: Config, records: Mapping[str, Any], ledger: Path) -> None:
@@ -116,86 +79,6 @@ def _unread(path: Path) -> dict[str, tuple[int, int]]:
     return {"student": (parsed.count(False), len(parsed))} if parsed else {}
 
 
-@dataclass(frozen=True)
-class RunVerdict:
-    """Whether the student of a run is to be served."""
-
-    outcome: Literal["serve", "stay", "open"]
-    """serve it; stay with what does the task today, or with what is free; or open: what was
-    measured does not decide it."""
-    reason: Literal["accuracy", "cost"]
-    """What decides it."""
-    text: str
-    """The same in words, with the numbers."""
-
-    def __str__(self) -> str:
-        return self.text
-
-
-_OF_WORTH: dict[str, Literal["serve", "stay", "open"]] = {
-    "distil": "serve", "stay": "stay", "open": "open"
-}  # fmt: skip
-_OF_ACCURACY: dict[str, Literal["serve", "stay", "open"]] = {
-    "better": "serve", "open": "open", "worse": "stay"
-}  # fmt: skip
-
-
-def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None:
-    """Return whether the student is to be served, and for what; None where nothing was compared."""
-    scorecard: Scorecard | None = records.get("evaluate")
-    judgement = None if scorecard is None else verdict(scorecard)
-    if (missed := missed_limit(config, records)) is not None:
-        text = f"Do not serve it yet, for its accuracy: {missed}"
-        return RunVerdict("stay", "accuracy", text)
-    if judgement is not None and _is_needless(config, records, judgement):
-        text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
-        return RunVerdict("stay", "accuracy", text)
-    if (worth := _worth(config, records)) is not None:
-        text = worth.headline or worth.text
-        for start in ("Distil: ", "Don't distil: "):  # which the first words say
-            text = text.removeprefix(start)
-        text = f"{_WORTH[worth.outcome]}{text[:1].upper()}{text[1:]}"
-        return RunVerdict(_OF_WORTH[worth.outcome], "cost", text)
-    if judgement is None or scorecard is None:
-        return None
-    return _beside_baselines(scorecard, judgement)
-
-
-def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
-    """Return whether a student is to be served that is compared with baselines alone."""
-    student, best = scorecard.score("student"), scorecard.best_baseline
-    assert student is not None and best is not None, "there is a verdict"
-    majority = next((versus for versus in scorecard.against if versus.role == "majority"), None)
-    if majority is not None and (majority.p_value >= SURE or majority.ahead > 0):
-        text = f"Do not serve it, for its accuracy: {_shares(majority)}, which may be chance."
-        return RunVerdict("stay", "accuracy", text)
-    if judgement.outcome == "better":
-        text = f"Serve it, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
-        return RunVerdict("serve", "accuracy", text)
-    if not student.is_light or best.role not in FREE_ROLES:
-        return RunVerdict(_OF_ACCURACY[judgement.outcome], "accuracy", judgement.text)
-    if judgement.outcome == "worse":
-        text = f"Serve {best.name}, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
-        return RunVerdict("stay", "accuracy", text)
-    text = (
-        f"Serve it or {best.name}, both cost next to nothing: {_shares(best)}, too few rows to "
-        "tell them apart."
-    )
-    return RunVerdict("open", "cost", text)
-
-
-def _shares(versus: Versus) -> str:
-    rows = counted(versus.n_items, "test row", spec=",")
-    return (
-        f"the student has {percent(versus.student)} of {rows} right, {versus.name} "
-        f"{percent(versus.baseline)}"
-    )
-
-
-def _p(value: float) -> str:
-    return f"p {'' if value < 1e-4 else '= '}{p_value(value)}"
-
-
 def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
     """Yield what may make the student better: which labels, how many rows, which student."""
     corpus: Corpus | None = records.get("synthesize")
@@ -215,7 +98,7 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
         remedies = (room.remedy(config, records) for room in config.rooms.values())
         yield from (str(remedy) for remedy in remedies if remedy is not None)
     judgement = verdict(records["evaluate"]) if "evaluate" in records else None
-    if judgement is not None and plan is not None and _is_needless(config, records, judgement):
+    if judgement is not None and plan is not None and is_needless(config, records, judgement):
         yield what_may_help(config, named(config.students, plan.student))
     if "distill" not in records:
         if plan is not None:
@@ -241,40 +124,6 @@ def _places(config: Config, records: Mapping[str, Any]) -> Iterator[Line]:
     yield Line("page" if page else "folder", from_here(Path(page.path)) if page else run_dir)
 
 
-def _is_needless(config: Config, records: Mapping[str, Any], judgement: Verdict) -> bool:
-    """Return whether what is free does as well as a language model.
-
-    Students of other kinds are trained in seconds, and are as free.
-    """
-    plan: Plan | None = records.get("plan")
-    return (
-        plan is not None
-        and bool(judgement.against_free)
-        and named(config.students, plan.student).kind == LM
-    )
-
-
-def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
-    names = ("probe", "plan", "evaluate", "deploy")
-    return worth_measured(config, *(records.get(name) for name in names))
-
-
-def missed_limit(config: Config, records: Mapping[str, Any]) -> LimitMissed | None:
-    """Return that what is served falls short of `limits.accuracy`; None if it does not.
-
-    That is the format that was compared with the evaluation, else the student as evaluated.
-    """
-    scorecard: Scorecard | None = records.get("evaluate")
-    student = scorecard.score("student") if scorecard is not None else None
-    least = config.limits.accuracy
-    if student is None or least is None:
-        return None
-    served = accuracy_as_served(scorecard, records.get("deploy"))
-    if served is None or served[0].mean >= least:
-        return None
-    return LimitMissed(least, *served, student.slice().exact.mean)
-
-
 def final_numbers(
     records: Mapping[str, Any], spends: Sequence[Spend] = (), config: Config | None = None
 ) -> dict[str, float | str]:
@@ -287,7 +136,7 @@ def final_numbers(
     """
     numbers: dict[str, float | str] = {}
     if (plan := records.get("plan")) is not None:
-        worth = plan.worth if config is None else _worth(config, records)
+        worth = plan.worth if config is None else run_worth(config, records)
         numbers |= _plan_numbers(plan, worth)
         for row in planned_rows(plan, records, spends):
             kind = f"planned_{row.kind}_outcome"
@@ -299,10 +148,32 @@ def final_numbers(
     for record in records.values():
         if isinstance(record, RoomRecord):
             numbers |= record.numbers()
+    if config is not None:
+        numbers |= _judged(config, records)
     if (deployment := records.get("deploy")) is not None:
         numbers["latency_p95_ms"] = deployment.latency_p95_ms
         if deployment.served is not None:
             numbers["served_exact"] = deployment.served.exact.mean
+    return numbers
+
+
+def _judged(config: Config, records: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return what the run comes to: the verdict that the screen shows, and what is served."""
+    numbers: dict[str, float | str] = {}
+    if (judgement := run_verdict(config, records)) is not None:
+        numbers |= {"verdict": judgement.text, "outcome": judgement.outcome}
+    scorecard: Scorecard | None = records.get("evaluate")
+    deployment: Deployment | None = records.get("deploy")
+    student = None if scorecard is None else scorecard.score("student")
+    served = accuracy_as_served(scorecard, deployment)
+    if student is not None and served is not None:
+        export = None if deployment is None else deployment.served
+        numbers |= {
+            "accuracy": served[0].mean,
+            "accuracy_low": served[0].low,
+            "accuracy_high": served[0].high,
+            "n_test": (export or student.slice()).n_items,
+        }
     return numbers
 
 

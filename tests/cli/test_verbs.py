@@ -192,6 +192,14 @@ def test_help_of_a_group_of_a_room_is_that_of_the_group() -> None:
     assert stratos("help").stdout == stratos("--help").stdout
 
 
+@pytest.mark.parametrize("words", [["vet.csv"], ["run", "vet.csv"], ["plan", "a/vet.JSONL"]])
+def test_a_file_typed_as_an_override_says_what_to_type(words: list[str]) -> None:
+    done, path = stratos(*words), words[-1]
+    assert done.returncode == 2
+    assert f"stratos run +task=classify task.path={path}" in done.stderr
+    assert f"stratos look {path}" in done.stderr and "EQUAL" not in done.stderr
+
+
 @pytest.mark.parametrize("words", [["--jsn", "+task=mahjong"], ["run", "--jsn"], ["plan", "--jsn"]])
 def test_a_flag_that_there_is_not_names_the_one_that_was_meant(words: list[str]) -> None:
     done = stratos(*words)

@@ -30,7 +30,7 @@ from stratos.deploy.stage import _engine_and_exports, deploy
 from stratos.deploy.trial import engine_here, with_format
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Interval, ServingSetting
-from stratos.run.summary import LimitMissed, missed_limit
+from stratos.report.run_verdict import LimitMissed, missed_limit
 
 ENGINE = LlamaCpp(at_once=4, formats=("f32", "q8_0"), format="q8_0")
 pytestmark = [

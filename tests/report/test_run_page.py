@@ -24,6 +24,7 @@ from stratos.records import (
     Worth,
 )
 from stratos.report import report
+from stratos.report.run_verdict import run_verdict
 from tests.report import factory
 
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy")
@@ -220,7 +221,9 @@ def test_what_needs_no_model_is_the_headline(tmp_path: Path, records: dict[str, 
         "TF-IDF answers 97.9%, the student 97.9%: nothing shows that the student is better, "
         "so you need no model"
     )
-    assert f"<h1>{verdict}</h1>" in html
+    judged = run_verdict(factory.make_config(tmp_path), records)
+    assert judged is not None and judged.outcome == "stay" and verdict in judged.text
+    assert f'<h1 class="sentence">{judged.text}</h1>' in html, "as on the screen"
     assert headline.index(verdict) < headline.index("You need no model for this")
     ratio = headline.index("At least 21.7× as accurate")
     assert headline.index("You need no model for this") < ratio

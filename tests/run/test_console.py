@@ -63,9 +63,12 @@ def test_each_level_has_its_lines(level: Level, names: list[str]) -> None:
 
 def test_a_long_warning_is_whole_where_all_is_printed() -> None:
     for level, is_whole in ((Level.DEFAULT, False), (Level.VERBOSE, True)):
-        file = io.StringIO()
-        Console(RichConsole(file=file, width=100), level).warn("word " * 100)
-        assert (file.getvalue().count("word") == 100) is is_whole
+        for text in ("word " * 100, f"{'word/' * 100} is a path"):
+            file = io.StringIO()
+            Console(RichConsole(file=file, width=100), level).warn(text)
+            lines = file.getvalue().splitlines()
+            assert (file.getvalue().count("word") == 100) is is_whole
+            assert is_whole or (len(lines) == 1 and 50 < len(lines[0]) <= 100)
 
 
 @pytest.mark.parametrize("is_off", [True, False])
@@ -91,3 +94,7 @@ def test_a_run_that_a_signal_ends_says_how_it_goes_on(ended: BaseException, tmp_
     with pytest.raises(SystemExit), console.closing():
         raise SystemExit(2)
     assert out.getvalue().count("Interrupted.") == 1
+
+
+def test_a_line_of_progress_comes_once_a_minute_at_most() -> None:
+    assert console._HEARTBEAT_S >= 60

@@ -142,4 +142,5 @@ def test_a_watched_run_writes_it_and_takes_its_progress_away(tmp_path: Path) -> 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "live.html").exists()
+    assert f"page       {tmp_path / 'run' / 'live.html'}" in done.stdout.splitlines()
     assert not (tmp_path / "run" / NAME).exists()

@@ -9,13 +9,16 @@ import json
 import random
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from stratos.run.screen import lines_of
 from tests.in_process import stratos
+from tests.report.factory import make_records
 from tests.teachers.chat_server import KEY, ChatServer
 
 MOST_LINES, MOST_CHARACTERS, MOST_WORDS = 25, 100, 300
@@ -140,3 +143,15 @@ def test_a_run_with_a_hosted_teacher(tmp_path: Path, snapshot: SnapshotAssertion
             env={"KEY_OF_TEST": KEY},
         )  # fmt: skip
     assert printed == snapshot
+
+
+@pytest.mark.parametrize(("n", "shown"), [(1, "1 row without"), (260, "260 rows without")])
+def test_rows_that_are_left_out_are_counted_in_their_number(
+    n: int, shown: str, tmp_path: Path
+) -> None:
+    made = make_records(tmp_path)["synthesize"]
+    corpus = replace(
+        made, strategy="supervised", refused={"row without an answer": n}, n_by_source={}
+    )
+    [line] = lines_of(corpus)
+    assert f"{n} left out ({shown} an answer)" in line.text

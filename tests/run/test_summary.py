@@ -1,5 +1,7 @@
 """What the summary says of the student, of limits that it misses and of what is as good."""
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,15 +24,10 @@ from stratos.records import (
     Scorecard,
     ServingSetting,
 )
-from stratos.run import summary
+from stratos.report.run_verdict import LimitMissed, missed_limit, run_verdict
 from stratos.run.console import Console, PlainConsole
 from stratos.run.screen import Level, lines_of
-from stratos.run.summary import (
-    LimitMissed,
-    final_numbers,
-    missed_limit,
-    show,
-)
+from stratos.run.summary import final_numbers, show
 from stratos.tasks.base import Item, Score
 
 NO_READS = EarlierReads(0, 0, 0)
@@ -115,9 +112,8 @@ def test_a_room_s_record_says_itself_what_it_came_to(
 def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "stratos.run.summary.missed_limit", lambda config, records: Because("Not met.")
-    )
+    for module in ("stratos.run.summary", "stratos.report.run_verdict"):
+        monkeypatch.setattr(f"{module}.missed_limit", lambda config, records: Because("Not met."))
     config: Any = SimpleNamespace(
         limits=LimitsConfig(accuracy=0.9), run_dir=tmp_path, rooms={"added": Helps()}
     )
@@ -153,7 +149,51 @@ def test_a_model_that_is_needless_is_refused(tmp_path: Path) -> None:
     plan: Any = SimpleNamespace(student="small", worth=None)
     for kind, is_refused in (("lm", True), ("linear", False)):
         config.students = (StudentConfig("small", kind=kind, path="a/folder"),)
-        judged = summary.run_verdict(config, {"evaluate": card, "plan": plan})
+        judged = run_verdict(config, {"evaluate": card, "plan": plan})
         assert judged is not None and judged.reason == "accuracy"
         assert (judged.outcome == "stay") == is_refused
         assert "Linear answers 92.5%" in judged.text
+
+
+def judged_card(right_by_role: Mapping[str, int], n_items: int) -> Scorecard:
+    """Return the scorecard of models of which each has so many of the items right, from the first.
+
+    The most frequent answer has the last of them right.
+    """
+    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
+    items = [Item(str(k), "main", "q", "a") for k in range(n_items)]
+    by_role = {role: [right] * n + [wrong] * (n_items - n) for role, n in right_by_role.items()}
+    by_role["majority"].reverse()
+    scores = {
+        role: ModelScore(
+            role, role, by_slice(items, one), calibration_error=0.1 if role == "student" else None
+        )
+        for role, one in by_role.items()
+    }
+    baselines = [role for role in by_role if role != "student"]
+    versus = tuple(against(scores[b], by_role["student"], by_role[b]) for b in baselines)
+    return Scorecard("t", "exact", tuple(scores.values()), None, "", 1.0, versus, NO_READS, "")
+
+
+@pytest.mark.parametrize(
+    ("right_by_role", "outcome", "shares"),
+    [
+        ({"student": 5, "lookup": 6, "majority": 1}, "stay", ["50.0%", "60.0%", "10.0%"]),
+        ({"student": 5, "lookup": 0, "majority": 4}, "stay", ["50.0%", "40.0%"]),
+        ({"student": 0, "lookup": 1, "majority": 9}, "stay", ["0.0%", "90.0%"]),
+        ({"student": 9, "lookup": 0, "majority": 0}, "serve", ["90.0%", "0.0%"]),
+    ],
+)
+def test_the_verdict_is_beside_the_best_that_is_free(
+    right_by_role: Mapping[str, int], outcome: str, shares: Sequence[str]
+) -> None:
+    config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
+    made = {"evaluate": judged_card(right_by_role, 10)}
+    judgement = run_verdict(config, made)
+    assert judgement is not None and judgement.outcome == outcome
+    assert re.findall(r"[\d.]+%", judgement.text) == shares
+    numbers = final_numbers(made, (), config)
+    assert (numbers["verdict"], numbers["outcome"]) == (judgement.text, outcome)
+    exact = wilson(right_by_role["student"], 10)
+    assert (numbers["accuracy_low"], numbers["accuracy_high"]) == (exact.low, exact.high)
+    assert (numbers["accuracy"], numbers["n_test"]) == (exact.mean, 10)
