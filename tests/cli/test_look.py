@@ -131,6 +131,41 @@ def test_a_terminal_is_asked_for_what_was_not_given(
     assert len(prompts) == 3
 
 
+def test_a_wrong_reply_is_asked_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(f"{t} sk-proj-{'a1b2c3d4e5f6' * 4}", x, x[:3], "") for t, x in texts(60)]
+    table(folder / "two.csv", "note,team,site,free", rows)
+    replies = iter(["bodi", "note", "", "tem", "note", "free", "TEAM", "classify", "by_team"])
+    prompts: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda prompt: prompts.append(prompt) or next(replies))
+    done = init(folder, "two.csv")
+    assert done.returncode == 0, done.stderr
+    columns = [line.split() for line in done.stdout.splitlines()[:4]]
+    assert [words[0] for words in columns] == ["note", "team", "site", "free"]
+    assert len(columns[0]) > 2 and columns[1:] == [
+        ["team", rows[0][1]], ["site", rows[0][2]], ["free"]
+    ]  # fmt: skip
+    assert "a1b2c3d4" not in done.stdout
+    assert [prompt.partition(" [")[0].rstrip(": ") for prompt in prompts] == [
+        *["Column with the text"] * 2,
+        *["Column with the answer"] * 5,
+        *["Name of the task"] * 2,
+    ]
+    assert [task(folder, "by_team")[key] for key in ("question", "answer")] == ["note", "team"]
+
+
+def test_a_terminal_that_ends_is_told_what_to_type(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", ended)
+    done = init(folder, "tickets.csv")
+    assert done.returncode == 2 and "--yes" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_folder_that_was_named_goes_before_the_own(folder: Path) -> None:
     init(folder, "tickets.csv")
     (folder / "theirs").mkdir()

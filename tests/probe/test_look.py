@@ -17,6 +17,7 @@ from stratos.core.errors import ConfigError
 from stratos.core.personal_data import CARD, EMAIL, PHONE, SECRET
 from stratos.models.kinds import suits
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
+from stratos.probe.look.columns import UncertainError
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.jsonl import JsonlTask
@@ -86,6 +87,95 @@ def test_columns_and_kind_of_answers_are_told(
 ) -> None:
     facts = read_facts(lines(tmp_path / "rows.jsonl", rows))
     assert ((facts.text, facts.answer), facts.kind) == (columns, kind)
+
+
+def order(k: int) -> dict[str, Any]:
+    return {"part": f"pedal {k}", "side": "left", "parts": ["bolt"], "urgent": k % 2 == 0}
+
+
+FREE_TEXT_NAMES = (
+    "name", "note", "order", "reason", "reply", "response", "summary", "target", "transcript",
+)  # fmt: skip
+OBJECTS: dict[str, Callable[[int], Any]] = {
+    "object": order,
+    "string": lambda k: json.dumps(order(k)),
+    "list": lambda k: [order(k), order(k + 1)] if k % 9 else [],
+}
+
+
+@pytest.mark.parametrize("form", OBJECTS)
+@pytest.mark.parametrize("text", [*FREE_TEXT_NAMES, "label", "text"])
+@pytest.mark.parametrize("answer", ["work_order", "text", "summary"])
+def test_objects_are_the_answer_to_a_text_of_any_name(
+    tmp_path: Path, text: str, answer: str, form: str
+) -> None:
+    if text == answer:
+        answer = "fields"
+    for is_reversed in (False, True):
+        rows = []
+        for k, (t, x) in enumerate(texts(40)):
+            items = [(text, t), (answer, OBJECTS[form](k)), ("site", x), ("day", "2026-01-02")]
+            rows.append(dict(reversed(items) if is_reversed else items))
+        facts = read_facts(lines(tmp_path / "rows.jsonl", rows))
+        assert (facts.text, facts.answer) == (text, answer)
+        assert facts.kind is AnswerKind.OBJECTS or form == "list"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("reason", "category"), ("message", "team"), ("body", "queue"), ("response", "team"),
+        ("target", "queue"), ("reply", "reason"), ("name", "kind"), ("note", "status"),
+        ("summary", "owner"), ("transcript", "outcome"), ("order", "site"), ("a", "b"),
+        ("output", "severity"), ("completion", "grade"), ("complaint", "product"),
+        ("subject", "team"), ("title", "section"), ("remark", "label"), ("log", "class"),
+        ("email", "intent"), ("expected", "found"), ("topic", "department"),
+    ],
+)  # fmt: skip
+def test_the_column_of_few_values_is_the_answer(tmp_path: Path, text: str, answer: str) -> None:
+    long = {label: f"{label} of a very long name that no text is as long as" for label in WORDS}
+    for pairs in (texts(40), [(t, long[x][:40]) for t, x in texts(40)]):
+        for columns in ((text, answer), (answer, text)):
+            rows = [{c: {text: t, answer: x}[c] for c in columns} for t, x in pairs]
+            facts = read_facts(lines(tmp_path / "rows.jsonl", rows))
+            assert (facts.text, facts.answer) == (text, answer)
+
+
+@pytest.mark.parametrize(
+    ("row", "given", "columns"),
+    [
+        ({"event": order, "label": "few"}, {}, ("event", "label")),
+        ({"title": "short", "note": "text", "fields": order}, {}, ("note", "fields")),
+        ({"prompt": "short", "reasoning": "text", "output": order}, {}, ("prompt", "output")),
+        ({"note": "text", "kind": "few", "fields": order}, {"answer": "kind"}, ("note", "kind")),
+        ({"note": "text", "fields": order}, {"answer": "note"}, ("fields", "note")),
+        ({"note": "text", "fields": order}, {"text": "fields"}, ("fields", "note")),
+        ({"note": "text", "extra": order, "output": order}, {}, ("note", "output")),
+        ({"note": "Chinese", "site": "few", "fields": order}, {}, ("note", "fields")),
+        ({"note": "text", "category": "few", "fields": order}, {}, None),
+        ({"note": "text", "extra": order, "fields": order}, {}, None),
+    ],
+)
+def test_objects_beside_other_columns(
+    tmp_path: Path, row: dict[str, Any], given: dict[str, str], columns: tuple[str, str] | None
+) -> None:
+    rows = []
+    for k, (t, x) in enumerate(texts(40)):
+        values = {"text": f"{t} and so on", "short": t[:20], "few": x, "Chinese": f"修理左踏板{k}"}
+        rows.append({name: v(k) if callable(v) else values[v] for name, v in row.items()})
+    path = lines(tmp_path / "rows.jsonl", rows)
+    if columns is None:
+        with pytest.raises(UncertainError) as caught:
+            read_facts(path)
+        assert caught.value.text == "note" and "--label" in str(caught.value)
+        return
+    facts = read_facts(path, **given)
+    assert (facts.text, facts.answer) == columns
+
+
+def test_one_column_is_not_both(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--text <column> --label <column>"):
+        read_facts(table(tmp_path / "a.csv", "text,label", texts(30)), "text", "text")
 
 
 FORMS: dict[str, Callable[[Path], str]] = {
@@ -232,6 +322,15 @@ def test_a_student_is_measured_on_rows_that_are_no_test(
     assert measured.worth is Worth.YES and measured.gain is not None
     assert measured.students[0].accuracy.low > measured.baselines[0].accuracy.high
     assert measured.gain.low <= measured.gain.mean <= measured.gain.high
+
+
+def test_rows_that_are_not_learnt_from_are_counted(tmp_path: Path, linear_only: None) -> None:
+    pairs = texts(250)
+    looked = look(table(tmp_path / "a.csv", "text,label", [*pairs, pairs[0]]))
+    measured = looked.measured
+    assert measured.n_rows + measured.n_like_test == measured.n_learnable
+    assert measured.n_learnable + measured.n_test + looked.facts.n_repeats == 251
+    assert "left out: 1 repeated" in " ".join(str(looked).split())
 
 
 def test_the_numbers_are_those_of_the_probe_of_a_run(tickets: str, linear_only: None) -> None:

@@ -6,8 +6,9 @@ import argparse
 import re
 import shlex
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from stratos.cli.commands.look import add_columns
 from stratos.cli.compose import USER_CONF
@@ -16,11 +17,16 @@ from stratos.core.errors import ConfigError
 from stratos.core.extensions import shipped_choices
 from stratos.core.formats import counted, shown, visible
 from stratos.core.output import why_unwritten
+from stratos.core.redact import redact_shapes
 from stratos.core.values import uninterpolated
 
 if TYPE_CHECKING:
     from stratos.probe.look import Facts
 
+T = TypeVar("T")
+
+_MOST_COLUMNS = 30
+"""Columns that are listed."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _NO_LETTER = re.compile(r"[^a-z0-9]+")
 
@@ -48,15 +54,16 @@ def run(args: argparse.Namespace) -> None:
     """
     from stratos.probe.look import read_facts
 
-    facts = read_facts(args.path, args.text, args.answer)
+    def file_of(name: str) -> Path:
+        return _file_of(name, args.path, is_forced=args.force)
+
+    is_asked = sys.stdin.isatty() and not args.yes
+    facts = _asked_facts(args) if is_asked else read_facts(args.path, args.text, args.answer)
     name = args.name or _name_of(args.path)
-    if sys.stdin.isatty() and not args.yes:
-        text = args.text or _asked("Column with the text", facts.text)
-        answer = args.answer or _asked("Column with the answer", facts.answer)
-        if (text, answer) != (facts.text, facts.answer):
-            facts = read_facts(args.path, text, answer)
-        name = args.name or _asked("Name of the task", name)
-    file = _file_of(name, args.path, is_forced=args.force)
+    file = (
+        _asked("Name of the task", name, file_of) if is_asked and not args.name else file_of(name)
+    )
+    name = file.stem
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, task_yaml(name, facts).encode())
@@ -66,8 +73,59 @@ def run(args: argparse.Namespace) -> None:
     print(f"next  stratos run +task={name}")
 
 
-def _asked(what: str, default: str) -> str:
-    return input(visible(f"{what} [{default}]: ")).strip() or default
+def _asked_facts(args: argparse.Namespace) -> Facts:
+    """Return what is in the file, by the columns that a terminal names: those that were not given.
+
+    Raises:
+        ConfigError: the file cannot be read, or what was given cannot be.
+    """
+    from stratos.probe.look import read_facts
+    from stratos.probe.look.columns import UncertainError, chosen
+    from stratos.probe.look.facts import read_columns
+
+    values = read_columns(args.path)
+
+    def guess(text: str | None) -> tuple[str, str]:
+        try:
+            of_text, of_answer = chosen(args.path, values, text, args.answer)
+        except UncertainError as error:
+            return error.text, ""
+        return of_text.name, of_answer.name
+
+    text, answer = guess(args.text)
+    if not (args.text and args.answer):
+        print(visible("\n".join(_examples(values))))
+    if not args.text:
+        text, answer = _asked("Column with the text", text, guess)
+    if args.answer:
+        return read_facts(args.path, text, answer)
+    return _asked(
+        "Column with the answer", answer, lambda reply: read_facts(args.path, text, reply)
+    )
+
+
+def _examples(values: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield each column with the first value that it has, without keys."""
+    names = [shown(name, 30) for name in values]
+    width = max(map(len, names))
+    for name, some in list(zip(names, values.values(), strict=True))[:_MOST_COLUMNS]:
+        example, _ = redact_shapes(next(filter(None, some), ""))
+        yield f"  {name:<{width}}  {shown(example, 60)}"
+    if len(names) > _MOST_COLUMNS:
+        yield f"  … {len(names) - _MOST_COLUMNS:,} more"
+
+
+def _asked(what: str, default: str, use: Callable[[str], T]) -> T:
+    """Return what a reply is used for; ask again, and say why, as long as it cannot be."""
+    prompt = visible(f"{what} [{default}]: " if default else f"{what}: ")
+    while True:
+        try:
+            if reply := input(prompt).strip() or default:
+                return use(reply)
+        except EOFError:
+            raise ConfigError(f"{what}: nobody replied. Give it as a flag, or add --yes.") from None
+        except ConfigError as error:
+            print(visible(str(error)))
 
 
 def _name_of(path: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +17,7 @@ from stratos.probe.look.words import (
     NoAnswers,
     NoColumn,
     NoTexts,
+    OneColumn,
     Uncertain,
 )
 from stratos.tasks.dedup.hashes import normalised
@@ -27,8 +29,10 @@ from stratos.tasks.rows import find_field
 TEXTS = (
     "text", "question", "message", "body", "content", "input", "prompt", "query", "utterance",
     "sentence", "description", "comment", "review", "instruction", "request", "document", "email",
-    "ticket", "subject", "title",
+    "ticket",
 )  # fmt: skip
+TITLES = ("subject", "title")
+"""What columns of texts are called, too, where no other has longer ones."""
 ANSWERS = (
     "label", "answer", "labels", "category", "class", "intent", "target", "output", "completion",
     "response", "tag", "tags", "topic", "sentiment", "expected", "gold", "y",
@@ -48,6 +52,14 @@ _LONGEST_NAME = 60
 _WORDS_OF_A_NAME = 6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 _CONVERSATION = re.compile(r'\[\s*\{.*"(role|from)"\s*:')
+
+
+class UncertainError(ConfigError):
+    """Several columns may hold the answers to the texts of one."""
+
+    def __init__(self, reason: Uncertain) -> None:
+        super().__init__(str(reason))
+        self.text = reason.text
 
 
 class AnswerKind(StrEnum):
@@ -75,6 +87,10 @@ class Column:
     """The same."""
     is_of_numbers: bool
     is_of_dates: bool
+    is_of_objects: bool
+    """Whether they are JSON objects, or lists of these."""
+    is_ascii: bool
+    """Whether they have no letters beyond ASCII, as identifiers do."""
 
     @classmethod
     def of(cls, name: str, values: Sequence[str]) -> Column:
@@ -89,18 +105,30 @@ class Column:
             sum(map(len, filled)) / n,
             _nearly_all([_is_number(value) for value in filled]),
             _nearly_all([_DATE.fullmatch(value) is not None for value in filled]),
+            _nearly_all([_is_of_objects(value) for value in filled if value != "[]"]),
+            _nearly_all([value.isascii() for value in filled]),
         )
 
     @property
     def is_id(self) -> bool:
         """Whether each row has another value, which says nothing."""
-        is_short = self.words < 2 and not self.is_of_numbers
+        is_short = self.words < 2 and self.is_ascii and not self.is_of_numbers
         return self.n_filled > 1 and self.n_different == self.n_filled and is_short
 
     @property
     def repeats(self) -> bool:
         """Whether its values repeat, as answers to a set of questions do."""
         return self.n_different * _ROWS_OF_A_LABEL <= self.n_filled
+
+    @property
+    def is_worded(self) -> bool:
+        """Whether its values may be texts: no numbers, dates or identifiers."""
+        return not (self.is_of_numbers or self.is_of_dates or self.is_id)
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether its values are texts that do not repeat, whatever it is called."""
+        return self.is_worded and not (self.repeats or self.is_of_objects)
 
 
 def columns_of(rows: Mapping[str, Sequence[str]]) -> tuple[Column, ...]:
@@ -120,6 +148,7 @@ def chosen(
         answer: the same of the answer.
 
     Raises:
+        UncertainError: several may hold the answers.
         ConfigError: they cannot be told; the message says what to type.
     """
     columns = columns_of(values)
@@ -134,6 +163,8 @@ def chosen(
         raise ConfigError(str(NoTexts(path, typed, tuple(values))))
     if of_answer is None:
         of_answer = _answer(path, columns, of_text)
+    if of_answer is of_text:
+        raise ConfigError(str(OneColumn(path, typed, of_text.name)))
     return of_text, of_answer
 
 
@@ -147,36 +178,49 @@ def _named(path: str, columns: Sequence[Column], name: str) -> Column:
 
 def _text(columns: Sequence[Column], answer: Column | None) -> Column | None:
     candidates = [column for column in columns if column is not answer and column.n_filled]
+    if any(column.is_varied for column in candidates):  # objects are the answer to these
+        candidates = [column for column in candidates if not column.is_of_objects]
     if (known := _known(candidates, TEXTS)) is not None:
         return known
-    worded = [c for c in candidates if not (c.is_of_numbers or c.is_of_dates or c.is_id)]
-    worded = worded or [c for c in candidates if not c.is_of_dates]
+    worded = [column for column in candidates if column.is_worded]
+    worded = worded or [column for column in candidates if not column.is_of_dates]
+    worded = [column for column in worded if not column.repeats] or worded
     worded = [c for c in worded if answer or c.name.casefold() not in ANSWERS] or worded
     return max(worded, key=lambda column: column.characters, default=None)
 
 
 def _answer(path: str, columns: Sequence[Column], text: Column) -> Column:
     candidates = [column for column in columns if column is not text]
-    if (known := _known(candidates, ANSWERS)) is not None:
+    known = _known(candidates, ANSWERS)
+    if objects := [column for column in candidates if column.is_of_objects]:
+        if (of_objects := _known(objects, ANSWERS)) is not None:
+            return of_objects
+        if len(objects) == 1 and known is None:
+            return objects[0]
+        raise _uncertain(path, text, [known, *objects] if known else objects)
+    if known is not None:
         return known
     likely = [
         column
         for column in candidates
         if column.n_different > 1
         and not (column.is_id or column.is_of_dates)
-        and column.name.casefold() not in TEXTS
+        and column.name.casefold() not in (*TEXTS, *TITLES)
     ]
     repeating = [c for c in likely if c.repeats and c.words < _WORDS_OF_A_TEXT * 2]
     if len(repeating) == 1:
         return repeating[0]
     if len(likely) == 1 and not repeating:
         return likely[0]
-    typed = shlex.quote(path)
     if not candidates or not likely:
         raise no_answers(path, text.name, None)
-    fewest_first = sorted(repeating or likely, key=lambda column: column.n_different)
+    raise _uncertain(path, text, repeating or likely)
+
+
+def _uncertain(path: str, text: Column, columns: Iterable[Column]) -> UncertainError:
+    fewest_first = sorted(columns, key=lambda column: column.n_different)
     offered = {column.name: column.n_different for column in fewest_first}
-    raise ConfigError(str(Uncertain(path, typed, text.name, offered)))
+    return UncertainError(Uncertain(path, shlex.quote(path), text.name, offered))
 
 
 def no_answers(path: str, text: str, answer: str | None) -> ConfigError:
@@ -204,12 +248,25 @@ def _lacks_header(path: str, values: Mapping[str, Sequence[str]]) -> bool:
     if not path.partition("?")[0].lower().endswith((".csv", ".tsv")):
         return False
     names = {name.casefold() for name in values}
-    if names & {*TEXTS, *ANSWERS}:
+    if names & {*TEXTS, *TITLES, *ANSWERS}:
         return False
     is_text = any(
         len(name) > _LONGEST_NAME or len(name.split()) >= _WORDS_OF_A_NAME for name in values
     )
     return is_text or any(name in some or _is_number(name) for name, some in values.items())
+
+
+def _is_of_objects(value: str) -> bool:
+    """Return whether a value is a JSON object, or a list of some that is no conversation."""
+    if value[:1] != "[":
+        return value[:1] == "{" and object_of(value) is not None
+    if _CONVERSATION.match(value):
+        return False
+    try:
+        parts = json.loads(value)
+    except (ValueError, RecursionError):
+        return False
+    return all(isinstance(part, dict) for part in parts)
 
 
 def _holds_conversations(values: Sequence[str]) -> bool:

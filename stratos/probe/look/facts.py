@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
@@ -213,8 +214,31 @@ def read_facts(path: str, text: str | None = None, answer: str | None = None) ->
     Raises:
         ConfigError: it cannot be read, has no answers, or its columns cannot be told.
     """
-    try:
+    with _readable(path):
         return _read(path, text, answer)
+
+
+def read_columns(path: str) -> dict[str, list[str]]:
+    """Return the values of each column in the first rows of a file, "" where a row has none.
+
+    Raises:
+        ConfigError: it cannot be read, or has no row.
+    """
+    with _readable(path):
+        return _values(path, list(islice(read_records(path), _FIRST)))
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Say what keeps a file from being read in the block.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        if is_local(path) and (reason := why_unreadable(Path(local_path(path)).expanduser())):
+            raise OSError(str(reason))
+        yield
     except OSError as error:
         here = Path(local_path(path)).expanduser()
         cause = error.strerror or str(error)
@@ -223,14 +247,9 @@ def read_facts(path: str, text: str | None = None, answer: str | None = None) ->
 
 
 def _read(path: str, text: str | None, answer: str | None) -> Facts:
-    if is_local(path) and (reason := why_unreadable(Path(local_path(path)).expanduser())):
-        raise OSError(str(reason))
     records = read_records(path)
     first = list(islice(records, _FIRST))
-    values = _by_column(first)
-    if not values:
-        causes = (str(data) for _, data in first if isinstance(data, Reason))
-        raise ConfigError(str(NoRows(path, next(causes, "no row is in it"))))
+    values = _values(path, first)
     of_text, of_answer = chosen(path, values, text, answer)
     rows = _Reading(of_text.name, of_answer.name)
     for line, data in chain(first, records):
@@ -275,10 +294,13 @@ def _facts(path: str, columns: tuple[str, ...], text: str, answer: str, rows: _R
     )
 
 
-def _by_column(rows: Iterable[tuple[str, dict[str, Any] | Reason]]) -> dict[str, list[str]]:
+def _values(path: str, rows: Sequence[tuple[str, dict[str, Any] | Reason]]) -> dict[str, list[str]]:
     """Return the values of each column of some rows, "" where a row has none."""
     records = [data for _, data in rows if isinstance(data, dict)]
     names = dict.fromkeys(str(name) for data in records for name in data)
+    if not names:
+        causes = (str(data) for _, data in rows if isinstance(data, Reason))
+        raise ConfigError(str(NoRows(path, next(causes, "no row is in it"))))
     return {name: [answer_of(data, name) for data in records] for name in names}
 
 

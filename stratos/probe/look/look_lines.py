@@ -143,7 +143,7 @@ def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
         reasons = (f"{kind} ({why})" for kind, why in measured.not_measured.items())
         yield from _wrapped("not tried", "; ".join(reasons))
     if measured.n_rows and measured.baselines:
-        yield from _wrapped("measured", _sample(measured))
+        yield from _wrapped("measured", _sample(facts, measured))
     if measured.curve is not None:
         yield from _wrapped("more rows", _curve(measured.curve, measured))
     yield from _wrapped("worth it", _verdict(facts, measured))
@@ -184,12 +184,18 @@ def _share(accuracy: Interval) -> str:
     return f"{percent(accuracy.mean)} ({100 * accuracy.low:.0f}–{100 * accuracy.high:.0f}%)"
 
 
-def _sample(measured: Measured) -> str:
+def _sample(facts: Facts, measured: Measured) -> str:
     of = f" of {measured.n_learnable:,}" if measured.n_rows < measured.n_learnable else ""
     text = f"cross-validation on {measured.n_rows:,}{of} rows (95% in brackets)"
     if measured.n_cut:
         text += f", long texts cut at {MOST_CHARACTERS:,} characters"
-    return f"{text}; the {measured.n_test:,} rows of the test were not read"
+    text += f"; the {measured.n_test:,} rows of the test were not read"
+    counts = {
+        "like one of the test": measured.n_like_test,
+        "repeated or unusable": facts.n_labelled - measured.n_learnable - measured.n_test,
+    }
+    left_out = [f"{n:,} {why}" for why, n in counts.items() if n > 0]
+    return f"{text}; left out: {', '.join(left_out)}" if left_out else text
 
 
 def _curve(curve: Curve, measured: Measured) -> str:

@@ -104,6 +104,8 @@ class Measured:
     """Rows that a run would learn from."""
     n_test: int = 0
     """Rows that are left for the test of a run: none of them was read."""
+    n_like_test: int = 0
+    """Rows that are not learnt from, because they repeat one of the test."""
     baselines: tuple[Reached, ...] = ()
     """What needs no training."""
     students: tuple[Reached, ...] = ()
@@ -144,6 +146,7 @@ def measure(facts: Facts) -> Measured:
         n_rows=rows.n,
         n_learnable=rows.n_learnable,
         n_test=task.n_test,
+        n_like_test=rows.n_like_test,
         n_cut=rows.n_cut,
     )
     if facts.kind in (AnswerKind.LABELS, AnswerKind.SETS):
@@ -170,8 +173,9 @@ class _Rows:
         from stratos.synthesize.leaks import labelled_rows
 
         self.kind, self.task = facts.kind, task
-        validation = task.items("validation", MOST_ROWS)
-        learnable = [*labelled_rows(task), *validation]
+        validation, labelled = task.items("validation", MOST_ROWS), labelled_rows(task)
+        learnable = [*labelled, *validation]
+        self.n_like_test = min(task.n_train, MOST_ROWS) - len(labelled)
         self.n_learnable = task.n_train + len(validation)
         is_tagged = facts.kind is AnswerKind.OBJECTS
         unique = {item.id: item for item in learnable[: _MOST_TAGGED if is_tagged else _MOST_ROWS]}

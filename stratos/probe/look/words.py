@@ -141,6 +141,20 @@ class Uncertain(Reason):
         )
 
 
+class OneColumn(Reason):
+    """One column was given for the text and for the answer."""
+
+    path: str
+    typed: str
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {shown(self.name)} cannot hold both the text and the answer. Name two "
+            f"columns: stratos look {self.typed} --text <column> --label <column>"
+        )
+
+
 class NotHere(Reason):
     """What a kind of student needs is not on this machine."""
 
