@@ -122,7 +122,7 @@ def _places(rows: Sequence[str]) -> str:
 
 def _private(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "nothing in text or answer looks like an e-mail address, phone or card number, IBAN or key"
+        return "no e-mail address, phone or card number, IBAN or key seen in text and answer"
     parts = [
         f"{finding.kind} in {counted(finding.n_rows, 'row', spec=',')} ({finding.lines[0]}: "
         f"{finding.masked})"
