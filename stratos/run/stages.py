@@ -85,7 +85,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
-    version=3,
+    version=4,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(

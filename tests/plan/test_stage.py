@@ -15,6 +15,7 @@ from stratos.config import CloudConfig, LimitsConfig
 from stratos.core.errors import InfeasibleError
 from stratos.core.formats import hours
 from stratos.plan import frontier_table, plan
+from stratos.plan.stage import without_needless_warnings
 from stratos.records import Pilot, Plan, from_json, to_json
 
 AWS = CloudConfig(name="aws", providers=("aws",))
@@ -130,3 +131,15 @@ print(record.student, sorted(heavy & set(sys.modules)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "stratos_1m []\n"
+
+
+def test_engines_of_language_models_are_spoken_of_where_one_was_chosen(tmp_path, monkeypatch):
+    monkeypatch.setattr("stratos.plan.stage.engines_left_out", lambda config: ["no llama.cpp"])
+    world = World()
+    config = world.config()
+    chosen = plan(config, world.probe(), context(tmp_path))
+    warned = replace(chosen, warnings=("no llama.cpp", "other"))
+    assert without_needless_warnings(config, warned).warnings == ("no llama.cpp", "other")
+    students = tuple(replace(student, kind="static") for student in config.students)
+    light = without_needless_warnings(replace(config, students=students), warned)
+    assert light.warnings == ("other",)

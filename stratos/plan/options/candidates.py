@@ -105,7 +105,7 @@ def build_problem(
         exclusions=tuple(builder.left_out.values()),
         not_rented=catalog.left_out,
         evidence=tuple(dict.fromkeys(builder.evidence)),
-        warnings=(*catalog.warnings, *map(str, _engines_left_out(config))),
+        warnings=(*catalog.warnings, *map(str, engines_left_out(config))),
         wait_hours=catalog.wait_hours,
         preempts=catalog.preempts,
         n_offers=len(catalog.table),
@@ -141,7 +141,7 @@ def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
     return calibration(cache_dir) if depends else None
 
 
-def _engines_left_out(config: Config) -> Iterator[EngineLeftOut]:
+def engines_left_out(config: Config) -> Iterator[EngineLeftOut]:
     """Yield what keeps engines of language models out, where there are such students."""
     if any(student.kind == LM for student in config.students):
         yield from not_chosen_from(config.deploy)
