@@ -122,7 +122,7 @@ def _places(rows: Sequence[str]) -> str:
 
 def _private(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "nothing looks like an e-mail address, a phone or card number, an IBAN or a key"
+        return "no e-mail address, phone or card number, IBAN or key seen in text and answer"
     parts = [
         f"{finding.kind} in {counted(finding.n_rows, 'row', spec=',')} ({finding.lines[0]}: "
         f"{finding.masked})"
@@ -189,7 +189,7 @@ def _sample(facts: Facts, measured: Measured) -> str:
     text = f"cross-validation on {measured.n_rows:,}{of} rows (95% in brackets)"
     if measured.n_cut:
         text += f", long texts cut at {MOST_CHARACTERS:,} characters"
-    text += f"; the {measured.n_test:,} rows of the test were not read"
+    text += f"; no accuracy is of the {measured.n_test:,} test rows"
     counts = {
         "like one of the test": measured.n_like_test,
         "repeated or unusable": facts.n_labelled - measured.n_learnable - measured.n_test,
