@@ -85,6 +85,10 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
     if corpus is not None and corpus.rows_to_label is not None:
         n_rows = counted(corpus.n_rows_to_label, "row", spec=",")
         yield f"label {n_rows} by hand: {from_here(Path(corpus.rows_to_label))}"
+    elif n := config.task.n_unanswered:
+        rows = counted(n, "row without an answer", "rows without an answer", spec=",")
+        path = shlex.quote(f"task.unlabelled_path={config.plain['task']['path']}")
+        yield f"{rows}: label them by hand, or teacher=<name> {path}"
     probe, plan = records.get("probe"), records.get("plan")
     kind = None if probe is None or plan is None else probe.of_kind(plan.student)
     if kind is not None and kind.gain is not None:

@@ -477,6 +477,11 @@ class Task(ABC):
         return {}
 
     @property
+    def n_unanswered(self) -> int:
+        """How many of these lines have no answer: by default none."""
+        return 0
+
+    @property
     def parts(self) -> tuple[Any, ...]:
         """Objects of the user's own that the task is made of: their code counts like the task's."""
         return ()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from stratos.tasks.dedup.splits import Splits
 
 
+UNANSWERED = "row without an answer"
+
+
 @dataclass(frozen=True)
 class FileReport:
     """What is said of the files of a task."""
@@ -35,7 +38,7 @@ class FileReport:
         files = self.content.files
         counts = {
             "broken line": sum(rows.broken.n_lines for rows in files),
-            "row without an answer": sum(rows.unanswered.n_lines for rows in files),
+            UNANSWERED: sum(rows.unanswered.n_lines for rows in files),
             **self._set_aside,
             doubts.COPY: self.splits.excluded[doubts.COPY],
         }

@@ -28,7 +28,7 @@ from stratos.tasks.answers import AnswerText, states_answer
 from stratos.tasks.base import FieldName, Item, Message, Score, Split, Task
 from stratos.tasks.chat import Prompt, QuestionPrompt
 from stratos.tasks.dedup.hashes import content_id, family_id, order_key
-from stratos.tasks.file_report import FileReport
+from stratos.tasks.file_report import UNANSWERED, FileReport
 from stratos.tasks.files import is_local
 from stratos.tasks.metrics import Metric, Own, Regex
 from stratos.tasks.reader import (
@@ -305,6 +305,11 @@ class FileTask(Task, Generic[ContentT]):
     @override
     def left_out(self) -> dict[str, int]:
         return self.report.left_out
+
+    @property
+    @override
+    def n_unanswered(self) -> int:
+        return self.left_out.get(UNANSWERED, 0)
 
     @property
     @override

@@ -101,7 +101,9 @@ class Helps(RoomConfig):
 def test_a_room_s_record_says_itself_what_it_came_to(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path, rooms={})
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(), run_dir=tmp_path, rooms={}, task=SimpleNamespace(n_unanswered=0)
+    )
     made = {"added": Added(3)}
     assert [line.text for line in lines_of(made["added"])] == ["3 were added"]
     assert final_numbers(made) == {"added": 3}
@@ -115,8 +117,9 @@ def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
     for module in ("stratos.run.summary", "stratos.report.run_verdict"):
         monkeypatch.setattr(f"{module}.missed_limit", lambda config, records: Because("Not met."))
     config: Any = SimpleNamespace(
-        limits=LimitsConfig(accuracy=0.9), run_dir=tmp_path, rooms={"added": Helps()}
-    )
+        limits=LimitsConfig(accuracy=0.9), run_dir=tmp_path, rooms={"added": Helps()},
+        task=SimpleNamespace(n_unanswered=0),
+    )  # fmt: skip
     for made, is_helped in (({}, True), ({"added": Added(3)}, False)):
         show(
             Console(PlainConsole(width=200), Level.DEFAULT), config, made, tmp_path / "ledger.jsonl"
@@ -141,8 +144,12 @@ def test_a_model_that_is_needless_is_refused(tmp_path: Path) -> None:
     card = Scorecard(
         "t", "exact", tuple(scores.values()), comparison, "", 1.0, versus, NO_READS, ""
     )
-    config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path, rooms={})
-    config.task = SimpleNamespace(has_rows=True, has_labels=False, has_objects=False)
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(), run_dir=tmp_path, rooms={}, task=SimpleNamespace(n_unanswered=0)
+    )
+    config.task = SimpleNamespace(
+        has_rows=True, has_labels=False, has_objects=False, n_unanswered=0
+    )
     printed = " ".join(line.text for line in lines_of(card))
     assert printed.count("the teacher (the 40 items") == 1
     assert "main" not in printed, "one slice is all of them"
@@ -187,7 +194,9 @@ def judged_card(right_by_role: Mapping[str, int], n_items: int) -> Scorecard:
 def test_the_verdict_is_beside_the_best_that_is_free(
     right_by_role: Mapping[str, int], outcome: str, shares: Sequence[str]
 ) -> None:
-    config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(), rooms={}, task=SimpleNamespace(n_unanswered=0)
+    )
     made = {"evaluate": judged_card(right_by_role, 10)}
     judgement = run_verdict(config, made)
     assert judgement is not None and judgement.outcome == outcome
