@@ -35,6 +35,7 @@ from stratos.core.process import Terminated, end_as_by_ctrl_c
 class Held:
     pass
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored behind `&`
 end_as_by_ctrl_c()
 held = Held()
 # The callback runs inside of `del`, where Python drops what is raised.

@@ -63,7 +63,7 @@ class SweepPage(Callback):
 
 def write_page() -> None:
     """Write `index.html` of the sweep that this process ran, if any, and say which job is best."""
-    folder = SweepPage.folder
+    folder, SweepPage.folder = SweepPage.folder, None
     if folder is None or not any(folder.glob("*/.hydra")):
         return
     from stratos.report import sweep_report
