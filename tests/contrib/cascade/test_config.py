@@ -77,6 +77,6 @@ def test_the_teacher_is_asked_as_many_items_as_a_promise_needs(
         config: Any = SimpleNamespace(
             task=task, deploy=c.DeployConfig(), evaluate=c.EvaluateConfig(),
             callbacks=c.CallbacksConfig(n_validation_items=4, n_final_validation_items=4),
-            rooms={"cascade": group},
+            rooms={"cascade": group}, limits=c.LimitsConfig(),
         )  # fmt: skip
         assert len(group.questions_after_deploy(config, probe, probed, teacher)) == n
