@@ -64,7 +64,7 @@ def test_the_teacher_is_asked_as_many_items_as_a_promise_needs(
     rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(2000)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     task = JsonlTask(str(tmp_path / "rows.jsonl"), metric="numeric")
-    monkeypatch.setattr(budget, "n_payable", lambda config, probed, most, limit: most)
+    monkeypatch.setattr(budget, "n_payable", lambda probed, most, limit_usd, limits: most)
     monkeypatch.setattr(budget, "answer_limit", lambda *_: SimpleNamespace(tokens=8))
     probed: Any = SimpleNamespace(n_items=16, prompt=task.prompts[0])
     probe: Any = SimpleNamespace(teachers=[probed])

@@ -44,7 +44,7 @@ def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     task = JsonlTask(name="own", path=str(path), slice="kind", slices=("easy", "hard"))
-    monkeypatch.setattr(budget, "n_payable", lambda config, probed, most, limit: most)
+    monkeypatch.setattr(budget, "n_payable", lambda probed, most, limit_usd, limits: most)
     config: Any = SimpleNamespace(
         task=task, callbacks=c.CallbacksConfig(n_validation_items=64, n_final_validation_items=32),
         rooms={"cascade": CascadeGroup(accuracy=0.95)}, evaluate=c.EvaluateConfig(n_items=500), limits=c.LimitsConfig(),
