@@ -47,7 +47,8 @@ def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
     monkeypatch.setattr(budget, "n_payable", lambda probed, most, limit_usd, limits: most)
     config: Any = SimpleNamespace(
         task=task, callbacks=c.CallbacksConfig(n_validation_items=64, n_final_validation_items=32),
-        rooms={"cascade": CascadeGroup(accuracy=0.95)}, evaluate=c.EvaluateConfig(n_items=500), limits=c.LimitsConfig(),
+        rooms={"cascade": CascadeGroup(accuracy=0.95)}, evaluate=c.EvaluateConfig(n_items=500),
+        limits=c.LimitsConfig(),
     )  # fmt: skip
     probe: Any = SimpleNamespace(teachers=[SimpleNamespace(n_items=16)])
     everything = task.items("validation", 10_000)
