@@ -103,8 +103,8 @@ class Run:
         Raises:
             StratosError: the files that the run was made of cannot be read any more.
         """
-        found = {stage.name: self._record(stage) for stage in STAGES}
-        made = {name: record for name, record in found.items() if record is not None}
+        records = {stage.name: self._record(stage) for stage in STAGES}
+        made = {name: record for name, record in records.items() if record is not None}
         with _alone(), guest(), hydra_kept():
             return run_verdict(config_of(self.folder), made)
 

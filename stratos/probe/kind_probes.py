@@ -118,7 +118,7 @@ def _winning(
     for student in free if len(rows.texts) > 1 else ():
         began = time.perf_counter()
         fitted = fit_lookup(student.kind, rows.texts, rows.labels, config.task.normal, config.seed)
-        n, mean = len(rows.texts), fitted.accuracy
+        n, mean = fitted.n_rows, fitted.accuracy
         if mean <= beaten and not is_named:
             continue
         source = f"cross-validation on {counted(n, 'row', spec=',')}"

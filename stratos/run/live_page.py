@@ -69,12 +69,13 @@ def write_live_page(folder: Path, error: BaseException | None = None) -> str:
     job, progress = read_job(folder.parent, folder), read_progress(folder)
     if error is not None:
         job = replace(job, status="unfinished", why=redact_text(str(error)) or "it was interrupted")
-    path = folder / "ledger.jsonl"
+    path, name = folder / "ledger.jsonl", "/".join(folder.resolve().parts[-2:])
+    report = "report.html"
     working = progress if job.status == "running" else None
     page = render(
         "live.html",
-        title=f"{'/'.join(folder.resolve().parts[-2:])} · Stratos",
-        run_name="/".join(folder.resolve().parts[-2:]),
+        title=f"{name} · Stratos",
+        run_name=name,
         job=job,
         stages=_stages(job, working),
         spent_usd=sum(spend.usd for spend in read_ledger(path)) + running_usd(path),
@@ -83,16 +84,12 @@ def write_live_page(folder: Path, error: BaseException | None = None) -> str:
         samples=list(reversed(progress.samples)) if progress else [],
         warnings=_warnings(folder),
         refresh_s=EVERY_S if job.status == "running" else None,
-        report="report.html" if job.status == "finished" and _has_report(folder) else "",
+        report=report if job.status == "finished" and (folder / report).exists() else "",
         written=datetime.now().astimezone(),
         silent_s=_SILENT_S,
     )
     write_atomically(folder / NAME, page, flushed=False)
     return job.status
-
-
-def _has_report(folder: Path) -> bool:
-    return (folder / "report.html").exists()
 
 
 def _stages(job: Job, progress: Progress | None) -> Sequence[StageRow]:

@@ -29,6 +29,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
+    version=2,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -146,7 +147,7 @@ SYNTHESIZE = Stage(
 )
 DISTILL = Stage(
     name="distill",
-    version=2,
+    version=3,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(

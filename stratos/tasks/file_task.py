@@ -106,8 +106,7 @@ class FileTask(Task, Generic[ContentT]):
     @property
     def checker(self) -> Checker:
         """What checks each row: by default its slice, and its answer by the metric."""
-        split_answer = getattr(self, "split_answer", None)
-        return RowChecker(self.slices, self.slice_of, self.canonical, split_answer)
+        return RowChecker(self.slices, self.slice_of, self.canonical)
 
     @property
     def file_reader(self) -> FileReader:

@@ -23,7 +23,7 @@ from stratos.tasks.base import Item
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.metrics import Numeric
 from stratos.tasks.numbers import numbers_in, stated_number
-from stratos.tasks.reader import PATH, Checker, Content
+from stratos.tasks.reader import PATH, Checker, Content, RowChecker
 from stratos.tasks.rows import Fields
 from stratos.tasks.sums import n_steps, without_marks, wrong_step
 from stratos.tasks.table import Row, Rows
@@ -115,7 +115,8 @@ class NumberTask(FileTask[Content]):
     @property
     @override
     def checker(self) -> SolutionChecker:
-        return SolutionChecker(super().checker)
+        rows = RowChecker(self.slices, self.slice_of, self.canonical, self.split_answer)
+        return SolutionChecker(rows)
 
     @override
     def verify(self, item: Item) -> Reason | None:

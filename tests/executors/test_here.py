@@ -73,7 +73,7 @@ def test_a_stage_of_a_run_folder_by_hand(command: Command, trained: Command) -> 
         by_hand, cwd="/", env={**command.env, **env}, capture_output=True, text=True, timeout=300,
         check=True,
     )  # fmt: skip
-    assert any(one.startswith("training") for one in again.stdout.splitlines())
+    assert re.search(r"^training [^\n]*(\n +[^\n]*)*\(made before\)", again.stdout, re.M)
     # To the main command, it is its own record.
     assert command.start().wait(120) == 0
     assert "(made before)" in command.said

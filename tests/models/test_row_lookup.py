@@ -37,6 +37,14 @@ def test_the_nearest_row_answers_and_the_most_frequent_answer_does() -> None:
     assert [p.text for p in majority.student.predict(["", "my loan"])] == ["card", "card"]
 
 
+def test_a_near_duplicate_in_another_fold_answers_no_row() -> None:
+    sources = [" ".join(f"w{i}{k}" for k in range(20)) for i in range(40)]
+    copies = [f"{source} once more" for source in sources]
+    answers = tuple(f"answer {i}" for i in range(40))  # of a text and its copy alone
+    fitted = fit_lookup("nearest", (*sources, *copies), answers * 2, str.lower)
+    assert fitted.accuracy == 0.0 and fitted.n_rows == 80
+
+
 @pytest.mark.parametrize("kind", FREE)
 def test_a_folder_gives_the_same_answers(kind: StudentKind, tmp_path: Path) -> None:
     student = fit_lookup(kind, TEXTS, ANSWERS, str.lower).student

@@ -14,7 +14,7 @@ from chat_server import KEY
 from perfect_server import PerfectServer
 
 
-def test_the_verdict_comes_first_and_needs_no_more_than_the_traffic(tmp_path: Path) -> None:
+def test_the_verdict_is_said_once_and_needs_no_more_than_the_traffic(tmp_path: Path) -> None:
     rows = {f"What is {i} plus {7 * i}?": str(8 * i) for i in range(2, 242)}
     (tmp_path / "rows.jsonl").write_text(
         "\n".join(json.dumps({"question": one, "answer": gold}) for one, gold in rows.items())
@@ -39,4 +39,5 @@ def test_the_verdict_comes_first_and_needs_no_more_than_the_traffic(tmp_path: Pa
     assert worth["outcome"] == "stay" and worth["text"].startswith(said)
     assert [way["name"] for way in worth["alternatives"]] == ["stratos_1m", "parrot-large"]
     shown = " ".join(done.stdout.split())
-    assert shown.count("At 50 requests a day within 12 months parrot-large costs") == 1
+    verdict = "Do not serve it, for its cost. At 50 requests a day within 12 months parrot-large"
+    assert shown.count(verdict) == 1 and "it is not expected to pay" in shown

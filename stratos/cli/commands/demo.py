@@ -56,9 +56,8 @@ def run(args: argparse.Namespace) -> None:
     student = load(folder)
     print("\nTickets that are no rows, asked over HTTP:", flush=True)
     with student.serve() as server:
-        port = int(server.url.removesuffix("/v1").rpartition(":")[2])
         for ticket in TICKETS:
-            label = ask(port, [{"role": "user", "content": ticket}])
+            label = ask(server.port, [{"role": "user", "content": ticket}])
             print(f"    {ticket} → {label} ({student.probability(ticket)[label]:.0%} sure)")
     print(
         "\nNext, with a file of yours that has the columns text and label:\n"

@@ -21,8 +21,6 @@ from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
 from stratos.models.kinds.suits import MAJORITY
 from stratos.tasks.answers import nearest_by_words
 
-_N_FOLDS = 5
-
 
 @dataclass(frozen=True)
 class RowLookup(Predictor):
@@ -77,6 +75,8 @@ class LookupFit:
 
     student: RowLookup
     accuracy: float
+    n_rows: int
+    """Rows that were answered, each from rows of other folds."""
 
 
 def fit_lookup(
@@ -86,7 +86,7 @@ def fit_lookup(
     normal: Callable[[str], str],
     seed: int = 0,
 ) -> LookupFit:
-    """Cross-validate a look-up in five folds, and return that of all rows.
+    """Cross-validate a look-up in the folds of other kinds, and return that of all rows.
 
     Args:
         kind: of the student: the nearest row, or the most frequent answer.
@@ -95,19 +95,24 @@ def fit_lookup(
         normal: returns an answer in the form that is compared.
         seed: of the folds.
     """
-    folds = (np.random.default_rng(seed).permutation(len(texts)) % _N_FOLDS).tolist()
-    n_right = 0
-    for fold in sorted(set(folds)):
-        learnt = [i for i, held_out in enumerate(folds) if held_out != fold]
-        unseen = [i for i, held_out in enumerate(folds) if held_out == fold]
+    from stratos.models.kinds.cross_validation import folds_of  # imports scikit-learn
+
+    _, numbers = np.unique([normal(answer) for answer in answers], return_inverse=True)
+    folds = folds_of(texts, numbers, np.ones(len(texts), bool), seed)
+    n_right = n_scored = 0
+    for fold in np.unique(folds[folds >= 0]):
+        learnt, unseen = (
+            np.flatnonzero(which).tolist() for which in (folds != fold, folds == fold)
+        )
         part = _lookup(kind, [texts[i] for i in learnt], [answers[i] for i in learnt], 0.0)
         given = part.predict([texts[i] for i in unseen])
+        n_scored += len(unseen)
         n_right += sum(
             normal(prediction.text) == normal(answers[i])
             for prediction, i in zip(given, unseen, strict=True)
         )
-    accuracy = n_right / len(texts)
-    return LookupFit(_lookup(kind, texts, answers, accuracy), accuracy)
+    accuracy = n_right / n_scored
+    return LookupFit(_lookup(kind, texts, answers, accuracy), accuracy, n_scored)
 
 
 def _lookup(

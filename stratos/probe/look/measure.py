@@ -141,8 +141,8 @@ def measure(facts: Facts) -> Measured:
     rows = _Rows(facts, task)
     if rows.n < _FEWEST_ROWS:
         return Measured(Worth.TOO_FEW, n_rows=rows.n)
-    measured = replace(
-        Measured(Worth.LANGUAGE_MODEL),
+    measured = Measured(
+        Worth.LANGUAGE_MODEL,
         n_rows=rows.n,
         n_learnable=rows.n_learnable,
         n_test=task.n_test,

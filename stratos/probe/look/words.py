@@ -137,7 +137,7 @@ class Uncertain(Reason):
         return (
             f"{self.path}: the text seems to be in {shown(self.text)}, and the answer may be in "
             f"{listed(offered[:_MOST_NAMED], 'or')}. Name it, as in: stratos look {self.typed} "
-            f"--text {_quoted(self.text)} --label {_quoted(first)}"
+            f"--text {shlex.quote(self.text)} --label {shlex.quote(first)}"
         )
 
 
@@ -179,7 +179,3 @@ def _named(columns: tuple[str, ...]) -> str:
     names = [shown(name, 40) for name in columns]
     more = [f"{len(names) - _MOST_NAMED:,} more"] if len(names) > _MOST_NAMED else []
     return listed([*names[:_MOST_NAMED], *more])
-
-
-def _quoted(name: str) -> str:
-    return shlex.quote(name)
