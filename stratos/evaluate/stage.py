@@ -42,7 +42,7 @@ from stratos.evaluate.answers import (
 from stratos.evaluate.baselines import FITTING, Baseline, chance, free_baselines, labelled_items
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
-from stratos.evaluate.verdict import against_logged
+from stratos.evaluate.verdict import HOSTS, against_logged
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.students import better_student
 from stratos.records import (
@@ -115,10 +115,6 @@ def evaluate(
         earlier_reads=evaluation.reads,
         logged=logged,
     )
-
-
-_ITSELF = {"nearest": "lookup", "majority": "majority"}
-"""Role of the baseline that a student of a kind is itself."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +256,7 @@ class _Evaluation:
         compared = [
             versus(baseline.score, self._items, baseline.scores)
             for baseline in free
-            if baseline.score.role != _ITSELF.get(student.kind)
+            if HOSTS.get(baseline.score.role) != student.kind  # which is no rival of itself
         ]
         if by_untouched.items:
             untouched = _model_score(task, "untouched", f"{student.name}, untouched", by_untouched)

@@ -20,7 +20,7 @@ CLOSE = 0.03
 told apart, before it is said that no model is needed."""
 
 
-_HOSTS = {"lookup": "nearest", "majority": "majority"}
+HOSTS = {"lookup": "nearest", "majority": "majority"}
 """Role of a baseline to the student that it is, where there is one."""
 Outcome = Literal["better", "open", "worse"]
 _ORDER: tuple[Outcome, ...] = ("better", "open", "worse")
@@ -144,7 +144,7 @@ def _advice(best: Versus, is_one_of_two: bool, able: Set[str], is_light: bool) -
     if _leads_unproven(best) and (best.role in able or (is_light and best.role in FREE_ROLES)):
         return "Too few test items tell them apart: more rows may show that the student is better."
     if best.role in able:
-        hosts = f" student={_HOSTS[best.role]} hosts it." if best.role in _HOSTS else ""
+        hosts = f" student={HOSTS[best.role]} hosts it." if best.role in HOSTS else ""
         return f"You need no model for this: it is free and answers at once.{hosts}" + (
             "" if outcome == "worse" else " More rows may show a difference."
         )

@@ -26,7 +26,8 @@ from stratos.plan.explain.reasons import as_point, reasons
 from stratos.plan.explain.whatif import Variants, in_cloud, whatif
 from stratos.plan.objective import COSTS, best, counted_by, exchange_rates, levels
 from stratos.plan.option import Range
-from stratos.plan.options.candidates import build_problem, engines_left_out, this_machine
+from stratos.plan.options.candidates import build_problem, this_machine
+from stratos.plan.options.engine_choices import not_chosen_from
 from stratos.plan.options.hosted import CachedAnswers
 from stratos.plan.options.role_options import nodes_unknown
 from stratos.plan.problem import Choice, LeftOut, Problem
@@ -270,7 +271,9 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         if len(every.candidates) == len(problem.candidates):
             raise
         chosen = chosen_from(with_all, every)
-    chosen = without_needless_warnings(config, chosen)
+    if named(config.students, chosen.student).kind == LM:
+        engines = map(str, not_chosen_from(config.deploy))
+        chosen = replace(chosen, warnings=tuple(dict.fromkeys((*chosen.warnings, *engines))))
     context.tick(3, 3, "planned")
     for warning in chosen.warnings:
         if warning not in catalog.warnings:
@@ -305,11 +308,3 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
             context.note(str(unsaid))
     worth = None if verdict is None else worth_of(verdict)
     return replace(chosen, history=history, history_recipe=recipe_of(config), worth=worth)
-
-
-def without_needless_warnings(config: Config, chosen: Plan) -> Plan:
-    """Return a plan without a word of engines that only language models need, if it has none."""
-    if named(config.students, chosen.student).kind == LM:
-        return chosen
-    needless = {*map(str, engines_left_out(config))}
-    return replace(chosen, warnings=tuple(text for text in chosen.warnings if text not in needless))

@@ -27,7 +27,7 @@ from stratos.models.kinds.suits import LM
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
 from stratos.plan.option import Egress, list_prices
-from stratos.plan.options.engine_choices import no_engine, not_chosen_from, not_in, too_lossy
+from stratos.plan.options.engine_choices import no_engine, not_in, too_lossy
 from stratos.plan.options.hosted import (
     CachedAnswers,
     more_rows,
@@ -39,7 +39,7 @@ from stratos.plan.options.role_options import jobs_of, roles_that_are_up
 from stratos.plan.options.teacher_load import TeacherLoad, teacher_load_of
 from stratos.plan.options.workload import Checks, Lengths, Requests, requests_of, training_job
 from stratos.plan.problem import Candidate, Exclusions, Problem
-from stratos.plan.words import EngineLeftOut, TooBig, TooSlowHere, TooSmall
+from stratos.plan.words import TooBig, TooSlowHere, TooSmall
 from stratos.records import CardRun, Interval, KindProbe, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.synthesize.choice import Reason, StudentFacts, Verdict, pick
 from stratos.synthesize.strategy import Strategy
@@ -105,7 +105,7 @@ def build_problem(
         exclusions=tuple(builder.left_out.values()),
         not_rented=catalog.left_out,
         evidence=tuple(dict.fromkeys(builder.evidence)),
-        warnings=(*catalog.warnings, *map(str, engines_left_out(config))),
+        warnings=catalog.warnings,
         wait_hours=catalog.wait_hours,
         preempts=catalog.preempts,
         n_offers=len(catalog.table),
@@ -139,12 +139,6 @@ def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
         return replace(here, slowness=slowness_now())
     depends = any(student.only_if_here and is_here(student) for student in config.students)
     return calibration(cache_dir) if depends else None
-
-
-def engines_left_out(config: Config) -> Iterator[EngineLeftOut]:
-    """Yield what keeps engines of language models out, where there are such students."""
-    if any(student.kind == LM for student in config.students):
-        yield from not_chosen_from(config.deploy)
 
 
 def _joined(parts: Iterable[Mapping[K, V]]) -> dict[K, V]:
