@@ -3,15 +3,16 @@
     python benchmarks/scoreboard.py --wheels /tmp/wheels --real /data/real [--sizes 50 200 1000 all]
 
 A cell is a task, a number of rows and a seed, which draws the rows. It types the command that a
-user types, without settings but a load test of 3 seconds, on rows and test rows in files; then it
-reads from the run folder what was predicted before and measured after. On the same rows it fits,
+user types, without settings but the names of the labels, as few rows do not show all, and a load
+test of 3 seconds. It reads from the run folder what was predicted before and measured after. On the same rows it fits,
 in this process, every kind of student that needs no training of an encoder, and the peers: TF-IDF
 with scikit-learn's logistic regression and linear SVM, a frozen encoder with a logistic regression.
 Of tasks with JSON answers the peers are the free baselines of the command.
 
 `real` holds `banking77/`, `invoices/` and `address.jsonl`; the other tasks come from packages
-(`kinds/label_sets.py`). A cell that `benchmarks/results/scoreboard.jsonl` has is not run again, so the same command goes on
-where it was stopped. A cell that fails or takes more than `--minutes` is kept as such.
+(`kinds/label_sets.py`). A cell that `benchmarks/results/scoreboard.jsonl` has is not run again, so
+the same command goes on where it was stopped. A cell that fails or takes more than `--minutes` is
+kept as such.
 """
 
 from __future__ import annotations
@@ -97,19 +98,22 @@ def _questions(path: Path) -> list[Row]:
     return [(row["question"], row["answer"]) for row in rows]
 
 
-def typed(task: str, train: list[Row], test: list[Row], seed: int, minutes: float) -> dict:
+def typed(task: str, rows: LabelSet, train: list[Row], seed: int, minutes: float) -> dict:
     """Type the command in an empty folder; return what its records say, or why there are none."""
     is_json = task in JSON_TASKS
     names = ("question", "answer") if is_json else ("text", "label")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        for part, rows in (("rows", train), ("test", test)):
-            lines = (json.dumps(dict(zip(names, row, strict=True))) for row in rows)
+        for part, some in (("rows", train), ("test", rows.test)):
+            lines = (json.dumps(dict(zip(names, row, strict=True))) for row in some)
             (place / f"{part}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         command = [sys.executable, "-m", "stratos", f"+task={'jsonl' if is_json else 'classify'}",
                    "task.path=rows.jsonl", "task.test_path=test.jsonl", "cloud=local",
-                   f"seed={seed}", f"evaluate.n_items={len(test)}", "deploy.load_seconds=3",
+                   f"seed={seed}", f"evaluate.n_items={len(rows.test)}", "deploy.load_seconds=3",
                    "logger=none", "hydra.run.dir=run"]  # fmt: skip
+        if not is_json:
+            labels = sorted({label for _, label in rows.train})
+            command.append(f"task.labels={json.dumps(labels, ensure_ascii=False)}")
         environ = {**os.environ, "STRATOS_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
         began, before = time.monotonic(), sum(os.times()[2:4])
         with (place / "printed").open("w") as printed:
@@ -227,7 +231,7 @@ def main() -> None:
         train = random.Random(seed).sample(rows.train, n_rows)
         cell = {"task": task, "size": size, "seed": seed, "n_rows": n_rows,
                 "n_test": len(rows.test), **record.provenance()}  # fmt: skip
-        cell |= typed(task, train, rows.test, seed, options.minutes)
+        cell |= typed(task, rows, train, seed, options.minutes)
         if task not in JSON_TASKS:
             cell["kinds"] = kinds(train, rows.test, [*blocks, remembered], seed)
             cell["peers"] = peers(train, rows.test, remembered)
