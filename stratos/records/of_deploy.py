@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from stratos.records.measured import Interval
 from stratos.records.of_plan import ServingSetting
 
-
 _WIDE = 3.0
 """High over low end of an interval from which on what lies in it is not called "as predicted"."""
 

@@ -216,8 +216,8 @@ def _score_numbers(scorecard: Scorecard) -> dict[str, float | str]:
     if (judgement := verdict(scorecard)) is not None:
         numbers["beside_baselines"] = judgement.outcome
         numbers["beside_baselines_text"] = numbers["verdict"] = judgement.text
-    if scorecard.comparison is not None:
-        numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
+    if scorecard.comparison is not None and scorecard.comparison.least_ratio is not None:
+        numbers["ratio_at_least"] = scorecard.comparison.least_ratio
     return numbers
 
 
