@@ -256,7 +256,8 @@ def test_only_who_has_a_key_is_answered_and_the_key_stays_outside(opened: Opened
 
 def test_nothing_else_of_the_server_is_reached(opened: Opened) -> None:
     n = len(Student.seen)
-    for path in ("/", "/cascade", "/v1/", "/v1/load_model", "/v1/chat/completions/../../load_model"):
+    above = "/v1/chat/completions/../../load_model"
+    for path in ("/", "/cascade", "/v1/", "/v1/load_model", above):
         status, text, _ = opened.ask(path=path)
         assert (status, json.loads(text)["error"]["code"]) == (404, "not_found"), path
     assert len(Student.seen) == n
