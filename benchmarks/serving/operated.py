@@ -1,4 +1,4 @@
-"""Requests that are lost while a hosted student is replaced, or its engine is killed; idle cost.
+"""Requests that are lost while a hosted student is replaced, or its engine is killed; its cost.
 
     python benchmarks/serving/operated.py outputs/<run> outputs/<another> --keep
 
@@ -82,13 +82,23 @@ def under_load(url: str, key: str, n: int, rate: float, events: dict[int, Any]) 
     }  # fmt: skip
 
 
-def idle_share(pids: list[int]) -> float:
-    """Return the share of a core that processes take while nobody asks."""
-    before = [psutil.Process(pid).cpu_times() for pid in pids]
+def cpu_s(pid: int) -> float:
+    """Return the seconds of a core that a process has taken."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def idle_share(pid: int) -> float:
+    """Return the share of a core that a process takes while nobody asks."""
+    before = cpu_s(pid)
     time.sleep(IDLE_S)
-    after = [psutil.Process(pid).cpu_times() for pid in pids]
-    used = sum(b.user + b.system - a.user - a.system for a, b in zip(before, after, strict=True))
-    return used / IDLE_S
+    return round((cpu_s(pid) - before) / IDLE_S, 5)
+
+
+def alone_ms(url: str, key: str, n: int = 200) -> float:
+    """Return the median milliseconds of an answer, one after another."""
+    times = sorted(one_request(url, key)[1] for _ in range(n))
+    return round(1000 * times[n // 2], 2)
 
 
 def measured(old: Path, new: Path, state: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -114,16 +124,28 @@ def measured(old: Path, new: Path, state: Path, options: argparse.Namespace) -> 
     try:
         one_request(url, key)
         n, rate = options.requests, options.rate
-        result: dict[str, Any] = {"plain": under_load(url, key, n, rate, {})}
+        first = hosted()
+        assert first.supervisor is not None
+        engine = f"http://127.0.0.1:{first.engine_port}"
+        result: dict[str, Any] = {
+            "alone_ms": {
+                "engine": alone_ms(engine, ""),
+                "address": alone_ms(first.url, ""),
+                "door": alone_ms(url, key),
+            }
+        }
+        before = cpu_s(first.supervisor.pid), cpu_s(first.server_pid)
+        result["plain"] = under_load(url, key, n, rate, {})
+        after = cpu_s(first.supervisor.pid), cpu_s(first.server_pid)
+        result["cpu_ms"] = {
+            name: round(1000 * (b - a) / n, 2)
+            for name, a, b in zip(("proxy", "engine"), before, after, strict=True)
+        }
         result["swap"] = under_load(url, key, n, rate, {n // 10: replace(new)})
         result["back"] = under_load(url, key, n, rate, {n // 10: replace(old)})
         result["kills"] = under_load(url, key, n, rate, {n // 5: kill, 3 * n // 5: kill})
-        keeper, engine = hosted().supervisor, hosted().server_pid
-        assert keeper is not None
-        result["idle_cores"] = {
-            "supervisor": round(idle_share([keeper.pid]), 5),
-            "engine": round(idle_share([engine]), 5),
-        }
+        result["idle_cores"] = idle_share(first.supervisor.pid)
+        result["load_average"] = round(os.getloadavg()[0], 1)
         return result
     finally:
         subprocess.run(f"{nginx} -s quit", shell=True, check=False)

@@ -333,9 +333,8 @@ def _when_ready(
     """Wait for an answer: a server may call itself healthy and end at its first question."""
     began, log = time.monotonic(), state.with_suffix(".log")
     while True:
-        exit_code = (
-            None if process is None else process.poll()
-        )  # before the file, which a stop removes
+        # Before the file, which a stop removes.
+        exit_code = None if process is None else process.poll()
         hosted = Hosted.read(state)
         if exit_code == 0 or (hosted is None and exit_code is None):
             raise StratosError("It was stopped while it started.")

@@ -200,7 +200,7 @@ def program(
     """Return what writes the state of a server that runs a text of Python, not started yet."""
     monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(supervisor, "LONGEST_WAIT_S", 0.01)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
     def written(text: str) -> tuple[Path, Hosted]:
         (tmp_path / "program.py").write_text(text)

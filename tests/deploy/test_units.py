@@ -74,7 +74,7 @@ def test_kubernetes_asks_the_paths_that_there_are(bundle: Path) -> None:
     deployment, service = yaml.safe_load_all(text("kubernetes", bundle))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     paths = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness")}
-    assert paths == dict.fromkeys(paths, {"path": "/ready", "port": 8000})
+    assert paths == {key: {"path": "/ready", "port": 8000} for key in paths}
     assert container["livenessProbe"]["httpGet"] == {"path": "/health", "port": 8000}
     assert [one["name"] for one in container["env"]] == [KEY]
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
