@@ -344,7 +344,7 @@ def _(deployment: Deployment) -> Iterator[Line]:
         yield Line("detail", _loss(served))
     if (load := deployment.load) is not None:
         missed = "" if load.kept_up and load.holds_limit else ", NOT held"
-        predicted = "" if deployment.was_busy else _judged(load.p95_ms)
+        predicted = _judged(load.p95_ms, deployment.was_busy)
         yield Line(
             "load",
             f"{load.requests_per_s:.3g} requests a second, random arrivals{missed}: p95 "
@@ -365,10 +365,11 @@ def _loss(served: Export) -> str:
     )
 
 
-def _judged(prediction: Prediction | None) -> str:
+def _judged(prediction: Prediction | None, was_busy: bool) -> str:
     if prediction is None:
         return ""
-    return " as predicted" if prediction.is_inside else " NOT as predicted"
+    beside = ", beside other work" if was_busy else ""
+    return f" {'' if prediction.is_inside else 'NOT '}as predicted{beside}"
 
 
 @lines_of.register
