@@ -44,7 +44,6 @@ from stratos.records import (
     ModelScore,
     Pilot,
     Plan,
-    Prediction,
     Probe,
     Report,
     RoomRecord,
@@ -344,7 +343,10 @@ def _(deployment: Deployment) -> Iterator[Line]:
         yield Line("detail", _loss(served))
     if (load := deployment.load) is not None:
         missed = "" if load.kept_up and load.holds_limit else ", NOT held"
-        predicted = _judged(load.p95_ms, deployment.was_busy)
+        predicted = ""
+        if load.p95_ms is not None:
+            busy = ", beside other work" if deployment.was_busy else ""
+            predicted = f" {load.p95_ms.in_words}{busy}"
         yield Line(
             "load",
             f"{load.requests_per_s:.3g} requests a second, random arrivals{missed}: p95 "
@@ -363,13 +365,6 @@ def _loss(served: Export) -> str:
         f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"
         f"{f': {judgement}.' if judgement else '.'}"
     )
-
-
-def _judged(prediction: Prediction | None, was_busy: bool) -> str:
-    if prediction is None:
-        return ""
-    beside = ", beside other work" if was_busy else ""
-    return f" {'' if prediction.is_inside else 'NOT '}as predicted{beside}"
 
 
 @lines_of.register
