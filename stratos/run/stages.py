@@ -55,6 +55,7 @@ PROBE = Stage(
 )
 PILOT = Stage(
     name="pilot",
+    version=2,
     function="stratos.probe.pilot.stage:pilot",
     record=Pilot,
     reads=(
