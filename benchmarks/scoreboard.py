@@ -4,10 +4,10 @@
 
 A cell is a task, a number of rows and a seed, which draws the rows. It types the command that a
 user types, without settings but the names of the labels, as few rows do not show all, and a load
-test of 3 seconds. It reads from the run folder what was predicted before and measured after. On the same rows it fits,
-in this process, every kind of student that needs no training of an encoder, and the peers: TF-IDF
-with scikit-learn's logistic regression and linear SVM, a frozen encoder with a logistic regression.
-Of tasks with JSON answers the peers are the free baselines of the command.
+test of 3 seconds. It reads from the run folder what was predicted before and measured after. On the
+same rows it fits, in this process, every kind of student that needs no training of an encoder, and
+the peers: TF-IDF with scikit-learn's logistic regression and linear SVM, a frozen encoder with a
+logistic regression. Of tasks with JSON answers the peers are the free baselines of the command.
 
 `real` holds `banking77/`, `invoices/` and `address.jsonl`; the other tasks come from packages
 (`kinds/label_sets.py`). A cell that `benchmarks/results/scoreboard.jsonl` has is not run again, so
