@@ -90,10 +90,8 @@ def gym_misses() -> str:
         missed,
         ("task", "`{task}`"),
         ("quantity", "{row.quantity}"),
-        ("planned", "{row.planned}"),
-        ("95% interval", lambda miss: miss["row"].interval or NONE),
+        ("planned", lambda miss: f"{miss['row'].planned} ({miss['row'].interval or NONE})"),
         ("measured", "{row.measured}"),
-        ("", lambda miss: miss["row"].note if miss["row"].kind in ("latency", "rate") else ""),
     )
 
 

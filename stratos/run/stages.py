@@ -148,7 +148,7 @@ SYNTHESIZE = Stage(
 )
 DISTILL = Stage(
     name="distill",
-    version=3,
+    version=4,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
