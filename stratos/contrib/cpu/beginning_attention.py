@@ -110,14 +110,14 @@ def _by_products(
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scale: float, *states: Any) -> Tensor:
-        out_MTD, sum_MT = forward(*states, scale=scale)
+        out_MTD, sum_MT = forward(*states, scale)
         ctx.save_for_backward(*states, out_MTD, sum_MT)
         ctx.scale = scale
         return out_MTD
 
     @staticmethod
     def backward(ctx: Any, grad_MTD: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *backward(grad_MTD.contiguous(), *ctx.saved_tensors, scale=ctx.scale)
+        return None, *backward(grad_MTD.contiguous(), *ctx.saved_tensors, ctx.scale)
 
 
 def attend(
