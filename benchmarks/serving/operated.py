@@ -96,7 +96,7 @@ def idle_share(pid: int) -> float:
 
 
 def alone_ms(url: str, key: str, n: int = 200) -> float:
-    """Return the median milliseconds of an answer, one after another."""
+    """Return the median milliseconds of an answer with the start of its client, one by one."""
     times = sorted(one_request(url, key)[1] for _ in range(n))
     return round(1000 * times[n // 2], 2)
 
