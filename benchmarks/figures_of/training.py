@@ -20,6 +20,7 @@ from figures_of.tables import (
 from stratos.distill.divergences import DIVERGENCES, Divergence
 
 STEP, SFT, HEAD = "distillation/step", "distillation/sft", "distillation/head"
+BEGINNING = "distillation/beginning"
 SHAPES = {
     "medium_vocabulary": "tiny body, vocabulary 50,000",
     "large_vocabulary": "tiny body, vocabulary 152,000",
@@ -29,6 +30,7 @@ SHAPES = {
 }
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
+BEGINNING_CASES = ("single documents", "plain loop", "trl")
 
 
 def divergences() -> str:
@@ -70,6 +72,27 @@ def sft() -> str:
         *((case, _beside(case)) for case in SFT_CASES),
     )
     return f"{cases}\n\n{source(SFT)}."
+
+
+def beginning() -> str:
+    """Training on rows that begin alike beside peers."""
+    rows = [
+        [
+            f"{row['shape_name']}, {row['dtype'].removeprefix('none, ')}",
+            "{tokens_per_s:,.0f} · {mib:,.0f} MiB".format_map(row["median"]["stratos"]),
+            *(
+                _beside(case).format_map(row) if case in row["median"] else NONE
+                for case in BEGINNING_CASES
+            ),
+        ]
+        for row in _cases(BEGINNING)
+    ]
+    heads = ("rows, precision", "Stratos, tokens per CPU s", *BEGINNING_CASES)
+    return (
+        f"{table(heads, rows)}\n\nTokens of whole documents. Each cell: Stratos's tokens per CPU "
+        f"second over the column's · its rise of peak memory over the column's. One run of each.\n"
+        f"{source(BEGINNING)}, load average {load_average(BEGINNING)}."
+    )
 
 
 def _cases(name: str) -> list[dict[str, Any]]:
@@ -225,6 +248,7 @@ BLOCKS = {
     "divergences": divergences,
     "step": step,
     "sft": sft,
+    "beginning": beginning,
     "cache": cache,
     "decoding": decoding,
     "students": students,

@@ -28,11 +28,14 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from stratos.config import TrainerConfig
+from stratos.config import StudentConfig, TrainerConfig
 from stratos.distill.data import Batch, Encoded, PackedLoader
 from stratos.distill.module import Learner, StudentModule
 from stratos.distill.packed import Row, packs
+from stratos.distill.setup import Ready
 from stratos.distill.student_model import add_adapters
+from stratos.distill.train import _beginnings
+from stratos.distill.words import BeginningsApart, BeginningsShared
 from stratos.models.decode.beginnings import alike
 
 N_IDS = 50
@@ -196,3 +199,23 @@ def test_of_beginnings_within_beginnings_those_are_shared_that_save_most() -> No
     assert sorted(n for _, n in alike(several)) == [140, 140]
     nested = [[*range(n)] for n in range(20, 1200)]
     assert sum(len(group) for group, _ in alike(nested)) > 500, "without a limit of recursion"
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_the_log_says_what_comes_of_it_that_rows_begin_alike(shares: bool) -> None:
+    data = replace(DATA, shares=shares)
+    loader = PackedLoader(data, 10_000, 1, 0)
+    ready = Ready(StudentConfig("s"), make_model("llama"), None, data, [])
+    note = _beginnings(loader, ready, is_compiled=not shares)
+    if not shares:
+        assert note == BeginningsApart("LlamaForCausalLM", is_compiled=True)
+        return
+    n_tokens = int(data.lengths.sum())
+    assert note == BeginningsShared(n_tokens, n_tokens - 5 * sum(BEGINNINGS))
+
+
+def test_rows_that_begin_otherwise_are_no_matter_of_the_log() -> None:
+    text = np.arange(20)
+    data = Encoded(text, np.array([0, 9, 20]), np.array([4, 4]), shares=True)
+    ready = Ready(StudentConfig("s"), make_model("llama"), None, data, [])
+    assert _beginnings(PackedLoader(data, 99, 1, 0), ready, is_compiled=False) is None
