@@ -62,18 +62,6 @@ def step() -> str:
     )
 
 
-def sft() -> str:
-    """Fine-tuning on text beside peers."""
-    cases = columns(
-        _cases(SFT),
-        ("student, precision", "{shape_name}, {dtype}"),
-        ("Stratos, tokens per CPU s", "{median[stratos][tokens_per_s]:,.0f}"),
-        ("of the floor", "{share_of_floor[stratos]:.0%}"),
-        *((case, _beside(case)) for case in SFT_CASES),
-    )
-    return f"{cases}\n\n{source(SFT)}."
-
-
 def beginning() -> str:
     """Training on rows that begin alike beside peers."""
     rows = [
@@ -247,7 +235,6 @@ def _right(exact: dict[str, Any]) -> str:
 BLOCKS = {
     "divergences": divergences,
     "step": step,
-    "sft": sft,
     "beginning": beginning,
     "cache": cache,
     "decoding": decoding,
