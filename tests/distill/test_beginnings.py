@@ -31,8 +31,10 @@ from transformers import (
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.distill.data import Batch, Encoded, PackedLoader
 from stratos.distill.module import Learner, StudentModule
+from stratos.distill.objectives.signals import Hidden
 from stratos.distill.packed import Row, packs
 from stratos.distill.setup import Ready
+from stratos.distill.signal.local import Reader, TeacherRow, split
 from stratos.distill.student_model import add_adapters
 from stratos.distill.train import _beginnings
 from stratos.distill.words import BeginningsApart, BeginningsShared
@@ -219,3 +221,40 @@ def test_rows_that_begin_otherwise_are_no_matter_of_the_log() -> None:
     data = Encoded(text, np.array([0, 9, 20]), np.array([4, 4]), shares=True)
     ready = Ready(StudentConfig("s"), make_model("llama"), None, data, [])
     assert _beginnings(PackedLoader(data, 99, 1, 0), ready, is_compiled=False) is None
+
+
+def test_parts_of_a_row_that_processes_share_add_up_to_it() -> None:
+    """Each computes the beginnings of its own documents."""
+    module = StudentModule(make_model("llama"), TrainerConfig(), 1)
+    module.learner.pack(True)
+    loader = PackedLoader(DATA, 10_000, 1, 0)
+    passes = []
+    for shares in ([None], [(0.0, 0.5), (0.5, 1.0)]):
+        module.zero_grad()
+        total = 0.0
+        for share in shares:
+            loader.divide(share)
+            loss = module.loss(loader.row(0))
+            loss.backward()
+            total += loss.item()
+        passes.append((total, gradients_of(module.model)))
+    (whole, gradients), (parts, of_parts) = passes
+    assert parts == pytest.approx(whole, rel=1e-6)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(of_parts[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_a_teacher_reads_the_examples_that_it_is_shown_once() -> None:
+    """Its states at each learned place are those of whole texts."""
+    reader = Reader(make_model("qwen2").eval(), N_IDS, 300)
+    assert reader.shares
+    texts = split(row_of())
+    row = TeacherRow.of(texts.prompts, texts.completions)
+    assert len(row.row(True).tokens_N) < 0.6 * len(row.row(False).tokens_N)
+    states = []
+    for shares in (True, False):
+        reader.shares = shares
+        given = reader(row, torch.device("cpu"))
+        assert isinstance(given, Hidden)
+        states.append(given.hidden_NH[given.rows_M])
+    torch.testing.assert_close(*states, atol=1e-5, rtol=1e-4)
