@@ -29,7 +29,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=2,
+    version=3,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -147,7 +147,7 @@ SYNTHESIZE = Stage(
 )
 DISTILL = Stage(
     name="distill",
-    version=3,
+    version=4,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
