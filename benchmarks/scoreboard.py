@@ -4,10 +4,10 @@
 
 A cell is a task, a number of rows and a seed, which draws the rows. It types the command that a
 user types, without settings but the names of the labels, as few rows do not show all, and a load
-test of 3 seconds. It reads from the run folder what was predicted before and measured after. On the same rows it fits,
-in this process, every kind of student that needs no training of an encoder, and the peers: TF-IDF
-with scikit-learn's logistic regression and linear SVM, a frozen encoder with a logistic regression.
-Of tasks with JSON answers the peers are the free baselines of the command.
+test of 3 seconds. It reads from the run folder what was predicted before and measured after. On
+the same rows it fits, in this process, every kind of student that needs no training of an encoder,
+and the peers: TF-IDF with scikit-learn's logistic regression and linear SVM, a frozen encoder with
+a logistic regression. Of tasks with JSON answers the peers are the command's free baselines.
 
 `real` holds `banking77/`, `invoices/` and `address.jsonl`; the other tasks come from packages
 (`kinds/label_sets.py`). A cell that `benchmarks/results/scoreboard.jsonl` has is not run again, so
@@ -197,14 +197,15 @@ def peers(train: list[Row], test: list[Row], encoder: Features) -> dict[str, flo
 
 
 def cells(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
-    """Yield task, size and seed of what is not kept; small cells first, all tasks in turn."""
+    """Yield task, size and seed of what is not kept: any part of it has all tasks and sizes."""
     lines = RESULT.read_text(encoding="utf-8").splitlines() if RESULT.exists() else []
     done = {(row["task"], row["size"], row["seed"]) for row in map(json.loads, lines)}
     for seed in range(options.seeds):
-        for size in options.sizes:
-            for task in options.tasks:
-                if (task, size, seed) not in done:
-                    yield task, size, seed
+        for turn in range(len(options.sizes)):
+            for place, task in enumerate(options.tasks):
+                cell = task, options.sizes[(place + turn) % len(options.sizes)], seed
+                if cell not in done:
+                    yield cell
 
 
 def main() -> None:
