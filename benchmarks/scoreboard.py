@@ -44,7 +44,6 @@ from stratos.models.kinds.learnt_rows import blocks_of
 
 RESULT = record.RESULTS / "scoreboard.jsonl"
 JSON_TASKS = ("invoices", "addresses")
-MOST_TEST = 1_000
 STUDENTS = (
     StudentConfig("linear", "linear", None),
     StudentConfig("static", "static", None, package="wordllama"),
@@ -81,16 +80,19 @@ class Remembered(Features):
     of_state = None  # type: ignore[assignment]
 
 
-def rows_of(task: str, wheels: Path, real: Path) -> LabelSet:
-    """Return the rows of a task, its test rows cut to the first `MOST_TEST`."""
+def rows_of(task: str, options: argparse.Namespace) -> LabelSet:
+    """Return the rows of a task, and of its test rows so many as are asked for."""
     if task in SETS:
-        rows = SETS[task](wheels, real)
-        return LabelSet(rows.train, random.Random(0).sample(rows.test, len(rows.test))[:MOST_TEST])
-    if task == "invoices":  # the test rows have layouts that no training row shows
-        return LabelSet(*(_questions(real / task / f"{part}.jsonl") for part in ("train", "test")))
-    rows = _questions(real / "address.jsonl")
-    random.Random(0).shuffle(rows)
-    return LabelSet(rows[454:], rows[:454])
+        rows = SETS[task](options.wheels, options.real)
+    elif task == "invoices":  # the test rows have layouts that no training row shows
+        parts = (_questions(options.real / task / f"{part}.jsonl") for part in ("train", "test"))
+        rows = LabelSet(*parts)
+    else:
+        shuffled = _questions(options.real / "address.jsonl")
+        random.Random(0).shuffle(shuffled)
+        rows = LabelSet(shuffled[454:], shuffled[:454])
+    test = random.Random(0).sample(rows.test, len(rows.test))
+    return LabelSet(rows.train, test[: options.test_rows])
 
 
 def _questions(path: Path) -> list[Row]:
@@ -218,13 +220,14 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=[*SETS, *JSON_TASKS])
     parser.add_argument("--sizes", nargs="*", default=["50", "200", "1000", "all"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--test-rows", type=int, default=1_000, help="of a task at most")
     parser.add_argument("--minutes", type=float, default=10, help="of a cell at most")
     options = parser.parse_args()
     *blocks, encoder = blocks_of(STUDENTS)
     sets: dict[str, tuple[LabelSet, Remembered]] = {}
     for task, size, seed in cells(options):
         if task not in sets:
-            sets[task] = rows_of(task, options.wheels, options.real), Remembered(encoder)
+            sets[task] = rows_of(task, options), Remembered(encoder)
         rows, remembered = sets[task]
         n_rows = len(rows.train) if size == "all" else int(size)
         if n_rows > len(rows.train):
