@@ -37,6 +37,8 @@ FACTORS = {
     Factor.COMBINATION: "only their combination",
 }
 COVERAGE = "estimate/coverage"
+FIRST_TOKEN = ("first_token", "below")
+"""Of rows that are not saturated."""
 LEAST_ROWS = 10
 """Fewer say nothing of a group."""
 
@@ -179,7 +181,7 @@ def coverage() -> str:
     titles = {"first_token": "Time to first token", "output_token": "Output token"}
     for quantity, title in titles.items():
         parts = []
-        for factor in ("engine", "GPU", "precision", "setting"):
+        for factor in ("engine", "GPU", "precision", "model", "setting"):
             rows = [
                 row
                 for row in measured["serving"]
@@ -188,6 +190,12 @@ def coverage() -> str:
             inside = sum(row["coverage"] * row["rows"] for row in rows)
             parts.append(f"{factor} {inside / sum(row['rows'] for row in rows):.1%}")
         lines.append(f"{title}, inside the interval, held out by: {', '.join(parts)}.")
+    settings = [
+        f"{row['level'].removeprefix('vllm ')} {row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
+        for row in measured["serving"]
+        if row["level"].startswith("vllm on ") and (row["quantity"], row["load"]) == FIRST_TOKEN
+    ]
+    lines.append(f"vLLM's first token, measured over predicted, held out: {'; '.join(settings)}.")
     in_sample = ", ".join(
         f"{QUANTITIES[name]} {error:.1%}" for name, error in measured["in_sample"].items()
     )

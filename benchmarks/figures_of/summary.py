@@ -157,9 +157,11 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
 
 def peers() -> str:
     """What README says beside public peers, and of our own speed."""
-    rows = [(title, written(cell, result(name)), target) for name, title, cell, target in ROWS]
-    names = dict.fromkeys(name for name, *_ in ROWS)
-    return f"{table(('what', 'measured', 'target'), rows)}\n\n{source(*names)}."
+    rows = [
+        (title, written(cell, result(name)), target, source(name))
+        for name, title, cell, target in ROWS
+    ]
+    return table(("what", "measured", "target", "made on"), rows)
 
 
 def terms() -> str:

@@ -10,7 +10,7 @@ from figures_of.tables import (
     NONE,
     columns,
     load_average,
-    machine,
+    made_on,
     result,
     share,
     source,
@@ -166,9 +166,10 @@ def runs(*, bare: bool) -> dict[str, dict[str, Any]]:
 def students() -> str:
     """Every recorded run of an embedded student, and the same without a path."""
     recorded = runs(bare=False) | runs(bare=True)
-    rows = [{"run": name, **content["result"]} for name, content in recorded.items()]
-    content = next(iter(recorded.values()))
-    date = max(content["date"] for content in recorded.values())
+    rows = [
+        {"run": name, "made_on": made_on(content), **content["result"]}
+        for name, content in recorded.items()
+    ]
     tested = (("full flush", "full_flush"), ("general", "general"), ("both", "all"))
     lines = columns(
         rows,
@@ -185,8 +186,9 @@ def students() -> str:
             lambda row: f"{row['train_cpu_seconds'] / row['times']['gemm_cpu_seconds']:,.0f}",
         ),
         ("run min", "{times[minutes]:.1f}"),
+        ("made on", "{made_on}"),
     )
-    return f"{lines}\n\n{machine(content)}, {date}."
+    return lines
 
 
 def ablation() -> str:

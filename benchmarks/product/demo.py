@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--venv", default=".venv", help="environment that make creates")
     parser.add_argument("--quick", type=Path, help="the program stratos of a core install")
     options = parser.parse_args()
+    record.commit()
     if options.quick is not None:
         return keep_quick(options.quick)
     command = ["make", "--silent", "demo", f"VENV={options.venv}", f"ARGS=hydra.run.dir={FOLDER}"]

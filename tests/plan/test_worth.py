@@ -120,7 +120,7 @@ def test_beside_servers_that_are_paid_by_the_day_both_sides_are_counted():
     assert cheaper.payback_days(0.0, year) == pytest.approx(100 / (5 - 2))
     assert replace(dearer, per_answer=0.0).break_even_per_day(year) == math.inf
     # It falls behind first, while requests grow: the day is the last one, not the first.
-    grows = Money(once=0.0, per_day=10.0, per_answer=0.01, other_per_day=5.0)
+    grows = Money(once=0.0, per_day=10.0, per_answer=0.01, other_per_day=8.5)
     day = grows.payback_days(100.0, replace(year, growth_per_month=1.0))
     assert day is not None and day > 30
     assert grows.ahead(day, 100.0, replace(year, growth_per_month=1.0)) == pytest.approx(
