@@ -10,7 +10,7 @@ them; they lack the wait for servers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
@@ -139,6 +139,15 @@ class PlannedRow:
         if not self.interval or self.width is None or self.kind == "accuracy":
             return self.interval
         return f"{self.interval} ({written_width(self.width, self.kind)})"
+
+
+def misses(rows: Iterable[PlannedRow]) -> Iterator[str]:
+    """Yield what was measured outside of its interval, better or worse, one sentence each."""
+    for row in rows:
+        if row.outcome == "outside":
+            between = f" ({row.interval_with_width})" if row.interval else ""
+            better = ", and better" if row.is_better else ""
+            yield f"{row.quantity}: {row.measured}{better}; planned {row.planned}{between}"
 
 
 def news_alone(row: PlannedRow, is_late: bool) -> PlannedRow:

@@ -86,7 +86,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
-    version=4,
+    version=5,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
