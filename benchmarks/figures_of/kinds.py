@@ -8,12 +8,11 @@ from typing import Any
 
 import record
 
-from figures_of.tables import source, table
+from figures_of.tables import NONE, source, table
 
 OWN_ROWS = "kinds/own_rows"
 EXTRACTION = "kinds/extraction"
 LABELS = record.RESULTS / "kinds" / "labels.jsonl"
-KINDS = ("linear", "static", "encoder")
 
 
 def own_rows() -> str:
@@ -61,24 +60,31 @@ def real_rows() -> str:
     )
 
 
+SIZES = {50: "50", 200: "200", 1000: "1,000"}
+
+
 def label_grid() -> str:
-    """Return what each kind reaches on public sets, beside the best peer."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    """Return what the chosen kind reaches on public sets, beside the best peer, by rows."""
+    groups: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for line in LABELS.read_text(encoding="utf-8").splitlines():
         cell = json.loads(line)
-        groups.setdefault((cell["dataset"], cell["n_rows"]), []).append(cell)
-    head = ("set", "rows (seeds)", *KINDS, "best peer", "regret", "ECE")
-    return table(head, [_cell(*key, cells) for key, cells in groups.items()])
+        groups.setdefault(cell["dataset"], {}).setdefault(cell["n_rows"], []).append(cell)
+    rows = []
+    for name, by_rows in groups.items():
+        sized = {n // 10 * 10: cells for n, cells in by_rows.items()}
+        largest = max(by_rows)
+        beyond = f"{_cell(by_rows[largest])} of {largest:,}" if largest > 1_001 else NONE
+        rows.append([name, *(_cell(sized.get(n, [])) for n in SIZES), beyond])
+    return table(("set", *(f"{n} rows" for n in SIZES.values()), "all rows"), rows)
 
 
-def _cell(name: str, n_rows: int, cells: list[dict[str, Any]]) -> list[str]:
-    kinds = [_percent(cell["tested"][kind] for cell in cells) for kind in KINDS]
-    peer = max(_percent(cell["peers"][peer] for cell in cells) for peer in cells[0]["peers"])
+def _cell(cells: list[dict[str, Any]]) -> str:
+    """Return the accuracy of the chosen kind, and of the best peer."""
+    if not cells:
+        return NONE
     chosen = _percent(cell["tested"][cell["chosen"]] for cell in cells)
-    best = _percent(max(cell["tested"].values()) for cell in cells)
-    error = _percent(cell["calibration_error"][cell["chosen"]] for cell in cells)
-    numbers = (f"{value:.1f}" for value in (*kinds, peer, best - chosen, error))
-    return [name, f"{n_rows:,} ({len(cells)})", *numbers]
+    peer = max(_percent(cell["peers"][peer] for cell in cells) for peer in cells[0]["peers"])
+    return f"{chosen:.1f} / {peer:.1f}"
 
 
 def _percent(values: Iterable[float]) -> float:

@@ -13,16 +13,13 @@ from stratos.core.formats import counted
 
 EXPORTS, VLLM, LOSS = "serving/exports", "serving/vllm", "serving/format_loss"
 ESTIMATE, PREDICTOR = "serving/estimate", "serving/predictor"
-ESTIMATED = {
-    "answer_ms": ("alone", ".0f"),
-    "requests_per_s": ("requests/s", ".3g"),
-    "p95_ms": ("p95", ".0f"),
-}
-"""What is predicted of a server: its short title, and how it is written."""
+OPERATED = "serving/operated"
+ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95 at 70%"}
+"""What is predicted of a server, with its short title."""
 STUDENTS = {
-    "shape 300k": "0.3M parameters, random weights, 160 tokens",
-    "shape 1m": "0.9M parameters, random weights, 160 tokens",
-    "shape 2m": "1.9M parameters, random weights, 160 tokens",
+    "shape 300k": "0.3M parameters",
+    "shape 1m": "0.9M parameters",
+    "shape 2m": "1.9M parameters",
 }
 MODELS = {
     "stratos_1m, untrained": "shape of the 1M Mahjong student, random weights, 160 tokens",
@@ -46,7 +43,7 @@ def engines() -> str:
 def vllm() -> str:
     """The same with vLLM among the engines."""
     content = record.load(VLLM)
-    rows, n_rounds = _rows(VLLM)
+    rows, n_rounds = _rows(VLLM, ("vLLM", "llama.cpp, f32"))
     busy = span((row["others_cores"] for row in content["result"]["rows"]), ".1f")
     return (
         f"{rows}\n\n{source(VLLM)}, vLLM {content['engines']['vllm']} on a CPU; "
@@ -55,10 +52,11 @@ def vllm() -> str:
     )
 
 
-def _rows(name: str) -> tuple[str, int]:
-    """Return the table of a result, and the number of its rounds."""
+def _rows(name: str, engines: tuple[str, ...] = ("",)) -> tuple[str, int]:
+    """Return the table of a result, of engines whose names begin so, and the number of rounds."""
     rounds = grouped(result(name)["rows"], "model", "engine")
-    cases = [case for model in MODELS for case in rounds if case[0] == model]
+    cases = [case for model in MODELS for case in rounds
+             if case[0] == model and case[1].startswith(engines)]  # fmt: skip
     rows = columns(
         [{"case": case, "rounds": rounds[case]} for case in cases],
         ("student", _titles(MODELS)),
@@ -123,7 +121,7 @@ def format_loss() -> str:
 
 
 def engine_estimate() -> str:
-    """A row for each student, engine and format: measured over rounds, and predicted."""
+    """A row for each student, engine and format: what was measured over what was predicted."""
     rows = result(ESTIMATE)
     rounds = grouped(rows, "student", "engine", "format")
     order = list(dict.fromkeys(row["student"] for row in rows))
@@ -131,37 +129,24 @@ def engine_estimate() -> str:
     for case in sorted(rounds, key=lambda case: order.index(case[0])):
         # The round in which other work disturbed least: the generator was least late.
         calm = min(rounds[case], key=lambda row: row["latest_ms"])
-        missed = [
-            title
-            for name, (title, _) in ESTIMATED.items()
-            if abs(calm[f"{name}_predicted"] / calm[name] - 1) > 0.25
-        ]
+        ratios = {name: calm[name] / calm[f"{name}_predicted"] for name in ESTIMATED}
         engine = f"{case[1]} {case[2]}".strip().replace("llamacpp", "llama.cpp")
-        cases.append(
-            {**calm, "case": case, "named": engine, "rounds": rounds[case], "missed": missed}
-        )
-    heads = ("answer alone, ms", "requests/s", "p95 at 70%, ms")
-    pairs = [
-        pair
-        for head, (name, (_, form)) in zip(heads, ESTIMATED.items(), strict=True)
-        for pair in ((head, _over(name, form)), ("predicted", f"{{{name}_predicted:{form}}}"))
-    ]
+        cases.append({**calm, **ratios, "case": case, "named": engine})
     lines = columns(
         cases,
         ("student", _titles(STUDENTS)),
         ("engine", "{named}, {at_once} at once"),
-        *pairs,
-        ("off by more than 25%", lambda row: ", ".join(row["missed"])),
+        *((title, f"{{{name}:.2f}}×") for name, title in ESTIMATED.items()),
     )
     within = "; ".join(
-        f"{title} {sum(title not in case['missed'] for case in cases)} of {len(cases)}"
-        for title, _ in ESTIMATED.values()
+        f"{title} {sum(abs(1 / case[name] - 1) <= 0.25 for case in cases)} of {len(cases)}"
+        for name, title in ESTIMATED.items()
     )
     loads = span((row["load_average"] for row in rows), ".0f")
     return (
-        f"{lines}\n\nWithin 25%: {within}. {source(ESTIMATE)}; load average {loads}, other work "
-        "kept off by Linux's autogroups. Of several rounds the range is shown, and that one judged "
-        "in which the load generator was least late."
+        f"{lines}\n\nMeasured over predicted. Within 25%: {within}. {source(ESTIMATE)}; load "
+        f"average {loads}, other work kept off by Linux's autogroups. Of several rounds that one "
+        "is shown in which the load generator was least late."
     )
 
 
@@ -193,7 +178,28 @@ def predictor() -> str:
     )
 
 
+def operated() -> str:
+    """What is lost while a hosted student is replaced or killed, in one sentence each."""
+    found = result(OPERATED)
+    lost = {name: f"{found[name]['lost']} of {found[name]['requests']}" for name in _OPERATED}
+    alone = found["alone_ms"]
+    return (
+        f"Behind a door at {found['plain']['per_s']:.0f} requests a second: lost while it was "
+        f"replaced {lost['swap']}, on the way back {lost['back']}, with its engine killed "
+        f"{counted(found['kills']['events'], 'time')} {lost['kills']} (longest wait "
+        f"{found['kills']['longest_s']:.1f} s). An answer alone took {alone['engine']:.1f} ms of "
+        f"the engine itself, {alone['address']:.1f} ms at the address, {alone['door']:.1f} ms at "
+        f"the door. The process that keeps it takes {100 * found['idle_cores']:.2f}% of a core "
+        f"while nobody asks, and {found['cpu_ms']['proxy']:.1f} ms of one a request. "
+        f"{source(OPERATED)}; load average {found['load_average']:.0f} "
+        "(`benchmarks/serving/operated.py`)."
+    )
+
+
+_OPERATED = ("plain", "swap", "back", "kills")
+
 BLOCKS = {
+    "operated": operated,
     "engines": engines,
     "vllm": vllm,
     "format_loss": format_loss,

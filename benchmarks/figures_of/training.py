@@ -27,7 +27,7 @@ SHAPES = {
     "body_unequal": "the same, documents of unequal length",
     "deep_body": "16 layers of 384, vocabulary 15,000",
 }
-STEP_CASES = ("cached", "trl GKD", "plain loop", "plain loop, TRL's chunked loss")
+STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
 
 
@@ -52,10 +52,6 @@ def step() -> str:
     cases = columns(
         _cases(STEP),
         ("shape, precision", lambda row: f"{SHAPES[row['shape_name']]}, {row['dtype']}"),
-        (
-            "Stratos, tokens per CPU s",
-            "{median[stratos][tokens_per_s]:,.0f} · {median[stratos][mib]:,.0f} MiB",
-        ),
         *((case, _beside(case)) for case in STEP_CASES),
     )
     return (
@@ -97,26 +93,6 @@ def peer_speeds(name: str, cases: tuple[str, ...]) -> str:
         f"{dtype} {'; '.join(f'{span(row[case] for row in rows)}×' for case in cases)}"
         for dtype, rows in by_dtype.items()
     )
-
-
-def head() -> str:
-    """Head and loss beside peers, over Stratos: a column for each precision and objective."""
-    settings = result(HEAD)
-    title = "Vocabulary {vocab:,}, {tokens:,} tokens, {masked}% masked, CPU seconds · MiB:"
-    heads = ["", *(f"`{row['objective']}`, {row['dtype']}" for row in settings)]
-    rows = [
-        [case, *(_head_cell(row["best"], case) for row in settings)] for case in settings[0]["best"]
-    ]
-    return f"{title.format_map(settings[0])}\n\n{table(heads, rows)}\n\n{source(HEAD)}."
-
-
-def _head_cell(best: dict[str, dict[str, float]], case: str) -> str:
-    if case not in best:
-        return NONE
-    ours, row = best["stratos"], best[case]
-    if case == "stratos":
-        return f"{row['cpu_s']:.2f} · {row['mib']:,.0f}"
-    return f"{row['cpu_s'] / ours['cpu_s']:.1f}× · {row['mib'] / ours['mib']:.1f}×"
 
 
 def cache() -> str:
@@ -188,10 +164,6 @@ def students() -> str:
         ("over the teacher", _over_teacher),
         ("train min", lambda row: f"{row['train_seconds'] / 60:.1f}"),
         ("train CPU s", "{train_cpu_seconds:,.0f}"),
-        (
-            "in matrix products",
-            lambda row: f"{row['train_cpu_seconds'] / row['times']['gemm_cpu_seconds']:,.0f}",
-        ),
         ("run min", "{times[minutes]:.1f}"),
         ("made on", "{made_on}"),
     )
@@ -255,7 +227,6 @@ BLOCKS = {
     "divergences": divergences,
     "step": step,
     "sft": sft,
-    "head": head,
     "cache": cache,
     "decoding": decoding,
     "students": students,

@@ -30,7 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import record
 import yaml
 
-from stratos import records
+from stratos.report.costs import read_ledger
+from stratos.report.planned import misses, planned_rows
+from stratos.report.sweep_jobs import read_job
 
 GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
 HOME = "/home/you"
@@ -68,9 +70,9 @@ def published(name: str, run: Path) -> dict[str, Any]:
         sys.exit(f"{run}/report.html names {', '.join(names)}: such a page is not published.")
     (GALLERY / f"{name}.html.gz").write_bytes(gzip.compress(page.encode(), 9, mtime=0))
     picture(page, GALLERY / f"{name}.png")
-    card = records.load(run / "evaluate.json", None, records.Scorecard)
-    assert card is not None
-    student = card.score("student").slice()
+    made = read_job(run, run).records
+    student = made["evaluate"].score("student").slice()
+    compared = planned_rows(made.get("plan"), made, read_ledger(run / "ledger.jsonl"))
     overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
     folder = re.search(r"(?:outputs|sweeps)/.*", str(run))
     return {
@@ -84,6 +86,7 @@ def published(name: str, run: Path) -> dict[str, Any]:
         "low": student.exact.low,
         "high": student.exact.high,
         "n_items": student.n_items,
+        "missed": list(misses(compared)),
     }
 
 

@@ -1,11 +1,11 @@
 """Compare planned with measured values.
 
 A prediction is missed where the measured value lies outside its interval, a bound where it lies
-above it. What predicts nothing is shown and judged by nothing: a value that was measured elsewhere
-than where it was planned (hours and latencies of this machine, where servers were planned), one of
-a plan that was made when the training was over, dollars where nothing is to be paid. Hours are
-those behind the plan. Those of a stage that ran as a job are of all its attempts, as the ledger has
-them; they lack the wait for servers.
+above it. What predicts nothing, or was slowed by other work, is shown and not judged: a value that
+was measured elsewhere than where it was planned (hours and latencies of this machine, where servers
+were planned), one of a plan that was made when the training was over, dollars where nothing is to
+be paid. Hours are those behind the plan. Those of a stage that ran as a job are of all its
+attempts, as the ledger has them; they lack the wait for servers.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ class PlannedRow:
     def text(self) -> str:
         """The outcome in words."""
         if self.outcome == "open":
-            return "not judged"
+            would_be = self.figures.would_be
+            return "not judged" if would_be == "open" else f"{would_be}, not judged"
         if self.figures.is_bound:
             return "not exceeded" if self.outcome == "inside" else "exceeded"
         if self.outcome == "inside":

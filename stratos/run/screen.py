@@ -344,8 +344,9 @@ def _(deployment: Deployment) -> Iterator[Line]:
     if (load := deployment.load) is not None:
         missed = "" if load.kept_up and load.holds_limit else ", NOT held"
         predicted = ""
-        if load.p95_ms is not None and not deployment.was_busy:
-            predicted = f" {load.p95_ms.in_words}"
+        if load.p95_ms is not None:
+            busy = ", beside other work" if deployment.was_busy else ""
+            predicted = f" {load.p95_ms.in_words}{busy}"
         yield Line(
             "load",
             f"{load.requests_per_s:.3g} requests a second, random arrivals{missed}: p95 "

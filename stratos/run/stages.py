@@ -55,6 +55,7 @@ PROBE = Stage(
 )
 PILOT = Stage(
     name="pilot",
+    version=2,
     function="stratos.probe.pilot.stage:pilot",
     record=Pilot,
     reads=(
@@ -147,7 +148,7 @@ SYNTHESIZE = Stage(
 )
 DISTILL = Stage(
     name="distill",
-    version=3,
+    version=4,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from typing_extensions import override
 
 from stratos.config import Config
 from stratos.contrib.gate.betting import BettingTest, Counts, Outcome
@@ -17,6 +18,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import counted, percent, visible
 from stratos.core.output import add_flag, json_line
 from stratos.deploy.bundle_server import BATCH, answering
+from stratos.deploy.hosted_server import ServerFront
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.models.kinds.base import has_learnt_test
@@ -249,6 +251,23 @@ def task_of(run_dir: Path | None, typed: Path) -> Config:
 
 
 EXIT_CODES: dict[Outcome, int] = {"no worse": 0, "worse": 1, "cannot tell": 3}
+DELTA, ALPHA = 0.02, 0.05
+
+
+class GateFront(ServerFront):
+    """Lets no student replace a hosted one that it is worse than."""
+
+    @override
+    def compare(self, bundle: Path, before: Path) -> str:
+        if bundle == before:
+            raise StratosError(f"{bundle} was made anew, and nothing is left to compare it with.")
+        test, candidate, reference = BettingTest(DELTA, ALPHA), side_of(bundle), side_of(before)
+        frozen = frozen_of(candidate, reference)
+        counts, outcome = compare(candidate, reference, frozen, test, _tick)
+        text = verdict_text(counts, outcome, frozen, test)
+        if outcome == "worse":
+            raise StratosError(text)
+        return f"{visible(text)}\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -267,10 +286,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("candidate", type=Path, metavar="NEW", help=help_text)
     parser.add_argument("--against", type=Path, metavar="OLD", required=True, help=help_text)
     parser.add_argument(
-        "--delta", type=float, default=0.02, help="share it may be worse by (default 0.02)"
+        "--delta", type=float, default=DELTA, help="share it may be worse by (default 0.02)"
     )
     parser.add_argument(
-        "--alpha", type=float, default=0.05, help="how often a verdict may be wrong (default 0.05)"
+        "--alpha", type=float, default=ALPHA, help="how often a verdict may be wrong (default 0.05)"
     )
     add_flag(parser)
 
