@@ -127,4 +127,4 @@ def _missing(groups: dict[tuple[str, str], list[Cell]]) -> Iterator[str]:
                 yield f"- {task}, {cell['n_rows']} rows, {_ending(cell)}: {cell['failed']}"
 
 
-BLOCKS = {"scoreboard": scoreboard, "scoreboard_summary": summary}
+BLOCKS = {"scoreboard": scoreboard}

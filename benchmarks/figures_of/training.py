@@ -1,4 +1,4 @@
-"""Figures of training: steps, heads, caches, divergences, decoding, and the students that came."""
+"""Figures of training: steps, caches, divergences, decoding, and the students that came."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from figures_of.tables import (
 )
 from stratos.distill.divergences import DIVERGENCES, Divergence
 
-STEP, SFT, HEAD = "distillation/step", "distillation/sft", "distillation/head"
+STEP, SFT = "distillation/step", "distillation/sft"
 SHAPES = {
     "medium_vocabulary": "tiny body, vocabulary 50,000",
     "large_vocabulary": "tiny body, vocabulary 152,000",
