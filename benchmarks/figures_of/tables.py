@@ -54,10 +54,9 @@ def source(*names: str) -> str:
 def made_on(content: Mapping[str, Any]) -> str:
     """Return what made a result: machine, date, commit, load."""
     commit, is_dirty, _ = content["commit"].partition("-dirty")
-    doubts = ["changed"] if is_dirty else []
-    doubts += ["lost"] if content.get("commit_is_lost") else []
-    named = f"commit {commit.rpartition('-g')[2][:8] or 'unknown'}"
-    named += f" ({', '.join(doubts)})" if doubts else ""
+    named = commit.rpartition("-g")[2][:8] or "no commit"
+    named += "-changed" if is_dirty else ""
+    named += "-lost" if content.get("commit_is_lost") else ""
     return f"{machine(content)}, {content['date']}, {named}, load {content['load_average']:.1f}"
 
 
