@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 
 from figures_of.tables import table
@@ -93,22 +92,17 @@ def choices() -> str:
 
 
 def keys() -> str:
-    """Return the keys that change what a run is for, as their classes describe them."""
-    known = {}
+    """Return the keys that change what a run is for, by the page that tells more."""
+    known: set[str] = set()
     for name in sorted({name.partition(".")[0] for name, _ in KEYS}):
         with suppress(ConfigError):  # a group of a room of contrib that is not here
-            known |= {key.name: key for group in groups([name]) for key in group.keys}
-    rows = [
-        [f"`{name}`", _cell(_first_sentence(known[name].meaning)), _link(page)]
-        for name, page in KEYS
-        if name in known
-    ]
-    return table(("key", "meaning", "more"), rows)
-
-
-def _first_sentence(text: str) -> str:
-    """Return the first sentence up to a semicolon, without its full stop."""
-    return re.split(r";|\.(?: |$)", text)[0]
+            known |= {key.name for group in groups([name]) for key in group.keys}
+    pages: dict[str, list[str]] = {}
+    for name, page in KEYS:
+        if name in known:
+            pages.setdefault(page, []).append(f"`{name}`")
+    rows = [[", ".join(names), _link(page)] for page, names in pages.items()]
+    return table(("keys", "more"), rows)
 
 
 def _link(page: str) -> str:

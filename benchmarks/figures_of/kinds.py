@@ -19,7 +19,7 @@ def own_rows() -> str:
     """Return what the command makes of real rows, in seconds."""
     kept = record.load(OWN_ROWS)
     head = ("rows", "student", "predicted", "right of unseen rows", "TF-IDF alone",
-            "probabilities off by", "first accuracy after", "served after", "CPU s")  # fmt: skip
+            "probabilities off by", "served after")  # fmt: skip
     loads = ", ".join(f"{one['load_before']:.1f}" for one in kept["result"])
     return (
         f"{table(head, map(_row, kept['result']))}\n\nOne command each, without settings "
@@ -40,16 +40,14 @@ def _row(one: dict[str, Any]) -> list[str]:
         f"{one['n_test']:,}",
         "–" if linear is None else f"{linear:.1%}",
         f"{100 * one['calibration_error']:.1f} points",
-        f"{one['first_answer_s']:.0f} s",
         f"{one['served_s']:.0f} s",
-        f"{one['cpu_s']:.0f}",
     ]
 
 
 def real_rows() -> str:
     """Return of the same what a reader asks first."""
     head = ("rows", "student", "right of unseen rows", "TF-IDF alone", "served after")
-    rows = [[cells[i] for i in (0, 1, 3, 4, 7)]
+    rows = [[cells[i] for i in (0, 1, 3, 4, 6)]
             for cells in map(_row, record.load(OWN_ROWS)["result"])]  # fmt: skip
     unseen = record.load(EXTRACTION)["result"]["invoices"]["test"]
     return (

@@ -122,28 +122,6 @@ def _errors(group: Sequence[dict[str, Any]]) -> str:
     return f"{span(100 * row['mape'] for row in group)}%{shares}"
 
 
-def coverage() -> str:
-    """The sentences that sum up the two tables."""
-    measured = result(COVERAGE)
-    lines = []
-    titles = {"first_token": "Time to first token", "output_token": "Output token"}
-    for quantity, title in titles.items():
-        parts = []
-        for factor in ("engine", "GPU", "precision", "setting"):
-            rows = [
-                row
-                for row in measured["serving"]
-                if (row["held_out"], row["quantity"]) == (factor, quantity)
-            ]
-            inside = sum(row["coverage"] * row["rows"] for row in rows)
-            parts.append(f"{factor} {inside / sum(row['rows'] for row in rows):.1%}")
-        lines.append(f"{title}, inside the interval, held out by: {', '.join(parts)}.")
-    in_sample = ", ".join(
-        f"{QUANTITIES[name]} {error:.1%}" for name, error in measured["in_sample"].items()
-    )
-    return "\n".join([*lines, f"In sample (MAPE): {in_sample}."])
-
-
 def intervals() -> str:
     """How wide an interval is by what was never measured, as it ships."""
     errors = [fitted().errors[quantity] for quantity in QUANTITIES]
@@ -170,19 +148,14 @@ def queues() -> str:
     p95 = [_ratio(row["p95"]) for row in measured["requests"]]
     waits = [row["mean_wait"] for row in measured["requests"] if row["mean_wait"][1] >= 0.01]
     first = [_ratio([wait + 0.1 for wait in pair]) for pair in waits]
-    engines: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    engines: dict[str, list[float]] = {}
     for row in measured["tokens"]:
-        engines.setdefault((row["server"], row["engine"], str(row["slots"])), []).append(row)
-    rows = [
-        [*engine, *(span((_ratio(row[key]) for row in cells), ".2f")
-                    for key in ("mean_first_token_ms", "p95_ms"))]
-        for engine, cells in engines.items()
-    ]  # fmt: skip
+        engines.setdefault(f"{row['engine']}, c = {row['slots']}", []).append(_ratio(row["p95_ms"]))
+    steps = "; ".join(f"{name}: {span(ratios, '.2f')}" for name, ratios in engines.items())
     return (
         f"Request by request, c of 1 to 64 and ρ of 0.1 to 0.85, formula over simulation: p95 "
-        f"{span(p95, '.2f')}, mean time to first token {span(first, '.2f')} (the first token "
-        "takes a tenth of the answer). Step by step, for an engine that batches, at ρ of 0.3 to "
-        f"0.85:\n\n{table(('server', 'engine', 'c', 'first token', 'p95'), rows)}"
+        f"{span(p95, '.2f')}, mean time to first token {span(first, '.2f')} (the first token takes "
+        f"a tenth of the answer). Step by step, at ρ of 0.3 to 0.85, p95: {steps}."
     )
 
 
@@ -195,7 +168,6 @@ BLOCKS = {
     "accuracy_recorded": accuracy_recorded,
     "planner_scale": scale,
     "estimate_errors": errors,
-    "estimate_coverage": coverage,
     "estimate_intervals": intervals,
     "estimate_queues": queues,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import record
@@ -16,11 +16,6 @@ ESTIMATE, PREDICTOR = "serving/estimate", "serving/predictor"
 OPERATED = "serving/operated"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95 at 70%"}
 """What is predicted of a server, with its short title."""
-STUDENTS = {
-    "shape 300k": "0.3M parameters",
-    "shape 1m": "0.9M parameters",
-    "shape 2m": "1.9M parameters",
-}
 MODELS = {
     "stratos_1m, untrained": "shape of the 1M Mahjong student, random weights, 160 tokens",
     "sums": "300k parameters, trained, 2 tokens",
@@ -30,13 +25,11 @@ MODELS = {
 
 def engines() -> str:
     """A row for each engine and format: the range over rounds."""
-    rows, n_rounds = _rows(EXPORTS)
+    rows, n_rounds = _rows(EXPORTS, models=("sums", "sql"))
     return (
         f"{rows}\n\n{source(EXPORTS)}; {counted(n_rounds, 'round')} of all engines in turn, with "
         f"other work on the machine (load average {load_average(EXPORTS)}): compare the engines, "
-        "not the numbers with those of an idle machine. The same text is that of the evaluation, "
-        "or of transformers for random weights: what these answer is decided by a hair, so that "
-        "rounding to q8_0 changes all of it."
+        "not the numbers with those of an idle machine. The same text is that of the evaluation."
     )
 
 
@@ -52,10 +45,12 @@ def vllm() -> str:
     )
 
 
-def _rows(name: str, engines: tuple[str, ...] = ("",)) -> tuple[str, int]:
-    """Return the table of a result, of engines whose names begin so, and the number of rounds."""
+def _rows(
+    name: str, engines: tuple[str, ...] = ("",), models: Iterable[str] = MODELS
+) -> tuple[str, int]:
+    """Return the table of models and engines, whose names begin so, and the number of rounds."""
     rounds = grouped(result(name)["rows"], "model", "engine")
-    cases = [case for model in MODELS for case in rounds
+    cases = [case for model in models for case in rounds
              if case[0] == model and case[1].startswith(engines)]  # fmt: skip
     rows = columns(
         [{"case": case, "rounds": rounds[case]} for case in cases],
@@ -121,32 +116,33 @@ def format_loss() -> str:
 
 
 def engine_estimate() -> str:
-    """A row for each student, engine and format: what was measured over what was predicted."""
+    """What was measured of engines over what was predicted, over all students."""
     rows = result(ESTIMATE)
-    rounds = grouped(rows, "student", "engine", "format")
-    order = list(dict.fromkeys(row["student"] for row in rows))
-    cases = []
-    for case in sorted(rounds, key=lambda case: order.index(case[0])):
+    engines: dict[str, list[dict[str, float]]] = {}
+    for case in grouped(rows, "student", "engine", "format").values():
         # The round in which other work disturbed least: the generator was least late.
-        calm = min(rounds[case], key=lambda row: row["latest_ms"])
-        ratios = {name: calm[name] / calm[f"{name}_predicted"] for name in ESTIMATED}
-        engine = f"{case[1]} {case[2]}".strip().replace("llamacpp", "llama.cpp")
-        cases.append({**calm, **ratios, "case": case, "named": engine})
+        calm = min(case, key=lambda row: row["latest_ms"])
+        name = f"{calm['engine']} {calm['format']}".strip().replace("llamacpp", "llama.cpp")
+        ratios = {key: calm[key] / calm[f"{key}_predicted"] for key in ESTIMATED}
+        engines.setdefault(f"{name}, {calm['at_once']} at once", []).append(ratios)
     lines = columns(
-        cases,
-        ("student", _titles(STUDENTS)),
-        ("engine", "{named}, {at_once} at once"),
-        *((title, f"{{{name}:.2f}}×") for name, title in ESTIMATED.items()),
+        [{"name": name, "ratios": ratios} for name, ratios in engines.items()],
+        ("engine", "{name}"),
+        *(
+            (title, lambda row, key=key: f"{span((r[key] for r in row['ratios']), '.2f')}×")
+            for key, title in ESTIMATED.items()
+        ),
     )
+    cases = [ratios for of_engine in engines.values() for ratios in of_engine]
     within = "; ".join(
-        f"{title} {sum(abs(1 / case[name] - 1) <= 0.25 for case in cases)} of {len(cases)}"
-        for name, title in ESTIMATED.items()
+        f"{title} {sum(abs(1 / case[key] - 1) <= 0.25 for case in cases)} of {len(cases)}"
+        for key, title in ESTIMATED.items()
     )
     loads = span((row["load_average"] for row in rows), ".0f")
     return (
         f"{lines}\n\nMeasured over predicted. Within 25%: {within}. {source(ESTIMATE)}; load "
         f"average {loads}, other work kept off by Linux's autogroups. Of several rounds that one "
-        "is shown in which the load generator was least late."
+        "counts in which the load generator was least late."
     )
 
 

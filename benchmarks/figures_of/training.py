@@ -60,18 +60,6 @@ def step() -> str:
     )
 
 
-def sft() -> str:
-    """Fine-tuning on text beside peers."""
-    cases = columns(
-        _cases(SFT),
-        ("student, precision", "{shape_name}, {dtype}"),
-        ("Stratos, tokens per CPU s", "{median[stratos][tokens_per_s]:,.0f}"),
-        ("of the floor", "{share_of_floor[stratos]:.0%}"),
-        *((case, _beside(case)) for case in SFT_CASES),
-    )
-    return f"{cases}\n\n{source(SFT)}."
-
-
 def _cases(name: str) -> list[dict[str, Any]]:
     rows = []
     for case, row in result(name).items():
@@ -224,7 +212,6 @@ def _right(exact: dict[str, Any]) -> str:
 BLOCKS = {
     "divergences": divergences,
     "step": step,
-    "sft": sft,
     "cache": cache,
     "decoding": decoding,
     "students": students,

@@ -175,13 +175,14 @@ def main() -> None:
     parser = peers.arguments(__doc__)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--adapter", nargs="+", default=["none"], choices=["none", "lora"])
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--steps", type=int, default=5)
     options = peers.enter(parser)
     from trl import SFTTrainer  # noqa: F401
 
     import stratos.distill.module  # noqa: F401
 
-    result = record.load("distillation/beginning", {})["result"]
+    cases, result = {name: CASES[name] for name in options.cases}, {}
     for rows in options.rows:
         for adapter in options.adapter:
             for dtype in options.dtype:
@@ -190,9 +191,10 @@ def main() -> None:
                         rows=rows, adapter=adapter, dtype=dtype, folder=folder,
                         steps=options.steps, batch=ROWS[rows][1],
                     )  # fmt: skip
-                    measured = peers.compared(CASES, settings, options.runs)
+                    measured = peers.compared(cases, settings, options.runs)
                 result[f"{rows}, {adapter}, {dtype}"] = measured
-    record.finish("distillation/beginning", result, options, seed=0)
+    kept = record.load("distillation/beginning", {})["result"]
+    record.finish("distillation/beginning", kept | result, options, seed=0)
 
 
 if __name__ == "__main__":

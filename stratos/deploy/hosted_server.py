@@ -34,7 +34,7 @@ from stratos.records import ServingSetting, from_json
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
-ANY_HOST = ("0.0.0.0", "::")
+ANY_HOST = "0.0.0.0"
 """Every address of this machine."""
 MOST_RESTARTS = 10
 
@@ -118,7 +118,7 @@ class Hosted:
     @property
     def url(self) -> str:
         """Address that its paths are under."""
-        return f"http://{HOST if self.host in ANY_HOST else self.host}:{self.port}"
+        return f"http://{HOST if self.host == ANY_HOST else self.host}:{self.port}"
 
     @property
     def key(self) -> str:

@@ -120,7 +120,7 @@ def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
 
 def is_reached(hosted: Hosted) -> bool:
     """Return whether an address passes requests on; one of another device counts as such."""
-    is_here = hosted.host in (*LOOPBACK, *ANY_HOST)
+    is_here = hosted.host in (*LOOPBACK, ANY_HOST)
     return not is_here or answers(hosted.port, READY)
 
 

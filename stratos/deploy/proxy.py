@@ -20,17 +20,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import prometheus_client as prometheus
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import override
 
-from stratos.deploy.connections import OwnConnections, PassedOn, Waiting
+from stratos.deploy.engine_connection import (
+    BrokenError,
+    EngineAnswer,
+    UnreachableError,
+    ask_engine,
+)
 from stratos.deploy.engines.http_api import (
     GONE,
     MOST_BYTES,
@@ -45,7 +51,7 @@ from stratos.deploy.engines.http_api import (
     too_many,
     unless_gone,
 )
-from stratos.deploy.server import HEALTH, HOST, READY
+from stratos.deploy.server import HEALTH, READY
 
 if TYPE_CHECKING:
     from stratos.deploy.hosted_server import Hosted
@@ -59,12 +65,11 @@ WAIT_S, AGAIN_S = 120.0, 0.05
 """Longest wait for an engine that starts, and seconds between tries."""
 MOST_BROKEN = 2
 """Engines that may end with a request before it is given up: it may be what ends them."""
-ANSWER_S = 600.0
-"""Longest silence of an engine in an answer."""
 STOP_S = 10.0
 """What answers that are under way have at a stop."""
 KEEP_S = 75
 """Seconds that a connection stays open without a request: longer than nginx uses it for."""
+_LOOK_S = 0.5
 _BUCKETS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)  # fmt: skip
 _OF_CONNECTION = ("connection", "content-length", "date", "server", "transfer-encoding")
 """Headers of an engine's answer that are not passed on."""
@@ -91,18 +96,25 @@ class Exchange:
 
     upstream: Upstream | None = None
     """Engine that has it."""
+    answer: EngineAnswer | None = None
     usage: dict[str, int] = field(default_factory=dict)
     """Tokens, as the engine counts them."""
     is_cut: bool = False
     """Whether the engine ended in the midst of a stream."""
 
     def move_to(self, upstream: Upstream | None) -> None:
-        """Have another engine answer it; None when it is over."""
+        """Have another engine answer it; None for none."""
         if self.upstream is not None:
             self.upstream.n_open -= 1
         if upstream is not None:
             upstream.n_open += 1
         self.upstream = upstream
+
+    def close(self) -> None:
+        """End it, whole or not."""
+        self.move_to(None)
+        if self.answer is not None:
+            self.answer.close()
 
 
 class Metrics:
@@ -136,6 +148,15 @@ class Metrics:
         return prometheus.Counter(name, text, labels, registry=self.registry)
 
 
+class _Server(uvicorn.Server):
+    """A server that looks twice a second, not ten times, whether it is to end: it mostly idles."""
+
+    @override
+    async def main_loop(self) -> None:
+        while not self.should_exit:
+            await asyncio.sleep(_LOOK_S)
+
+
 class Proxy:
     """Listens at a hosted student's address, in a thread of its own."""
 
@@ -145,27 +166,20 @@ class Proxy:
         Raises:
             OSError: the port is taken.
         """
-        import uvicorn
-
         self.metrics, self.is_given_up = Metrics(), False
         self._name, self._slots = hosted.name, hosted.at_once
         self._upstream = Upstream(0)
         self.metrics.queued.set_function(lambda: max(0, self._upstream.n_open - self._slots))
-        self._socket = socket.create_server(
-            (hosted.host, hosted.port), backlog=MOST_WAITING, reuse_port=False
-        )
+        self._socket = _listening(hosted.host, hosted.port)
         app = _Counted(NoOtherSite(self._application(hosted.key), hosted.host), self.metrics)
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
                 app, log_level="error", access_log=False, timeout_keep_alive=KEEP_S,
-                timeout_graceful_shutdown=int(STOP_S), lifespan="off",
+                timeout_graceful_shutdown=int(STOP_S), lifespan="off", date_header=False,
+                proxy_headers=False,
             )
         )  # fmt: skip
         self._thread = threading.Thread(target=self._serve, daemon=True)
-        # A connection each: an engine closes one that is kept, maybe just as it is used.
-        self._client = httpx.AsyncClient(
-            timeout=ANSWER_S, trust_env=False, transport=OwnConnections()
-        )
 
     def start(self) -> None:
         """Answer requests from now on."""
@@ -193,14 +207,13 @@ class Proxy:
         asyncio.run(self._server.serve(sockets=[self._socket]))
 
     def _application(self, key: str) -> Starlette:
-        waiting = [Middleware(Waiting, most=MOST_WAITING, refusal=too_many)]
         app = Starlette(
             routes=[
                 Route(HEALTH, self._health),
                 Route(READY, self._ready),
                 Route(METRICS, self._metrics),
                 Route("/v1/models", self._models),
-                Route("/v1/{rest:path}", self._passed, methods=["GET", "POST"], middleware=waiting),
+                Route("/v1/{rest:path}", self._passed, methods=["GET", "POST"]),
             ],
             exception_handlers={HTTPException: no_path, ClientDisconnect: gone},
             middleware=[Middleware(_Keyed, key=key)] if key else [],
@@ -212,28 +225,29 @@ class Proxy:
         return JSONResponse({"status": "ok"})
 
     async def _ready(self, request: Request) -> Response:
-        answer = await self._of_engine(HEALTH)
-        is_ready = answer is not None and answer.status_code == 200
+        is_ready = await self._text_of_engine(HEALTH) is not None
         state = "ok" if is_ready else "given up" if self.is_given_up else "starting"
         return JSONResponse({"status": state}, 200 if is_ready else 503)
 
     async def _metrics(self, request: Request) -> Response:
         """Return what is counted here, and what the engine counts."""
         text = prometheus.generate_latest(self.metrics.registry)
-        answer = await self._of_engine(METRICS)
-        if answer is not None and answer.headers.get("content-type", "").startswith("text/plain"):
-            text += answer.content if answer.status_code == 200 else b""
+        text += await self._text_of_engine(METRICS, "text/plain") or b""
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def _of_engine(self, path: str) -> httpx.Response | None:
-        with suppress(httpx.HTTPError):
-            return await self._client.get(_url(self._upstream, path), timeout=5)
+    async def _text_of_engine(self, path: str, kind: str = "") -> bytes | None:
+        """Return what the engine says of itself at a path; None where it does not."""
+        with suppress(UnreachableError, BrokenError):
+            answer = await ask_engine(self._upstream.port, path, answer_s=5.0)
+            text = await answer.read()
+            if answer.status == 200 and answer.headers.get("content-type", "").startswith(kind):
+                return text
         return None
 
     async def _models(self, request: Request) -> Response:
         """Name the student, as clients know it."""
         try:
-            upstream, _ = await self._sent(request, b"")
+            upstream, *_ = await self._sent(request, b"")
         except EngineDownError:
             return _unavailable()
         entry = {"object": "model", "created": 0, "owned_by": "stratos"}
@@ -245,6 +259,8 @@ class Proxy:
         """Pass a request on to the engine, and its answer back."""
         if {"", ".", ".."} & set(request.path_params["rest"].split("/")):  # elsewhere in the engine
             raise HTTPException(404)
+        if self._upstream.n_open >= MOST_WAITING:
+            return too_many()
         data = await read_body(request, MOST_BYTES)
         if data is None:
             return too_long()
@@ -253,83 +269,76 @@ class Proxy:
 
     async def _answered(self, request: Request, data: bytes) -> Response:
         try:
-            upstream, answer = await self._sent(request, data)
+            upstream, answer, content = await self._sent(request, data)
         except EngineDownError:
             return _unavailable()
         exchange = _exchange(request.scope)
         headers = {k: v for k, v in answer.headers.items() if k not in _OF_CONNECTION}
-        if _is_stream(answer):
+        if content is None:
             parts = self._events(exchange, upstream, answer)
-            return PassedOn(parts, answer, answer.status_code, headers)
-        content = self._as_served(exchange, upstream, answer.content)
-        return Response(content, answer.status_code, headers)
+            return StreamingResponse(parts, answer.status, headers)
+        return Response(self._as_served(exchange, upstream, content), answer.status, headers)
 
-    async def _sent(self, request: Request, data: bytes) -> tuple[Upstream, httpx.Response]:
-        """Send a request until an engine answers it, or begins to; return both.
+    async def _sent(
+        self, request: Request, data: bytes
+    ) -> tuple[Upstream, EngineAnswer, bytes | None]:
+        """Send a request until an engine answers it; return both, and the text of no stream.
 
         Raises:
             EngineDownError: none does.
         """
         until, n_broken = time.monotonic() + WAIT_S, 0
+        exchange = _exchange(request.scope)
         while True:
             upstream = self._upstream
-            _exchange(request.scope).move_to(upstream)
+            exchange.move_to(upstream)
             try:
-                return upstream, await self._send(request, upstream, data)
-            except httpx.ConnectError:  # it starts, or has ended: it has not read the request
+                answer = exchange.answer = await self._send(request, upstream, data)
+                return upstream, answer, None if answer.is_stream else await answer.read()
+            except UnreachableError:  # it starts, or has ended: it has not read the request
                 pass
-            except httpx.TransportError:
+            except BrokenError:
                 n_broken += 1
                 self.metrics.resent.inc()
             if n_broken >= MOST_BROKEN or self.is_given_up or time.monotonic() > until:
                 raise EngineDownError
             await asyncio.sleep(AGAIN_S)
 
-    async def _send(self, request: Request, upstream: Upstream, data: bytes) -> httpx.Response:
-        """Send a request once; return its answer, which is read unless it is a stream."""
+    async def _send(self, request: Request, upstream: Upstream, data: bytes) -> EngineAnswer:
+        """Send a request once; return its answer when it begins."""
         if not upstream.models:
             upstream.models = await self._names(upstream)
         query = f"?{request.url.query}" if request.url.query else ""
-        passed_on = self._client.build_request(
-            request.method,
-            _url(upstream, request.url.path + query),
-            content=_with_model(data, upstream.models),
-            headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
-        )
-        answer = await self._client.send(passed_on, stream=True)
-        if not _is_stream(answer):
-            try:
-                await answer.aread()
-            finally:
-                await answer.aclose()
-        return answer
+        path = request.scope["raw_path"].decode("latin-1") + query
+        data = _with_model(data, upstream.models)
+        return await ask_engine(upstream.port, path, data, request.method)
 
     async def _names(self, upstream: Upstream) -> dict[str, str]:
         """Return the student's names, and those of what an engine serves beside it, with its own.
 
         Raises:
-            httpx.TransportError: it does not say.
+            UnreachableError, BrokenError: it does not say.
         """
-        listed = await self._client.get(_url(upstream, "/v1/models"))
+        listed = await (await ask_engine(upstream.port, "/v1/models")).read()
         try:
-            models = [str(entry["id"]) for entry in listed.json()["data"]]
+            models = [str(entry["id"]) for entry in json.loads(listed)["data"]]
             first = models[0]
         except (ValueError, LookupError, TypeError) as error:
-            raise httpx.ConnectError("It names no model.") from error
+            raise UnreachableError from error
         own = [model for model in models if model.startswith(first)]
         return {self._name + model.removeprefix(first): model for model in own}
 
     async def _events(
-        self, exchange: Exchange, upstream: Upstream, answer: httpx.Response
+        self, exchange: Exchange, upstream: Upstream, answer: EngineAnswer
     ) -> AsyncIterator[bytes]:
         """Yield a stream's events, which name the student as clients know it."""
         rest = b""
         try:
-            async for part in answer.aiter_raw():
+            async for part in answer.parts():
                 *lines, rest = (rest + part).split(b"\n")
                 yield b"".join(self._event(exchange, upstream, line) + b"\n" for line in lines)
             yield rest
-        except httpx.TransportError:  # its client has a part of the answer: it cannot begin anew
+        except BrokenError:  # its client has a part of the answer: it cannot begin anew
             exchange.is_cut = True
             yield b"data: " + bytes(_unavailable().body) + b"\n\n"
 
@@ -353,8 +362,22 @@ class Proxy:
         return data
 
 
-def _url(upstream: Upstream, path: str) -> str:
-    return f"http://{HOST}:{upstream.port}{path}"
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    # Of no named protocol, asyncio would let the second half of an answer wait for an ACK: 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(MOST_WAITING)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _with_model(data: bytes, models: Mapping[str, str]) -> bytes:
@@ -372,10 +395,6 @@ def _object(data: bytes) -> dict[str, Any] | None:
         body = json.loads(data)
         return body if isinstance(body, dict) else None
     return None
-
-
-def _is_stream(answer: httpx.Response) -> bool:
-    return answer.headers.get("content-type", "").startswith("text/event-stream")
 
 
 def _unavailable() -> Response:
@@ -425,7 +444,7 @@ class _Counted:
             try:
                 await self._app(scope, receive, passed_on)
             finally:
-                exchange.move_to(None)
+                exchange.close()
                 self._count(scope, exchange, 502 if exchange.is_cut else status, began)
 
     def _count(self, scope: Scope, exchange: Exchange, status: int, began: float) -> None:

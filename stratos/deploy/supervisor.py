@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stratos.core.process import Process, locked
+from stratos.deploy.engine_connection import ANSWER_S
 from stratos.deploy.hosted_server import MOST_RESTARTS, Hosted, is_starting, next_of, supervised
-from stratos.deploy.proxy import ANSWER_S, Proxy, Upstream, log
+from stratos.deploy.proxy import Proxy, Upstream, log
 from stratos.deploy.server import answers, free_port, is_free, start_process, stop_process
 
 MOST_FAILURES = 5

@@ -227,11 +227,11 @@ def servers_of(plan: Plan, rate: float | None) -> Servers:
 
 def ends_of(once: Interval, servers: Servers, way: Way) -> Ends:
     """Return the dollars of a student beside one alternative."""
-    price, others = way.usd_per_answer or Interval(0.0, 0.0, 0.0), way.usd_per_day or 0.0
-    fewest, most = way.usd_per_day_range or (others, others)
+    price, by_day = way.usd_per_answer or Interval(0.0, 0.0, 0.0), way.usd_per_day or 0.0
+    fewest, most = way.usd_per_day_range or (by_day, by_day)
     usd, n, each = servers.usd_per_day, servers.n, servers.per_server
     return Ends(
-        mean=Money(once.mean, usd.mean, price.mean, others, round(n.mean), each.mean),
+        mean=Money(once.mean, usd.mean, price.mean, by_day, round(n.mean), each.mean),
         against=Money(once.high, usd.high, price.low, fewest, round(n.high), each.low),
         in_favour=Money(once.low, usd.low, price.high, most, round(n.low), each.high),
     )

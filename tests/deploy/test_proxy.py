@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
@@ -26,7 +27,7 @@ class Engine(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     bodies: ClassVar[list[dict[str, Any]]] = []
-    n_broken = 0
+    n_waiting = n_left = 0
 
     def do_GET(self) -> None:
         if self.path == "/metrics":
@@ -41,6 +42,9 @@ class Engine(BaseHTTPRequestHandler):
         text = body["messages"][-1]["content"]
         if text == "break" or (text == "break once" and len(self.bodies) == 1):
             self.close_connection = True
+            return
+        if text == "slow":
+            self._wait_until_left()
             return
         usage = {"prompt_tokens": 5, "completion_tokens": 2}
         answer = {"model": body["model"], "choices": [{"text": text}], "usage": usage}
@@ -60,6 +64,14 @@ class Engine(BaseHTTPRequestHandler):
             return
         self.wfile.write(b"0\r\n\r\n")
 
+    def _wait_until_left(self) -> None:
+        Engine.n_waiting += 1
+        self.connection.settimeout(20)
+        with contextlib.suppress(OSError):
+            Engine.n_left += not self.connection.recv(1)
+        Engine.n_waiting -= 1
+        self.close_connection = True
+
     def _reply(self, data: bytes, kind: str = "application/json") -> None:
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -74,6 +86,7 @@ class Engine(BaseHTTPRequestHandler):
 @pytest.fixture
 def engine() -> Iterator[ThreadingHTTPServer]:
     Engine.bodies.clear()
+    Engine.n_waiting = Engine.n_left = 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -169,7 +182,10 @@ def test_what_is_counted_and_logged_holds_no_text(
     client.chat("my secret", stream=True)
     client.call("/v1/my-secret")
     client.call("/my-secret?my-secret")
-    log = capfd.readouterr().out.splitlines()
+    log: list[str] = []
+    until = time.monotonic() + 10
+    while len(log) < 4 and time.monotonic() < until:  # a line is written behind its answer
+        log += capfd.readouterr().out.splitlines()
     assert [line.split()[1:4] for line in log] == [
         ["POST", "/v1/chat/completions", "200"], ["POST", "/v1/chat/completions", "200"],
         ["GET", "other", "200"], ["GET", "other", "404"],
@@ -220,3 +236,20 @@ def test_an_engine_that_was_given_up_keeps_nobody_waiting(
     began = time.monotonic()
     assert client.chat("hi")[0] == 503 and time.monotonic() - began < 5
     assert json.loads(client.call("/ready")[1])["status"] == "given up"
+
+
+def test_an_engine_need_not_finish_what_nobody_waits_for(client: Client) -> None:
+    """What a client leaves is closed at the engine, so that its slot is free."""
+    for stream in (False, True):
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
+        body = {"messages": [{"role": "user", "content": "slow"}], "stream": stream}
+        head = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), head)
+        until = time.monotonic() + 10
+        while not Engine.n_waiting and time.monotonic() < until:
+            time.sleep(0.02)
+        connection.close()
+        while Engine.n_waiting and time.monotonic() < until:
+            time.sleep(0.02)
+        assert time.monotonic() < until and Engine.n_left == 1 + stream
+    assert client.chat("hi")[0] == 200

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace", type=Path, metavar="NAME",
         help="name or folder of a student that runs: have this one answer in its place, without a "
-        "lost request, if stratos gate does not find it worse",
+        "lost request, if stratos gate finds it no worse",
     )  # fmt: skip
     parser.add_argument(
         "--force", action="store_true", help="with --replace: also if it is worse, or not known"

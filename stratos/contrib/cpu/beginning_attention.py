@@ -109,15 +109,18 @@ def _by_products(
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scale: float, *states: Any) -> Tensor:
-        out_MTD, sum_MT = forward(*states, scale)
+    def forward(ctx: Any, scale: float, *states: Tensor) -> Tensor:
+        query, key, value, *before = states
+        out_MTD, sum_MT = forward(query, key, value, before[0], before[1], scale)
         ctx.save_for_backward(*states, out_MTD, sum_MT)
         ctx.scale = scale
         return out_MTD
 
     @staticmethod
     def backward(ctx: Any, grad_MTD: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *backward(grad_MTD.contiguous(), *ctx.saved_tensors, ctx.scale)
+        query, key, value, *before, out, sums = ctx.saved_tensors
+        states = (query, key, value, before[0], before[1], out, sums)
+        return None, *backward(grad_MTD.contiguous(), *states, ctx.scale)
 
 
 def attend(

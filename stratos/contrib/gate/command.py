@@ -255,7 +255,7 @@ DELTA, ALPHA = 0.02, 0.05
 
 
 class GateFront(ServerFront):
-    """Lets no student replace a hosted one that it is worse than."""
+    """Lets no student replace a hosted one that it is not shown to be as good as."""
 
     @override
     def compare(self, bundle: Path, before: Path) -> str:
@@ -265,7 +265,7 @@ class GateFront(ServerFront):
         frozen = frozen_of(candidate, reference)
         counts, outcome = compare(candidate, reference, frozen, test, _tick)
         text = verdict_text(counts, outcome, frozen, test)
-        if outcome == "worse":
+        if outcome != "no worse":
             raise StratosError(text)
         return f"{visible(text)}\n"
 

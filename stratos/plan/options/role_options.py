@@ -170,9 +170,9 @@ def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option
 
 def _slowness(fleet: Fleet, points: ServingTable) -> list[Range]:
     """Return the ends of the seconds of an answer over their estimate, by point."""
-    servers, one = fleet.take(points.server), np.ones(len(points))
+    servers, unit = fleet.take(points.server), np.ones(len(points))
     launches = points.times[0].launches if points.times else np.zeros(len(points), bool)
-    ends = ranged(servers, "output_token", one, launches, points.engine)
+    ends = ranged(servers, "output_token", unit, launches, points.engine)
     return list(zip(ends.low.tolist(), ends.high.tolist(), strict=True))
 
 

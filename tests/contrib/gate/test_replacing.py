@@ -23,16 +23,16 @@ def side(path: Path, n_right: int) -> Side:
     return Side(path, answers)
 
 
-@pytest.mark.parametrize(("n_right", "is_refused"), [(396, False), (300, True)])
-def test_a_worse_one_is_refused(
-    n_right: int, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("n_right", "refusal"), [(398, ""), (300, "WORSE by"), (390, "CANNOT T")])
+def test_one_that_is_not_shown_to_be_as_good_is_refused(
+    n_right: int, refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = {Path("old"): 398, Path("new"): n_right}
     monkeypatch.setattr(command, "side_of", lambda path: side(path, right[path]))
-    if not is_refused:
+    if not refusal:
         assert "400 frozen items" in GateFront().compare(Path("new"), Path("old"))
         return
-    with pytest.raises(StratosError, match="WORSE by more than 2 points"):
+    with pytest.raises(StratosError, match=refusal):
         GateFront().compare(Path("new"), Path("old"))
 
 

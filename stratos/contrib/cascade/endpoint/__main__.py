@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from stratos.config import Config
 from stratos.contrib.cascade.config import settings
+from stratos.contrib.cascade.endpoint.connections import OwnConnections, leave_out_of_log
 from stratos.contrib.cascade.endpoint.escalator import escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
 from stratos.contrib.cascade.endpoint.meter import Meter, cascade_in, counting
@@ -26,7 +27,6 @@ from stratos.contrib.cascade.verdict import threshold_of
 from stratos.core.errors import StratosError
 from stratos.core.names import named
 from stratos.deploy.bundle_server import arguments_here, engine_of, environment_of
-from stratos.deploy.connections import OwnConnections, leave_out_of_log
 from stratos.deploy.engines.http_api import NoOtherSite, allow_open_files
 from stratos.deploy.server import HOST, free_port, start_process, stop_process
 from stratos.records import Probe, load

@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from stratos.contrib.cascade.endpoint.connections import PassedOn, Waiting
 from stratos.contrib.cascade.endpoint.escalator import Escalator, UnavailableError, Why
 from stratos.contrib.cascade.endpoint.meter import ALONE, Meter
 from stratos.contrib.cascade.record import Escalation
@@ -35,7 +36,6 @@ from stratos.contrib.cascade.threshold import (
     bared,
     is_escalated,
 )
-from stratos.deploy.connections import PassedOn, Waiting
 from stratos.deploy.engines.chat_ids import first_stop
 from stratos.deploy.engines.chat_request import chat_of, parsed
 from stratos.deploy.engines.http_api import GONE, api_error, gone, read_body, unless_gone

@@ -1,4 +1,4 @@
-"""Connections to a server of this machine, and requests that wait for it."""
+"""Connections of a cascade: those to its student's server, and requests that wait."""
 
 from __future__ import annotations
 
