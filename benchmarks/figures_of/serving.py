@@ -171,17 +171,15 @@ def predictor() -> str:
 
 
 def operated() -> str:
-    """What is lost while a hosted student is replaced or killed, in one sentence each."""
+    """What is lost while a hosted student is replaced or killed, and what that costs."""
     found = result(OPERATED)
     lost = {name: f"{found[name]['lost']} of {found[name]['requests']}" for name in _OPERATED}
-    alone = found["alone_ms"]
     return (
         f"Behind a door at {found['plain']['per_s']:.0f} requests a second: lost while it was "
         f"replaced {lost['swap']}, on the way back {lost['back']}, with its engine killed "
         f"{counted(found['kills']['events'], 'time')} {lost['kills']} (longest wait "
-        f"{found['kills']['longest_s']:.1f} s). An answer alone took {alone['engine']:.1f} ms of "
-        f"the engine itself, {alone['address']:.1f} ms at the address, {alone['door']:.1f} ms at "
-        f"the door. The process that keeps it takes {100 * found['idle_cores']:.2f}% of a core "
+        f"{found['kills']['longest_s']:.1f} s). The process that keeps it takes "
+        f"{100 * found['idle_cores']:.2f}% of a core "
         f"while nobody asks, and {found['cpu_ms']['proxy']:.1f} ms of one a request. "
         f"{source(OPERATED)}; load average {found['load_average']:.0f} "
         "(`benchmarks/serving/operated.py`)."

@@ -8,7 +8,7 @@ from typing import Any
 
 from figures_of.runs import clients_of
 from figures_of.tables import result, source, span, table, written
-from figures_of.training import HEAD, SFT, SFT_CASES, STEP, STEP_CASES, peer_speeds
+from figures_of.training import SFT, SFT_CASES, STEP, STEP_CASES, peer_speeds
 from stratos.deploy.card import TERMS
 
 SCALE, PEERS, CACHE = "planner/scale", "planner/peers", "distillation/cache_topk"
@@ -27,15 +27,6 @@ def _optima(chains: Any) -> str:
 
 def _memory(shapes: Any) -> str:
     return f"{span((row['stratos_memory_over']['trl GKD'] for row in shapes.values()), '.2f')}×"
-
-
-def _head(settings: Any) -> str:
-    def over(objective: str, key: str) -> str:
-        best = [row["best"] for row in settings if row["objective"] == objective]
-        return span(row["trl GKD"][key] / row["stratos"][key] for row in best)
-
-    objectives = dict.fromkeys(row["objective"] for row in settings)
-    return "; ".join(f"{over(name, 'cpu_s')}×, {over(name, 'mib')}×" for name in objectives)
 
 
 def _clients(cell: str) -> Callable[[Any], str]:
@@ -80,13 +71,6 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
         "fast attention on a CPU); vs the same sorted by length; vs a plain loop",
         lambda _: peer_speeds(SFT, SFT_CASES),
         "1.5× the best",
-    ),
-    (
-        HEAD,
-        "head and loss vs TRL's GKD (`benchmarks/training/head.py`): CPU seconds and memory of "
-        "forward KL; of JSD",
-        _head,
-        "2.4×, 5×; 4×, 8×",
     ),
     (
         CACHE,
@@ -138,9 +122,11 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
 
 def peers() -> str:
     """What README says beside public peers, and of our own speed."""
-    rows = [(title, written(cell, result(name)), target) for name, title, cell, target in ROWS]
-    names = dict.fromkeys(name for name, *_ in ROWS)
-    return f"{table(('what', 'measured', 'target'), rows)}\n\n{source(*names)}."
+    rows = [
+        (title, written(cell, result(name)), target, source(name))
+        for name, title, cell, target in ROWS
+    ]
+    return table(("what", "measured", "target", "made on"), rows)
 
 
 def terms() -> str:

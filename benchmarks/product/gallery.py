@@ -50,6 +50,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER", help="finished runs")
+    record.commit()
     GALLERY.mkdir(exist_ok=True)
     result = record.load("gallery", {})["result"]
     for argument in parser.parse_args().runs:
