@@ -23,7 +23,7 @@ PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/
 	--numprocesses auto --maxprocesses 4 --dist loadfile
 
 test: $(VENV)/.installed-dev
-	$(PYTEST) --ignore=tests/contrib -m "not slow and not cluster and not browser and not kill" $(ARGS)
+	$(PYTEST) --ignore=tests/contrib -m "not slow and not cluster and not browser and not kill" --timeout 300 $(ARGS)
 
 test-all: $(VENV)/.installed-dev
 	$(PYTEST) $(ARGS)

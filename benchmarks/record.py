@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,20 @@ PACKAGES = (
 """Versions of these are kept, as far as they are installed."""
 
 
+class _Keep(argparse.Action):
+    """`--keep`, which asks for a commit before anything is measured."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        commit()
+        namespace.keep = True
+
+
 def arguments(doc: str | None) -> argparse.ArgumentParser:
     """Return a parser that prints a script's docstring as its help, and knows `--keep`."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--keep", action="store_true", help="write the raw result")
+    parser.add_argument("--keep", action=_Keep, nargs=0, default=False, help="write the raw result")
     return parser
 
 
@@ -79,15 +88,26 @@ def load(name: str, default: Any = None) -> dict[str, Any]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Return date, machine, load, versions and command of this process."""
+    """Return where and when a result came to be, with versions and command of this process."""
+    return {
+        **provenance(),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "command": " ".join(["python", *map(_without_folder, sys.argv)]),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Return date, machine, load and commit of what is to be kept.
+
+    Raises:
+        SystemExit: the code is of no commit, so nobody could repeat it.
+    """
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[0], 2),
-        "versions": {"python": platform.python_version()} | _versions(),
-        "commit": _commit(),
-        "command": " ".join(["python", *map(_without_folder, sys.argv)]),
+        "commit": commit(),
     }
 
 
@@ -113,9 +133,25 @@ def _versions() -> dict[str, str]:
     return {name: installed[name] for name in PACKAGES if name in installed}
 
 
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+@cache
+def commit() -> str:
+    """Return the commit of the code as this process began to measure.
+
+    Raises:
+        SystemExit: there is none: files besides results differ from it.
+    """
+    changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    if changed or not (revision := _git("rev-parse", "HEAD")):
+        raise SystemExit(
+            "A result is kept with the commit that made it, and these files are of none:\n"
+            f"{changed or 'all, as this is no clone'}\nCommit them, or leave out --keep."
+        )
+    return revision[:12]
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.rstrip()
 
 
 def measured_process(command: Sequence[str], **options: Any) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def distil(
         data: the path of a file of rows (CSV, JSON lines, Parquet; also a URL), rows as a list of
             dicts, a table (pandas, polars, pyarrow, or another that speaks Arrow), or the name of a
             task that makes its own, such as "mahjong".
-        budget_usd: dollars for everything, serving included; they are never passed.
+        budget_usd: dollars for everything, serving included; what would pass them is not begun.
         deadline_hours: until the student is served.
         accuracy: least share of right answers, 0 to 1, that the plan has to predict.
         latency_ms: longest 95th percentile of one answer.

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import re
-from collections.abc import Iterator
 from contextlib import suppress
 
 from figures_of.tables import table
-from stratos.cli.help import MEANINGS, first_comment, groups
+from stratos.cli.help import MEANINGS, groups
 from stratos.cli.verbs import HYDRA, OURS, commands
 from stratos.core.errors import ConfigError
 from stratos.core.extensions import shipped_choices
@@ -57,16 +53,10 @@ KEYS = (
     ("traffic.requests_per_s", "planner.md#serving-a-request-rate"),
     ("traffic.requests_per_day", "worth.md"),
     ("cloud.residency", "planner.md#data-residency"),
-    ("cloud.marketplaces", "planner.md#data-residency"),
     ("cloud.spot", "planner.md#spot"),
-    ("cloud.max_usd_per_hour", "planner.md#spot"),
-    ("cloud.quotas", "planner.md#spot"),
     ("cloud.catalog", "catalog.md"),
     ("plan.explain", "planner.md"),
     ("plan.pilot", "accuracy.md"),
-    ("objective.usd_per_accuracy_point", "planner.md#objectives"),
-    ("objective.usd_per_hour_of_waiting", "planner.md#objectives"),
-    ("objective.usd_per_100ms", "planner.md#objectives"),
     ("deploy.keep", "hosting.md"),
     ("deploy.push_to", "hosting.md#publish-a-bundle"),
     ("paths.mirror", "robustness.md#a-copy-behind-a-url"),
@@ -74,72 +64,45 @@ KEYS = (
     ("synthesize.engine", "contrib/ray.md"),
 )
 """Keys that change what a run is for, and where the docs tell more."""
-_MANY = re.compile(r": (?P<what>hosted|[\d.]+[MB] parameters, weights from the hub)\b")
-"""What the choices say that are many of a kind."""
-
-
-LEAST_WORDS = 3
-"""A shorter sentence says nothing: "The plan chooses."."""
 
 
 def verbs() -> str:
-    """Return each verb with its arguments."""
-    rows = [[f"`{verb}`", "`group=choice group.key=value …`", what, _link(VERB_PAGES[verb])]
-            for verb, what in HYDRA.items()]  # fmt: skip
+    """Return each verb, what it does, and where the docs tell more."""
+    rows = [[f"`{verb}`", what, _link(VERB_PAGES[verb])] for verb, what in HYDRA.items()]
     for verb, command in commands().items():
-        module = importlib.import_module(command.module)
-        parser = argparse.ArgumentParser(prog=verb, allow_abbrev=False, add_help=False)
-        module.add_arguments(parser)
-        usage = re.sub(r"^usage: (stratos )?\S+ ?", "", " ".join(parser.format_usage().split()))
         room = command.module.removeprefix("stratos.contrib.").partition(".")[0]
         page = VERB_PAGES[verb] if verb in OURS else f"contrib/{room}.md"
-        rows.append([f"`{verb}`", f"`{_cell(usage)}`", _cell(command.summary), _link(page)])
-    return table(("verb", "behind it", "what it does", "more"), rows)
+        rows.append([f"`{verb}`", _cell(command.summary), _link(page)])
+    return table(("verb", "what it does", "more"), rows)
 
 
 def choices() -> str:
-    """Return each choice of each group, with what its file says first."""
-    return "\n\n".join(
-        f"**{group}**: {meaning} ({_link(GROUP_PAGES[group])})\n\n"
-        f"{table(('you type', 'what it is'), _choices(group))}"
-        for group, meaning in MEANINGS.items()
-    )
-
-
-def _choices(group: str) -> Iterator[list[str]]:
-    typed = f"{'+' * (group == 'task')}{group}="
-    alike: dict[str, list[str]] = {}
-    for name, path in shipped_choices(group).items():
-        comment = first_comment(group, name)
-        many = _MANY.search(comment)
-        if many:
-            alike.setdefault(many["what"].split()[-1], []).append(f"`{name}`")
-            continue
-        text = _cell(_first_sentence(comment))
-        if "contrib" in path.parts:
-            text += f" ({_link(f'contrib/{path.parents[2].name}.md')})"
-        yield [f"`{typed}{name}`", text]
-    for what, names in alike.items():
-        text = "hosted; its key comes from the environment"
-        text = text if what == "hosted" else "its weights come from the hub"
-        yield [f"`{typed}…`", f"{', '.join(names)}: {text} ({_link('teachers.md#cards')})"]
+    """Return each group with the names of its choices; those of a room of contrib with its page."""
+    lines = []
+    for group, meaning in MEANINGS.items():
+        names: dict[str, list[str]] = {}
+        for name, path in shipped_choices(group).items():
+            room = path.parents[2].name if "contrib" in path.parts else ""
+            names.setdefault(room, []).append(f"`{name}`")
+        core = ", ".join(names.pop("", []))
+        lines.append(f"- **{group}**, {meaning} ({_link(GROUP_PAGES[group])}): {core}")
+        lines += [f"    - {_link(f'contrib/{room}.md')}: {', '.join(of_room)}"
+                  for room, of_room in names.items()]  # fmt: skip
+    return "\n".join(lines)
 
 
 def keys() -> str:
-    """Return the keys that change what a run is for, as their classes describe them."""
-    known = {}
+    """Return the keys that change what a run is for, by the page that tells more."""
+    known: set[str] = set()
     for name in sorted({name.partition(".")[0] for name, _ in KEYS}):
         with suppress(ConfigError):  # a group of a room of contrib that is not here
-            known |= {key.name: key for group in groups([name]) for key in group.keys}
-    rows = [[f"`{name}`", _cell(known[name].kind), _cell(known[name].meaning), _link(page)]
-            for name, page in KEYS if name in known]  # fmt: skip
-    return table(("key", "takes", "meaning", "more"), rows)
-
-
-def _first_sentence(text: str) -> str:
-    """Return the first sentence that says something, without its full stop."""
-    sentences = re.split(r"(?<!et al)\.(?: |$)", text)
-    return next((words for words in sentences if words.count(" ") >= LEAST_WORDS), sentences[0])
+            known |= {key.name for group in groups([name]) for key in group.keys}
+    pages: dict[str, list[str]] = {}
+    for name, page in KEYS:
+        if name in known:
+            pages.setdefault(page, []).append(f"`{name}`")
+    rows = [[", ".join(names), _link(page)] for page, names in pages.items()]
+    return table(("keys", "more"), rows)
 
 
 def _link(page: str) -> str:

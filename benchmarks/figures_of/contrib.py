@@ -62,7 +62,6 @@ def _endpoint(name: str, run: dict[str, Any]) -> str:
     refused = "".join(f"{percent(share, 0)} was refused to {name}. " for share in run["refused"])
     return (
         f"{refused}The endpoint of {name} was asked {endpoint['n']:,} of the test items: "
-        f"{endpoint['by']['teacher']:,} went to the teacher, and "
         f"{percent(endpoint['right'] / endpoint['n'])} came back right, in "
         f"{milliseconds(endpoint['mean_ms'])} on average."
     )
@@ -70,47 +69,40 @@ def _endpoint(name: str, run: dict[str, Any]) -> str:
 
 def drift() -> str:
     """How many checks alarm, without a change and with a part of the live requests spoilt."""
-
-    def change(row: dict[str, Any]) -> str:
-        of_them = f", {row['share']:.0%} of them" if row["share"] else ""
-        return f"{CHANGES[row['change']]}{of_them}"
-
     measured = result("drift")
-    rows = columns(
-        measured["rows"],
-        ("test items / live requests", "{n_evaluated:,} / {n_live:,}"),
-        ("changed", change),
-        ("alarms", "{n_alarms} of {n_checks}"),
-        ("95% interval", "{low:.1%} to {high:.1%}"),
-    )
-    return f"{rows}\n\n`--alpha {measured['alpha']:g}`, Mahjong; {source('drift')}."
+    sizes = list(dict.fromkeys((row["n_evaluated"], row["n_live"]) for row in measured["rows"]))
+    changes: dict[str, dict[tuple[int, int], str]] = {}
+    for row in measured["rows"]:
+        of_them = f", {row['share']:.0%} of them" if row["share"] else ""
+        cell = "{n_alarms} of {n_checks} ({low:.1%}–{high:.1%})".format_map(row)
+        by_size = changes.setdefault(f"{CHANGES[row['change']]}{of_them}", {})
+        by_size[row["n_evaluated"], row["n_live"]] = cell
+    heads = ("changed", *(f"{tested:,} test items, {live:,} live" for tested, live in sizes))
+    rows = [[change, *(cells[size] for size in sizes)] for change, cells in changes.items()]
+    return f"{table(heads, rows)}\n\n`--alpha {measured['alpha']:g}`, Mahjong; {source('drift')}."
 
 
 def log_filters() -> str:
-    """Each way to spoil an answer, and how many its check finds."""
+    """Which ways to spoil an answer checks find, and how many of those that they miss."""
     measured = result(FILTERS)
     logs, replies = measured["logs"], measured["replies"]
-    cells = [
-        [kind["kind"], *(_found(log, number, "found_by_any_check") for log in logs)]
-        for number, kind in enumerate(logs[0]["kinds"])
-    ]
-    cells.append(["nothing, and found all the same", *(str(log["found_unspoilt"]) for log in logs)])
-    cells += [
-        [f"{kind['kind']} among free texts", *(_found(log, number, "found") for log in replies)]
-        for number, kind in enumerate(replies[0]["kinds"])
-    ]
-    wrongly = [str(sum(log["wrongly"].values())) for log in replies]
-    cells.append(["nothing among free texts, and found all the same", *wrongly])
-    heads = ["spoilt", *(f"found, {log['share']:.1%} of the rows each" for log in logs)]
+    whole: list[str] = []
+    cells: list[list[str]] = []
+    for of, key, where in ((logs, "found_by_any_check", ""), (replies, "found", ", free texts")):
+        for number, kind in enumerate(of[0]["kinds"]):
+            rows = [log["kinds"][number] for log in of]
+            if all(row[key] == row["spoilt"] for row in rows):
+                whole.append(f"{kind['kind']}{where}")
+            else:
+                shares = (f"{row[key]}/{row['spoilt']}" for row in rows)
+                cells.append([f"{kind['kind']}{where}", *shares])
+    wrongly = sum(log["found_unspoilt"] for log in logs)
+    wrongly += sum(sum(log["wrongly"].values()) for log in replies)
+    heads = ["spoilt", *(f"{log['share']:.1%} of the rows each" for log in logs)]
     return (
-        f"{table(heads, cells)}\n\n{source(FILTERS)}. {replies[0]['rows']:,} free texts "
-        f"({', '.join(replies[0]['unspoilt'])}) are a log of their own."
+        f"All were found of: {'; '.join(whole)}. Not all of:\n\n{table(heads, cells)}\n\n"
+        f"Answers that were in order, and found all the same: {wrongly}. {source(FILTERS)}."
     )
-
-
-def _found(log: dict[str, Any], number: int, key: str) -> str:
-    kind = log["kinds"][number]
-    return f"{kind[key]}/{kind['spoilt']}"
 
 
 def log_personal() -> str:

@@ -20,8 +20,10 @@ def gym_hits() -> str:
     kinds = hits_of(predictions)
     lines = columns(
         [{"hits": hits} for hits in kinds if not hits.is_bound],
-        ("quantity", "{hits.kind}"),
-        ("in the interval", "{hits.n_inside} of {hits.n}"),
+        ("quantity", "{hits.name}"),
+        ("all: in the interval", _all("{hits.n_known_inside} of {hits.n_known}")),
+        ("measured / planned", _all("{hits.known_ratio:.2f}×")),
+        ("judged: in the interval", "{hits.n_inside} of {hits.n}"),
         ("share", _of_judged("{hits.share.mean:.0%}")),
         ("95% interval of the share", _of_judged("{hits.share.low:.0%} to {hits.share.high:.0%}")),
         ("median width", lambda row: _width(row["hits"])),
@@ -30,7 +32,6 @@ def gym_hits() -> str:
             lambda row: NONE if row["hits"].ratio is None else f"{row['hits'].ratio:.2f}×",
         ),
         ("not judged", "{hits.n_open}"),
-        ("of these inside", lambda row: _open(row["hits"])),
     )
     bounds = [_bound(hits) for hits in kinds if hits.is_bound]
     return "\n\n".join([lines, *_hours(predictions), *bounds, _ran(measured)])
@@ -44,8 +45,8 @@ def _width(hits: Hits) -> str:
     return NONE if hits.width is None else written_width(hits.width, hits.kind)
 
 
-def _open(hits: Hits) -> str:
-    return f"{hits.n_open_inside} of {hits.n_open_known}" if hits.n_open_known else NONE
+def _all(form: str) -> Any:
+    return lambda row: form.format_map(row) if row["hits"].n_known else NONE
 
 
 def _hours(predictions: list[Judged]) -> Iterator[str]:
@@ -76,20 +77,21 @@ def _ran(measured: dict[str, Any]) -> str:
 
 
 def gym_misses() -> str:
-    """Every miss."""
+    """Every miss that is judged."""
     predictions = _predictions(record.load("gym")["result"]["rows"])
-    missed = [{"task": prediction.task, "row": prediction.row} for prediction in predictions
-              if prediction.row.outcome == "outside"]  # fmt: skip
+    missed = [
+        {"task": prediction.task, "row": prediction.row}
+        for prediction in predictions
+        if prediction.row.outcome == "outside"
+    ]
     if not missed:
         return "None."
     return columns(
         missed,
         ("task", "`{task}`"),
         ("quantity", "{row.quantity}"),
-        ("planned", "{row.planned}"),
-        ("95% interval", lambda miss: miss["row"].interval or NONE),
+        ("planned", lambda miss: f"{miss['row'].planned} ({miss['row'].interval or NONE})"),
         ("measured", "{row.measured}"),
-        ("", lambda miss: miss["row"].note if miss["row"].kind in ("latency", "rate") else ""),
     )
 
 

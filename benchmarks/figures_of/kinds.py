@@ -8,19 +8,18 @@ from typing import Any
 
 import record
 
-from figures_of.tables import source, table
+from figures_of.tables import NONE, source, table
 
 OWN_ROWS = "kinds/own_rows"
 EXTRACTION = "kinds/extraction"
 LABELS = record.RESULTS / "kinds" / "labels.jsonl"
-KINDS = ("linear", "static", "encoder")
 
 
 def own_rows() -> str:
     """Return what the command makes of real rows, in seconds."""
     kept = record.load(OWN_ROWS)
     head = ("rows", "student", "predicted", "right of unseen rows", "TF-IDF alone",
-            "probabilities off by", "first accuracy after", "served after", "CPU s")  # fmt: skip
+            "probabilities off by", "served after")  # fmt: skip
     loads = ", ".join(f"{one['load_before']:.1f}" for one in kept["result"])
     return (
         f"{table(head, map(_row, kept['result']))}\n\nOne command each, without settings "
@@ -41,44 +40,55 @@ def _row(one: dict[str, Any]) -> list[str]:
         f"{one['n_test']:,}",
         "–" if linear is None else f"{linear:.1%}",
         f"{100 * one['calibration_error']:.1f} points",
-        f"{one['first_answer_s']:.0f} s",
         f"{one['served_s']:.0f} s",
-        f"{one['cpu_s']:.0f}",
     ]
 
 
 def real_rows() -> str:
     """Return of the same what a reader asks first."""
     head = ("rows", "student", "right of unseen rows", "TF-IDF alone", "served after")
-    rows = [[cells[i] for i in (0, 1, 3, 4, 7)]
+    rows = [[cells[i] for i in (0, 1, 3, 4, 6)]
             for cells in map(_row, record.load(OWN_ROWS)["result"])]  # fmt: skip
     unseen = record.load(EXTRACTION)["result"]["invoices"]["test"]
+    missed = [
+        f"{cells[0]}, {cells[2].partition(',')[0]}"
+        for cells in map(_row, record.load(OWN_ROWS)["result"])
+        if "missed" in cells[2]
+    ]
     return (
-        f"{table(head, rows)}\n\nIn brackets: 95% intervals. What fell short: invoices of layouts "
-        f"that no row shows, {unseen['exact']:.1%} of {unseen['n']:,}.\n"
+        f"{table(head, rows)}\n\nIn brackets: 95% intervals. Predictions that missed: "
+        f"{'; '.join(missed) or 'none'}. What fell short: invoices of layouts that no row shows, "
+        f"{unseen['exact']:.1%} of {unseen['n']:,}.\n"
         "`benchmarks/kinds/own_rows.py` and `extraction.py`, "
         f"{source(OWN_ROWS)}."
     )
 
 
+SIZES = {50: "50", 200: "200", 1000: "1,000"}
+
+
 def label_grid() -> str:
-    """Return what each kind reaches on public sets, beside the best peer."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    """Return what the chosen kind reaches on public sets, beside the best peer, by rows."""
+    groups: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for line in LABELS.read_text(encoding="utf-8").splitlines():
         cell = json.loads(line)
-        groups.setdefault((cell["dataset"], cell["n_rows"]), []).append(cell)
-    head = ("set", "rows (seeds)", *KINDS, "best peer", "regret", "ECE")
-    return table(head, [_cell(*key, cells) for key, cells in groups.items()])
+        groups.setdefault(cell["dataset"], {}).setdefault(cell["n_rows"], []).append(cell)
+    rows = []
+    for name, by_rows in groups.items():
+        sized = {n // 10 * 10: cells for n, cells in by_rows.items()}
+        largest = max(by_rows)
+        beyond = f"{_cell(by_rows[largest])} of {largest:,}" if largest > 1_001 else NONE
+        rows.append([name, *(_cell(sized.get(n, [])) for n in SIZES), beyond])
+    return table(("set", *(f"{n} rows" for n in SIZES.values()), "all rows"), rows)
 
 
-def _cell(name: str, n_rows: int, cells: list[dict[str, Any]]) -> list[str]:
-    kinds = [_percent(cell["tested"][kind] for cell in cells) for kind in KINDS]
-    peer = max(_percent(cell["peers"][peer] for cell in cells) for peer in cells[0]["peers"])
+def _cell(cells: list[dict[str, Any]]) -> str:
+    """Return the accuracy of the chosen kind, and of the best peer."""
+    if not cells:
+        return NONE
     chosen = _percent(cell["tested"][cell["chosen"]] for cell in cells)
-    best = _percent(max(cell["tested"].values()) for cell in cells)
-    error = _percent(cell["calibration_error"][cell["chosen"]] for cell in cells)
-    numbers = (f"{value:.1f}" for value in (*kinds, peer, best - chosen, error))
-    return [name, f"{n_rows:,} ({len(cells)})", *numbers]
+    peer = max(_percent(cell["peers"][peer] for cell in cells) for peer in cells[0]["peers"])
+    return f"{chosen:.1f} / {peer:.1f}"
 
 
 def _percent(values: Iterable[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -9,22 +10,10 @@ from typing import Any
 
 import record
 
-from figures_of.tables import columns, load_average, result, source, table
+from figures_of.tables import columns, load_average, result, source, span, table
 
-STAGES = ("probe ", "plan ", "synthesize ", "distill ", "evaluate ", "deploy ", "report ")
 QUICK = ("tried ", "student (", "TF-IDF with", "next ", "spent ", "The money")
 """How the lines begin that README shows of a run."""
-VERDICT = ("Distil", "Don't distil", "Open")
-TABLELESS = ("tutorial_logs_verdict",)
-"""Runs that end as one before on their page, but for the verdict."""
-INPUTS = {
-    "overrides": "values on the command line",
-    "settings": "the user's YAML files, and choices that do not exist",
-    "rows": "data files, and task settings",
-    "catalogs": "catalogs, regions, quotas, GPU files",
-    "students": "model folders as students, and model sizes",
-    "teachers": "model folders, GGUF files and endpoints as teachers",
-}
 ATTACKS = {
     "disks": "full, read-only or foreign disks, blocked paths, closed or full output",
     "secrets": "runs with every kind of secret, all files scanned",
@@ -36,20 +25,6 @@ ATTACKS = {
     "batches": "batches: lost answers, outages, kills",
     "ends": "sweeps, terminals and processes that end early",
 }
-
-
-def demo() -> str:
-    """What `make demo` printed: the stages, the table of accuracies, and what they come to."""
-    lines = (record.RESULTS / "demo.txt").read_text().splitlines()
-    stages = [line for line in lines if line.startswith(STAGES)]
-    start = next(i for i, line in enumerate(lines) if line.startswith("Exact match on test items"))
-    end = next(i for i, line in enumerate(lines) if line.startswith("Records "))
-    took = result("demo")
-    printed = "\n".join([*stages, *lines[start : end + 1]])
-    return (
-        f"```text\n{printed}\n```\n\n{took['minutes']:.0f} minutes in all, with a little other "
-        f"work on the machine (load {took['load_before']:.1f} before it). {source('demo')}."
-    )
 
 
 def look_printed() -> str:
@@ -66,35 +41,42 @@ def look_seconds() -> str:
             f"{looked['first_line_s']:.1f} s",
             f"{looked['verdict_s']:.0f} s",
             f"{looked['cpu_s']:.0f}",
-            f"{looked['load_before']:.1f}",
         ]
         for name, looked in result("look").items()
     ]
-    heads = ["rows", "first line after", "verdict after", "CPU s", "load before"]
-    return f"{table(heads, rows)}\n\n`benchmarks/product/look.py`; {source('look')}."
+    loads = span((looked["load_before"] for looked in result("look").values()), ".0f")
+    heads = ["rows", "first line after", "verdict after", "CPU s"]
+    return (
+        f"{table(heads, rows)}\n\n`benchmarks/product/look.py`; {source('look')}, under a load of "
+        f"{loads}."
+    )
 
 
 def quick() -> str:
-    """What `stratos demo` printed: six of its lines."""
+    """What `stratos demo` printed: some of its lines, and each prediction that missed."""
     run = result("quick")
-    lines = [
-        next(line for line in run["printed"] if line.lstrip().startswith(first)) for first in QUICK
-    ]
+    lines, is_miss = [], False
+    for line in run["printed"]:
+        is_miss = line.startswith("missed ") or (is_miss and line.startswith(" " * 11))
+        if is_miss or line.lstrip().startswith(QUICK):
+            lines.append(line)
     printed_lines = "\n".join(lines)
     return (
-        f"```text\n{printed_lines}\n```\n\nSix lines of `stratos demo` without PyTorch, "
+        f"```text\n{printed_lines}\n```\n\nOf `stratos demo` without PyTorch, "
         f"{60 * run['minutes']:.0f} s (`benchmarks/product/demo.py`, {source('quick')})."
     )
 
 
 def shown(name: str) -> str:
-    """The picture of a run, the link to its report, its command, date and accuracy."""
+    """The picture of a run, the link to its report, its command, date, accuracy and misses."""
     run = result("gallery")[name]
+    missed = "; ".join(run["missed"])
     return (
         f"[![The report of {name}](gallery/{name}.png)](gallery/{name}.html)\n\n"
         f"Student: {run['exact']:.1%} ({run['low']:.1%} to {run['high']:.1%}) of "
-        f"{run['n_items']:,} test items. [The report](gallery/{name}.html) "
-        f"({run['size_kb']:,} kB), {run['date']}:\n\n    {run['command']}"
+        f"{run['n_items']:,} test items. Predictions that missed: {missed or 'none'}. "
+        f"[The report](gallery/{name}.html) ({run['size_kb']:,} kB), {run['date']}:\n\n"
+        f"    {run['command']}"
     )
 
 
@@ -103,8 +85,7 @@ def printed(tutorial: str, figure: str) -> str:
     name = f"tutorials/{tutorial}"
     content = record.load(name)
     block = content["result"][figure]
-    excerpt = _excerpt(block["printed"].splitlines(), figure not in TABLELESS)
-    lines = ["```text", *excerpt, "```"]
+    lines = ["```text", *_without_settings(block["printed"].splitlines()), "```"]
     if block["minutes"] >= 1:
         is_busy = content["load_average"] > content["cores"] + 1
         busy = ", with other work on the machine" if is_busy else ""
@@ -112,45 +93,23 @@ def printed(tutorial: str, figure: str) -> str:
     return "\n".join(lines)
 
 
-def _excerpt(lines: list[str], has_table: bool) -> list[str]:
-    """Return of a run its stages, its verdict, and all from the accuracies on; else all lines."""
-    if not any(line.startswith("plan ") for line in lines):
-        return _without_candidates(lines)
-    lines = [line for line in lines if not line.startswith("progress ")]
-    first = (*STAGES, *VERDICT)
-    head = [line for line in lines if line.startswith(first) and "still at work" not in line]
-    if not has_table:
-        return head
-    start = next((i for i, line in enumerate(lines) if line.startswith("Exact match ")), None)
-    if start is None:
+def _without_settings(lines: list[str]) -> list[str]:
+    """Return the head of a comparison of two runs; all lines of anything else."""
+    n = sum(bool(re.fullmatch(r"\w+\.[\w.]+", line)) for line in lines)
+    first = next((i for i, line in enumerate(lines) if line.startswith("┏")), None)
+    if not n or first is None:
         return lines
-    return [*head, *(line for line in lines[start:] if line not in head)]
-
-
-def _without_candidates(lines: list[str]) -> list[str]:
-    """Return a comparison without the settings of students that one run alone considered."""
-    at = [i for i, line in enumerate(lines) if line.startswith("student.candidates.")]
-    if not at:
-        return lines
-    note = f"… ({len(at)} settings of candidates)"
-    return [*lines[: at[0]], note, *lines[at[-1] + 2 :]]
+    return [*lines[:first], f"… (a table of both, and {n} settings that differ)"]
 
 
 def attack() -> str:
     """Everything that was tried, and what was survived."""
     cases: dict[str, dict[str, int]] = result("attack/whole")["cases"]
-    inputs = {INPUTS[name]: cases[f"inputs: {name}"] for name in INPUTS}
-    damages = {
-        name.removeprefix("damage: "): case
-        for name, case in cases.items()
-        if name.startswith("damage: ")
-    }
+    inputs = [case for name, case in cases.items() if name.startswith("inputs: ")]
+    damages = [case for name, case in cases.items() if name.startswith("damage: ")]
     rows = {
-        "**bad inputs**: rejected with one message, nothing paid": _sum(inputs),
-        **inputs,
-        "**damaged files of a finished run**: repaired, or reported with the command that repairs "
-        "it": _sum(damages),
-        **damages,
+        "bad inputs: rejected with one message, nothing paid": _sum(inputs),
+        "damaged files of a finished run: repaired, or reported with what to type": _sum(damages),
         **{title: cases[name] for name, title in ATTACKS.items() if name in cases},
     }
     lines = columns(
@@ -162,8 +121,8 @@ def attack() -> str:
     return f"{lines}\n\n{source('attack/whole')}."
 
 
-def _sum(cases: dict[str, dict[str, int]]) -> Counter[str]:
-    return sum(map(Counter, cases.values()), Counter())
+def _sum(cases: list[dict[str, int]]) -> Counter[str]:
+    return sum(map(Counter, cases), Counter())
 
 
 def throughput() -> str:
@@ -261,7 +220,6 @@ def _of_results() -> dict[str, Callable[[], str]]:
 
 
 BLOCKS = {
-    "demo": demo,
     "quick": quick,
     "look_printed": look_printed,
     "look_seconds": look_seconds,

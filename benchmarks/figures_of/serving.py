@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import record
@@ -13,17 +13,9 @@ from stratos.core.formats import counted
 
 EXPORTS, VLLM, LOSS = "serving/exports", "serving/vllm", "serving/format_loss"
 ESTIMATE, PREDICTOR = "serving/estimate", "serving/predictor"
-ESTIMATED = {
-    "answer_ms": ("alone", ".0f"),
-    "requests_per_s": ("requests/s", ".3g"),
-    "p95_ms": ("p95", ".0f"),
-}
-"""What is predicted of a server: its short title, and how it is written."""
-STUDENTS = {
-    "shape 300k": "0.3M parameters, random weights, 160 tokens",
-    "shape 1m": "0.9M parameters, random weights, 160 tokens",
-    "shape 2m": "1.9M parameters, random weights, 160 tokens",
-}
+OPERATED = "serving/operated"
+ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95 at 70%"}
+"""What is predicted of a server, with its short title."""
 MODELS = {
     "stratos_1m, untrained": "shape of the 1M Mahjong student, random weights, 160 tokens",
     "sums": "300k parameters, trained, 2 tokens",
@@ -33,20 +25,18 @@ MODELS = {
 
 def engines() -> str:
     """A row for each engine and format: the range over rounds."""
-    rows, n_rounds = _rows(EXPORTS)
+    rows, n_rounds = _rows(EXPORTS, models=("sums", "sql"))
     return (
         f"{rows}\n\n{source(EXPORTS)}; {counted(n_rounds, 'round')} of all engines in turn, with "
         f"other work on the machine (load average {load_average(EXPORTS)}): compare the engines, "
-        "not the numbers with those of an idle machine. The same text is that of the evaluation, "
-        "or of transformers for random weights: what these answer is decided by a hair, so that "
-        "rounding to q8_0 changes all of it."
+        "not the numbers with those of an idle machine. The same text is that of the evaluation."
     )
 
 
 def vllm() -> str:
     """The same with vLLM among the engines."""
     content = record.load(VLLM)
-    rows, n_rounds = _rows(VLLM)
+    rows, n_rounds = _rows(VLLM, ("vLLM", "llama.cpp, f32"))
     busy = span((row["others_cores"] for row in content["result"]["rows"]), ".1f")
     return (
         f"{rows}\n\n{source(VLLM)}, vLLM {content['engines']['vllm']} on a CPU; "
@@ -55,10 +45,13 @@ def vllm() -> str:
     )
 
 
-def _rows(name: str) -> tuple[str, int]:
-    """Return the table of a result, and the number of its rounds."""
+def _rows(
+    name: str, engines: tuple[str, ...] = ("",), models: Iterable[str] = MODELS
+) -> tuple[str, int]:
+    """Return the table of models and engines, whose names begin so, and the number of rounds."""
     rounds = grouped(result(name)["rows"], "model", "engine")
-    cases = [case for model in MODELS for case in rounds if case[0] == model]
+    cases = [case for model in models for case in rounds
+             if case[0] == model and case[1].startswith(engines)]  # fmt: skip
     rows = columns(
         [{"case": case, "rounds": rounds[case]} for case in cases],
         ("student", _titles(MODELS)),
@@ -116,52 +109,39 @@ def format_loss() -> str:
             "points lost, 95% interval",
             "{loss_points[mean]:.1f} [{loss_points[low]:.1f}, {loss_points[high]:.1f}]",
         ),
-        ("p", "{p_value:.2g}"),
         ("same text", "{n_equal:,} of {n_items:,}"),
     )
     return f"{lines}\n\n{source(LOSS)}; test items of the evaluation, asked over HTTP."
 
 
 def engine_estimate() -> str:
-    """A row for each student, engine and format: measured over rounds, and predicted."""
+    """What was measured of engines over what was predicted, over all students."""
     rows = result(ESTIMATE)
-    rounds = grouped(rows, "student", "engine", "format")
-    order = list(dict.fromkeys(row["student"] for row in rows))
-    cases = []
-    for case in sorted(rounds, key=lambda case: order.index(case[0])):
+    engines: dict[str, list[dict[str, float]]] = {}
+    for case in grouped(rows, "student", "engine", "format").values():
         # The round in which other work disturbed least: the generator was least late.
-        calm = min(rounds[case], key=lambda row: row["latest_ms"])
-        missed = [
-            title
-            for name, (title, _) in ESTIMATED.items()
-            if abs(calm[f"{name}_predicted"] / calm[name] - 1) > 0.25
-        ]
-        engine = f"{case[1]} {case[2]}".strip().replace("llamacpp", "llama.cpp")
-        cases.append(
-            {**calm, "case": case, "named": engine, "rounds": rounds[case], "missed": missed}
-        )
-    heads = ("answer alone, ms", "requests/s", "p95 at 70%, ms")
-    pairs = [
-        pair
-        for head, (name, (_, form)) in zip(heads, ESTIMATED.items(), strict=True)
-        for pair in ((head, _over(name, form)), ("predicted", f"{{{name}_predicted:{form}}}"))
-    ]
+        calm = min(case, key=lambda row: row["latest_ms"])
+        name = f"{calm['engine']} {calm['format']}".strip().replace("llamacpp", "llama.cpp")
+        ratios = {key: calm[key] / calm[f"{key}_predicted"] for key in ESTIMATED}
+        engines.setdefault(f"{name}, {calm['at_once']} at once", []).append(ratios)
     lines = columns(
-        cases,
-        ("student", _titles(STUDENTS)),
-        ("engine", "{named}, {at_once} at once"),
-        *pairs,
-        ("off by more than 25%", lambda row: ", ".join(row["missed"])),
+        [{"name": name, "ratios": ratios} for name, ratios in engines.items()],
+        ("engine", "{name}"),
+        *(
+            (title, lambda row, key=key: f"{span((r[key] for r in row['ratios']), '.2f')}×")
+            for key, title in ESTIMATED.items()
+        ),
     )
+    cases = [ratios for of_engine in engines.values() for ratios in of_engine]
     within = "; ".join(
-        f"{title} {sum(title not in case['missed'] for case in cases)} of {len(cases)}"
-        for title, _ in ESTIMATED.values()
+        f"{title} {sum(abs(1 / case[key] - 1) <= 0.25 for case in cases)} of {len(cases)}"
+        for key, title in ESTIMATED.items()
     )
     loads = span((row["load_average"] for row in rows), ".0f")
     return (
-        f"{lines}\n\nWithin 25%: {within}. {source(ESTIMATE)}; load average {loads}, other work "
-        "kept off by Linux's autogroups. Of several rounds the range is shown, and that one judged "
-        "in which the load generator was least late."
+        f"{lines}\n\nMeasured over predicted. Within 25%: {within}. {source(ESTIMATE)}; load "
+        f"average {loads}, other work kept off by Linux's autogroups. Of several rounds that one "
+        "counts in which the load generator was least late."
     )
 
 
@@ -177,23 +157,39 @@ def predictor() -> str:
         ("kind", "`{kind}`"),
         ("alone: CPU ms", lambda row: f"{row['n']['1']['cpu_ms']:.2g}"),
         ("p95, ms", lambda row: f"{row['n']['1']['p95_ms']:.2g}"),
-        ("answers a second of a core: alone", lambda row: f"{row['n']['1']['per_core_s']:,}"),
-        ("16 at once", lambda row: f"{row['n']['16']['per_core_s']:,}"),
-        ("`deploy`'s client: p95, ms", "{deploys_client[closed_1][p95_ms]:.2g}"),
+        ("16 at once: answers a second", lambda row: f"{row['n']['16']['per_core_s']:,}"),
         ("bundle, MiB", "{bundle_mib:.0f}"),
         ("memory, MiB", "{memory_mib}"),
     )
     loads = span((part["load_average"] for row in kinds for part in row["connections"]), ".0f")
     return (
         f"{lines}\n\nBanking77: students of {measured['rows']:,} rows and {measured['labels']} "
-        f"labels, asked test rows of {measured['mean_characters']:.0f} characters over connections "
-        "that stay open, each again at once, with log-probabilities; then by the load generator of "
-        f"`deploy`, one at a time. {source(PREDICTOR)}; load average {loads}: CPU times hold on a "
-        "busy machine, p95 does not (`benchmarks/serving/predictor.py`)."
+        f"labels, asked test rows of {measured['mean_characters']:.0f} characters on one core. "
+        f"{source(PREDICTOR)}; load average {loads}: CPU times hold on a busy machine, p95 does "
+        "not (`benchmarks/serving/predictor.py`)."
     )
 
 
+def operated() -> str:
+    """What is lost while a hosted student is replaced or killed, and what that costs."""
+    found = result(OPERATED)
+    lost = {name: f"{found[name]['lost']} of {found[name]['requests']}" for name in _OPERATED}
+    return (
+        f"Behind a door at {found['plain']['per_s']:.0f} requests a second: lost while it was "
+        f"replaced {lost['swap']}, on the way back {lost['back']}, with its engine killed "
+        f"{counted(found['kills']['events'], 'time')} {lost['kills']} (longest wait "
+        f"{found['kills']['longest_s']:.1f} s). The process that keeps it takes "
+        f"{100 * found['idle_cores']:.2f}% of a core "
+        f"while nobody asks, and {found['cpu_ms']['proxy']:.1f} ms of one a request. "
+        f"{source(OPERATED)}; load average {found['load_average']:.0f} "
+        "(`benchmarks/serving/operated.py`)."
+    )
+
+
+_OPERATED = ("plain", "swap", "back", "kills")
+
 BLOCKS = {
+    "operated": operated,
     "engines": engines,
     "vllm": vllm,
     "format_loss": format_loss,

@@ -20,6 +20,7 @@ from figures_of.tables import (
 from stratos.distill.divergences import DIVERGENCES, Divergence
 
 STEP, SFT, HEAD = "distillation/step", "distillation/sft", "distillation/head"
+BEGINNING = "distillation/beginning"
 SHAPES = {
     "medium_vocabulary": "tiny body, vocabulary 50,000",
     "large_vocabulary": "tiny body, vocabulary 152,000",
@@ -27,8 +28,9 @@ SHAPES = {
     "body_unequal": "the same, documents of unequal length",
     "deep_body": "16 layers of 384, vocabulary 15,000",
 }
-STEP_CASES = ("cached", "trl GKD", "plain loop", "plain loop, TRL's chunked loss")
+STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
+BEGINNING_CASES = ("single documents", "plain loop", "trl")
 
 
 def divergences() -> str:
@@ -52,10 +54,6 @@ def step() -> str:
     cases = columns(
         _cases(STEP),
         ("shape, precision", lambda row: f"{SHAPES[row['shape_name']]}, {row['dtype']}"),
-        (
-            "Stratos, tokens per CPU s",
-            "{median[stratos][tokens_per_s]:,.0f} · {median[stratos][mib]:,.0f} MiB",
-        ),
         *((case, _beside(case)) for case in STEP_CASES),
     )
     return (
@@ -64,16 +62,25 @@ def step() -> str:
     )
 
 
-def sft() -> str:
-    """Fine-tuning on text beside peers."""
-    cases = columns(
-        _cases(SFT),
-        ("student, precision", "{shape_name}, {dtype}"),
-        ("Stratos, tokens per CPU s", "{median[stratos][tokens_per_s]:,.0f}"),
-        ("of the floor", "{share_of_floor[stratos]:.0%}"),
-        *((case, _beside(case)) for case in SFT_CASES),
+def beginning() -> str:
+    """Training on rows that begin alike beside peers."""
+    rows = [
+        [
+            f"{row['shape_name']}, {row['dtype'].removeprefix('none, ')}",
+            "{tokens_per_s:,.0f} · {mib:,.0f} MiB".format_map(row["median"]["stratos"]),
+            *(
+                _beside(case).format_map(row) if case in row["median"] else NONE
+                for case in BEGINNING_CASES
+            ),
+        ]
+        for row in _cases(BEGINNING)
+    ]
+    heads = ("rows, precision", "Stratos, tokens per CPU s", *BEGINNING_CASES)
+    return (
+        f"{table(heads, rows)}\n\nTokens of whole documents. Each cell: Stratos's tokens per CPU "
+        f"second over the column's · its rise of peak memory over the column's. One run of each.\n"
+        f"{source(BEGINNING)}, load average {load_average(BEGINNING)}."
     )
-    return f"{cases}\n\n{source(SFT)}."
 
 
 def _cases(name: str) -> list[dict[str, Any]]:
@@ -97,26 +104,6 @@ def peer_speeds(name: str, cases: tuple[str, ...]) -> str:
         f"{dtype} {'; '.join(f'{span(row[case] for row in rows)}×' for case in cases)}"
         for dtype, rows in by_dtype.items()
     )
-
-
-def head() -> str:
-    """Head and loss beside peers, over Stratos: a column for each precision and objective."""
-    settings = result(HEAD)
-    title = "Vocabulary {vocab:,}, {tokens:,} tokens, {masked}% masked, CPU seconds · MiB:"
-    heads = ["", *(f"`{row['objective']}`, {row['dtype']}" for row in settings)]
-    rows = [
-        [case, *(_head_cell(row["best"], case) for row in settings)] for case in settings[0]["best"]
-    ]
-    return f"{title.format_map(settings[0])}\n\n{table(heads, rows)}\n\n{source(HEAD)}."
-
-
-def _head_cell(best: dict[str, dict[str, float]], case: str) -> str:
-    if case not in best:
-        return NONE
-    ours, row = best["stratos"], best[case]
-    if case == "stratos":
-        return f"{row['cpu_s']:.2f} · {row['mib']:,.0f}"
-    return f"{row['cpu_s'] / ours['cpu_s']:.1f}× · {row['mib'] / ours['mib']:.1f}×"
 
 
 def cache() -> str:
@@ -163,6 +150,13 @@ def runs(*, bare: bool) -> dict[str, dict[str, Any]]:
     return {n: record.load(f"students/{n}") for n in names if ("-bare-" in n) == bare}
 
 
+def _over_teacher(row: dict[str, Any]) -> str:
+    """Return the lower bound of the ratio; of a teacher that has none right only what it may."""
+    if not row["teacher"]["exact"]:
+        return f"teacher ≤ {row['teacher']['high']:.3f}"
+    return f"≥ {row['ratio_at_least']:.1f} (≤ {row['ratio_bound']:.1f})"
+
+
 def students() -> str:
     """Every recorded run of an embedded student, and the same without a path."""
     recorded = runs(bare=False) | runs(bare=True)
@@ -177,13 +171,9 @@ def students() -> str:
         ("validation", "{validation[exact]:.3f}"),
         *((title, lambda row, name=name: share(row["test"][name])) for title, name in tested),
         ("look-up", "{baselines[lookup][exact]:.3f}"),
-        ("ratio ≥", "{ratio_at_least:.1f} (≤ {ratio_bound:.1f})"),
+        ("over the teacher", _over_teacher),
         ("train min", lambda row: f"{row['train_seconds'] / 60:.1f}"),
         ("train CPU s", "{train_cpu_seconds:,.0f}"),
-        (
-            "in matrix products",
-            lambda row: f"{row['train_cpu_seconds'] / row['times']['gemm_cpu_seconds']:,.0f}",
-        ),
         ("run min", "{times[minutes]:.1f}"),
     )
     return f"{lines}\n\n{machine(content)}, {date}."
@@ -245,8 +235,7 @@ def _right(exact: dict[str, Any]) -> str:
 BLOCKS = {
     "divergences": divergences,
     "step": step,
-    "sft": sft,
-    "head": head,
+    "beginning": beginning,
     "cache": cache,
     "decoding": decoding,
     "students": students,

@@ -1,9 +1,9 @@
 """Make the gallery of docs/gallery.md again: reports of real runs, with a picture of each.
 
+    stratos demo
     python benchmarks/product/tutorials.py file logs --out followed
-    python benchmarks/product/demo.py
-    python benchmarks/product/gallery.py demo=outputs/demo tickets=followed/file/outputs/tickets \
-        routing=followed/logs/outputs/routing
+    python benchmarks/product/gallery.py demo=stratos-demo/run \
+        tickets=followed/file/outputs/tickets routing=followed/logs/outputs/routing
 
 Each report is kept as `docs/gallery/<name>.html.gz`, which the site unpacks, with a picture of its
 top by a headless Chromium. Folders of this machine are replaced by /home/you; a report that still
@@ -30,7 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import record
 import yaml
 
-from stratos import records
+from stratos.report.costs import read_ledger
+from stratos.report.planned import misses, planned_rows
+from stratos.report.sweep_jobs import read_job
 
 GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
 HOME = "/home/you"
@@ -67,9 +69,9 @@ def published(name: str, run: Path) -> dict[str, Any]:
         sys.exit(f"{run}/report.html names {', '.join(names)}: such a page is not published.")
     (GALLERY / f"{name}.html.gz").write_bytes(gzip.compress(page.encode(), 9, mtime=0))
     picture(page, GALLERY / f"{name}.png")
-    card = records.load(run / "evaluate.json", None, records.Scorecard)
-    assert card is not None
-    student = card.score("student").slice()
+    made = read_job(run, run).records
+    student = made["evaluate"].score("student").slice()
+    compared = planned_rows(made.get("plan"), made, read_ledger(run / "ledger.jsonl"))
     overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
     folder = re.search(r"(?:outputs|sweeps)/.*", str(run))
     return {
@@ -83,6 +85,7 @@ def published(name: str, run: Path) -> dict[str, Any]:
         "low": student.exact.low,
         "high": student.exact.high,
         "n_items": student.n_items,
+        "missed": list(misses(compared)),
     }
 
 

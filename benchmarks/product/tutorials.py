@@ -43,8 +43,10 @@ _BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 _FIGURE = re.compile(r"<!-- figures: (\w+) -->")
 _TUTORIAL = re.compile(r"\]\((?:[\w./]*/)?(tutorial_\w+|\w+_tutorial)\.md")
 _FILE = re.compile(r"# (?P<name>[\w/]+\.\w+)\n")
-PROGRESS = re.compile(r"[a-z]+ +(…|\d+% .*)|progress .*")
-"""What a stage prints when it begins, and while it runs."""
+PROGRESS = re.compile(
+    r"^(?:[a-z]+ +(?:…|\d+% .*)|progress .*(?:\n {11}\S.*)*)(?:\n|\Z)", re.MULTILINE
+)
+"""What a stage prints when it begins, and while it runs; a long line goes on below."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def follow(
     write_files(page, folder)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "COLUMNS": str(COLUMNS), "PYTHONUNBUFFERED": "1"}
+    env["XDG_STATE_HOME"] = str(folder / "state")  # jobs of others stay out
     groups = []
     try:
         for block in blocks(page):
@@ -136,7 +139,7 @@ def published(printed: str, folder: Path) -> str:
     text = printed.replace(str(folder.resolve()), CLONE)
     text = text.replace(os.environ.get("STRATOS_CACHE") or CACHE, CACHE)
     text = text.replace(str(Path.home()), HOME)
-    lines = [line.rstrip() for line in text.split("\n") if not PROGRESS.fullmatch(line.rstrip())]
+    lines = [line.rstrip() for line in PROGRESS.sub("", text).split("\n")]
     return "\n".join(lines).strip("\n")
 
 

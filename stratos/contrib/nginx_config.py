@@ -17,8 +17,10 @@ from typing import Any
 from stratos.contrib.data_files import filled
 from stratos.core.errors import StratosError
 
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/metrics")
 """What is let through: servers have more, such as loading another model."""
+OPEN_PATHS = ("/health", "/ready")
+"""What is let through without a key."""
 _CONNECTIONS = 16_384
 """Open connections, those that wait among them."""
 _FILES_A_CONNECTION = 2
@@ -30,9 +32,10 @@ _SENDERS_A_PLACE = 8
 class Limits:
     """What a door lets through."""
 
-    open_requests: int = 32
-    """Whole requests that are answered or wait at once, of all keys together."""
-    open_requests_per_key: int = 16
+    open_requests: int = 256
+    """Whole requests that are answered or wait at once, of all keys together: while an engine is
+    started again, all wait."""
+    open_requests_per_key: int = 128
     max_body_kib: int = 256
     """Longest request."""
     header_seconds: int = 10
@@ -136,6 +139,7 @@ def _text(limits: Limits, *, folder: str, n_files: int, **values: Any) -> str:
         file=lambda name: _quoted(f"{folder}{name}"),
         error=_error,
         paths="|".join(map(re.escape, PATHS)),
+        open_paths="|".join(map(re.escape, OPEN_PATHS)),
         limits=limits,
         n_files=n_files,
         n_connections=n_files // _FILES_A_CONNECTION,

@@ -236,13 +236,16 @@ _LEAST_RATIO = 0.05
 def at_least(comparison: Comparison) -> str:
     """Write the lower bound of student over teacher with the highest that its items could show.
 
-    "" where the bound is none.
+    Of a teacher that has none right there is but an upper bound. "" where the bound is none.
     """
-    if comparison.ratio_at_least < _LEAST_RATIO:
+    items, least = counted(comparison.n_items, "item", spec=","), comparison.least_ratio
+    if least is None:
+        most = percent_most(comparison.teacher_exact.high)
+        return f"no ratio to the teacher: it has none of {items} right, so at most {most}"
+    if least < _LEAST_RATIO:
         return ""
-    items = counted(comparison.n_items, "item", spec=",")
     return (
-        f"at least {times_least(comparison.ratio_at_least)} the teacher (the {items} that both "
+        f"at least {times_least(least)} the teacher (the {items} that both "
         f"answered can show {times_most(comparison.ratio_bound)} at most)"
     )
 

@@ -1,4 +1,4 @@
-"""What is hosted on this machine: one file for each bundle, below the cache folder.
+"""What is hosted on this machine: one file for each address, below the cache folder.
 
 It says what was started, where it listens, and which process looks after it (`supervisor`).
 """
@@ -34,6 +34,9 @@ from stratos.records import ServingSetting, from_json
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
+ANY_HOST = "0.0.0.0"
+"""Every address of this machine."""
+MOST_RESTARTS = 10
 
 
 def cache_of_user() -> Path:
@@ -62,7 +65,12 @@ class Hosted:
     """A server that was started to stay."""
 
     bundle: str
+    name: str
+    """Of the model, as clients know it, whatever bundle and engine answer."""
     port: int
+    """Of its address, which stays."""
+    engine_port: int
+    """Where the engine listens, on this machine alone."""
     module: str
     """The engine's program, as for `python -m`."""
     arguments: list[str]
@@ -76,6 +84,10 @@ class Hosted:
     """Name of the engine."""
     at_once: int
     """Answers that it makes at once."""
+    host: str = HOST
+    """Where its address listens."""
+    key_file: str = ""
+    """File with the key that clients send; "" where none is asked for."""
     supervisor: Process | None = None
     """What keeps it running."""
     max_tokens: int | None = None
@@ -84,6 +96,10 @@ class Hosted:
     n_restarts: int = 0
     exit_code: int | None = None
     """Of the server, when it last ended by itself."""
+    restarts: list[str] = field(default_factory=list)
+    """When and why it was started again, the last `MOST_RESTARTS` of them."""
+    is_approved: bool = False
+    """Of what is to replace a student: it has passed its checks."""
     is_given_up: bool = False
     """It ended at once too often."""
     start_s: float = 300.0
@@ -102,7 +118,12 @@ class Hosted:
     @property
     def url(self) -> str:
         """Address that its paths are under."""
-        return f"http://{HOST}:{self.port}"
+        return f"http://{HOST if self.host == ANY_HOST else self.host}:{self.port}"
+
+    @property
+    def key(self) -> str:
+        """The key that clients send; "" where none is asked for."""
+        return Path(self.key_file).read_text().strip() if self.key_file else ""
 
     @property
     def served_by(self) -> str:
@@ -122,7 +143,7 @@ class Hosted:
         right = (known for known in self.known if known.is_right)
         first = next(right, self.known[0] if self.known else None)
         body = {
-            "model": self.bundle,
+            "model": self.name,
             "max_tokens": (first.max_tokens if first else self.max_tokens) or 256,
             "temperature": 0,
             "messages": first.messages if first else [{"role": "user", "content": "…"}],
@@ -210,24 +231,41 @@ def supervised(state: Path) -> Path:
 
 
 def hosted_bundle(folder: Path, cache_dir: Path) -> Path:
-    """Return the bundle that a folder is or holds, also where it is hosted and gone by now.
+    """Return the bundle that a folder or a name means, also where it is hosted and gone by now.
 
     Raises:
-        StratosError: it is no bundle, and none was hosted from there.
+        StratosError: it is no bundle, and none was hosted from there or by that name.
     """
     try:
         return bundle_in(folder)
     except StratosError:
-        for path in (folder.resolve(), folder.resolve() / "bundle"):
-            if state_of(path, cache_dir).exists():
-                return path
+        paths = (folder.resolve(), folder.resolve() / "bundle")
+        for _, hosted in hosted_here(cache_dir):
+            if hosted.name == str(folder) or Path(hosted.bundle) in paths:
+                return Path(hosted.bundle)
         raise
 
 
 def state_of(bundle: Path, cache_dir: Path) -> Path:
-    """Return where it is written down how a bundle is served."""
-    name = hashlib.sha256(str(bundle).encode()).hexdigest()[:16]
-    return cache_dir / "served" / f"{name}.json"
+    """Return where it is written down how a bundle is served.
+
+    It may have replaced another one, whose address and file it has then.
+    """
+    for state in sorted((cache_dir / "served").glob("*.json")):
+        if (hosted := Hosted.read(state)) is not None and hosted.bundle == str(bundle):
+            return state
+    text = str(bundle)
+    while True:
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        state = cache_dir / "served" / f"{name}.json"
+        if Hosted.read(state) is None:
+            return state
+        text += "+"  # the file is of one that has replaced it
+
+
+def next_of(state: Path) -> Path:
+    """Return the file of what is to replace a hosted student."""
+    return state.with_suffix(".next")
 
 
 def hosted_here(cache_dir: Path) -> Iterator[tuple[Path, Hosted]]:
@@ -307,6 +345,14 @@ class ServerFront:
     def differing(self, before: Hosted, args: argparse.Namespace) -> list[str]:
         """Return which options of a start differ from what runs, as they are typed."""
         return []
+
+    def compare(self, bundle: Path, before: Path) -> str:
+        """Compare a bundle with the one that it is to replace; return what there is to say.
+
+        Raises:
+            StratosError: it is worse, or that cannot be told.
+        """
+        return ""
 
     def status(self, state: Path, hosted: Hosted, answers: bool) -> FrontStatus:
         """Return how it is.

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
+from secrets import token_hex
 
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
@@ -27,27 +25,33 @@ from stratos.deploy.bundle_server import (
     environment_of,
     longest_answer,
 )
+from stratos.deploy.engines.http_api import LOOPBACK, name_of
 from stratos.deploy.engines.known import engine_named, import_engines_of_run
 from stratos.deploy.engines.predictor import server_of, setting_of
 from stratos.deploy.exports import exported, read_exports
 from stratos.deploy.hosted_server import (
     FrontProgram,
-    FrontStatus,
     Hosted,
-    fronts,
-    hosted_bundle,
-    hosted_here,
     is_looked_after,
     is_starting,
+    next_of,
     starting,
     state_of,
 )
 from stratos.deploy.manifest import MANIFEST, Known, read_known
-from stratos.deploy.server import ServeError, check_free, free_port, last_lines
-from stratos.records import ServingSetting
+from stratos.deploy.server import (
+    HOST,
+    ServeError,
+    check_free,
+    free_port,
+    last_lines,
+)
+from stratos.records import Deployment, ServingSetting, load
 
 START_SHARE = 1.5
 """Of the seconds that an engine may take to start: nobody waits for the command that hosts it."""
+KEY = "STRATOS_SERVE_KEY"
+"""Variable with the key that clients of an address send that other machines reach."""
 _STOP_S = 30.0
 _LOOK_S = 0.2
 
@@ -64,6 +68,9 @@ def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetti
         another than that of the run, or "".
     """
     import_engines_of_run(bundle.parent)
+    measured: Deployment | None = load(bundle.parent / "deploy.json", None, Deployment)
+    if measured is not None and bundle.name == "bundle":
+        at_once = at_once or measured.run.slots
     if (own := server_of(bundle)) is not None:
         return own.setting(at_once), ""
     exports, text = read_exports(bundle), ""
@@ -76,11 +83,23 @@ def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetti
     return setting_of(bundle, run), text
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a hosted student is reached; what is not named stays as it was."""
+
+    port: int = 0
+    """0 for that of before, else a free one."""
+    host: str = ""
+    """"" for that of before, else this machine alone."""
+    name: str = ""
+    """Of the model; "" for that of before, else of the bundle's run."""
+
+
 def prepare(
     bundle: Path,
     cache_dir: Path,
     *,
-    port: int = 0,
+    address: Address = Address(),
     run: ServingSetting | None = None,
     front: FrontProgram | None = None,
 ) -> tuple[Path, Hosted]:
@@ -89,7 +108,7 @@ def prepare(
     Args:
         bundle: folder of the model.
         cache_dir: where it is written down.
-        port: where it listens; 0 takes a free one.
+        address: where it is reached.
         run: the engine, and answers at once; None for one request at a time.
         front: what is started in place of the engine; None for the engine itself.
 
@@ -105,15 +124,37 @@ def prepare(
             f"{bundle} is served{where}. To stop it, type: "
             f"stratos serve stop {shlex.quote(str(bundle))}"
         )
-    known = _can_start(bundle, port, run)
-    engine = engine_of(run)
-    port = port or free_port()
+    if before is not None and (before.supervisor is None or before.supervisor.is_of_this_machine):
+        address = Address(
+            address.port or before.port, address.host or before.host, address.name or before.name
+        )
+    host = address.host or HOST
+    known = can_start(bundle, address.port, run, host)
     state.parent.mkdir(parents=True, exist_ok=True)
     log = state.with_suffix(".log")
     log.write_bytes(b"")
+    hosted = replace(
+        described(bundle, known, run, front),
+        port=address.port or free_port(),
+        host=host,
+        name=address.name or name_of(bundle),
+        key_file="" if host in LOOPBACK else str(_key_file(state)),
+        log=str(log),
+    )
+    hosted.write(state)
+    return state, hosted
+
+
+def described(
+    bundle: Path, known: list[Known], run: ServingSetting | None, front: FrontProgram | None
+) -> Hosted:
+    """Return how a bundle is served, without an address; see `prepare`."""
+    engine, port = engine_of(run), free_port()
     hosted = Hosted(
         bundle=str(bundle),
-        port=port,
+        name="",
+        port=0,
+        engine_port=port,
         module=engine.module,
         arguments=arguments_here(bundle, port, run),
         environment=environment_of(bundle) | engine.environment,
@@ -121,27 +162,102 @@ def prepare(
         python=engine.python,
         format="" if run is None else run.format,
         max_tokens=longest_answer(bundle),
-        log=str(log),
+        log="",
         since=time.strftime("%Y-%m-%d %H:%M:%S"),
         version=digest_of(bundle / MANIFEST),
         known=known,
         engine=engine.kind,
         at_once=(run or ALONE).slots,
     )
-    if front is not None:
-        hosted = replace(
-            hosted,
-            module=front.module,
-            arguments=[*front.arguments, "--port", str(port)],
-            python=sys.executable,
-            student=front.student,
-            front=front.title,
-        )
+    if front is None:
+        return hosted
+    return replace(
+        hosted,
+        module=front.module,
+        arguments=[*front.arguments, "--port", str(port)],
+        python=sys.executable,
+        student=front.student,
+        front=front.title,
+    )
+
+
+def _key_file(state: Path) -> Path:
+    """Return the file with the key of an address that others reach: that of `KEY`, or a new one."""
+    path = state.with_suffix(".key")
+    key = os.environ.get(KEY) or (path.read_text() if path.exists() else f"sk-{token_hex(24)}")
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(key.strip())
+    return path
+
+
+def again(state: Path, hosted: Hosted) -> Hosted:
+    """Write down that a student which ran before, such as before a reboot, is to be started again.
+
+    Raises:
+        StratosError: its bundle is gone, or its port is taken.
+    """
+    if hosted.is_bundle_gone:
+        raise StratosError(f"{hosted.bundle} is gone (moved or deleted).")
+    check_free(hosted.port, "--port <number>", "--port 0", hosted.host)
+    hosted = replace(
+        hosted,
+        supervisor=None, server_pid=0, is_given_up=False,
+        since=time.strftime("%Y-%m-%d %H:%M:%S"),
+        version=digest_of(Path(hosted.bundle) / MANIFEST),
+    )  # fmt: skip
     hosted.write(state)
-    return state, hosted
+    return hosted
 
 
-def _can_start(bundle: Path, port: int, run: ServingSetting | None) -> list[Known]:
+def swap(
+    state: Path,
+    planned: Hosted,
+    *,
+    is_forced: bool = False,
+    start_seconds: float | None = None,
+) -> Hosted:
+    """Have another student answer at the address of one that runs; return it when it does.
+
+    It is started beside the other one and asked its known questions first. Requests that the other
+    one has are answered by it. Where this fails, the other one goes on.
+
+    Args:
+        state: file of the student that runs.
+        planned: what is to answer.
+        is_forced: whether known answers may differ.
+        start_seconds: longest wait for the first answer; None takes what its engine may need.
+
+    Raises:
+        StratosError: it does not start, or answers otherwise than in its evaluation.
+    """
+    path = next_of(state)
+    planned.write(path)
+    try:
+        ready = _when_ready(path, None, start_seconds)
+        if (n := differing(ready)) and not is_forced:
+            raise StratosError(
+                f"{n} of {counted(len(ready.known), 'known question')} it does not answer as in "
+                "the evaluation. Add --force to switch all the same."
+            )
+        replace(ready, is_approved=True).write(path)
+        while path.exists():
+            time.sleep(_LOOK_S)
+            candidate, keeper = Hosted.read(path), Hosted.read(state)
+            if candidate is not None and candidate.is_given_up:
+                raise StratosError("The server ended before it could be switched to.")
+            if keeper is None or not keeper.runs:
+                raise StratosError("The student that it was to replace was stopped.")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    now = Hosted.read(state)
+    if now is None or now.bundle != planned.bundle:
+        raise StratosError("It was stopped while it started.")
+    return now
+
+
+def can_start(bundle: Path, port: int, run: ServingSetting | None, host: str = HOST) -> list[Known]:
     """Return the known questions of a bundle, with the answers that its server should give.
 
     An export may answer otherwise than the evaluation, within its measured loss.
@@ -154,7 +270,7 @@ def _can_start(bundle: Path, port: int, run: ServingSetting | None) -> list[Know
     if (why := engine.unusable()) is not None:
         raise StratosError(str(why))
     if port:
-        check_free(port, "--port <number>", "--port 0")
+        check_free(port, "--port <number>", "--port 0", host)
     known = read_known(bundle)
     if run is None or not run.format:
         return list(known)
@@ -162,31 +278,34 @@ def _can_start(bundle: Path, port: int, run: ServingSetting | None) -> list[Know
     return [replace(answer, text=text) for answer, text in zip(known, texts, strict=False)]
 
 
-def make_room(state: Path, before: Hosted, port: int, run: ServingSetting | None) -> int:
-    """Stop a server so that another can be started; return the port that this is to take.
+def make_room(state: Path, before: Hosted, address: Address, run: ServingSetting | None) -> Address:
+    """Stop a server so that another can be started; return the address that this is to take.
 
     Nothing is stopped for one that cannot be started.
 
     Args:
         state: its file.
         before: what runs.
-        port: where the next one listens; 0 takes the same, which its clients know.
+        address: of the next one; what it does not name stays, which its clients know.
         run: the engine of the next one.
 
     Raises:
         StratosError: the next one cannot be started, or this one does not end.
     """
-    _can_start(Path(before.bundle), 0 if before.is_at(port) else port, run)
+    can_start(Path(before.bundle), 0 if before.is_at(address.port) else address.port, run)
     stop(state, before)
-    return port or before.port
+    return Address(
+        address.port or before.port, address.host or before.host, address.name or before.name
+    )
 
 
-def start(state: Path, start_seconds: float | None = None) -> Hosted:
+def start(state: Path, start_seconds: float | None = None, *, keeps_state: bool = False) -> Hosted:
     """Start what was prepared, to stay when this process ends; return it when it has answered.
 
     Args:
         state: file of what was prepared.
         start_seconds: longest wait for the first answer; None takes what its engine may need.
+        keeps_state: whether the file stays where it does not start, so that it can be tried again.
 
     Raises:
         StratosError: nothing answers; then nothing is left running.
@@ -205,17 +324,19 @@ def start(state: Path, start_seconds: float | None = None) -> Hosted:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_S)
-        state.unlink(missing_ok=True)
+        if not keeps_state:
+            state.unlink(missing_ok=True)
         raise
 
 
 def _when_ready(
-    state: Path, process: subprocess.Popen[bytes], start_seconds: float | None
+    state: Path, process: subprocess.Popen[bytes] | None, start_seconds: float | None
 ) -> Hosted:
     """Wait for an answer: a server may call itself healthy and end at its first question."""
     began, log = time.monotonic(), state.with_suffix(".log")
     while True:
-        exit_code = process.poll()  # before the file, which a stop removes
+        # Before the file, which a stop removes.
+        exit_code = None if process is None else process.poll()
         hosted = Hosted.read(state)
         if exit_code == 0 or (hosted is None and exit_code is None):
             raise StratosError("It was stopped while it started.")
@@ -239,7 +360,7 @@ def _has_answered(hosted: Hosted) -> bool:
     """Ask a question; return whether the server has answered."""
     messages = hosted.known[0].messages if hosted.known else QUESTION
     with suppress(ServeError):
-        ask(hosted.port, messages, hosted.max_tokens if hosted.known else 1, hosted.student)
+        ask(hosted.engine_port, messages, hosted.max_tokens if hosted.known else 1, hosted.student)
         return True
     return False
 
@@ -260,14 +381,14 @@ def keep_hosted(
     Raises:
         StratosError: the port is taken, or nothing answers.
     """
-    state = state_of(bundle, cache_dir)
+    state, address = state_of(bundle, cache_dir), Address(port)
     with starting(bundle, cache_dir):
         before = Hosted.read(state)
         if before is not None and before.runs:
             if before.serves(run) and before.is_at(port) and not before.is_outdated:
                 return before, True
-            port = make_room(state, before, port, run)
-        state, _ = prepare(bundle, cache_dir, port=port, run=run)
+            address = make_room(state, before, address, run)
+        state, _ = prepare(bundle, cache_dir, address=address, run=run)
         return start(state), False
 
 
@@ -308,9 +429,9 @@ def differing(hosted: Hosted) -> int:
     """
     try:
         if not hosted.known:
-            ask(hosted.port, QUESTION, 1, hosted.student)
+            ask(hosted.engine_port, QUESTION, 1, hosted.student)
         return sum(
-            ask(hosted.port, known.messages, hosted.max_tokens, hosted.student) != known.text
+            ask(hosted.engine_port, known.messages, hosted.max_tokens, hosted.student) != known.text
             for known in hosted.known
         )
     except ServeError as error:
@@ -339,110 +460,3 @@ def known_answers(hosted: Hosted) -> str:
         )
     also = f"; {hosted.n_as_evaluated} of them as in the evaluation" if hosted.format else ""
     return f"It answers {questions} {before}{also}."
-
-
-# How hosted students are: for a terminal, and as JSON for scripts.
-
-
-class State(StrEnum):
-    """What a hosted student is at."""
-
-    ANSWERS = "answers"
-    SILENT = "does not answer"
-    STARTING = "is starting"
-    GIVEN_UP = "given up"
-    GONE = "gone"
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How one hosted student is."""
-
-    hosted: Hosted
-    state: State
-    n_differing: int | None = None
-    """Known answers that are not as they should be; None where none came."""
-    fronts: tuple[FrontStatus, ...] = ()
-    """What stands before it."""
-
-    @property
-    def text(self) -> str:
-        """Return the lines for a terminal."""
-        hosted, keeper = self.hosted, self.hosted.supervisor
-        processes = ""
-        if keeper is not None and self.state in (State.ANSWERS, State.SILENT):
-            processes = f"; process {hosted.server_pid}, kept running by process {keeper.pid}"
-        lines = [hosted.bundle, f"  {self._state()}", f"  {hosted.served_by}{processes}"]
-        lines += [f"  {front.line}" for front in self.fronts if front.line]
-        return "\n".join([*lines, f"  log: {hosted.log}"])
-
-    def _state(self) -> str:
-        hosted, text = self.hosted, self.state.value
-        if self.state in (State.ANSWERS, State.SILENT):
-            text += f" at {hosted.url}/v1 since {hosted.since}"
-        if self.state is State.GONE:
-            text += ": the process that kept it running has ended"
-        if hosted.n_restarts:
-            text += f", started again {counted(hosted.n_restarts, 'time')}"
-            text += f" (it ended last with code {hosted.exit_code})"
-        if self.state is State.ANSWERS:
-            if hosted.is_bundle_gone:
-                text += "; its bundle is gone (moved or deleted): it cannot be started again"
-            elif hosted.is_outdated:
-                text += "; its bundle was made anew since: stratos serve starts it again"
-        if self.n_differing:
-            text += f"; {self.n_differing} of {len(hosted.known)} known answers differ"
-        return text
-
-    @property
-    def json(self) -> str:
-        """Return one line of JSON."""
-        hosted, keeper = self.hosted, self.hosted.supervisor
-        names = ("bundle", "port", "engine", "format", "at_once", "since", "log")
-        facts = {name: getattr(hosted, name) for name in (*names, "n_restarts", "exit_code")}
-        facts |= {
-            "state": self.state,
-            "url": f"{hosted.url}/v1",
-            "pid": hosted.server_pid,
-            "supervisor_pid": None if keeper is None else keeper.pid,
-            "n_known": len(hosted.known),
-            "n_differing": self.n_differing,
-            "is_bundle_outdated": hosted.is_outdated,
-            "is_bundle_gone": hosted.is_bundle_gone,
-        }
-        for front in self.fronts:
-            facts |= front.facts
-        return json.dumps(facts)
-
-
-def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
-    """Yield how students are that were started on this machine and not stopped.
-
-    Args:
-        cache_dir: where they are written down.
-        folders: runs or bundles; none for all.
-
-    Raises:
-        StratosError: a folder is no run and no bundle, and none was hosted from there.
-    """
-    states = [state_of(hosted_bundle(folder, cache_dir), cache_dir) for folder in folders]
-    for path, hosted in hosted_here(cache_dir):
-        if not states or path in states:
-            yield standing(path, hosted)
-
-
-def standing(path: Path, hosted: Hosted) -> Standing:
-    """Return how a hosted student is, by its file and by asking it."""
-    state, n_differing = State.GONE, None
-    if hosted.is_given_up:
-        state = State.GIVEN_UP
-    elif hosted.runs:
-        state = State.SILENT
-        with suppress(StratosError):
-            n_differing = differing(hosted)
-            state = State.ANSWERS
-    elif hosted.supervisor is None and (is_starting(path) or is_looked_after(path)):
-        state = State.STARTING
-    answers = state is State.ANSWERS
-    statuses = tuple(front.status(path, hosted, answers) for front in fronts())
-    return Standing(hosted, state, n_differing, statuses)

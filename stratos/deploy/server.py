@@ -21,6 +21,8 @@ from stratos.core.errors import StratosError
 HOST = "127.0.0.1"
 HEALTH = "/health"
 """Path that every engine answers with 200 when it has loaded its model."""
+READY = "/ready"
+"""Path that the address of a hosted student answers with 200 when its engine does."""
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LOG_LINES = 12
@@ -127,8 +129,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(port: int, host: str = HOST) -> bool:
+    """Return whether a port can be listened on."""
+    with suppress(ServeError):
+        check_free(port, host=host)
+        return True
+    return False
+
+
 def check_free(
-    port: int, another: str = "deploy.port=<number>", any_free: str = "deploy.port=0"
+    port: int,
+    another: str = "deploy.port=<number>",
+    any_free: str = "deploy.port=0",
+    host: str = HOST,
 ) -> None:
     """Check that a port can be listened on.
 
@@ -136,6 +149,7 @@ def check_free(
         port: the number.
         another: what to type for another one.
         any_free: what to type for any that is free.
+        host: address of this machine.
 
     Raises:
         ServeError: it is taken.
@@ -143,7 +157,7 @@ def check_free(
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             raise ServeError(
                 f"The server cannot listen on port {port} ({error.strerror}): choose another with "

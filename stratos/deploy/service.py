@@ -123,8 +123,8 @@ def installs(
     commands = []
     is_cpu = offer is not None and offer.accelerator is None
     if is_cpu and engine.uses_torch:
-        commands.append(f'{pip} install "{_pinned("torch")}" --index-url {CPU_TORCH}')
-    packages = [f'"{_pinned(package)}"' for package in engine.packages]
+        commands.append(f'{pip} install "{pinned("torch")}" --index-url {CPU_TORCH}')
+    packages = [f'"{pinned(package)}"' for package in engine.packages]
     if engine.is_ours:
         wheel = f"$(ls {wheels}/*.whl)"
         if engine.extra:
@@ -135,7 +135,7 @@ def installs(
     return (*commands, " ".join([pip, "install", *packages]))
 
 
-def _pinned(requirement: str) -> str:
+def pinned(requirement: str) -> str:
     """Return a requirement at the version that is installed here, else as it is."""
     name = requirement.partition(">=")[0]
     try:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from stratos.core.errors import StratosError
 from stratos.distill.distributed import gathered, summed, whole_model
-from stratos.distill.packed import Documents
+from stratos.distill.packed import Documents, Row
 from stratos.tasks.base import Message
 
 POOL = 4096
@@ -25,7 +24,8 @@ CHUNK = 2048
 class Batch:
     """One packed row of N tokens.
 
-    tokens_1N, positions_1N: token ids and positions that restart with every document.
+    texts, prompt_lengths: tokens of each document, and how many of them are its prompt's.
+    tokens_1N, positions_1N: token ids and positions, as each document has them.
     rows_M, targets_M: places whose next token is learned (completions only), and that token.
     document_ids_D: which documents of `Encoded` these are, in the row's order.
     n_tokens: what a sum over the row is divided by: the mean number of learned tokens of the rows
@@ -35,6 +35,8 @@ class Batch:
     row: which row of its loader it is, or was made a part of.
     """
 
+    texts: Sequence[np.ndarray]
+    prompt_lengths: np.ndarray
     tokens_1N: Tensor
     positions_1N: Tensor
     rows_M: Tensor
@@ -48,7 +50,7 @@ class Batch:
     @property
     def n_trained(self) -> int:
         """Return how many tokens its documents have: 0 for a part of a row without any."""
-        return self.tokens_1N.numel() if len(self.document_ids_D) else 0
+        return sum(map(len, self.texts)) if len(self.document_ids_D) else 0
 
     def to(self, device: Any) -> Batch:
         """Move every tensor (Lightning calls this)."""
@@ -68,24 +70,24 @@ def pack(
     document_ids_D: np.ndarray,
     n_tokens: float | None = None,
     written: bool = False,
+    shares: bool = False,
 ) -> Batch:
     """Put documents of tokens behind each other; what follows their prompts is learned.
 
-    `n_tokens` and `written` as in `Batch`; None takes the learned tokens of this row.
+    `n_tokens` and `written` as in `Batch`, None takes the learned tokens of this row; `shares` as
+    in `Row.of`.
     """
-    lengths = np.array([len(text) for text in texts])
-    starts = np.cumsum(lengths) - lengths
-    tokens = np.concatenate(texts).astype(np.int64)
-    positions = np.arange(len(tokens)) - np.repeat(starts, lengths)
-    rows = np.flatnonzero(positions >= np.repeat(prompt_lengths, lengths))
+    row = Row.of(texts, prompt_lengths.tolist(), shares)
     return Batch(
-        tokens_1N=torch.from_numpy(tokens)[None],
-        positions_1N=torch.from_numpy(positions)[None],
-        rows_M=torch.from_numpy(rows - 1),
-        targets_M=torch.from_numpy(tokens[rows]),
-        documents=Documents.of(lengths.tolist()),
+        texts=texts,
+        prompt_lengths=prompt_lengths,
+        tokens_1N=row.tokens_N[None],
+        positions_1N=row.positions_N[None],
+        rows_M=row.rows_M,
+        targets_M=row.tokens_N[row.rows_M + 1],
+        documents=row.documents,
         document_ids_D=document_ids_D,
-        n_tokens=float(len(rows) if n_tokens is None else n_tokens),
+        n_tokens=float(len(row.rows_M) if n_tokens is None else n_tokens),
         written=written,
     )
 
@@ -100,6 +102,8 @@ class Encoded:
     prompt_lengths: np.ndarray
     items: np.ndarray | None = None
     """Which of the items that were given each document is; None where all are documents."""
+    shares: bool = False
+    """Whether what the prompts of a row begin with is computed once for all of them."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -287,6 +291,7 @@ class PackedLoader:
             self._data.prompt_lengths[documents],
             documents,
             n_tokens,
+            shares=self._data.shares,
         )
 
 
@@ -351,7 +356,8 @@ class OnPolicyLoader(PackedLoader):
         prompts = [self._data.prompt(document) for document in documents]
         whole = [np.append(p, text) for p, text in zip(prompts, texts, strict=True)]
         lengths = self._data.prompt_lengths[documents]
-        return pack(whole, lengths, documents, n_tokens, written=True)
+        shares = self._data.shares
+        return pack(whole, lengths, documents, n_tokens, written=True, shares=shares)
 
     def _fill(self, step: int) -> None:
         """Write the texts of this step and of the on-policy steps that follow it."""

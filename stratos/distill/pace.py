@@ -154,11 +154,11 @@ def _rows(
         least, most = _LARGER_TIMES
         times = min(most, max(least, int(_LARGER_SECONDS / seconds)))
         larger = loader.part_of_row(0, times * n_tokens)
-        if larger.tokens_1N.numel() == n_tokens:
+        if larger.n_trained == n_tokens:
             return [part], 1
         _trial(trainer, module, larger, optimizer)  # touches its memory for the first time
         return [part, larger], 1
-    seconds *= whole.tokens_1N.numel() / n_tokens
+    seconds *= max(1, whole.n_trained) / n_tokens
     return [whole], _REPEATS if is_choice and seconds <= _SHORT_SECONDS else 1
 
 

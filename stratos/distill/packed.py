@@ -3,8 +3,11 @@
 All that works token by token (embeddings, projections, MLP, norms) runs on the bare row without
 padding. Attention alone needs the documents apart: queries, keys and values of documents of like
 length are gathered into padded batches, attend causally there, and are scattered back. Rotary
-positions restart with every document. The loss equals that of the same documents in a padded batch
-(tests/distill).
+positions restart with every document.
+
+What documents begin with alike stands in the row once, as a document of its own, before which
+nothing is: what follows of each sees it and itself, at the positions that it has in its document.
+The loss equals that of the same documents in a padded batch (tests/distill).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,7 +24,8 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from stratos.core.errors import StratosError
-from stratos.distill.speedups import speedups
+from stratos.distill.speedups import behind, speedups
+from stratos.models.decode.beginnings import alike
 
 NAME = "stratos_packed"
 _LIKE = 1.25
@@ -33,6 +38,8 @@ _ROW_TOKENS = 64
 """A row has a multiple of so many tokens, because CPU kernels are compiled for each new size."""
 _SHORT, _SHORT_MULTIPLE, _LONG_MULTIPLE = 64, 4, 16
 """The same of the places of a padded batch: above and up to so many."""
+_BEGINNING_TOKENS = 64
+"""What a beginning of its own costs in calls, in tokens that are computed."""
 _SPEEDUPS = speedups()
 """Bound here, once: `torch.compile` traces `packed_attention`."""
 
@@ -50,17 +57,36 @@ class Documents:
     scatter_N: Tensor
     padding: tuple[Tensor, ...]
     """For each padded batch which of its places, flattened, are none of a document."""
+    longest_T: Tensor
+    """The places in the row of its longest document, that of each position (0 at padding)."""
+    beginnings: tuple[tuple[int, int] | None, ...]
+    """For each padded batch which one has the beginning of its documents, and of how many tokens;
+    None where they are whole."""
     n_behind: int = 0
     """Tokens at the end of the row that are of no document."""
 
     @staticmethod
-    def of(lengths: Sequence[int]) -> Documents:
-        """Lay documents of these lengths out, one behind the other, in batches of like length."""
+    def of(lengths: Sequence[int], beginnings: Sequence[int | None] = ()) -> Documents:
+        """Lay documents of these lengths out, one behind the other, in batches of like length.
+
+        Args:
+            lengths: of documents, of beginnings, and of what follows beginnings.
+            beginnings: of each of these which one is its beginning; none where it is whole.
+        """
+        of_each = beginnings or [None] * len(lengths)
+        shared = sorted({n for n in of_each if n is not None})
+        groups = [[n] for n in shared]
+        before: list[tuple[int, int] | None] = [None] * len(shared)
+        for beginning in (None, *shared):
+            rest = [n for n, of in enumerate(of_each) if of == beginning and n not in shared]
+            groups += (batches := _groups(lengths, rest))
+            known = None if beginning is None else (shared.index(beginning), lengths[beginning])
+            before += [known] * len(batches)
         lengths_B = torch.tensor(lengths)
         starts_B = torch.cumsum(lengths_B, 0) - lengths_B
         scatter_N = torch.empty(int(lengths_B.sum()), dtype=torch.long)
-        gathers, padding, n_places = [], [], 0
-        for group in _groups(lengths):
+        gathers, padding, n_places, n_longest = [], [], 0, 0
+        for group, known in zip(groups, before, strict=True):
             places = torch.arange(_rounded(max(lengths[document] for document in group)))
             of_group = torch.tensor(group)
             inside_BT = places[None, :] < lengths_B[of_group, None]
@@ -70,7 +96,15 @@ class Documents:
             flat_BT = n_places + torch.arange(inside_BT.numel()).view(inside_BT.shape)
             scatter_N[rows_BT[inside_BT]] = flat_BT[inside_BT]
             n_places += inside_BT.numel()
-        return Documents(tuple(gathers), scatter_N, tuple(padding))
+            n_longest = max(n_longest, len(places) + (known[1] if known else 0))
+        spans = [torch.arange(n) + int(start) for n, start in zip(lengths, starts_B, strict=True)]
+        whole = (
+            spans[n] if of is None else torch.cat([spans[of], spans[n]])
+            for n, of in enumerate(of_each)
+        )
+        longest_T = max(whole, key=len)
+        longest_T = F.pad(longest_T, (0, n_longest - len(longest_T)))
+        return Documents(tuple(gathers), scatter_N, tuple(padding), longest_T, tuple(before))
 
     def to(self, device: torch.device | str) -> Documents:
         """Move every tensor."""
@@ -78,13 +112,8 @@ class Documents:
             tuple(tensor.to(device) for tensor in several)
             for several in (self.gathers_BT, self.padding)
         )
-        return Documents(gathers, self.scatter_N.to(device), padding, self.n_behind)
-
-    @property
-    def longest_T(self) -> Tensor:
-        """Return the places in the row of its longest document (0 at padding)."""
-        longest = self.gathers_BT[0]
-        return longest[(longest.amax(1) - longest[:, 0]).argmax()]
+        scatter_N, longest_T = self.scatter_N.to(device), self.longest_T.to(device)
+        return Documents(gathers, scatter_N, padding, longest_T, self.beginnings, self.n_behind)
 
     def gather_index(self, heads: int) -> Tensor:
         """Return which head of the row, (N * heads), each place of the batches is, heads first."""
@@ -100,6 +129,48 @@ class Documents:
         first_N1 = (self.scatter_N + (heads - 1) * start_N)[:, None]
         each = torch.arange(heads, device=of_N.device)
         return (first_N1 + each * size_N[:, None]).flatten()
+
+
+@dataclass(frozen=True)
+class Row:
+    """Texts in a row, what they begin with alike first.
+
+    tokens_N, positions_N: of N tokens. rows_M: places whose next token is predicted, text by text.
+    """
+
+    tokens_N: Tensor
+    positions_N: Tensor
+    rows_M: Tensor
+    documents: Documents
+
+    @staticmethod
+    def of(texts: Sequence[np.ndarray], prompt_lengths: Sequence[int], shares: bool = False) -> Row:
+        """Lay texts out; what follows their prompts is predicted.
+
+        Args:
+            texts: tokens of each.
+            prompt_lengths: of each; the last token of a prompt is never shared, for what is
+                predicted there is each text's own.
+            shares: whether what several prompts begin with is to stand in the row once.
+        """
+        prompts = [text[:n].tolist() for text, n in zip(texts, prompt_lengths, strict=True)]
+        parts: list[np.ndarray] = []
+        known: list[tuple[int | None, int]] = [(None, 0)] * len(texts)
+        for group, n in alike(prompts, _BEGINNING_TOKENS) if shares else ():
+            for text in group:
+                known[text] = len(parts), n
+            parts.append(texts[group[0]][:n])
+        n_shared, ends = len(parts), [*map(len, parts), *prompt_lengths]
+        parts += [text[n:] for text, (_, n) in zip(texts, known, strict=True)]
+        lengths = [len(part) for part in parts]
+        first = [0] * n_shared + [n for _, n in known]
+        positions = np.arange(sum(lengths)) - np.repeat(
+            np.cumsum([0, *lengths[:-1]]) - first, lengths
+        )
+        rows = np.flatnonzero(positions >= np.repeat(ends, lengths)) - 1
+        documents = Documents.of(lengths, [*[None] * n_shared, *(of for of, _ in known)])
+        tokens_N = torch.from_numpy(np.concatenate(parts).astype(np.int64))
+        return Row(tokens_N, torch.from_numpy(positions), torch.from_numpy(rows), documents)
 
 
 def whole_row(
@@ -118,9 +189,9 @@ def _rounded(n_places: int) -> int:
     return n_places + -n_places % multiple
 
 
-def _groups(lengths: Sequence[int]) -> list[list[int]]:
+def _groups(lengths: Sequence[int], documents: Sequence[int]) -> list[list[int]]:
     """Return the documents of each padded batch: from the longest on, those of like length."""
-    order = sorted(range(len(lengths)), key=lambda document: -lengths[document])
+    order = sorted(documents, key=lambda document: -lengths[document])
     groups: list[list[int]] = []
     for document in order:
         if groups and lengths[groups[-1][0]] <= _LIKE * lengths[document]:
@@ -156,7 +227,7 @@ def packed_attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally within each document.
+    """Attend causally within each document, and to all of its beginning.
 
     query (1, H, N, D), key and value (1, H_kv, N, D); returns (1, N, H, D). `sliding_window` is
     how many places back each sees, itself included; `softcap` bounds the scores.
@@ -167,33 +238,40 @@ def packed_attention(
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = (states.to(dtype) for states in (query, key, value))
     outs = []
-    for gather_BT in documents.gathers_BT:
+    for gather_BT, beginning in zip(documents.gathers_BT, documents.beginnings, strict=True):
 
         def apart(states: Tensor, gather_BT: Tensor = gather_BT) -> Tensor:
             states_NHD = states[0].transpose(0, 1)
             batch = states_NHD[gather_BT].transpose(1, 2)  # B, H, T, D
             return batch.repeat_interleave(heads // batch.shape[1], 1)
 
-        states = (apart(query), apart(key), apart(value))
-        window = sliding_window if sliding_window and sliding_window < gather_BT.shape[1] else None
-        if softcap is not None:
-            out_BHTD = _attend_capped(*states, scaling, dropout, window, softcap)
-        elif window is not None:
-            mask_TT = _visible(gather_BT.shape[1], window, query.device)
-            out_BHTD = F.scaled_dot_product_attention(
-                *states, attn_mask=mask_TT, scale=scaling, dropout_p=dropout
-            )
+        states, before, n_seen = (apart(query), apart(key), apart(value)), None, gather_BT.shape[1]
+        if beginning is not None:
+            places_1T = documents.gathers_BT[beginning[0]][:, : beginning[1]]
+            before = apart(key, places_1T), apart(value, places_1T)
+            n_seen += beginning[1]
+        window = sliding_window if sliding_window and sliding_window < n_seen else None
+        if window is None and softcap is None:
+            out_BHTD = _SPEEDUPS.attention(*states, scaling, dropout, before)
         else:
-            out_BHTD = _SPEEDUPS.attention(*states, scaling, dropout)
+            states = (states[0], *behind(before, states[1], states[2]))
+            mask_TS = _visible(gather_BT.shape[1], n_seen, window, query.device)
+            if softcap is not None:
+                out_BHTD = _attend_capped(*states, scaling, dropout, mask_TS, softcap)
+            else:
+                out_BHTD = F.scaled_dot_product_attention(
+                    *states, attn_mask=mask_TS, scale=scaling, dropout_p=dropout
+                )
         outs.append(out_BHTD.transpose(1, 2).reshape(-1, heads, query.shape[-1]))
     out = torch.cat(outs) if len(outs) > 1 else outs[0]
     return out[documents.scatter_N][None], None
 
 
-def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
-    """Return which places, the columns, each place sees, (T, T)."""
-    seen_TT = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    return seen_TT if window is None else seen_TT.triu(1 - window)
+def _visible(length: int, n_seen: int, window: int | None, device: torch.device) -> Tensor:
+    """Return which of `n_seen` places, the columns, each of the last `length` sees, (T, S)."""
+    last = n_seen - length
+    seen_TS = torch.ones(length, n_seen, dtype=torch.bool, device=device).tril(last)
+    return seen_TS if window is None else seen_TS.triu(last + 1 - window)
 
 
 def _attend_capped(
@@ -202,22 +280,22 @@ def _attend_capped(
     value: Tensor,
     scaling: float | None,
     dropout: float,
-    window: int | None,
+    seen_TS: Tensor,
     softcap: float,
 ) -> Tensor:
-    """Attend causally with bounded scores, which no kernel of torch has; all are (B, H, T, D)."""
+    """Attend with bounded scores, which no kernel of torch has; all are (B, H, T or S, D)."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = softcap * torch.tanh(query @ key.mT * (scale / softcap))
-    hidden_TT = ~_visible(query.shape[2], window, query.device)
-    weights = scores.float().masked_fill(hidden_TT, -torch.inf).softmax(-1).to(value.dtype)
+    weights = scores.float().masked_fill(~seen_TS, -torch.inf).softmax(-1).to(value.dtype)
     return F.dropout(weights, dropout) @ value
 
 
 AttentionInterface.register(NAME, packed_attention)
 AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
 
-_LENGTHS = (11, 19)
-_TOLERANCE = 1e-4
+_LENGTHS, _SHARED = (11, 19), 80
+"""Tokens of two texts, and of what they begin with alike where they share it."""
+TOLERANCE = 1e-4
 """Of the largest number, which sums in another order differ by."""
 _READ = 1e-6
 """The same where the sums are of the same numbers."""
@@ -237,7 +315,7 @@ def check_packs(name: str, model: Any) -> None:
     Raises:
         StratosError: it is such a model.
     """
-    if _packs(model):
+    if packs(model):
         return
     raise StratosError(
         f"The student {name} cannot be trained here: {type(model).__name__} does not keep the "
@@ -248,44 +326,49 @@ def check_packs(name: str, model: Any) -> None:
 
 
 @torch.no_grad()
-def _packs(model: Any) -> bool:
+def packs(
+    model: Any, shares: bool = False, tolerance: float = TOLERANCE, evaluates: bool = True
+) -> bool:
+    """Try out whether a model reads two texts in a row as it reads each alone.
+
+    Args:
+        model: causal language model of transformers.
+        shares: whether what both begin with stands in the row once.
+        tolerance: part of the largest number by which the states may differ.
+        evaluates: whether it is tried out in evaluation mode, without dropout; bitsandbytes lays
+            weights in 4 bits out anew there.
+    """
     n_ids, was_training = model.get_input_embeddings().weight.shape[0], model.training
-    attention = model.config._attn_implementation
-    first, second = (torch.arange(n, device=model.device) % n_ids for n in _LENGTHS)
-    model.eval()
+    attention, n = model.config._attn_implementation, _SHARED * shares
+    beginning = np.arange(n)[::-1]
+    texts = [np.append(beginning, np.arange(length)[::-1]) % n_ids for length in _LENGTHS]
+    row = Row.of(texts, [n + 1] * 2, shares)
+    changed_N = row.tokens_N.clone()
+    changed_N[n : n + _LENGTHS[0]] = changed_N[n : n + _LENGTHS[0]].flip(0)
+    model.train(not evaluates)
     try:
-        alone = [_states(model, text.flip(0)[None]) for text in (first, second)]
+        alone = [_states(model, torch.from_numpy(text)) for text in texts]
         model.set_attn_implementation(NAME)
-        tokens_N = torch.cat([first.flip(0), second.flip(0)])
-        positions_N = torch.cat([torch.arange(n, device=model.device) for n in _LENGTHS])
-        documents = Documents.of(_LENGTHS).to(model.device)
-        others_N = torch.cat([first, second.flip(0)])
-        together, disturbed = (
-            _states(model, tokens[None], positions_N[None], documents)
-            for tokens in (tokens_N, others_N)
-        )
+        together, disturbed = (_states(model, ids_N, row) for ids_N in (row.tokens_N, changed_N))
     except Exception:  # what a class of its authors does with inputs that it does not know
         return False
     finally:
         model.set_attn_implementation(attention)
         model.train(was_training)
-    expected = torch.cat(alone, 1)
+    expected = torch.cat([alone[0], alone[1][n:]])
     largest = expected.abs().max()
     # The second one is to read nothing of the first: experts may sum in another order.
-    read = (together - disturbed)[:, len(first) :].abs().max()
+    read = (together - disturbed)[n + _LENGTHS[0] :].abs().max()
     return bool(
-        read <= _READ * largest and (together - expected).abs().max() <= _TOLERANCE * largest
+        read <= _READ * largest and (together - expected).abs().max() <= tolerance * largest
     )
 
 
-def _states(
-    model: Any,
-    tokens_1N: Tensor,
-    positions_1N: Tensor | None = None,
-    documents: Documents | None = None,
-) -> Tensor:
-    inputs: dict[str, Any] = {"input_ids": tokens_1N, "use_cache": False}
-    if documents is not None:
+def _states(model: Any, tokens_N: Tensor, row: Row | None = None) -> Tensor:
+    device = model.device
+    inputs: dict[str, Any] = {"input_ids": tokens_N[None].to(device), "use_cache": False}
+    if row is not None:
+        positions_1N, documents = row.positions_N[None].to(device), row.documents.to(device)
         inputs |= {"position_ids": positions_1N, "documents": documents}
-    states: Tensor = model.base_model(**inputs).last_hidden_state
+    states: Tensor = model.base_model(**inputs).last_hidden_state[0]
     return states

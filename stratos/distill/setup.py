@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -18,7 +18,7 @@ from stratos.core.errors import TeacherError
 from stratos.core.names import find, named
 from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader, encode, writer
 from stratos.distill.module import StudentModule
-from stratos.distill.packed import check_packs
+from stratos.distill.packed import TOLERANCE, check_packs, packs
 from stratos.distill.recipe import Length, Rates
 from stratos.distill.signal.source import open_source
 from stratos.distill.signal_config import SignalConfig
@@ -75,8 +75,12 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         tokenizer=None if shared is None else shared.tokenizer,
         instruction=instruction,
     )
-    if chosen.path is not None and settings.adapter != "qlora":  # 4 bits round what they compute
+    is_rounded = settings.adapter == "qlora"  # 4 bits round what they compute
+    if chosen.path is not None and not is_rounded:
         check_packs(chosen.name, model)
+    # Compiled, each length of a beginning would be another graph.
+    tolerance = 0.05 if is_rounded else TOLERANCE
+    shares = not settings.compile and packs(model, True, tolerance, evaluates=not is_rounded)
     if config.task.template_prefix:
         prefix_template(tokenizer, config.task.template_prefix)
     if shared is not None:
@@ -95,6 +99,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         completions,
         chosen.context_length,
     )
+    data = replace(data, shares=shares)
     if n_too_long:
         context.warn(str(RowsTooLong(n_too_long)))
     if untouched:

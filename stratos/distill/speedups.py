@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn import functional as F
 
 from stratos.core.extensions import extensions, load
@@ -59,15 +60,40 @@ class GradientWorkers(ABC):
         """End all others; the loader yields whole rows again, and weights are this process's."""
 
 
+def behind(
+    before: tuple[Tensor, Tensor] | None, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return keys and values of documents, (B, H, T, D), behind those of their beginning."""
+    if before is None:
+        return key, value
+    firsts = (states.expand(len(key), -1, -1, -1) for states in before)
+    return torch.cat([next(firsts), key], 2), torch.cat([next(firsts), value], 2)
+
+
 class Speedups:
     """The plain ways; an extension overrides what it does faster."""
 
     def attention(
-        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None,
+        dropout: float,
+        before: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Attend causally; all are (B, H, T, D), and so is what is returned."""
+        """Attend causally; all are (B, H, T, D), and so is what is returned.
+
+        `before` are keys and values, (1, H, n, D), that each sees beside: its document's beginning.
+        """
+        kind: dict[str, Any] = {"is_causal": True}
+        if before is not None:
+            length, key, value = key.shape[2], *behind(before, key, value)
+            n_seen = key.shape[2]
+            seen_TS = torch.ones(length, n_seen, dtype=torch.bool, device=key.device)
+            kind = {"attn_mask": seen_TS.tril(n_seen - length)}
         return F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scale, dropout_p=dropout
+            query, key, value, scale=scale, dropout_p=dropout, **kind
         )
 
     def fuse(self, model: Any, on: bool) -> None:

@@ -19,6 +19,7 @@ from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import about, counted
 from stratos.core.process import JOB
+from stratos.core.reasons import Reason
 from stratos.distill.checkpoints import (
     Checkpoints,
     RandomStates,
@@ -30,6 +31,7 @@ from stratos.distill.data import PackedLoader
 from stratos.distill.module import NotFinite, StudentModule
 from stratos.distill.monitor import Average, TrainingMonitor, Watching
 from stratos.distill.pacer import Outlook, Pacer
+from stratos.distill.packed import Row
 from stratos.distill.recipe import Length, Rates, learning_rates, training_length
 from stratos.distill.setup import Ready, open_training, prepare
 from stratos.distill.speedups import speedups
@@ -44,6 +46,7 @@ from stratos.distill.trainer import (
     threads_kept,
 )
 from stratos.distill.validation import Measuring, Validator
+from stratos.distill.words import BeginningsApart, BeginningsShared
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.kinds.suits import LM
 from stratos.models.pretrained import load_model
@@ -86,6 +89,8 @@ def train(
         if rank == 0:
             note_unpaid_signal(folder, context.ledger.cut_at_usd)
         module, loader = training
+        if rank == 0 and (note := _beginnings(loader, ready, settings.compile)):
+            context.note(str(note))
         validator = Validator(
             config.task, config.callbacks, config.evaluate, ready.tokenizer, ready.labels
         )
@@ -299,6 +304,17 @@ def _recipe(student: str, length: Length, rates: Rates, precision: str) -> str:
         f"{length.reason}. Steps of {length.batch_tokens:,} tokens in {numbers}, peak learning "
         f"rate {how}."
     )
+
+
+def _beginnings(loader: PackedLoader, ready: Ready, is_compiled: bool) -> Reason | None:
+    """Return what comes of it that rows begin alike; None where they do not."""
+    row = loader.corpus_row(0)
+    n_computed = Row.of(row.texts, row.prompt_lengths.tolist(), shares=True).tokens_N.numel()
+    if n_computed >= row.n_trained:
+        return None
+    if ready.data.shares:
+        return BeginningsShared(row.n_trained, n_computed)
+    return BeginningsApart(type(ready.model).__name__, is_compiled)
 
 
 def _price(config: Config, plan: Plan) -> tuple[float, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -209,14 +209,14 @@ class Measuring:
         longest = int((trained.lengths - trained.prompt_lengths).max())
         self._mean_tokens = float((trained.lengths - trained.prompt_lengths).mean())
         self._max_new_tokens = min(validator.evaluate.max_new_tokens, _LONGER * longest)
-        self._gold = self._encoded(context)
+        self._gold = self._encoded(context, trained.shares)
 
-    def _encoded(self, context: int) -> Encoded | None:
+    def _encoded(self, context: int, shares: bool) -> Encoded | None:
         task, tokenizer = self._validator.task, self._validator.tokenizer
         chats = [task.student_messages(item) for item in self._items]
         golds = [task.completion(item) for item in self._items]
         try:
-            return encode(tokenizer, chats, golds, context)[0]
+            return replace(encode(tokenizer, chats, golds, context)[0], shares=shares)
         except StratosError:  # none of them fits
             return None
 
@@ -276,4 +276,4 @@ def _rows(data: Encoded) -> Iterator[Batch]:
     cuts = np.cumsum(data.lengths[order]) // _ROW_TOKENS
     for documents in np.split(order, np.flatnonzero(np.diff(cuts)) + 1):
         texts = [data.text(document) for document in documents]
-        yield pack(texts, data.prompt_lengths[documents], documents)
+        yield pack(texts, data.prompt_lengths[documents], documents, shares=data.shares)

@@ -48,6 +48,26 @@ class ProcessesBeyondCores(Reason):
         return f"trainer.n_processes={self.n_processes}: this machine has {cores} for them."
 
 
+class BeginningsShared(Reason):
+    """How much of a step is computed where rows begin alike."""
+
+    n_tokens: int
+    n_computed: int
+
+    says = "Rows begin alike: of the {n_tokens:,} tokens of a step {n_computed:,} are computed."
+
+
+class BeginningsApart(Reason):
+    """Why what rows begin with is computed for each of them."""
+
+    model_class: str
+    is_compiled: bool
+
+    def __str__(self) -> str:
+        cause = "it is compiled" if self.is_compiled else f"{self.model_class} cannot share it"
+        return f"What rows begin with is computed for each of them: {cause}."
+
+
 # --- tokenizers and the teacher's signal ----------------------------------------------------------
 
 

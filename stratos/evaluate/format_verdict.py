@@ -55,7 +55,7 @@ def in_words(export: Export) -> str:
 
 
 def doubt(export: Export, most: float, n_asked: int, n_evaluated: int) -> str:
-    """Return what is not shown about a format that is kept; "" where nothing is open.
+    """Return what is not shown about a format that is kept; "" where all texts are the same.
 
     Args:
         export: the format.
@@ -64,6 +64,8 @@ def doubt(export: Export, most: float, n_asked: int, n_evaluated: int) -> str:
         n_evaluated: items of the evaluation, which are the most that it can be asked.
     """
     outcome = verdict(export, most)
+    if _is_same(export):
+        return ""
     if outcome is Verdict.OPEN:
         return (
             f"{export.format} is kept, and it is not shown to lose no more than "
@@ -71,7 +73,7 @@ def doubt(export: Export, most: float, n_asked: int, n_evaluated: int) -> str:
             f"reaches to {export.loss_points.high:.1f} points. "
             f"{_more(export.n_items, n_asked, n_evaluated)}"
         )
-    if outcome is Verdict.TEXTS and not _is_same(export):
+    if outcome is Verdict.TEXTS:
         return f"{by_text(export)} It is kept."
     return ""
 

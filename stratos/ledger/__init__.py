@@ -1,4 +1,4 @@
-"""The ledger: an append-only record of spending with a hard budget."""
+"""The ledger: an append-only record of spending, reserved at its ceiling before it is spent."""
 
 from stratos.ledger.book import Ledger, Reservation
 from stratos.ledger.file import LedgerError

@@ -39,7 +39,16 @@ from stratos.plan.words import (
     TooSlow,
     WorsePrompt,
 )
-from stratos.records import Interval, ModelCard, Plan, Probe, SliceAnswers, TeacherProbe, Way
+from stratos.records import (
+    Interval,
+    ModelCard,
+    Plan,
+    Probe,
+    SliceAnswers,
+    TeacherProbe,
+    Way,
+    servers_for,
+)
 
 _SPREAD_UNKNOWN = 0.5
 """By what share the price of an answer may be off where the probe does not tell how they differ."""
@@ -274,6 +283,7 @@ def open_models(
         if (servers := _cheapest(config, card, work, groups, slack)) is None:
             continue
         option, count = servers
+        fewest, most = servers_for(option.filled, count)
         way = Way(
             name=card.name,
             is_student=False,
@@ -282,6 +292,7 @@ def open_models(
             latency_ms=option.latency_ms,
             kind="open",
             usd_per_day=count * option.usd,
+            usd_per_day_range=(fewest * option.usd, most * option.usd),
             servers=(f"{count} × " if count > 1 else "") + option.name,
         )
         models.append(judged(config, plan, way))
@@ -330,7 +341,8 @@ def _cheapest(
     )
     able = []
     for option in service_options(groups, service):
-        count = max(1, math.ceil(sum(rates) / option.requests_per_s[0] - 1e-9))
+        filled = sum(rates) / option.requests_per_s[0]
+        count, option = max(1, math.ceil(filled - 1e-9)), option.loaded(filled)
         if count <= config.cloud.max_nodes and (limit is None or option.latency_ms <= limit):
             able.append((count * option.usd, option.latency_ms, option.name, option, count))
     return min(able, key=lambda row: row[:3])[3:] if able else None

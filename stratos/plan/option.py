@@ -17,7 +17,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from stratos.catalog.offers import matcher
-from stratos.records import Offer, RoleChoice, ServingSetting
+from stratos.records import Interval, Offer, RoleChoice, ServingSetting
 
 EGRESS_CSV = Path(__file__).with_name("egress.csv")
 
@@ -206,6 +206,10 @@ class Option:
     """What one server answers of each bucket alone, at its utilisation."""
     run: ServingSetting | None = None
     """How a server that serves is run, where an offer can be run in several ways."""
+    slowness: Range = (1.0, 1.0)
+    """Ends of the seconds of an answer over their estimate, of a server that serves."""
+    filled: Interval | None = None
+    """As of `RoleChoice`."""
     as_batch: bool = False
     """Whether a hosted teacher is asked through its provider's batch API."""
     last_call_usd: float = 0.0
@@ -248,6 +252,11 @@ class Option:
         """The option as a mix of one."""
         return (self,)
 
+    def loaded(self, filled: float) -> Option:
+        """Return it with how many of its servers the requests fill, and the error of that."""
+        low, high = self.slowness
+        return replace(self, filled=Interval(filled, filled * low, filled * high))
+
     def as_choices(self, role: str) -> tuple[RoleChoice, ...]:
         """Return the option as the record that the plan keeps."""
         return (
@@ -265,6 +274,7 @@ class Option:
                 last_call_usd=self.last_call_usd,
                 after_deploy_usd=self.after_deploy_usd,
                 run=self.run,
+                filled=self.filled,
                 wait_hours=self.wait_hours,
             ),
         )

@@ -29,7 +29,7 @@ from typing import Literal
 
 from stratos.config import Config, TrafficConfig
 from stratos.estimate.constants import STARTUP_HOURS
-from stratos.records import Interval, ScaledToZero
+from stratos.records import Interval, Plan, ScaledToZero, Way, servers_for
 
 DAYS_A_MONTH = 365.25 / 12
 MAX_SERVE_HOURS = 87_600
@@ -102,6 +102,10 @@ class Money:
     """Of the hosted model."""
     other_per_day: float = 0.0
     """Of the servers of an open model."""
+    n_servers: int = 1
+    """Of the student, which cost `per_day`."""
+    per_server: float = math.inf
+    """Requests a day that one of them answers; infinite where one is enough for any number."""
 
     def alternative(self, days: float, requests_per_day: float, horizon: Horizon) -> float:
         """Return what the alternative costs in so many days."""
@@ -138,13 +142,22 @@ class Money:
         return min(horizon.days, math.log(per_day / first) / growth * DAYS_A_MONTH)
 
     def break_even_per_day(self, horizon: Horizon) -> float:
-        """Return the requests a day from which on the student is cheaper over the whole horizon."""
-        costs = self.once + (self.per_day - self.other_per_day) * horizon.days
-        if costs <= 0:
+        """Return the requests a day from which on the student is cheaper over the whole horizon.
+
+        It has as many servers as they take: with fewer requests fewer.
+        """
+        earned = self.per_answer * horizon.days_of_first_rate(horizon.days)
+        each = self.per_day / self.n_servers * horizon.days
+        fixed = self.once - self.other_per_day * horizon.days
+        if fixed + each <= 0:
             return 0.0
-        if self.per_answer <= 0:
+        if earned <= 0:
             return math.inf
-        return costs / (self.per_answer * horizon.days_of_first_rate(horizon.days))
+        # With k servers it pays from (fixed + k · each) / earned on, if they answer so many.
+        if (gained := self.per_server * earned - each) <= 0:
+            return math.inf
+        k = max(1, math.ceil(fixed / gained))
+        return (fixed + k * each) / earned
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,48 @@ class Ends:
         moneys = (self.mean, self.in_favour, self.against)
         mean, low, high = (money.break_even_per_day(horizon) for money in moneys)
         return Interval(mean, low, high)
+
+
+_ONE, _ANY = Interval(1, 1, 1), Interval(math.inf, math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The student's servers, idle or not: the high ends are those of slow ones."""
+
+    usd_per_day: Interval
+    n: Interval = _ONE
+    per_server: Interval = _ANY
+    """Requests a day that one answers, as of `Money`."""
+
+
+def servers_of(plan: Plan, rate: float | None) -> Servers:
+    """Return the servers of a plan for so many requests a day, with the error of what one answers.
+
+    A mix counts as so many equal servers.
+    """
+    roles = plan.roles_of("serve")
+    usd = Interval(plan.servers_usd_per_day, *plan.servers_usd_per_day_range)
+    ends = [servers_for(role.filled, role.count) for role in roles]
+    fewest, most = (sum(column) for column in zip(*ends, strict=True)) if ends else (1, 1)
+    n = Interval(sum(role.count for role in roles), fewest, most)
+    loads = [role.filled for role in roles if role.filled is not None]
+    if rate is None or not loads:
+        return Servers(usd, n)
+    mean, low, high = (sum(getattr(load, end) for load in loads) for end in ("mean", "low", "high"))
+    return Servers(usd, n, Interval(rate / mean, rate / high, rate / low))
+
+
+def ends_of(once: Interval, servers: Servers, way: Way) -> Ends:
+    """Return the dollars of a student beside one alternative."""
+    price, by_day = way.usd_per_answer or Interval(0.0, 0.0, 0.0), way.usd_per_day or 0.0
+    fewest, most = way.usd_per_day_range or (by_day, by_day)
+    usd, n, each = servers.usd_per_day, servers.n, servers.per_server
+    return Ends(
+        mean=Money(once.mean, usd.mean, price.mean, by_day, round(n.mean), each.mean),
+        against=Money(once.high, usd.high, price.low, fewest, round(n.high), each.low),
+        in_favour=Money(once.low, usd.low, price.high, most, round(n.low), each.high),
+    )
 
 
 def share_on(per_s: float, start_s: float, keep_s: float) -> float:

@@ -407,6 +407,26 @@ class Behind(LessAccurate):
         return f"{super().__str__()} Their intervals meet, which does not make them equal."
 
 
+class MayBeBehind(_OfAccuracy):
+    """What is known of both does not rule out that the student has far less."""
+
+    is_measured: bool
+    model: str
+    model_accuracy: Interval
+    points: float
+    """By how many it may be behind."""
+
+    def __str__(self) -> str:
+        has = "has" if self.is_measured else "is expected to have"
+        more = "evaluate.n_items" if self.is_measured else "plan.pilot=true and probe.n_items"
+        model = _OfAccuracy(self.model_accuracy).shown
+        return (
+            f"The student {has} {self.shown} right, {self.model} {model}: it may be "
+            f"{self.points:.0f} points behind. Say what is enough (limits.accuracy=<share>), or "
+            f"measure it more closely ({more}=<number>)."
+        )
+
+
 FALLS_SHORT = (Beaten, MissesLimit, LessAccurate)
 """Doubts of a student that is worse than what it would replace: it pays nothing back."""
 

@@ -41,12 +41,13 @@ from stratos.plan.alternatives import (
 )
 from stratos.plan.payback import (
     DAYS_A_MONTH,
-    Ends,
     Horizon,
-    Money,
     Outcome,
+    Servers,
+    ends_of,
     horizon_of,
     scaled_to_zero,
+    servers_of,
 )
 from stratos.plan.words import (
     FALLS_SHORT,
@@ -58,6 +59,7 @@ from stratos.plan.words import (
     EnoughUnsaid,
     IfGivenBack,
     LessAccurate,
+    MayBeBehind,
     MissesLimit,
     NonePriced,
     NoneProbed,
@@ -77,6 +79,8 @@ MOST_WAITING = 0.05
 """Share of requests that wait for a start, above which the 95th percentile is that of a start."""
 MOST_BEHIND = 0.01
 """By how much a student may be less accurate than what it replaces, and still pay back."""
+MOST_UNSURE = 0.05
+"""By how much it may turn out to be so at the bad ends of both intervals, and be advised."""
 _HALF = 0.5
 """Agreement with logged answers below which no user can mean that it is enough."""
 
@@ -91,8 +95,8 @@ class Verdict:
     """All that could answer the requests, the student first."""
     once_usd: Interval
     """Of teacher, training and data, from now on."""
-    servers_usd_per_day: float
-    """Of the student's servers, idle or not."""
+    servers: Servers
+    """Of the student."""
     horizon: Horizon
     requests_per_day: float | None
     """At first; None where it was not given."""
@@ -120,6 +124,11 @@ class Verdict:
         if self.without_model is None or self.beside_models == "stay":
             return self.beside_models
         return "open"
+
+    @property
+    def servers_usd_per_day(self) -> float:
+        """Of the student's servers, idle or not."""
+        return self.servers.usd_per_day.mean
 
     @property
     def serving_usd(self) -> float:
@@ -171,7 +180,7 @@ def verdict_of(
         beside_models="distil",
         models=(student, *added, *hosted, *other_prompts(config, probe), *open_models),
         once_usd=_once(plan),
-        servers_usd_per_day=plan.servers_usd_per_day,
+        servers=servers_of(plan, config.traffic.requests_per_day),
         horizon=horizon_of(config.traffic),
         requests_per_day=config.traffic.requests_per_day,
         scaled=_scaled(config, plan),
@@ -236,14 +245,14 @@ def why_no_verdict(config: Config, probe: Probe) -> Reason | None:
 
 def _compared(verdict: Verdict, config: Config, plan: Plan, able: Sequence[Way]) -> Verdict:
     """Return the verdict beside the alternatives: models that do the task as well, or may."""
-    once, per_day, horizon = verdict.once_usd, verdict.servers_usd_per_day, verdict.horizon
+    once, servers, horizon = verdict.once_usd, verdict.servers, verdict.horizon
     rate = verdict.requests_per_day
     if rate is None:
         reference = min(able, key=_usd_per_answer)
-        even = _ends(once, per_day, reference).break_even(horizon)
+        even = ends_of(once, servers, reference).break_even(horizon)
         return replace(verdict, beside_models="open", reference=reference, break_even_per_day=even)
-    outcome, reference = _decided(verdict, config, plan, able, per_day)
-    ends = _ends(once, per_day, reference)
+    outcome, reference = _decided(verdict, config, plan, able, servers)
+    ends = ends_of(once, servers, reference)
     return replace(
         verdict,
         beside_models=outcome,
@@ -255,7 +264,7 @@ def _compared(verdict: Verdict, config: Config, plan: Plan, able: Sequence[Way])
 
 
 def _decided(
-    verdict: Verdict, config: Config, plan: Plan, able: Sequence[Way], per_day: float
+    verdict: Verdict, config: Config, plan: Plan, able: Sequence[Way], servers: Servers
 ) -> tuple[Outcome, Way]:
     """Return the verdict where models may turn out to be no alternatives: open if that turns it.
 
@@ -263,7 +272,7 @@ def _decided(
     """
     rate = verdict.requests_per_day
     assert rate is not None, "without requests nothing is decided"
-    paid = (verdict.once_usd, per_day, rate, verdict.horizon)
+    paid = (verdict.once_usd, servers, rate, verdict.horizon)
     outcome, reference = decided(able, *paid)
     sure = [way for way in able if not way.unsure]
     if len(sure) == len(able) or misses_limit(config, plan) is not None:
@@ -277,13 +286,13 @@ def _decided(
 
 
 def decided(
-    able: Sequence[Way], once: Interval, per_day: float, rate: float, horizon: Horizon
+    able: Sequence[Way], once: Interval, servers: Servers, rate: float, horizon: Horizon
 ) -> tuple[Outcome, Way]:
     """Return the verdict, and the alternative that decides it: the cheapest by expected costs.
 
     Distil only where the student wins against each of them; stay where it loses against one.
     """
-    ends = [_ends(once, per_day, way) for way in able]
+    ends = [ends_of(once, servers, way) for way in able]
     outcomes = [of_way.outcome(rate, horizon) for of_way in ends]
     costs = [of_way.mean.alternative(horizon.days, rate, horizon) for of_way in ends]
     decisive: Sequence[int] = range(len(able))
@@ -292,16 +301,6 @@ def decided(
         # Against the cheapest of all distilling may be open, and lose against a dearer one surely.
         verdict, decisive = "stay", [i for i in decisive if outcomes[i] == "stay"]
     return verdict, able[min(decisive, key=lambda i: costs[i])]
-
-
-def _ends(once: Interval, per_day: float, way: Way) -> Ends:
-    price, servers = way.usd_per_answer or Interval(0.0, 0.0, 0.0), way.usd_per_day or 0.0
-    mean = Money(once.mean, per_day, price.mean, servers)
-    return Ends(
-        mean=mean,
-        against=replace(mean, once=once.high, per_answer=price.low),
-        in_favour=replace(mean, once=once.low, per_answer=price.high),
-    )
 
 
 def _usd_per_answer(way: Way) -> float:
@@ -409,17 +408,22 @@ def _less_accurate(plan: Plan, models: Sequence[Way], reference: Way | None) -> 
     return LessAccurate(plan.accuracy, is_measured(plan), most.name, most.accuracy.mean)
 
 
-def _behind(config: Config, plan: Plan, reference: Way) -> Behind | None:
-    """Return that the reference has more, where nobody has said how much is enough.
+def _behind(config: Config, plan: Plan, reference: Way) -> Behind | MayBeBehind | None:
+    """Return that the reference has more, or may have, where nobody has said how much is enough.
 
-    That two intervals meet shows of neither model that it is as accurate as the other.
+    That two intervals meet shows of neither model that it is as accurate as the other: at the bad
+    end of their difference (Newcombe 1998, method 10) the student may be far behind.
     """
     student, model = plan.accuracy, reference.accuracy
     if config.limits.accuracy is not None or not is_share(model):
         return None
-    if model.mean - student.mean <= MOST_BEHIND:
+    ahead = model.mean - student.mean
+    if ahead > MOST_BEHIND:
+        return Behind(student, is_measured(plan), reference.name, model.mean)
+    worst = ahead + math.hypot(model.high - model.mean, student.mean - student.low)
+    if worst <= MOST_UNSURE:
         return None
-    return Behind(student, is_measured(plan), reference.name, model.mean)
+    return MayBeBehind(student, is_measured(plan), reference.name, model, 100 * worst)
 
 
 def _only_slow(config: Config, plan: Plan, way: Way) -> OnlySlow | None:
@@ -456,7 +460,8 @@ def _notes(
             yield slices
         falls_short = any(isinstance(reason, FALLS_SHORT) for reason in against)
         if (scaled := verdict.scaled) is not None and not falls_short:
-            then, _ = _decided(verdict, config, plan, able, scaled.usd_per_day)
+            paid = scaled.usd_per_day
+            then, _ = _decided(verdict, config, plan, able, Servers(Interval(paid, paid, paid)))
             outcome = verdict.beside_models
             yield IfGivenBack(scaled, verdict.servers_usd_per_day, outcome, then)
     if (free := free_servers(plan.roles_of("serve"))) is not None:
@@ -475,13 +480,28 @@ _BESIDE: dict[Outcome, str] = {
 
 def verdict_text(verdict: Verdict) -> str:
     """Return a verdict in words, with the numbers that decide it."""
-    text = " ".join([_sentence(verdict), *map(str, verdict.notes)])
+    text = " ".join(
+        filter(None, [_sentence(verdict), _of_student(verdict), *map(str, verdict.notes)])
+    )
     if verdict.without_model is not None:
         beside = _BESIDE[verdict.beside_models]
         return f"{_HEADS[verdict.outcome]}: {verdict.without_model} {beside}: {text}"
     # Without requests a day there is nothing to decide, and only a volume to name.
     is_decided = verdict.requests_per_day is not None or verdict.reference is None
+    if verdict.outcome == "open" and isinstance(verdict.doubt, MayBeBehind):
+        return f"Open, measure first: {text}"
     return f"{_HEADS[verdict.outcome]}: {text}" if is_decided else text
+
+
+def _of_student(verdict: Verdict) -> str:
+    """Return how accurate the student is, where no doubt says it."""
+    student = next((way.accuracy for way in verdict.models if way.is_student), None)
+    if student is None or not is_share(student) or verdict.doubt in verdict.notes:
+        return ""
+    right = f"{percent(student.mean)} [{percent_range(student.low, student.high)}] right"
+    if student.source == MEASURED:
+        return f"The student has {right}."
+    return f"The student is expected to have {right}."
 
 
 def _sentence(verdict: Verdict) -> str:

@@ -59,6 +59,7 @@ from stratos.records.of_plan import (
     Worth,
     own_clouds,
     pair,
+    servers_for,
 )
 from stratos.records.of_probe import (
     AnswerSpread,

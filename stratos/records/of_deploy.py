@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from stratos.records.measured import Interval
 from stratos.records.of_plan import ServingSetting
 
+_WIDE = 3.0
+"""High over low end of an interval from which on what lies in it is not called "as predicted"."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -19,6 +22,14 @@ class Prediction:
     def is_inside(self) -> bool:
         """Whether what was measured lies in the predicted interval."""
         return self.predicted.low <= self.measured <= self.predicted.high
+
+    @property
+    def in_words(self) -> str:
+        """The outcome; a wide interval holds almost anything, and is no success."""
+        if not self.is_inside:
+            return "NOT as predicted"
+        is_narrow = self.predicted.high < _WIDE * self.predicted.low
+        return "as predicted" if is_narrow else "in a wide interval"
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,11 @@ class Comparison:
     """Upper end of it; None where the teacher has no right answer, and there is none."""
 
     @property
+    def least_ratio(self) -> float | None:
+        """`ratio_at_least`; None where the teacher has no right answer: it is of no share then."""
+        return None if self.ratio is None else self.ratio_at_least
+
+    @property
     def ratio_bound(self) -> float:
         """Highest `ratio_at_least` that so many items can show, all of the student's right.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Literal
 
 from stratos.core.extensions import extensions
@@ -42,6 +43,8 @@ class Way:
     promised: what a room of contrib adds, whose accuracy is promised."""
     usd_per_day: float | None = None
     """Of the servers of an open model, or of those of a promised way, idle or not."""
+    usd_per_day_range: tuple[float, float] | None = None
+    """Its ends, by how many servers the requests may take; None where that is not known."""
     servers: str = ""
     """On which an open model would run."""
     prompt: str = ""
@@ -218,9 +221,19 @@ class RoleChoice:
     """For a hosted teacher: part of `usd`, for what is asked once the student is served."""
     run: ServingSetting | None = None
     """For serving: how the server is run; None for the other roles."""
+    filled: Interval | None = None
+    """For serving: how many of these servers the requests of the busiest hours fill, by what one is
+    estimated to answer; None where requests come one at a time."""
     wait_hours: float | None = None
     """For a node of a cluster: hours until it would be handed out, beside `hours`; None where that
     is not known."""
+
+
+def servers_for(filled: Interval | None, count: int) -> tuple[int, int]:
+    """Return the fewest and the most servers that requests may take which fill so many."""
+    if filled is None:
+        return count, count
+    return min(count, max(1, ceil(filled.low))), max(count, ceil(filled.high))
 
 
 @dataclass(frozen=True)
@@ -359,6 +372,16 @@ class Plan:
     def servers_usd_per_day(self) -> float:
         """Dollars a day of the student's servers, idle or not."""
         return sum(24 * role.usd / role.hours for role in self.roles_of("serve") if role.hours > 0)
+
+    @property
+    def servers_usd_per_day_range(self) -> tuple[float, float]:
+        """The same with the fewest and the most servers that the requests may take."""
+        low = high = 0.0
+        for role in self.roles_of("serve"):
+            each = 24 * role.usd / role.hours / role.count if role.hours > 0 else 0.0
+            fewest, most = servers_for(role.filled, role.count)
+            low, high = low + each * fewest, high + each * most
+        return low, high
 
     @property
     def once_usd(self) -> float:

@@ -1,16 +1,16 @@
 """Compare planned with measured values.
 
 A prediction is missed where the measured value lies outside its interval, a bound where it lies
-above it. What predicts nothing is shown and judged by nothing: a value that was measured elsewhere
-than where it was planned (hours and latencies of this machine, where servers were planned), one of
-a plan that was made when the training was over, dollars where nothing is to be paid. Hours are
-those behind the plan. Those of a stage that ran as a job are of all its attempts, as the ledger has
-them; they lack the wait for servers.
+above it. What predicts nothing, or was slowed by other work, is shown and not judged: a value that
+was measured elsewhere than where it was planned (hours and latencies of this machine, where servers
+were planned), one of a plan that was made when the training was over, dollars where nothing is to
+be paid. Hours are those behind the plan. Those of a stage that ran as a job are of all its
+attempts, as the ledger has them; they lack the wait for servers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
@@ -111,7 +111,8 @@ class PlannedRow:
     def text(self) -> str:
         """The outcome in words."""
         if self.outcome == "open":
-            return "not judged"
+            would_be = self.figures.would_be
+            return "not judged" if would_be == "open" else f"{would_be}, not judged"
         if self.figures.is_bound:
             return "not exceeded" if self.outcome == "inside" else "exceeded"
         if self.outcome == "inside":
@@ -139,6 +140,15 @@ class PlannedRow:
         if not self.interval or self.width is None or self.kind == "accuracy":
             return self.interval
         return f"{self.interval} ({written_width(self.width, self.kind)})"
+
+
+def misses(rows: Iterable[PlannedRow]) -> Iterator[str]:
+    """Yield what was measured outside of its interval, better or worse, one sentence each."""
+    for row in rows:
+        if row.outcome == "outside":
+            between = f" ({row.interval_with_width})" if row.interval else ""
+            better = ", and better" if row.is_better else ""
+            yield f"{row.quantity}: {row.measured}{better}; planned {row.planned}{between}"
 
 
 def news_alone(row: PlannedRow, is_late: bool) -> PlannedRow:

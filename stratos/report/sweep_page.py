@@ -223,7 +223,7 @@ def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:
         accuracy=accuracy or (plan.accuracy if plan and plan.accuracy.is_known else None),
         predicted=accuracy is None,
         verdict=verdict(scorecard) if scorecard else None,
-        ratio_at_least=comparison.ratio_at_least if comparison else None,
+        ratio_at_least=comparison.least_ratio if comparison else None,
         usd=plan.usd if plan else None,
         hours=plan.hours if plan else None,
         here_hours=seconds / 3600 if job.records else None,

@@ -44,7 +44,6 @@ from stratos.records import (
     ModelScore,
     Pilot,
     Plan,
-    Prediction,
     Probe,
     Report,
     RoomRecord,
@@ -344,7 +343,10 @@ def _(deployment: Deployment) -> Iterator[Line]:
         yield Line("detail", _loss(served))
     if (load := deployment.load) is not None:
         missed = "" if load.kept_up and load.holds_limit else ", NOT held"
-        predicted = "" if deployment.was_busy else _judged(load.p95_ms)
+        predicted = ""
+        if load.p95_ms is not None:
+            busy = ", beside other work" if deployment.was_busy else ""
+            predicted = f" {load.p95_ms.in_words}{busy}"
         yield Line(
             "load",
             f"{load.requests_per_s:.3g} requests a second, random arrivals{missed}: p95 "
@@ -363,12 +365,6 @@ def _loss(served: Export) -> str:
         f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"
         f"{f': {judgement}.' if judgement else '.'}"
     )
-
-
-def _judged(prediction: Prediction | None) -> str:
-    if prediction is None:
-        return ""
-    return " as predicted" if prediction.is_inside else " NOT as predicted"
 
 
 @lines_of.register

@@ -55,6 +55,7 @@ PROBE = Stage(
 )
 PILOT = Stage(
     name="pilot",
+    version=2,
     function="stratos.probe.pilot.stage:pilot",
     record=Pilot,
     reads=(
@@ -86,7 +87,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
-    version=4,
+    version=5,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(

@@ -31,7 +31,7 @@ from stratos.records import (
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.frontier import next_steps
-from stratos.report.planned import PlannedRow, planned_rows
+from stratos.report.planned import PlannedRow, misses, planned_rows
 from stratos.report.run_verdict import is_needless, missed_limit, run_verdict, run_worth
 from stratos.run.console import Console, from_here
 from stratos.run.screen import ROLES, Level, Line, errs_most_on, no_answers
@@ -56,15 +56,18 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
 def last_lines(config: Config, records: Mapping[str, Any], ledger: Path) -> Iterator[Line]:
     """Yield what a run comes to: the answers, the verdict, what to do, and where everything is."""
     scorecard: Scorecard | None = records.get("evaluate")
+    spends = read_ledger(ledger)
     if scorecard is not None:
         yield from no_answers(_unread(config.run_dir / scorecard.answers_path), scorecard)
+    if missed := "\n".join(misses(planned_rows(records.get("plan"), records, spends))):
+        yield Line("missed", missed)
     if (judgement := run_verdict(config, records)) is not None:
         yield Line("verdict", judgement.text, _STYLES[judgement.outcome])
     if steps := "\n".join(_next(config, records)):
         yield Line("next", steps)
     budget = config.limits.budget_usd
     of = "" if budget is None else f" of limits.budget_usd={budget:g}"
-    spent = sum(spend.usd for spend in read_ledger(ledger))
+    spent = sum(spend.usd for spend in spends)
     took = sum(getattr(record, "seconds", 0.0) for record in records.values())
     yield Line("spent", f"{usd(spent)}{of}; {duration(took)} of work")
     yield from _places(config, records)
@@ -213,8 +216,8 @@ def _score_numbers(scorecard: Scorecard) -> dict[str, float | str]:
     if (judgement := verdict(scorecard)) is not None:
         numbers["beside_baselines"] = judgement.outcome
         numbers["beside_baselines_text"] = numbers["verdict"] = judgement.text
-    if scorecard.comparison is not None:
-        numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
+    if scorecard.comparison is not None and scorecard.comparison.least_ratio is not None:
+        numbers["ratio_at_least"] = scorecard.comparison.least_ratio
     return numbers
 
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.product import tutorials
+from benchmarks.product import gallery, tutorials
 from benchmarks.product.tutorials import Block, blocks, follow
 from tests.whole import WHOLE
 
@@ -47,6 +49,27 @@ def test_what_a_page_shows_was_printed_by_what_it_tells_to_type(name: str) -> No
                 "see benchmarks/product/tutorials.py"
             )
             assert BLOCKS[block.figure]().strip() in page(name)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_run_that_is_shown_holds_each_prediction_that_it_missed(name: str) -> None:
+    printed = tutorials.record.load(f"tutorials/{name}")["result"]
+    for figure, block in printed.items():
+        for missed in re.findall(r"^missed .*(?:\n {11}.*)*", block["printed"], re.M):
+            assert figure not in BLOCKS or missed in page(name)
+
+
+def test_readme_holds_each_prediction_that_its_run_missed() -> None:
+    printed = "\n".join(tutorials.record.load("quick")["result"]["printed"])
+    missed = re.findall(r"^missed .*(?:\n {11}.*)*", printed, re.M)
+    assert all(lines in BLOCKS["quick"]() for lines in missed)
+
+
+def test_the_gallery_names_what_its_reports_show_as_missed() -> None:
+    for name, run in tutorials.record.load("gallery")["result"].items():
+        report = gzip.decompress((gallery.GALLERY / f"{name}.html.gz").read_bytes()).decode()
+        assert len(re.findall(r"<td>missed\b", report)) == len(run["missed"])
+        assert all(missed in BLOCKS[f"gallery_{name}"]() for missed in run["missed"])
 
 
 def test_nothing_of_the_machine_is_published(tmp_path: Path) -> None:

@@ -20,8 +20,11 @@ from stratos.records import Comparison, Interval, PlanPoint
 
 def test_a_bound_of_nothing_is_not_written() -> None:
     one = Interval(0.0, 0.0, 0.05)
-    compared = Comparison(67, one, one, None, 0.01, 0, 28, 0.001)
+    compared = Comparison(67, one, one, 0.5, 0.01, 0, 28, 0.001)
     assert formats.at_least(compared) == ""
+    none = replace(compared, ratio=None, ratio_at_least=72.4)
+    assert none.least_ratio is None and "×" not in formats.at_least(none)
+    assert "none of 67 items right, so at most 5.0%" in formats.at_least(none)
     more = replace(compared, ratio_at_least=1.5)
     assert formats.at_least(more).startswith("at least 1.50× the teacher (the 67 items")
 

@@ -39,18 +39,17 @@ from stratos.deploy.hosted_server import (
     starting,
     state_of,
 )
+from stratos.deploy.hosted_status import State, standing
 from stratos.deploy.hosting import (
-    State,
     keep_hosted,
     known_answers,
     prepare,
-    standing,
     start,
     stop,
 )
 from stratos.deploy.manifest import Known, bundle_in, read_known, write_known, write_manifest
+from stratos.deploy.server import READY, free_port
 from stratos.deploy.server import answers as server_answers
-from stratos.deploy.server import free_port
 from stratos.records import Export, Exports, Interval, ServingSetting
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
@@ -201,13 +200,14 @@ def program(
     """Return what writes the state of a server that runs a text of Python, not started yet."""
     monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(supervisor, "LONGEST_WAIT_S", 0.01)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
     def written(text: str) -> tuple[Path, Hosted]:
         (tmp_path / "program.py").write_text(text)
         state, port = tmp_path / "served" / "state.json", free_port()
         hosted = Hosted(
-            bundle=str(tmp_path), port=port, module="program", arguments=[str(port)],
+            bundle=str(tmp_path), name="program", port=free_port(), engine_port=port,
+            module="program", arguments=[str(port)],
             environment={}, log=str(state.with_suffix(".log")), since="now", version="",
             engine="transformers", at_once=1,
         )  # fmt: skip
@@ -299,8 +299,11 @@ def parrot(serves: tuple[Path, Hosted], tmp_path: Path) -> Iterator[tuple[Path, 
     write_known(bundle, known)
     arguments = [sys.executable, "-m", serves[1].module, *serves[1].arguments]
     with subprocess.Popen(arguments) as server:
-        wait_for(lambda: server_answers(serves[1].port))
-        hosted = replace(serves[1], bundle=str(bundle), supervisor=Process.this(), known=known)
+        port = serves[1].engine_port
+        wait_for(lambda: server_answers(port))
+        hosted = replace(
+            serves[1], bundle=str(bundle), supervisor=Process.this(), known=known, port=port
+        )
         state = state_of(bundle, tmp_path)
         hosted.write(state)
         yield state, hosted
@@ -359,8 +362,8 @@ def test_a_full_disk_ends_no_server(serves: tuple[Path, Hosted]) -> None:
         before = one.rlimit(psutil.RLIMIT_FSIZE)
         one.rlimit(psutil.RLIMIT_FSIZE, (0, before[1]))
         os.kill(hosted.server_pid, signal.SIGKILL)
-        wait_for(lambda: not server_answers(hosted.port))
-        wait_for(lambda: server_answers(hosted.port))
+        wait_for(lambda: not server_answers(hosted.port, READY))
+        wait_for(lambda: server_answers(hosted.port, READY))
         assert not keeper.is_dead()
         found = Hosted.read(state)
         assert found is not None and found.server_pid == hosted.server_pid, "not written"

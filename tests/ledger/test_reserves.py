@@ -1,4 +1,4 @@
-"""One hard budget for every role: what the planned servers need cannot be spent on answers."""
+"""One budget for every role: what the planned servers need cannot be spent on answers."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import random
 
@@ -22,14 +23,19 @@ from stratos.plan.payback import (
     Ends,
     Horizon,
     Money,
+    Servers,
+    servers_of,
     share_on,
     share_waiting,
     with_horizon,
 )
 from stratos.plan.stage import solve
 from stratos.plan.worth import (
+    MEASURED,
+    MOST_UNSURE,
     Verdict,
     decided,
+    doubt_of,
     first_month_usd,
     span_name,
     verdict_of,
@@ -117,7 +123,9 @@ def alternatives(rng):
             yield Way(f"hosted {i}", False, KNOWN, answer, None)
         else:
             usd = 10 ** rng.uniform(-1, 3)
-            yield Way(f"open {i}", False, KNOWN, None, None, kind="open", usd_per_day=usd)
+            ends = usd / rng.uniform(1.0, 2.0), usd * rng.uniform(1.0, 2.0)
+            way = Way(f"open {i}", False, KNOWN, None, None, kind="open", usd_per_day=usd)
+            yield replace(way, usd_per_day_range=ends)
 
 
 KNOWN = Interval(0.9, 0.85, 0.95)
@@ -134,15 +142,17 @@ def test_the_verdict_over_all_ways_is_that_of_trying_all_ends():
         days = horizon.days
 
         def costs(way, end, answers=answers, days=days):
-            price = way.usd_per_answer
-            return getattr(price, end) * answers if price else way.usd_per_day * days
+            price, (low, high) = way.usd_per_answer, way.usd_per_day_range or (0.0, 0.0)
+            by_day = {"low": low, "mean": way.usd_per_day, "high": high}
+            return getattr(price, end) * answers if price else by_day[end] * days
 
-        ours = [one + mean.per_day * days for one in (once.low, once.high)]
+        usd = Interval(mean.per_day, mean.per_day / spread, mean.per_day * spread)
+        ours = [once.low + usd.low * days, once.high + usd.high * days]
         theirs = [[costs(way, end) for end in ("low", "high")] for way in able]
         wins = all(own < other for own in ours for ends in theirs for other in ends)
         loses = any(all(own > other for own in ours for other in ends) for ends in theirs)
         edge = min(abs(own / other - 1) for own in ours for ends in theirs for other in ends)
-        outcome, reference = decided(able, once, mean.per_day, rate, horizon)
+        outcome, reference = decided(able, once, Servers(usd), rate, horizon)
         said[outcome] += 1
         if edge > 1e-5:
             assert outcome == ("distil" if wins else "stay" if loses else "open")
@@ -152,6 +162,62 @@ def test_the_verdict_over_all_ways_is_that_of_trying_all_ends():
         else:
             assert costs(reference, "high") <= min(ours) * (1 + 1e-5)
     assert min(said.values()) > 500, "each is tried often"
+
+
+def test_break_even_counts_the_servers_that_so_many_requests_take():
+    """Against the fewest requests of a fine grid that cost less with servers enough for them."""
+    rng, n_more, rates = random.Random(4), 0, np.geomspace(1e-3, 1e9, 200_000)
+    for base, _, horizon in itertools.islice(cases(), 400):
+        n, price = rng.randint(1, 5), 10 ** rng.uniform(-5, -2)
+        money = replace(base, per_answer=price, n_servers=n, per_server=10 ** rng.uniform(2, 6))
+        count = np.maximum(1, np.ceil(rates / money.per_server))
+        answers = rates * horizon.days_of_first_rate(horizon.days)
+        paid = money.once + money.per_day / n * count * horizon.days
+        ahead = np.flatnonzero(price * answers >= paid)
+        even = money.break_even_per_day(horizon)
+        if not len(ahead):
+            assert even > 1e8
+        elif ahead[0]:
+            assert rates[ahead[0] - 1] * (1 - 1e-9) <= even <= rates[ahead[0]] * (1 + 1e-9)
+            n_more += count[ahead[0]] > 1
+    assert n_more > 20, "several servers are tried"
+
+
+def test_an_interval_of_servers_makes_what_they_decide_open():
+    """A server twice as slow as estimated is two: the dollars of both are in every range."""
+    _, plan, found = planned(TrafficConfig(requests_per_day=50_000, months=12))
+    [role] = plan.roles_of("serve")
+    assert role.filled.low < role.filled.mean < role.filled.high
+    assert role.count == math.ceil(role.filled.mean) and found.servers.n.mean == role.count
+    each = plan.servers_usd_per_day / role.count
+    filled = Interval(0.7, 0.4, 1.4)
+    slow = replace(plan, roles=tuple(
+        replace(r, filled=filled, count=1, usd=r.usd / r.count) if r == role else r
+        for r in plan.roles
+    ))  # fmt: skip
+    servers = servers_of(slow, 70_000)
+    assert servers.usd_per_day == Interval(each, each, pytest.approx(2 * each))
+    assert servers.n == Interval(1, 1, 2)
+    assert servers.per_server == Interval(*map(pytest.approx, (100_000, 50_000, 175_000)))
+
+
+def test_distil_is_seldom_said_of_a_student_that_is_far_behind():
+    """Of students that are 5 points behind, the bound lets through no more than its 2.5 of 100."""
+    rng = np.random.default_rng(5)
+    config, _, plan = of_a_year(50_000)
+    large = Way("large", False, KNOWN, Interval(1e-3, 1e-3, 1e-3), None)
+    for n_model, n_student, right in ((64, 300, 0.9), (400, 400, 0.8), (2000, 2000, 0.9)):
+        n_advised, n_draws = 0, 1000
+        for _ in range(n_draws):
+            model = wilson(rng.binomial(n_model, right), n_model)
+            student = wilson(rng.binomial(n_student, right - MOST_UNSURE), n_student)
+            way = replace(large, accuracy=model)
+            doubt = doubt_of(config, replace(plan, accuracy=student), [way], {}, way)
+            n_advised += doubt is None
+        assert n_advised / n_draws <= 0.04, (n_model, n_student)
+    good = Interval(0.95, 0.94, 0.96)
+    way = replace(large, accuracy=wilson(1880, 2000))
+    assert doubt_of(config, replace(plan, accuracy=good), [way], {}, way) is None
 
 
 def test_a_server_that_is_given_back_is_paid_as_long_as_in_a_simulation():
@@ -240,7 +306,14 @@ def test_a_student_behind_what_it_replaces_pays_nothing_back():
     assert behind.outcome == "open" and behind.payback_days is None
     assert "pay" not in verdict_text(behind)
     near = replace(student, mean=PAID.exact.mean - 0.005)
-    assert verdict_of(config, probe, replace(plan, accuracy=near), TODAY).outcome == "distil"
+    unsure = verdict_of(config, probe, replace(plan, accuracy=near), TODAY)
+    points = 100 * (0.005 + math.hypot(PAID.exact.high - PAID.exact.mean, near.mean - near.low))
+    assert unsure.doubt == words.MayBeBehind(
+        near, False, "large", PAID.exact, pytest.approx(points)
+    )
+    assert unsure.outcome == "open" and unsure.payback_days is not None
+    close = replace(near, low=near.mean - 0.02)
+    assert verdict_of(config, probe, replace(plan, accuracy=close), TODAY).outcome == "distil"
     enough = replace(config, limits=replace(config.limits, accuracy=0.85, confidence="mean"))
     assert verdict_of(enough, probe, replace(plan, accuracy=student), TODAY).outcome == "distil"
     silent = replace(config, traffic=TrafficConfig())
@@ -443,14 +516,22 @@ def test_verdicts_in_words(snapshot):
         servers="2 × g5",
     )
     plain = Verdict(
-        "distil", (), Interval(20.0, 15.0, 25.0), 12.0, Horizon(12.0), 50_000.0, hosted,
+        "distil", (), Interval(20.0, 15.0, 25.0), Servers(Interval(12.0, 12.0, 24.0)),
+        Horizon(12.0), 50_000.0, hosted,
         break_even_per_day=Interval(1700.0, 1600.0, 1800.0),
         payback_days=Interval(12.4, 10.0, 15.0), reference_usd=16_436.0,
     )  # fmt: skip
+    student = Way("small", True, Interval(0.94, 0.9, 0.96), None, 5.0, kind="student")
+    unsure = words.MayBeBehind(student.accuracy, False, "large", hosted.accuracy, 5.3)
     poor = replace(hosted, why_not=str(words.SurelyWorse(hosted.accuracy)))
     scaled = ScaledToZero(2.5, 0.2, 0.31, 300.0, 1200.0)
     verdicts = {
         "pays": plain,
+        "pays, of a student": replace(plain, models=(student,)),
+        "pays, of a measured student": replace(
+            plain, models=(replace(student, accuracy=replace(hosted.accuracy, source=MEASURED)),)
+        ),
+        "measure first": replace(plain, beside_models="open", doubt=unsure, notes=(unsure,)),
         "pays at once": replace(
             plain, payback_days=Interval(0.0, 0.0, 0.0), break_even_per_day=Interval(*paid)
         ),

@@ -197,7 +197,7 @@ CLOSE = {"student_exact": factory.share(60, 128), "ratio": 60 / 62, "ratio_at_le
         ),
         (
             {"ratio": None, "teacher_exact": factory.share(0, 128)},
-            "no right answer of the teacher",
+            "questions right, so at most 3.0%",
         ),
     ],
     ids=["no better", "worse", "no ratio"],

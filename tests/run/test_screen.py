@@ -44,6 +44,7 @@ FILLERS = (
 DEPLOY = ("deploy.n_requests=4", "deploy.load_seconds=1")
 VARYING = (
     (re.compile(r"\n {11}(?! )"), " "),
+    (re.compile(r"missed .*\n"), ""),
     (re.compile(r" +\(made before\)"), " (made before)"),
     (re.compile(r"\b[\d.]+(e-\d+)? (h|min|s|ms)\b( \d\d (min|s)\b)?"), "#"),
     (re.compile(r"\b[\d.]+ [kM]B\b"), "# bytes"),

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -24,11 +26,13 @@ from stratos.records import (
     Scorecard,
     ServingSetting,
 )
+from stratos.report.planned import planned_rows
 from stratos.report.run_verdict import LimitMissed, missed_limit, run_verdict
 from stratos.run.console import Console, PlainConsole
-from stratos.run.screen import Level, lines_of
-from stratos.run.summary import final_numbers, show
+from stratos.run.screen import Level, Line, lines_of
+from stratos.run.summary import final_numbers, last_lines, show
 from stratos.tasks.base import Item, Score
+from tests.report.factory import make_records
 
 NO_READS = EarlierReads(0, 0, 0)
 
@@ -49,6 +53,31 @@ def test_an_accuracy_that_is_missed_is_said(
     missed = LimitMissed(0.9, wilson(right, 100), "", right / 100)
     assert found == (missed if is_missed else None)
     assert missed_limit(config, {}) is None
+
+
+def test_the_screen_holds_each_prediction_that_missed(tmp_path: Path) -> None:
+    made = make_records(tmp_path)
+    accuracy = Interval(0.995, 0.99, 0.999, "2 recorded runs")
+    made["plan"] = replace(made["plan"], accuracy=accuracy, hours_range=(0.0, 1e-9))
+    missed = [row for row in planned_rows(made["plan"], made) if row.outcome == "outside"]
+    assert missed and "accuracy" in {row.quantity for row in missed}
+    missed_lines = partial(lines_named, "missed", tmp_path)
+    (line,) = missed_lines(made)
+    assert line.level == Level.DEFAULT
+    assert all(f"{row.quantity}: {row.measured}" in line.text for row in missed)
+    held = replace(made["plan"], accuracy=replace(accuracy, low=0.9), hours_range=None)
+    assert missed_lines({**made, "plan": held}) == []
+
+
+def lines_named(name: str, folder: Path, made: Mapping[str, Any]) -> list[Line]:
+    """Return the last lines of a run that have a name."""
+    task = SimpleNamespace(n_unanswered=0)
+    config: Any = SimpleNamespace(run_dir=folder, rooms={}, limits=LimitsConfig(), task=task)
+    with (
+        patch("stratos.run.summary._next", return_value=[]),
+        patch("stratos.run.summary.run_verdict", return_value=None),
+    ):
+        return [line for line in last_lines(config, made, folder / "ledger") if line.name == name]
 
 
 @pytest.mark.parametrize(("format", "whole"), [("", 0.89), ("q4_k_m", 0.91), ("q4_k_m", 0.8)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from stratos.deploy.engines.known import (
 )
 from stratos.deploy.engines.predictor import server_of, setting_of
 from stratos.deploy.hosted_server import (
+    FrontProgram,
     Hosted,
     cache_of_user,
     disk_of_served,
@@ -28,33 +30,56 @@ from stratos.deploy.hosted_server import (
     starting,
     state_of,
 )
+from stratos.deploy.hosted_status import standings
 from stratos.deploy.hosting import (
+    KEY,
+    Address,
+    again,
+    can_start,
+    described,
     known_answers,
     make_room,
     prepare,
     setting_here,
-    standings,
     start,
     stop,
+    swap,
 )
 from stratos.deploy.manifest import bundle_in
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
+from stratos.deploy.units import SYSTEMS, unit
 from stratos.records import ServingSetting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
-    parser.usage = "stratos serve [status|stop] [FOLDER] [options]"
+    parser.usage = "stratos serve [status|stop|start|unit] [FOLDER] [options]"
     parser.description = (
         "Host the student of a run on this machine, as an OpenAI-compatible server."
     )
     parser.epilog = (
         "stratos serve outputs/<run>: starts it; it stays until it is stopped. stratos serve "
-        "status: what runs. stratos serve stop outputs/<run>, or --all: ends it."
+        "status: what runs. stratos serve stop outputs/<run>, or --all: ends it. stratos serve "
+        "start <name>, or --all: starts again what ran before a reboot. stratos serve unit "
+        "outputs/<run>: prints what starts it at boot."
     )
     parser.add_argument("words", nargs="*", metavar="FOLDER", help="run folder, or a bundle")
     parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
+    parser.add_argument(
+        "--host", default="",
+        help="address of this machine (default: 127.0.0.1); any other asks for a key, that of "
+        f"${KEY} or one that is made",
+    )  # fmt: skip
+    parser.add_argument("--name", default="", help="of the model (default: the run's folder)")
+    parser.add_argument(
+        "--replace", type=Path, metavar="NAME",
+        help="name or folder of a student that runs: have this one answer in its place, without a "
+        "lost request, if stratos gate finds it no worse",
+    )  # fmt: skip
+    parser.add_argument(
+        "--force", action="store_true", help="with --replace: also if it is worse, or not known"
+    )
     at_once = ", ".join(f"{engine.at_once} of {kind}" for kind, engine in engines().items())
     parser.add_argument(
         "--engine",
@@ -88,7 +113,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for front in fronts():
         front.add_options(parser)
     parser.add_argument("--start-seconds", type=float, default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--all", action="store_true", help="with stop: all that runs")
+    parser.add_argument("--all", action="store_true", help="with stop and start: all there is")
+    parser.add_argument(
+        "--for", dest="system", choices=SYSTEMS, default=SYSTEMS[0],
+        help="with unit: what is printed (default: %(default)s)",
+    )  # fmt: skip
     add_flag(parser, "with status: one JSON object per line")
 
 
@@ -99,52 +128,45 @@ def run(args: argparse.Namespace) -> int:
         UsageError: words or options do not go together.
         StratosError: it cannot be done.
     """
-    command = args.words[0] if args.words and args.words[0] in ("status", "stop") else ""
+    command = args.words[0] if args.words and args.words[0] in _COMMANDS else ""
     folders = [Path(word) for word in args.words[bool(command) :]]
     if (not command and len(folders) != 1) or len(folders) > 1:
         raise UsageError("name one folder: stratos serve outputs/<run>")
-    cache_dir = cache_of_user()
     if args.page and (command or args.foreground):
         raise UsageError("--page goes with a start, and not with --foreground")
     if args.json and command != "status":
         raise UsageError("--json goes with status")
+    if args.force and args.replace is None:
+        raise UsageError("--force goes with --replace")
+    cache_dir = cache_of_user()
     with disk_of_served(cache_dir):
-        if command == "status":
-            _status(cache_dir, folders, args.json)
-        elif command == "stop":
-            _stop(cache_dir, folders, args.all)
-        else:
-            return _start(cache_dir, folders[0], args)
-    return 0
+        return _COMMANDS.get(command, _start)(cache_dir, folders, args)
 
 
-def _start(cache_dir: Path, folder: Path, args: argparse.Namespace) -> int:
+def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> int:
+    (folder,) = folders
     bundle = bundle_in(folder)
     import_engines_of_run(bundle.parent)
     if args.config_dir is not None:
         import_engines(args.config_dir)
+    if args.replace is not None:
+        return _replace(cache_dir, bundle, args)
+    address = Address(args.port, args.host, args.name)
     before = Hosted.read(state_of(bundle, cache_dir))
     if before is not None and before.runs and (args.restart or before.is_outdated):
         for front in fronts():
             front.keep_options(args, before)
-    programs = (front.program(args, bundle, cache_dir, before) for front in fronts())
-    program = next((candidate for candidate in programs if candidate is not None), None)
-    run: ServingSetting | None
-    if program is not None:
-        run = program.run
-    else:
-        run = _setting(args, bundle, before if before is not None and before.runs else None)
-        run = setting_of(bundle, run)
+    program, run = _program(cache_dir, bundle, args, before)
     with starting(bundle, cache_dir):
-        state, port = state_of(bundle, cache_dir), args.port
+        state = state_of(bundle, cache_dir)
         before = Hosted.read(state)
         goes_on = before is not None and before.runs and not args.restart and not before.is_outdated
         if before is not None and before.runs and not goes_on:
             why = "" if args.restart else ": its bundle was made anew since it was started"
             print(f"Stopping the server at {before.url}{why} …", flush=True)
-            port = make_room(state, before, port, run)
+            address = make_room(state, before, address, run)
         if not goes_on:
-            state, hosted = prepare(bundle, cache_dir, port=port, run=run, front=program)
+            state, hosted = prepare(bundle, cache_dir, address=address, run=run, front=program)
             if not args.foreground:
                 print(f"Starting {bundle} …", flush=True)
                 hosted = start(state, args.start_seconds)
@@ -153,13 +175,111 @@ def _start(cache_dir: Path, folder: Path, args: argparse.Namespace) -> int:
         print(f"{bundle} is served at {before.url}/v1 ({before.served_by}) since {before.since}.")
         hosted = before
     elif args.foreground:
-        print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
-        return supervise(state)
+        return _in_foreground(state, hosted)
     else:
         print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {known_answers(hosted)}")
     print(_how_to_use(hosted))
     if args.page:
         _show_page(bundle, hosted, args.page_port)
+    return 0
+
+
+def _program(
+    cache_dir: Path, bundle: Path, args: argparse.Namespace, before: Hosted | None
+) -> tuple[FrontProgram | None, ServingSetting | None]:
+    """Return what is started in place of the engine, and how the engine is run."""
+    programs = (front.program(args, bundle, cache_dir, before) for front in fronts())
+    program = next((candidate for candidate in programs if candidate is not None), None)
+    if program is not None:
+        return program, program.run
+    run = _setting(args, bundle, before if before is not None and before.runs else None)
+    return None, setting_of(bundle, run)
+
+
+def _replace(cache_dir: Path, bundle: Path, args: argparse.Namespace) -> int:
+    """Have a bundle answer in place of a student that runs."""
+    if any((args.port, args.host, args.name, args.foreground, args.restart, args.page)):
+        raise UsageError("--replace keeps address and name: leave the other options out")
+    state = state_of(hosted_bundle(args.replace, cache_dir), cache_dir)
+    before = Hosted.read(state)
+    if before is None or not before.runs:
+        raise StratosError(
+            f"{args.replace} does not run. Type stratos serve status to see what does."
+        )
+    own = state_of(bundle, cache_dir)
+    if own != state and (there := Hosted.read(own)) is not None and there.runs:
+        raise StratosError(f"{bundle} is served already, at {there.url}/v1.")
+    program, run = _program(cache_dir, bundle, args, None)
+    known = can_start(bundle, 0, run)
+    for front in fronts():
+        try:
+            print(front.compare(bundle, Path(before.bundle)), end="", flush=True)
+        except StratosError as error:
+            if not args.force:
+                raise StratosError(f"{error}\nTo switch all the same, add --force.") from error
+            print(error)
+    with starting(Path(before.bundle), cache_dir):
+        planned = replace(
+            described(bundle, known, run, program),
+            port=before.port, host=before.host, name=before.name, key_file=before.key_file,
+            log=before.log, supervisor=before.supervisor,
+        )  # fmt: skip
+        print(f"Starting {bundle} beside {before.bundle} …", flush=True)
+        hosted = swap(state, planned, is_forced=args.force, start_seconds=args.start_seconds)
+    print(
+        f"{bundle} answers now at {hosted.url}/v1 as {hosted.name}: {hosted.served_by}.\n"
+        f"  back:   stratos serve {shlex.quote(before.bundle)} --replace {shlex.quote(hosted.name)}"
+        " --force"
+    )
+    return 0
+
+
+def _start_again(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> int:
+    """Start what ran before, such as before a reboot; return 1 where something does not start."""
+    if bool(folders) == args.all:
+        raise UsageError("name what to start: stratos serve start <name>, or --all")
+    bundles = [hosted_bundle(folder, cache_dir) for folder in folders]
+    states = [
+        (state, hosted)
+        for state, hosted in hosted_here(cache_dir)
+        if args.all or Path(hosted.bundle) in bundles
+    ]
+    if not states:
+        raise StratosError("Nothing was served. Type: stratos serve outputs/<run>")
+    if args.foreground and len(states) > 1:
+        raise UsageError("--foreground goes with one student")
+    n_failed = 0
+    for state, hosted in states:
+        if hosted.runs:
+            print(f"{hosted.bundle} is served at {hosted.url}/v1.")
+            continue
+        try:
+            with starting(Path(hosted.bundle), cache_dir):
+                hosted = again(state, hosted)
+                if not args.foreground:
+                    hosted = start(state, args.start_seconds, keeps_state=True)
+        except StratosError as error:
+            print(f"{hosted.bundle} is not started. {error}", file=sys.stderr)
+            n_failed += 1
+            continue
+        if args.foreground:
+            return _in_foreground(state, hosted)
+        print(f"{hosted.bundle}: ready at {hosted.url}/v1: {hosted.served_by}.")
+    return int(n_failed > 0)
+
+
+def _in_foreground(state: Path, hosted: Hosted) -> int:
+    print(f"Serving {hosted.bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
+    return supervise(state)
+
+
+def _unit(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> int:
+    """Print what has a system start the student."""
+    if not folders:
+        raise UsageError("name one folder: stratos serve unit outputs/<run>")
+    bundle = hosted_bundle(folders[0], cache_dir)
+    hosted = Hosted.read(state_of(bundle, cache_dir))
+    print(unit(args.system, bundle, hosted, args.port, cache_dir), end="")
     return 0
 
 
@@ -184,6 +304,10 @@ def _not_applied(before: Hosted, args: argparse.Namespace, run: ServingSetting |
     differing_options = []
     if not before.is_at(args.port):
         differing_options.append(f"--port {args.port}")
+    if args.host not in ("", before.host):
+        differing_options.append(f"--host {args.host}")
+    if args.name not in ("", before.name):
+        differing_options.append(f"--name {args.name}")
     if (args.engine or args.format) and not before.serves(run):
         differing_options.append(f"--engine {args.engine}" if args.engine else "")
         differing_options.append(f"--format {args.format}" if args.format else "")
@@ -199,12 +323,17 @@ def _not_applied(before: Hosted, args: argparse.Namespace, run: ServingSetting |
 def _how_to_use(hosted: Hosted) -> str:
     """Return what is typed to ask, watch and stop a server."""
     name = shlex.quote(hosted.bundle)
+    key = f'-H "Authorization: Bearer $(cat {hosted.key_file})" ' if hosted.key_file else ""
     return (
-        f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
+        f"  ask:    curl {hosted.url}/v1/chat/completions {key}-H 'Content-Type: application/json' "
         f"-d {shlex.quote(hosted.example)}\n"
         f"  watch:  stratos serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
         f"  stop:   stratos serve stop {name}\n"
-        "It listens on this machine alone, and asks for no key."
+        + (
+            f"Others reach it with the key in {hosted.key_file}, which travels in plain text."
+            if hosted.key_file
+            else "It listens on this machine alone, and asks for no key."
+        )
     )
 
 
@@ -280,24 +409,26 @@ def _engine_of_format(form: str) -> Engine:
     return (have or makers)[0]
 
 
-def _status(cache_dir: Path, folders: list[Path], as_json: bool) -> None:
+def _status(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> int:
     servers = list(standings(cache_dir, folders))
     for standing in servers:
-        print(standing.json if as_json else standing.text)
-    if not servers and not as_json:
+        print(standing.json if args.json else standing.text)
+    if not servers and not args.json:
         print("Nothing is served." if not folders else f"{folders[0]} is not served.")
+    return 0
 
 
-def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
-    if not folders and not is_all:
+def _stop(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> int:
+    if not folders and not args.all:
         raise StratosError("Name what to stop: stratos serve stop outputs/<run>, or --all")
     named = [state_of(_named(folder, cache_dir), cache_dir) for folder in folders]
-    hosted = [(s, server) for s, server in hosted_here(cache_dir) if is_all or s in named]
+    hosted = [(s, server) for s, server in hosted_here(cache_dir) if args.all or s in named]
     for state, server in hosted:
         ran = stop(state, server)
         print(f"{server.bundle}: {'stopped' if ran else 'was not running any more'}.")
     if not hosted:
-        print("Nothing is served." if is_all else f"{folders[0]} is not served.")
+        print("Nothing is served." if args.all else f"{folders[0]} is not served.")
+    return 0
 
 
 def _named(folder: Path, cache_dir: Path) -> Path:
@@ -306,3 +437,6 @@ def _named(folder: Path, cache_dir: Path) -> Path:
         return hosted_bundle(folder, cache_dir)
     except StratosError:
         return folder.resolve()
+
+
+_COMMANDS = {"status": _status, "stop": _stop, "start": _start_again, "unit": _unit}

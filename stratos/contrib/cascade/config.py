@@ -23,7 +23,7 @@ class CascadeConfig(RoomConfig):
     accuracy: Annotated[float, Meta(gt=0, lt=1)] | None = None
     """Share of right answers that is promised; null makes no cascade."""
     confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95
-    """Probability with which the promise holds."""
+    """1 minus the probability with which a promise is given that the cascade does not keep."""
     measure: Literal["auto", "probability", "agreement"] = "auto"
     """What tells how sure the student is: the probability of its answer, or how many of
     `n_samples` drawn answers agree with it; auto takes the first where the engine tells it."""

@@ -142,7 +142,7 @@ def check_as_measured(args: argparse.Namespace, run: ServingSetting) -> None:
 def facts_now(hosted: Hosted) -> Facts | None:
     """Return what a cascade that runs has asked and spent; None where it does not answer."""
     try:
-        return msgspec.convert(facts_of(hosted.port, "/cascade"), Facts)
+        return msgspec.convert(facts_of(hosted.engine_port, "/cascade"), Facts)
     except (StratosError, ValueError):
         return None
 

@@ -4,14 +4,16 @@
     R(t)    share of wrong answers of the cascade  the teacher's where it is asked
     promise: R(t) ≤ 1 - A for the t that is chosen, with a probability of at least 1 - δ
 
-over draws of the n items that choose it. For every threshold of a fixed list, the hypothesis
-"R(t) > 1 - A" is tested: with k wrong of n its p-value is P(Binomial(n, 1 - A) ≤ k), which is
-exact. The list is gone through from both ends, from "ask the teacher always" and from "never", each
-up to the first threshold whose p-value is above δ/2 (fixed-sequence testing). Those before it pass,
-so that the probability that any of them breaks the promise is at most δ. The one that escalates
-least is taken. (Angelopoulos, Bates, Candès, Jordan and Lei, Learn then Test, 2021: conformal risk
-control for a risk that need not fall with t. Here it may rise, where the teacher is wrong and the
-student right.)
+over draws of the n items that choose it, those without a promise among them. It is no share of the
+promises that are given: where nothing keeps A, the few that are given are all broken.
+
+For every threshold of a fixed list, the hypothesis "R(t) > 1 - A" is tested: with k wrong of n its
+p-value is P(Binomial(n, 1 - A) ≤ k), which is exact. The list is gone through from both ends, from
+"ask the teacher always" and from "never", each up to the first threshold whose p-value is above δ/2
+(fixed-sequence testing). Those before it pass, so that the probability that any of them breaks the
+promise is at most δ. The one that escalates least is taken. (Angelopoulos, Bates, Candès, Jordan
+and Lei, Learn then Test, 2021: conformal risk control for a risk that need not fall with t. Here it
+may rise, where the teacher is wrong and the student right.)
 
     probability    the sum of the log-probabilities of the answer's tokens, which the server tells
     agreement      log((1 + a) / (2 + k)), a of k drawn answers that say the same as the greedy one

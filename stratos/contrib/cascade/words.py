@@ -137,8 +137,9 @@ def promised(cascade: Cascade, threshold: float) -> str:
     chosen = _items(cascade.n_choosing, "validation item" if is_validation else "item")
     measured = _items(cascade.n_measuring, "test item" if is_validation else "other item")
     return (
-        f"{_when_asked(cascade, threshold)}: at least {percent_least(cascade.accuracy)} right with "
-        f"{percent(cascade.confidence, 0)} confidence ({chosen} chose it). On {measured} "
+        f"{_when_asked(cascade, threshold)}: at least {percent_least(cascade.accuracy)} right "
+        f"({chosen} chose it; where it is not so, {percent(1 - cascade.confidence)} of draws at "
+        f"most come to this promise). On {measured} "
         f"{percent(cascade.measured.mean)} ({interval(cascade.measured)}) are right, and "
         f"{percent(cascade.escalated.mean)} ({interval(cascade.escalated)}) of the requests go to "
         f"the teacher{_dollars(cascade)}.{_in_a_month(cascade)}{_latency(cascade)}"

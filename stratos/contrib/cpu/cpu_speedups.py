@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from stratos.contrib.cpu import blocked_attention
+from stratos.contrib.cpu import beginning_attention, blocked_attention
 from stratos.core.reasons import Reason
 from stratos.distill.speedups import GradientWorkers, Speedups
 
@@ -68,12 +68,20 @@ class CpuSpeedups(Speedups):
     """Blocked attention, fused blocks, a heap that keeps freed memory, and gradient workers."""
 
     def attention(
-        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None,
+        dropout: float,
+        before: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Attend by blocks where that is faster than what torch does."""
-        if not dropout and blocked_attention.pays(query):
+        """Attend by blocks where that is faster than what torch does, and to a beginning once."""
+        if before is not None and not dropout and beginning_attention.fits(query):
+            return beginning_attention.attend(query, key, value, before, scale)
+        if before is None and not dropout and blocked_attention.pays(query):
             return blocked_attention.attend(query, key, value, scale)
-        return super().attention(query, key, value, scale, dropout)
+        return super().attention(query, key, value, scale, dropout, before)
 
     def fuse(self, model: Any, on: bool) -> None:
         """Run plain blocks of a Llama or Qwen2 fused."""

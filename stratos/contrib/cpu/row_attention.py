@@ -8,12 +8,13 @@ in a padded batch, M heads and documents together.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stratos.contrib.cpu import blocked_attention
+from stratos.contrib.cpu import beginning_attention, blocked_attention
 from stratos.distill.packed import Documents
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -63,23 +64,28 @@ def forward(
     """
     n, width = len(heads_NX), heads.width
     flat = heads_NX.view(-1, width).index_select(0, documents.gather_index(heads.all))
-    outs, saved, start = [], [], 0
-    for gather_BT in documents.gathers_BT:
+    outs, saved, start = [], list[SavedRows](), 0
+    for gather_BT, beginning in zip(documents.gathers_BT, documents.beginnings, strict=True):
         size, length = gather_BT.numel(), gather_BT.shape[1]
+        turns = turns_TD[_positions(beginning, length)]
         states = flat[heads.all * start : heads.all * (start + size)]
         turned, value = states.split(((heads.queries + heads.keys) * size, heads.keys * size))
         wide = turned.to(torch.float32, copy=True)
         query, key = wide.split((heads.queries * size, heads.keys * size))
-        _turn_(query, turns_TD[:length] * heads.scale)
-        _turn_(key, turns_TD[:length])
+        _turn_(query, turns * heads.scale)
+        _turn_(key, turns)
         query_MTD, key_MTD, value_MTD = (
             tensor.view(-1, length, width)
             for tensor in (query, _repeated(key, heads), _repeated(value, heads))
         )
         half = query_MTD.to(value.dtype), key_MTD.to(value.dtype), value_MTD
-        if blocked_attention.pays(value_MTD):
+        if beginning is not None:
+            before = _before(saved, beginning, heads)
+            out_MTD, sum_MT = beginning_attention.forward(*half, *before)
+            tensors: tuple[Tensor, ...] = (*half, out_MTD, sum_MT)
+        elif blocked_attention.pays(value_MTD):
             out_MTD, saved_of_rows = blocked_attention.forward(query_MTD, key_MTD, value_MTD)
-            tensors: tuple[Tensor, ...] = (*half, saved_of_rows)
+            tensors = (*half, saved_of_rows)
         else:
             out_1MTD, saved_of_rows = _flash(
                 *(tensor[None] for tensor in half), is_causal=True, scale=1.0
@@ -99,31 +105,56 @@ def backward(
     """Return the gradient of `heads_NX`, given that of what was attended to."""
     n, width = len(grad_NX), heads.width
     flat = grad_NX.view(-1, width).index_select(0, documents.gather_index(heads.queries))
-    grads = []
-    for part, gather_BT, padding in zip(
-        saved, documents.gathers_BT, documents.padding, strict=True
-    ):
+    grads: list[Tensor] = []
+    of_beginnings: dict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    batches = zip(saved, documents.gathers_BT, documents.padding, documents.beginnings, strict=True)
+    for index, (part, gather_BT, padding, beginning) in reversed([*enumerate(batches)]):
         size, length = gather_BT.numel(), part.length
         grad = flat[heads.queries * part.start : heads.queries * (part.start + size)]
         if len(padding):  # no token reads there
             grad.view(heads.queries, size, width).index_fill_(1, padding, 0.0)
         grad_MTD = grad.view(-1, length, width)
-        if len(part.tensors) == 4:
+        if beginning is not None:
+            query, key, value, out, sums = part.tensors
+            states = (query, key, value, *_before(saved, beginning, heads), out, sums)
+            grads_of = beginning_attention.backward(grad_MTD, *states)
+            of_rows, of_beginning = grads_of[:3], grads_of[3:]
+            of_beginnings[beginning[0]].append(of_beginning)
+        elif len(part.tensors) == 4:
             of_rows = blocked_attention.backward(grad_MTD, *part.tensors)
         else:
-            *states, out, summed = part.tensors
-            given = (each[None] for each in (grad_MTD, *states, out))
+            *inputs, out, summed = part.tensors
+            given = (each[None] for each in (grad_MTD, *inputs, out))
             of_rows = _flash_backward(*given, summed, 0.0, True, scale=1.0)
         query, key, value = (each.reshape(-1, width).float() for each in of_rows)
         key, value = _summed(key, heads), _summed(value, heads)
-        turns = turns_TD[:length].conj().resolve_conj()
+        for of_documents in of_beginnings[index]:
+            for grad, more in zip((key, value), of_documents, strict=True):
+                grad.view(heads.keys, length, width)[:, : more.shape[1]] += more
+        turns = turns_TD[_positions(beginning, length)].conj().resolve_conj()
         _turn_(query, turns * heads.scale)
         _turn_(key, turns)
-        grads += [each.to(grad_NX.dtype) for each in (query, key, value)]
+        grads = [*(each.to(grad_NX.dtype) for each in (query, key, value)), *grads]
     flat = torch.cat(grads)
     grad = flat.index_select(0, documents.scatter_index(heads.all)).view(n, -1)
     grad[n - documents.n_behind :] = 0.0
     return grad
+
+
+def _positions(beginning: tuple[int, int] | None, length: int) -> slice:
+    """Return the positions of a padded batch's places."""
+    first = 0 if beginning is None else beginning[1]
+    return slice(first, first + length)
+
+
+def _before(
+    saved: list[SavedRows], beginning: tuple[int, int], heads: Heads
+) -> tuple[Tensor, Tensor]:
+    """Return the keys and values of a beginning, each once, (G, n, D)."""
+    batch, n = beginning
+    times = heads.queries // heads.keys
+    key_GTD, value_GTD = (states[::times, :n] for states in saved[batch].tensors[1:3])
+    return key_GTD, value_GTD
 
 
 def _turn_(states: Tensor, turns_TD: Tensor) -> None:

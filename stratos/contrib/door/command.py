@@ -8,6 +8,7 @@ import re
 import secrets
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 from stratos.contrib.nginx_config import Limits, config
@@ -29,6 +30,7 @@ _NAME = re.compile(r"(?!-$)[A-Za-z0-9_.-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_.+/=~-]{16,512}")
 """Of what nginx reads as it stands."""
 _LISTEN = re.compile(r"[A-Za-z0-9.:*\[\]-]+:[0-9]{1,5}")
+_NO_NGINX = "nginx is not installed. Type: apt-get install nginx-light"
 _OF_THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -65,10 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-body-kib", type=_count, default=limits.max_body_kib,
         help="longest request (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--foreground", action="store_true", help="be that nginx from now on, until Ctrl-C"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the config and say what to type.
+    """Write the config and say what to type, or do it.
 
     Raises:
         StratosError: the folder is not hosted, or an option cannot be used.
@@ -76,13 +81,19 @@ def run(args: argparse.Namespace) -> None:
     cache_dir = cache_of_user()
     with disk_of_served(cache_dir):
         state = state_of(hosted_bundle(args.folder, cache_dir), cache_dir)
-        _write(state.with_suffix(".door"), Hosted.read(state), args)
+        nginx = _write(state.with_suffix(".door"), Hosted.read(state), args)
+    if args.foreground:
+        sys.stdout.flush()
+        os.execvp(nginx[0], [*nginx, "-g", "daemon off;"])
 
 
-def _write(door: Path, hosted: Hosted | None, args: argparse.Namespace) -> None:
+def _write(door: Path, hosted: Hosted | None, args: argparse.Namespace) -> list[str]:
+    """Write the config; return the command that starts its nginx."""
     if hosted is None or not hosted.runs:
         name = shlex.quote(str(args.folder))
         raise StratosError(f"{args.folder} is not hosted. Type first: stratos serve {name}")
+    if hosted.key_file:
+        raise StratosError(f"{hosted.url} asks for a key itself. Serve it without --host.")
     if (args.tls_cert is None) != (args.tls_key is None):
         raise StratosError("--tls-cert and --tls-key go together.")
     if not _LISTEN.fullmatch(args.listen):
@@ -99,7 +110,13 @@ def _write(door: Path, hosted: Hosted | None, args: argparse.Namespace) -> None:
     # An inner port that stays lets requests end that come in while nginx reads the new config.
     text = config(door, args.listen, hosted.port, _inner_port(door), keys, limits, tls)
     write_atomically(door / "nginx.conf", text.encode())
-    _explain(door, hosted, args, keys)
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None and args.foreground:
+        raise StratosError(_NO_NGINX)
+    nginx = [program or "nginx", "-p", f"{door}/", "-e", "error.log"]
+    nginx += ["-c", str(door / "nginx.conf")]
+    _explain(door, hosted, args, keys, nginx)
+    return nginx
 
 
 def _inner_port(door: Path) -> int:
@@ -109,10 +126,15 @@ def _inner_port(door: Path) -> int:
     return int(path.read_text())
 
 
-def _explain(door: Path, hosted: Hosted, args: argparse.Namespace, keys: dict[str, str]) -> None:
+def _explain(
+    door: Path,
+    hosted: Hosted,
+    args: argparse.Namespace,
+    keys: dict[str, str],
+    nginx: list[str],
+) -> None:
     address = f"{'http' if args.tls_cert is None else 'https'}://{args.listen}/v1"
-    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "nginx"
-    call = shlex.join([nginx, "-p", f"{door}/", "-e", "error.log", "-c", str(door / "nginx.conf")])
+    call = shlex.join(nginx)
     print(f"{door / 'nginx.conf'}: {address}, with {counted(len(keys), 'key')}.")
     if args.keys is None:
         print_secret(f"  key:    {next(iter(keys.values()))} (stays in {door / 'keys'})")
@@ -123,10 +145,11 @@ def _explain(door: Path, hosted: Hosted, args: argparse.Namespace, keys: dict[st
         f"  ask:    curl {address}/chat/completions -H 'Authorization: Bearer <key>' "
         f"-H 'Content-Type: application/json' -d {shlex.quote(hosted.example)}\n"
         f"  watch:  tail -f {shlex.quote(str(door / 'access.log'))} (never what is asked)\n"
-        "Stop nginx when you stop the student: it would hand requests to whoever takes its port."
+        "It stays as it is while the student is replaced or started again. Stop it when you stop "
+        "the student: it would hand requests to whoever takes its port."
     )
-    if nginx == "nginx":
-        print("nginx is not installed. Type: apt-get install nginx-light")
+    if nginx[0] == "nginx":
+        print(_NO_NGINX)
     if args.tls_cert is None and args.listen.rpartition(":")[0] not in _OF_THIS_MACHINE:
         print(
             "Warning: keys and questions travel in plain text. Type --tls-cert and --tls-key, or "

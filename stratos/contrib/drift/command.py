@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from rich.text import Text
 
-from stratos.contrib.drift.shifts import MOST, Response, Shift, shifts
+from stratos.contrib.drift.shifts import MOST, Response, Shift, distinct, shifts
 from stratos.contrib.logs.messages.conversation import Conversation
 from stratos.contrib.logs.messages.row_formats import KNOWN
 from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, unreadable
@@ -38,7 +38,7 @@ from stratos.tasks.base import Task
 from stratos.tasks.files import is_local
 
 FEWEST = 30
-"""Live requests below which nothing is said."""
+"""Live requests, each question once, below which nothing is said."""
 Parse = Callable[[str], str | None]
 """Reads a task's answer out of a text."""
 
@@ -82,10 +82,10 @@ def logged(
                 n_wrong += 1
     except OSError as error:
         raise unreadable(path, error) from error
-    if len(answers) < FEWEST:
+    if (n := len(distinct(answers))) < FEWEST:
         raise StratosError(
-            f"{path} has {len(answers)} answered requests, and {FEWEST} are the fewest that say "
-            f"anything. Formats: {KNOWN}."
+            f"{path} has {n} answered requests of different questions, and {FEWEST} are the fewest "
+            f"that say anything. Formats: {KNOWN}."
         )
     return answers, n_wrong
 
@@ -267,6 +267,7 @@ def run(args: argparse.Namespace) -> int:
     task = config_of(run_dir).task
     before = evaluated(run_dir, task.parse)
     now, n_wrong = logged(log, task.parse, args.messages_key, args.answer_key)
+    n_distinct = len(distinct(now))
     checks = shifts(before, now, args.alpha)
     moved = [check for check in checks if check.is_shift]
     new = None
@@ -278,6 +279,7 @@ def run(args: argparse.Namespace) -> int:
             "alpha": args.alpha,
             "n_evaluated": len(before),
             "n_live": len(now),
+            "n_distinct": n_distinct,
             "n_unread_rows": n_wrong,
             "checks": checks,
             "renewal": new,
@@ -285,7 +287,7 @@ def run(args: argparse.Namespace) -> int:
         print(json_line(plain))
     else:
         _show(checks, args.alpha)
-        _tell(moved, len(before), len(now), n_wrong)
+        _tell(moved, len(before), len(now), n_distinct, n_wrong)
         if new is not None:
             _tell_renewal(new)
     return MOVED if moved else STILL
@@ -311,8 +313,10 @@ def _show(shifts: list[Shift], alpha: float) -> None:
     )
 
 
-def _tell(moved: list[Shift], n_before: int, n_now: int, n_wrong: int) -> None:
-    part = f", of which {MOST:,} at most are compared" if max(n_before, n_now) > MOST else ""
+def _tell(moved: list[Shift], n_before: int, n_now: int, n_distinct: int, n_wrong: int) -> None:
+    part = f", of which {MOST:,} at most are compared" if max(n_before, n_distinct) > MOST else ""
+    if n_distinct < n_now:
+        part = f" ({n_distinct:,} different, each of which counts once){part}"
     left_out = f"; {counted(n_wrong, 'row')} could not be read" if n_wrong else ""
     items = counted(n_before, "test item", spec=",")
     print(f"{items}, {counted(n_now, 'live request', spec=',')}{part}{left_out}.")

@@ -4,6 +4,9 @@ Each statistic is compared with its values when the samples' labels are dealt an
 nothing has changed, all ways to deal them are equally likely, so that a p-value of at most p comes
 with a probability of at most p, whatever the texts are like (Phipson and Smyth 2010: the dealt
 labels and the real ones are counted together). k tests at α/k each alarm falsely with at most α.
+
+A request that comes again is no new draw, and test items are distinct. So each question counts once
+on either side.
 """
 
 from __future__ import annotations
@@ -86,7 +89,7 @@ def shifts(
         StratosError: no deal of these samples can come to an alarm at so small an α.
     """
     rng = np.random.default_rng(seed)
-    before, now = _part(before, rng), _part(now, rng)
+    before, now = _part(distinct(before), rng), _part(distinct(now), rng)
     tests = list(_tests(before, now, [*before, *now]))
     n_dealt = _n_dealt(alpha, len(tests), len(before), len(now))
     first, n_as_far = np.empty(len(tests)), np.zeros(len(tests))
@@ -101,6 +104,14 @@ def shifts(
         Shift(test.name, test.before, test.now, p, p <= threshold)
         for test, p in zip(tests, (n_as_far / (1 + n_dealt)).tolist(), strict=True)
     ]
+
+
+def distinct(sample: Sequence[Response]) -> list[Response]:
+    """Return the first response to each question."""
+    first: dict[str, Response] = {}
+    for response in sample:
+        first.setdefault(response.question, response)
+    return list(first.values())
 
 
 def _n_dealt(alpha: float, n_tests: int, n_before: int, n_now: int) -> int:

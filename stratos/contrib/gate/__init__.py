@@ -10,5 +10,6 @@ EXTENSION = Extension(
             rank=2,
             failure=2,
         ),
-    }
+    },
+    front="stratos.contrib.gate.command:GateFront",
 )

@@ -30,7 +30,8 @@ _N_BETS = 16
 _MOST_BET, _LEAST_BET = 0.98, 0.05
 """Of the most that may be bet. That itself would be lost with a single item that speaks against
 it."""
-Outcome = Literal["worse", "no worse", "open"]
+Outcome = Literal["worse", "no worse", "cannot tell"]
+_MOST_ITEMS = 2**20
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,13 @@ class Counts:
             self.alike + (not lost and not won),
         )
 
+    def scaled(self, n: int) -> Counts:
+        """Return the counts of n items with the same shares, rounded."""
+        lost, won = (
+            round(part * n / self.n) for part in (self.only_reference, self.only_candidate)
+        )
+        return Counts(lost, won, n - lost - won)
+
 
 @dataclass(frozen=True)
 class BettingTest:
@@ -72,18 +80,32 @@ class BettingTest:
             return "worse"
         if log_capital(counts, self.delta, is_worse=False) >= enough:
             return "no worse"
-        return "open"
+        return "cannot tell"
 
     def n_if_alike(self) -> int:
         """Return how many items, all answered alike, show that the candidate is no worse."""
+        needed = self.n_needed(Counts(alike=1))
+        assert needed is not None, "each adds to the capital"
+        return needed
+
+    def n_needed(self, counts: Counts) -> int | None:
+        """Return about how many items tell, if they go on as these did; None if a million do not.
+
+        It is so where the candidate is worse by just about `delta`.
+        """
         low, high = 0, 1
-        while self.outcome(Counts(alike=high)) == "open":
+        while self._is_open(counts, high):
             low, high = high, 2 * high
+            if high > _MOST_ITEMS:
+                return None
         while high - low > 1:
             middle = (low + high) // 2
-            is_open = self.outcome(Counts(alike=middle)) == "open"
-            low, high = (middle, high) if is_open else (low, middle)
+            low, high = (middle, high) if self._is_open(counts, middle) else (low, middle)
         return high
+
+    def _is_open(self, counts: Counts, n: int) -> bool:
+        """Return whether so many items leave it open, with the shares of the counts."""
+        return self.outcome(counts.scaled(n)) == "cannot tell"
 
 
 def log_capital(counts: Counts, delta: float, *, is_worse: bool) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from typing_extensions import override
 
 from stratos.config import Config
 from stratos.contrib.gate.betting import BettingTest, Counts, Outcome
@@ -17,6 +18,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import counted, percent, visible
 from stratos.core.output import add_flag, json_line
 from stratos.deploy.bundle_server import BATCH, answering
+from stratos.deploy.hosted_server import ServerFront
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.models.kinds.base import has_learnt_test
@@ -248,7 +250,24 @@ def task_of(run_dir: Path | None, typed: Path) -> Config:
     return config_of(run_dir)
 
 
-PASSED, WORSE = 0, 1
+EXIT_CODES: dict[Outcome, int] = {"no worse": 0, "worse": 1, "cannot tell": 3}
+DELTA, ALPHA = 0.02, 0.05
+
+
+class GateFront(ServerFront):
+    """Lets no student replace a hosted one that it is not shown to be as good as."""
+
+    @override
+    def compare(self, bundle: Path, before: Path) -> str:
+        if bundle == before:
+            raise StratosError(f"{bundle} was made anew, and nothing is left to compare it with.")
+        test, candidate, reference = BettingTest(DELTA, ALPHA), side_of(bundle), side_of(before)
+        frozen = frozen_of(candidate, reference)
+        counts, outcome = compare(candidate, reference, frozen, test, _tick)
+        text = verdict_text(counts, outcome, frozen, test)
+        if outcome != "no worse":
+            raise StratosError(text)
+        return f"{visible(text)}\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -259,25 +278,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and no longer than until the test is sure."
     )
     parser.epilog = (
-        "exit code: 0 not shown to be worse, 1 worse (with --strict also: not shown to be no "
-        "worse), 2 cannot be compared. example: stratos gate outputs/<run>/bundle --against "
+        "exit code: 0 no worse, 1 worse, 2 cannot be compared, 3 cannot tell: more items are "
+        "needed. example: stratos gate outputs/<run>/bundle --against "
         "reference.jsonl, a copy of evaluate/answers.jsonl of an earlier run"
     )
     help_text = "run, bundle, or copy of evaluate/answers.jsonl"
     parser.add_argument("candidate", type=Path, metavar="NEW", help=help_text)
     parser.add_argument("--against", type=Path, metavar="OLD", required=True, help=help_text)
     parser.add_argument(
-        "--delta", type=float, default=0.02, help="share it may be worse by (default 0.02)"
+        "--delta", type=float, default=DELTA, help="share it may be worse by (default 0.02)"
     )
     parser.add_argument(
-        "--alpha", type=float, default=0.05, help="how often a verdict may be wrong (default 0.05)"
+        "--alpha", type=float, default=ALPHA, help="how often a verdict may be wrong (default 0.05)"
     )
-    parser.add_argument("--strict", action="store_true", help="fail where nothing is shown, too")
     add_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare two students on frozen items; return 1 where the new one is worse.
+    """Compare two students on frozen items; return 0 where the new one is no worse.
 
     Raises:
         StratosError: they cannot be compared.
@@ -286,12 +304,12 @@ def run(args: argparse.Namespace) -> int:
     candidate, reference = side_of(args.candidate), side_of(args.against)
     frozen = frozen_of(candidate, reference)
     counts, outcome = compare(candidate, reference, frozen, test, _tick)
-    is_passed = outcome == "no worse" or (outcome == "open" and not args.strict)
     if args.json:
         plain = {
             "outcome": outcome,
-            "passed": is_passed,
+            "passed": outcome == "no worse",
             "counts": counts,
+            "n_needed": test.n_needed(counts) if outcome == "cannot tell" else None,
             "n_items": len(frozen.keys),
             "n_left_out": frozen.n_left_out,
             "items": frozen.digest,
@@ -301,7 +319,7 @@ def run(args: argparse.Namespace) -> int:
         print(json_line(plain))
     else:
         print(visible(verdict_text(counts, outcome, frozen, test)))
-    return PASSED if is_passed else WORSE
+    return EXIT_CODES[outcome]
 
 
 def _limits(delta: float, alpha: float) -> tuple[float, float]:
@@ -329,9 +347,9 @@ def compare(
     theirs = right_in_turn(reference, frozen, candidate, tick)
     for is_right, was_right in zip(ours, theirs, strict=True):
         counts = counts.plus(was_right, is_right)
-        if (outcome := test.outcome(counts)) != "open":
+        if (outcome := test.outcome(counts)) != "cannot tell":
             return counts, outcome
-    return counts, "open"
+    return counts, "cannot tell"
 
 
 def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: BettingTest) -> str:
@@ -339,14 +357,10 @@ def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: Betting
     n, points = counts.n, f"{100 * test.delta:g} points"
     sure = percent(1 - test.alpha, 0)
     head = {
+        "cannot tell": f"CANNOT TELL if it is worse by more than {points}: {_needed(counts, test)}",
         "worse": f"WORSE by more than {points} ({sure} sure)",
         "no worse": f"No worse by more than {points} ({sure} sure)",
-        "open": f"Not shown: neither that it is worse by more than {points}, nor that it is not",
     }[outcome]
-    more = ""
-    if outcome == "open" and counts.n < (needed := test.n_if_alike()):
-        alike = counted(needed, "item", spec=",")
-        more = f" {alike} answered alike would show the latter: give more, or a larger --delta."
     left_out = ""
     if frozen.n_left_out:
         items = counted(frozen.n_left_out, "item", spec=",")
@@ -355,8 +369,15 @@ def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: Betting
     return (
         f"{head}: {change:+.1f} points on {n:,} of {counted(len(frozen.keys), 'frozen item')} "
         f"({frozen.digest}); right only in the old one {counts.only_reference:,}, only in the new "
-        f"one {counts.only_candidate:,}.{more}{left_out}"
+        f"one {counts.only_candidate:,}.{left_out}"
     )
+
+
+def _needed(counts: Counts, test: BettingTest) -> str:
+    needed = test.n_needed(counts)
+    if needed is None:
+        return "they differ by about as much. Type another --delta"
+    return f"about {counted(needed, 'item', spec=',')} are needed, or a larger --delta"
 
 
 def _tick(done: int, total: int) -> None:

@@ -56,6 +56,8 @@ class Judgements:
 class Hits:
     """All values of one kind that have an interval, or all that have an upper bound."""
 
+    name: str
+    """The kind; latencies alone and under load are apart."""
     kind: Kind
     is_bound: bool
     n: int
@@ -64,10 +66,12 @@ class Hits:
     n_open: int
     """Those that are not judged: nothing was predicted, it was measured elsewhere, or slower than
     predicted beside other work."""
-    n_open_known: int
-    """Of these, those with an interval,"""
-    n_open_inside: int
+    n_known: int
+    """All that have an interval, judged or not,"""
+    n_known_inside: int
     """and of these, those that lie in it."""
+    known_ratio: float | None
+    """Median of measured over planned of all that have an interval; None without any."""
     share: Interval
     """Of those that lie in their interval, with Wilson's 95%."""
     width: float | None
@@ -155,34 +159,40 @@ def _of_run(job: Job) -> list[Judged]:
 
 def hits_of(judged: Iterable[Judged]) -> list[Hits]:
     """Count the quantities of each kind, in the order in which they come first."""
-    by_kind: dict[tuple[Kind, bool], list[PlannedRow]] = {}
-    for row in judged:
-        by_kind.setdefault((row.row.kind, row.row.figures.is_bound), []).append(row.row)
+    by_kind: dict[tuple[str, Kind, bool], list[PlannedRow]] = {}
+    for row in (entry.row for entry in judged):
+        name = row.quantity.partition(",")[0] if row.kind == "latency" else row.kind
+        by_kind.setdefault((name, row.kind, row.figures.is_bound), []).append(row)
     return [_hits(*key, rows) for key, rows in by_kind.items()]
 
 
-def _hits(kind: Kind, is_bound: bool, rows: list[PlannedRow]) -> Hits:
+def _hits(name: str, kind: Kind, is_bound: bool, rows: list[PlannedRow]) -> Hits:
     closed = [row for row in rows if row.outcome != "open"]
-    untold = [row.figures.would_be for row in rows if row.outcome == "open"]
+    known = [row for row in rows if row.outcome != "open" or row.figures.would_be != "open"]
     n_inside = sum(row.outcome == "inside" for row in closed)
+    n_open_inside = sum(row.figures.would_be == "inside" for row in known if row not in closed)
     widths = [row.width for row in closed if row.width is not None]
-    pairs = [
-        (row.figures.measured, row.figures.high if is_bound else row.figures.planned)
-        for row in closed
-    ]
-    ratios = [measured / predicted for measured, predicted in pairs if predicted]
     return Hits(
+        name,
         kind,
         is_bound,
         len(closed),
         n_inside,
-        len(untold),
-        len(untold) - untold.count("open"),
-        untold.count("inside"),
+        len(rows) - len(closed),
+        len(known),
+        n_inside + n_open_inside,
+        _ratio(known, is_bound),
         wilson(n_inside, len(closed)),
         median(widths) if widths else None,
-        median(ratios) if ratios else None,
+        _ratio(closed, is_bound),
     )
+
+
+def _ratio(rows: Sequence[PlannedRow], is_bound: bool) -> float | None:
+    figures = [row.figures for row in rows]
+    pairs = [(of.measured, of.high if is_bound else of.planned) for of in figures]
+    ratios = [measured / predicted for measured, predicted in pairs if predicted]
+    return median(ratios) if ratios else None
 
 
 _COLUMNS = (
@@ -190,15 +200,16 @@ _COLUMNS = (
     *(
         Column(name, is_number=True)
         for name in (
-            "inside", "share", "95% interval", "width", "measured /\nplanned", "not\njudged",
-            "of these\ninside",
+            "all:\ninside", "measured /\nplanned", "judged:\ninside", "share", "95% interval",
+            "width", "measured /\nplanned",
         )
     ),
     Column(),
 )  # fmt: skip
 _CAPTION = (
-    "Inside: in the 95% interval of the plan. Width (median): high end minus low end of accuracy, "
-    "high end over low end of all others. A wide interval is easily hit."
+    "Inside: in the 95% interval of the plan. All: whatever has an interval; judged: without what "
+    "other work slowed, and what was measured elsewhere than planned. Width (median): high end "
+    "minus low end of accuracy, high end over low end of all others. A wide interval is easily hit."
 )
 _BOUNDS = (
     Column("at most"),
@@ -273,14 +284,14 @@ def _n_runs(result: Judgements) -> int:
 
 def _interval(hits: Hits) -> list[Text]:
     return [
-        Text(hits.kind),
+        Text(hits.name),
+        Text(f"{hits.n_known_inside} of {hits.n_known}" if hits.n_known else NOTHING),
+        Text(NOTHING if hits.known_ratio is None else f"{hits.known_ratio:.2f}×"),
         Text(f"{hits.n_inside} of {hits.n}"),
         Text(percent(hits.share.mean) if hits.n else NOTHING),
         Text(interval(hits.share) if hits.n else NOTHING),
         Text(NOTHING if hits.width is None else written_width(hits.width, hits.kind)),
         Text(NOTHING if hits.ratio is None else f"{hits.ratio:.2f}×"),
-        Text(str(hits.n_open)),
-        Text(f"{hits.n_open_inside} of {hits.n_open_known}" if hits.n_open_known else NOTHING),
         Text(_said(hits), style=_STYLES[hits.verdict]),
     ]
 

@@ -32,8 +32,9 @@ START_S = 1200
 """Seconds from the order of a server to its first answer, at most."""
 PROBE_S = 60
 """Seconds that the answer to the probe may take."""
-WAITING = 4
-"""Requests that are answered or wait at once, for each answer at once; more get 429."""
+WAITING, LEAST_OPEN = 4, 32
+"""Requests that are answered or wait at once, for each answer at once, and at least; more get 429,
+for the load balancer to send elsewhere."""
 MODEL = "."
 """Name of the model in requests: the engine starts in the folder of the bundle."""
 
@@ -123,7 +124,7 @@ def _run(choice: RoleChoice, bundle: Path) -> str:
     )
     at_once = choice.run.slots if choice.run is not None else 1
     n_replicas = max(1, n_devices // (choice.run.tensor_parallel if choice.run else 1))
-    most = max(Limits().open_requests, WAITING * at_once * n_replicas)
+    most = max(LEAST_OPEN, WAITING * at_once * n_replicas)
     door = script(str(PORT), ENGINE_PORT, INNER_PORT, KEY, Limits(most, most))
     return f"{door}{path}cd ~/bundle\nexport {exported(bundle)}\n{command}\n"
 

@@ -273,7 +273,11 @@ class _Page:
     async def ask(self, sent: Question) -> Response:
         """Stream the student's answer, as the server's own events."""
         # The proxy of the environment is not asked for what is on this machine.
-        client = httpx.AsyncClient(base_url=self._hosted.url, timeout=600, trust_env=False)
+        key = self._hosted.key
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        client = httpx.AsyncClient(
+            base_url=self._hosted.url, timeout=600, trust_env=False, headers=headers
+        )
         try:
             models = (await client.get("/v1/models")).raise_for_status().json()
             body = {

@@ -10,6 +10,7 @@ it a distribution no more. How they are compared is the objective's: sorted prob
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,9 +154,8 @@ class CrossTokenizerSource(LocalSource):
             shared.append(n_before + theirs_)
             places.append(place_starts[i] + ours)
             n_before += len(completion)
-        row = TeacherRow.of(prompts, completions)
         chosen = torch.from_numpy(np.concatenate(shared))
-        row = TeacherRow(row.tokens_N, row.positions_N, row.lengths, row.rows_M[chosen])
+        row = replace(TeacherRow.of(prompts, completions), chosen=chosen)
         return row, torch.from_numpy(np.concatenate(places))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from stratos.core.reasons import Reason
 from stratos.distill import packed
 from stratos.distill.data import Batch
 from stratos.distill.objectives.signals import Dense, Hidden, LMHead, Signal
-from stratos.distill.packed import Documents
+from stratos.distill.packed import Row
 from stratos.distill.speedups import speedups
 
 
@@ -61,50 +61,30 @@ class Split:
 
 
 def split(batch: Batch) -> Split:
-    """Take a packed row apart."""
-    tokens = batch.tokens_1N[0].cpu().numpy()
-    starts = np.flatnonzero(batch.positions_1N[0].cpu().numpy() == 0)
-    bounds = np.append(starts, len(tokens))
-    # A learned place is the one before its token, so it lies in the same document.
-    n_learned = np.diff(np.searchsorted(batch.rows_M.cpu().numpy(), bounds))
-    prompts, completions = [], []
-    for start, stop, n in zip(starts, bounds[1:], n_learned, strict=True):
-        prompts.append(tokens[start : stop - n])
-        completions.append(tokens[stop - n : stop])
-    return Split(prompts, completions)
+    """Return prompts and completions of a row."""
+    pairs = list(zip(batch.texts, batch.prompt_lengths, strict=True))
+    return Split([text[:n] for text, n in pairs], [text[n:] for text, n in pairs])
 
 
 @dataclass(frozen=True)
 class TeacherRow:
-    """What a teacher reads: tokens (N,) of all texts, and which places predict completions (M,)."""
+    """What a teacher reads: the tokens of texts, and which places of completions it predicts."""
 
-    tokens_N: Tensor
-    positions_N: Tensor
-    lengths: list[int]
-    rows_M: Tensor
+    texts: Sequence[np.ndarray]
+    prompt_lengths: list[int]
+    chosen: Tensor | None = None
+    """Of all tokens of the completions; None for all."""
 
     @staticmethod
     def of(prompts: Sequence[np.ndarray], completions: Sequence[np.ndarray]) -> TeacherRow:
-        """Lay texts out behind each other; every token of a completion is predicted."""
-        lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
-        starts = np.cumsum([0, *lengths[:-1]])
-        tokens = np.concatenate(
-            [part for pair in zip(prompts, completions, strict=True) for part in pair]
-        )
-        rows = [
-            np.arange(start + len(p) - 1, start + len(p) + len(c) - 1)
-            for start, p, c in zip(starts, prompts, completions, strict=True)
-        ]
-        return TeacherRow(
-            torch.from_numpy(tokens.astype(np.int64)),
-            torch.from_numpy(np.arange(len(tokens)) - np.repeat(starts, lengths)),
-            lengths,
-            torch.from_numpy(np.concatenate(rows)),
-        )
+        """Return prompts with completions behind them; every token of a completion is predicted."""
+        texts = [np.concatenate(pair) for pair in zip(prompts, completions, strict=True)]
+        return TeacherRow(texts, [len(prompt) for prompt in prompts])
 
-    def documents(self) -> Documents:
-        """Return where the texts lie."""
-        return Documents.of(self.lengths)
+    def row(self, shares: bool = False) -> Row:
+        """Return the texts in a row, and the places before what is predicted."""
+        row = Row.of(self.texts, self.prompt_lengths, shares)
+        return row if self.chosen is None else replace(row, rows_M=row.rows_M[self.chosen])
 
 
 _PROBE_LENGTHS = (3, 5)
@@ -142,18 +122,21 @@ class Reader:
         with torch.no_grad():
             self.gives_hidden = self._head_is_linear()
             self.packs = not _slides(model.config, longest) and self._try_packing()
+            tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
+            self.shares = self.packs and packed.packs(model, True, tolerance)
             self._keeps_layers = keeps_layers and self.gives_hidden
             self.layers = self._count_layers() if self._keeps_layers else None
 
-    def __call__(self, row: TeacherRow, device: torch.device) -> Hidden | Dense:
-        """Return what the model says of the row's places."""
+    def __call__(self, texts: TeacherRow, device: torch.device) -> Hidden | Dense:
+        """Return what the model says of the places of texts."""
+        row = texts.row(self.shares)
         rows_M = row.rows_M.to(self.model.device)
         with torch.no_grad():
             if self.packs:
-                layers_LNX = self._packed(row.tokens_N, row)
+                layers_LNX = self._packed(row)
             else:
-                layers_LNX, width = self._padded(row)
-                text, position = _places(row)
+                layers_LNX, width = self._padded(texts.texts)
+                text, position = _places(texts.texts, row)
                 rows_M = (text * width + position).to(self.model.device)
         if not self.gives_hidden:
             return Dense(layers_LNX[-1][rows_M, : len(self.head.weight_VH)].to(device))
@@ -179,10 +162,10 @@ class Reader:
         out = self.model.base_model(**inputs, use_cache=False, output_hidden_states=all_layers)
         return (*(out.hidden_states[:-1] if all_layers else ()), out.last_hidden_state)
 
-    def _packed(self, tokens_N: Tensor, row: TeacherRow) -> tuple[Tensor, ...]:
-        device, n = self.model.device, len(tokens_N)
+    def _packed(self, row: Row) -> tuple[Tensor, ...]:
+        device, n = self.model.device, len(row.tokens_N)
         tokens_1N, positions_1N, documents = packed.whole_row(
-            tokens_N[None], row.positions_N[None], row.documents()
+            row.tokens_N[None], row.positions_N[None], row.documents
         )
         # The model keeps its own attention between the rows: it may be asked to generate, too.
         self.model.set_attn_implementation(packed.NAME)
@@ -198,11 +181,11 @@ class Reader:
             self.model.set_attn_implementation(self._attention)
             speedups().fuse(self.model, on=False)
 
-    def _padded(self, row: TeacherRow) -> tuple[tuple[Tensor, ...], int]:
-        texts = row.tokens_N.split(row.lengths)
-        tokens_BT = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
+    def _padded(self, texts: Sequence[np.ndarray]) -> tuple[tuple[Tensor, ...], int]:
+        rows = [torch.from_numpy(text.astype(np.int64)) for text in texts]
+        tokens_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         width = tokens_BT.shape[1]
-        mask_BT = torch.arange(width) < torch.tensor(row.lengths)[:, None]
+        mask_BT = torch.arange(width) < torch.tensor([len(text) for text in texts])[:, None]
         device = self.model.device
         layers = self._states(
             input_ids=tokens_BT.to(device), attention_mask=mask_BT.long().to(device)
@@ -234,14 +217,11 @@ class Reader:
     def _try_packing(self) -> bool:
         """Pack two texts: the second must not see the first, and both must be as they are alone."""
         first, second = (np.arange(n) for n in _PROBE_LENGTHS)
-        nothing = np.arange(0)
-        row = TeacherRow.of([first, second], [nothing, nothing])
-        other_N = row.tokens_N.clone()
-        other_N[: len(first)] = other_N[: len(first)].flip(0)
-        (alone,), width = self._padded(row)
+        (alone,), width = self._padded([first, second])
         try:
             (together,), (disturbed,) = (
-                self._packed(tokens_N, row) for tokens_N in (row.tokens_N, other_N)
+                self._packed(Row.of(texts, _PROBE_LENGTHS))
+                for texts in ([first, second], [first[::-1], second])
             )
         except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError):
             return False
@@ -288,9 +268,9 @@ class LocalSource(SignalSource):
             self._on_close()
 
 
-def _places(row: TeacherRow) -> tuple[Tensor, Tensor]:
-    """Return text and place within it of each scored place, (M,) each."""
-    starts = torch.tensor([0, *row.lengths[:-1]]).cumsum(0)
+def _places(texts: Sequence[np.ndarray], row: Row) -> tuple[Tensor, Tensor]:
+    """Return text and place within it of each scored place of an unshared row, (M,) each."""
+    starts = torch.tensor([0, *map(len, texts[:-1])]).cumsum(0)
     text = torch.searchsorted(starts, row.rows_M, right=True) - 1
     return text, row.rows_M - starts[text]
 

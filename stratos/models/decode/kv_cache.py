@@ -8,15 +8,16 @@ is finished is overwritten by the last one, so that neither allocates.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from typing_extensions import override
+
+from stratos.models.decode.beginnings import alike
 
 _ROOM = 128
 """Tokens by which a full buffer grows."""
@@ -98,12 +99,6 @@ def roomy_cache(config: Any) -> DynamicCache:
     return cache
 
 
-_SHORTEST = 16
-"""Tokens below which a common beginning is not worth a pass of its own."""
-_SAME_GROUP = 0.5
-"""Share of the longer of two neighbouring beginnings below which a new group starts."""
-
-
 @dataclass(frozen=True)
 class Prefixes:
     """The beginnings of a list of prompts."""
@@ -126,7 +121,7 @@ class Prefixes:
         # Sliding windows and recurrent states cannot be continued behind padding.
         layers = roomy_cache(model.config).layers
         is_plain = all(isinstance(layer, RoomyLayer) for layer in layers)
-        for rows, n_tokens in _groups(prompts) if is_plain else ():
+        for rows, n_tokens in alike(prompts) if is_plain else ():
             cache = roomy_cache(model.config)
             ids = torch.tensor([list(prompts[rows[0]][:n_tokens])], device=model.device)
             arguments = {cache_argument(model): cache}
@@ -208,36 +203,6 @@ def cache_argument(model: Any) -> str:
     """Return what the model calls its cache: the name changed within transformers 5."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"
-
-
-def _groups(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], int]]:
-    """Yield the prompts that begin alike, and in how many tokens.
-
-    In the order of their tokens, prompts that begin alike are neighbours; a group ends where two
-    neighbours share much less than those beside them. One token at least is left over in each.
-    """
-    order = sorted(range(len(prompts)), key=lambda row: list(prompts[row]))
-    shared = [_n_shared(prompts[a], prompts[b]) for a, b in pairwise(order)]
-    group, n_common = order[:1], 0
-    for index, row in enumerate(order[1:]):
-        n = shared[index]
-        beside = max(shared[max(0, index - 1) : index + 2])
-        if n < _SHORTEST or n < _SAME_GROUP * beside:
-            if len(group) > 1:
-                yield group, n_common
-            group, n_common = [row], 0
-        else:
-            n_common = min(n_common or n, n)
-            group.append(row)
-    if len(group) > 1:
-        yield group, n_common
-
-
-def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return in how many first tokens two prompts agree, short of the whole of either."""
-    most = min(len(first), len(second)) - 1
-    pairs = zip(first, second, strict=False)
-    return min(most, next((n for n, (a, b) in enumerate(pairs) if a != b), most))
 
 
 def _n_layers(caches: Sequence[Any]) -> int:

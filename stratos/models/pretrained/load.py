@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -90,9 +92,13 @@ def load_model(path: str | Path, *, dtype: Any, is_folder: bool = True, **more: 
 
 
 def free_memory() -> None:
-    """Free models that only their own parts still refer to, on the GPU too."""
+    """Free models that only their own parts still refer to, and hand their memory back."""
     import torch
 
     gc.collect()
+    # glibc keeps what lies below memory that is in use.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

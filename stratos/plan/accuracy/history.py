@@ -27,7 +27,8 @@ from stratos import records
 from stratos.config import Config, StudentConfig, TrainerConfig
 from stratos.distill.recipe import learning_rates
 from stratos.models.students import content_of
-from stratos.records import CardRun, Interval, Plan
+from stratos.plan.accuracy.learning_curve import without_optimism
+from stratos.records import CardRun, CurvePoint, Interval, Plan, Student
 from stratos.synthesize.declared import with_declared
 
 FOLDERS = (Path("outputs"), Path("sweeps"))
@@ -132,6 +133,9 @@ class _Student:
     validation_exact: float
     n_validation_items: int
     content: dict[str, str]
+    n_validation_reused: int = 0
+    n_choosing_items: int = 0
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,10 +206,17 @@ def _read(folder: Path) -> tuple[CardRun, dict[str, str]]:
             part.slice: part.exact.mean for part in score.slices if part.slice != "all"
         },
         student=student.name,
-        validation_accuracy=student.validation_exact,
+        validation_accuracy=unbiased(student),
         n_validation_items=student.n_validation_items,
     )
     return run, student.content
+
+
+def unbiased(student: Student | _Student) -> float:
+    """Return the validation accuracy of a student without the optimism of its best weights."""
+    tried = [point.exact for point in student.curve if point.exact is not None]
+    reused = student.n_validation_reused / max(1, student.n_validation_items)
+    return without_optimism(student.validation_exact, reused, tried, student.n_choosing_items)
 
 
 def _load(path: Path, kind: type[Any]) -> Any:

@@ -47,6 +47,8 @@ _BENDS = np.exp(0.5 * np.array([NormalDist().inv_cdf((i + 0.5) / 7) for i in ran
 """Equally likely: by how much the exponent changes beyond the longest training."""
 _ALIKE = 0.5
 """Correlation of an item's being right after one training and after another."""
+_N_CHOICES = 2000
+"""Simulated choices of the best weights."""
 _LOG_HAZARDS = np.linspace(np.log(1e-6), np.log(1e4), 1024)
 """Where likelihoods are tabulated and the posterior is a histogram."""
 _CELLS = (32, 10, 18)
@@ -76,6 +78,29 @@ def on_same_items(trainings: Sequence[Measured]) -> tuple[Measured, ...]:
         Measured(training.tokens, part * training.right, part * training.n_items)
         for training in trainings
     )
+
+
+def without_optimism(exact: float, reused: float, tried: Sequence[float], n_items: int) -> float:
+    """Return an accuracy without what it owes to the choice of the best weights.
+
+    Items that also chose the weights show these the better for it. By how much is simulated: the
+    weights are measured anew around what they showed, and the best are taken. That part of an
+    error which all weights share, since they are asked the same items, chooses none of them. It is
+    rather too little: what they showed is spread by chance already.
+
+    Args:
+        exact: accuracy of the kept weights.
+        reused: share of its items that also chose them.
+        tried: accuracies of all weights that there were to choose from, on these items.
+        n_items: how many they were.
+    """
+    if not reused or not tried:
+        return exact
+    shown = np.array(tried)
+    spread = np.sqrt((1 - _ALIKE) * shown * (1 - shown) / n_items)
+    errors = np.random.default_rng(0).normal(size=(_N_CHOICES, len(shown))) * spread
+    best = (shown + errors).argmax(axis=1)
+    return max(0.0, exact - reused * max(0.0, float(errors[range(_N_CHOICES), best].mean())))
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 from stratos.catalog import Catalog
 from stratos.catalog.table import Floats, Ints
 from stratos.config import Config
-from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, ranged
 from stratos.estimate.serving import ServingTable
 from stratos.ledger.reserves import LEAST_HOURS
-from stratos.plan.option import Egress, Option
+from stratos.plan.option import Egress, Option, Range
 from stratos.plan.options.market import OfferGroups, open_market
 from stratos.plan.pareto import Slack, lowest_as_fast, pareto_front, undominated
 from stratos.plan.problem import Jobs
@@ -136,8 +136,9 @@ def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option
     market, points = offer_groups.market, service.points(offer_groups.fleet)
     select = _single if service.rates is None else _mixed
     point, server = select(offer_groups, points, service)
+    slowness = _slowness(offer_groups.fleet, points.take(point))
     options = []
-    for p, i in zip(point.tolist(), server.tolist(), strict=True):
+    for p, i, ends in zip(point.tolist(), server.tolist(), slowness, strict=True):
         latencies, rates = (
             tuple(figures[p].tolist()) for figures in (points.latency_ms, points.requests_per_s)
         )
@@ -161,9 +162,18 @@ def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option
                 latencies_ms=() if service.rates is None else latencies,
                 requests_per_s=() if service.rates is None else rates,
                 run=run,
+                slowness=ends,
             )
         )
     return tuple(options)
+
+
+def _slowness(fleet: Fleet, points: ServingTable) -> list[Range]:
+    """Return the ends of the seconds of an answer over their estimate, by point."""
+    servers, unit = fleet.take(points.server), np.ones(len(points))
+    launches = points.times[0].launches if points.times else np.zeros(len(points), bool)
+    ends = ranged(servers, "output_token", unit, launches, points.engine)
+    return list(zip(ends.low.tolist(), ends.high.tolist(), strict=True))
 
 
 def _on_demand(offer_groups: OfferGroups, points: ServingTable) -> tuple[Ints, Ints]:

@@ -287,6 +287,10 @@ def _of_mix(option: Option, n: int, shares: tuple[float, ...], rates: Sequence[f
     if option.run is not None and max(shares) - min(shares) > _ALIKE:
         routed = [share * rate for share, rate in zip(shares, rates, strict=True)]
         latencies = routed_p95_ms(latencies, option.requests_per_s, rates, routed, option.run)
+    filled = sum(
+        share * rate / answered
+        for share, rate, answered in zip(shares, rates, option.requests_per_s, strict=True)
+    )
     return replace(
         option,
         count=n,
@@ -294,7 +298,7 @@ def _of_mix(option: Option, n: int, shares: tuple[float, ...], rates: Sequence[f
         latencies_ms=latencies,
         latency_ms=max(ms for ms, share in zip(latencies, shares, strict=True) if share > 0),
         usd_range=None,
-    )
+    ).loaded(filled)
 
 
 Places = Mapping[Any, Sequence[Any]]

@@ -18,7 +18,7 @@ from stratos.core.context import Context
 from stratos.core.errors import OverspentError, StratosError
 from stratos.estimate.fleet import calibration
 from stratos.ledger import Ledger
-from stratos.plan.accuracy.history import history_for
+from stratos.plan.accuracy.history import history_for, unbiased
 from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.options.hosted import CachedAnswers
 from stratos.plan.problem import Candidate, Problem
@@ -138,7 +138,7 @@ class Ladder:
         curve.points.append(
             PilotPoint(
                 train_tokens=student.train_tokens,
-                accuracy=student.validation_exact,
+                accuracy=unbiased(student),
                 n_items=student.n_validation_items,
                 n_corpus_items=corpus.n_items,
                 seconds=corpus.seconds + student.seconds,

@@ -24,7 +24,7 @@ from stratos.contrib.cascade.endpoint.meter import (
 from stratos.contrib.cascade.front import CascadeFront, typed
 from stratos.core.errors import StratosError
 from stratos.deploy.hosted_server import FrontStatus, Hosted
-from stratos.deploy.hosting import Standing, State
+from stratos.deploy.hosted_status import Standing, State
 
 
 def bundle_at(folder: Path, said: str) -> Path:
@@ -89,7 +89,7 @@ def test_a_copy_does_not_spend_a_limit_twice(tmp_path: Path) -> None:
 
 def hosted() -> Hosted:
     return Hosted(
-        "/run/bundle", 9, "stratos.contrib.cascade.endpoint",
+        "/run/bundle", "run", 9, 10, "stratos.contrib.cascade.endpoint",
         ["/run", "--cache", "/c", "--usd-per-day", "5", "--port", "9"], {}, "log", "now", "",
         "llamacpp", 8, student="run:student",
     )  # fmt: skip

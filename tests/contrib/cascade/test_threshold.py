@@ -94,6 +94,31 @@ def test_the_promise_is_broken_as_seldom_as_is_said(
     assert accuracy > 0.8 or promised > 100, "a promise that is easy to keep is made often"
 
 
+@pytest.mark.parametrize(("below", "least", "most"), [(0.001, 0.3, 1.0), (0.03, 0.0, 0.05)])
+def test_the_confidence_is_no_share_of_the_promises_given(
+    below: float, least: float, most: float
+) -> None:
+    """Just below what both reach together few are given, and many of those broken: as docs say."""
+    rng, n, delta, n_draws = np.random.default_rng(1), 500, 0.05, 2000
+    everything = drawn(rng, 40_000, 0.95, 1.0)
+    sure, student, taught = (
+        np.array([getattr(one, name) for one in everything])
+        for name in ("confidence", "student", "teacher")
+    )
+    right = np.column_stack([
+        np.where((sure < one) | np.isinf(sure), taught, student) for one in thresholds()
+    ])  # fmt: skip
+    truth = dict(zip(thresholds(), right.mean(axis=0).tolist(), strict=True))
+    accuracy = max(truth.values()) - below
+    p_of = [p_value(wrong, n, accuracy) for wrong in range(n + 1)]
+    draws = [
+        chosen(right[rng.choice(len(right), n, replace=False)], p_of, delta) for _ in range(n_draws)
+    ]
+    broken = [truth[found] < accuracy for found in draws if found is not None]
+    assert sum(broken) <= delta * n_draws, "of all draws"
+    assert least <= sum(broken) / len(broken) <= most, "of those that promise"
+
+
 def chosen(right: np.ndarray, p_of: list[float], delta: float) -> float | None:
     """Return what `choose` does, in other words."""
     wrong = (~right).sum(axis=0).tolist()

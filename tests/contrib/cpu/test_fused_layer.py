@@ -49,12 +49,16 @@ def _model(name: str) -> Any:
     return model
 
 
-def _rows(n_steps: int = 1) -> list[Any]:
+def _rows(n_steps: int = 1, n_shared: int = 0) -> list[Any]:
+    """Return rows of documents, in front of each of which are as many tokens, the same."""
     rng = np.random.default_rng(0)
+    beginning = np.arange(n_shared) % 50
+    texts = [np.append(beginning, rng.integers(0, 50, n)) for n in LENGTHS]
     data = Encoded(
-        tokens=rng.integers(0, 50, sum(LENGTHS)).astype(np.int32),
-        starts=np.concatenate([[0], np.cumsum(LENGTHS)]),
-        prompt_lengths=np.array([max(1, n // 3) for n in LENGTHS]),
+        tokens=np.concatenate(texts).astype(np.int32),
+        starts=np.cumsum([0, *map(len, texts)]),
+        prompt_lengths=np.array([n_shared + max(1, n // 3) for n in LENGTHS]),
+        shares=n_shared > 0,
     )
     loader = PackedLoader(data, 1000, 1, 0)
     return [loader.batch(rng.permutation(len(LENGTHS))) for _ in range(n_steps)]
@@ -68,34 +72,38 @@ def _module(model: Any, fused: bool) -> StudentModule:
     return module
 
 
-def _passed(model: Any, fused: bool, half: bool) -> tuple[float, dict[str, Tensor]]:
+def _passed(
+    model: Any, fused: bool, half: bool, n_shared: int = 0
+) -> tuple[float, dict[str, Tensor]]:
     module = _module(model, fused)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        loss = module.loss(_rows()[0])
+        loss = module.loss(_rows(1, n_shared)[0])
     loss.backward()
     named = module.model.named_parameters()
     return loss.item(), {name: one.grad for name, one in named if one.grad is not None}
 
 
+@pytest.mark.parametrize("n_shared", [0, 70])
 @pytest.mark.parametrize("name", MODELS)
-def test_loss_and_every_gradient_are_those_of_transformers(name: str) -> None:
+def test_loss_and_every_gradient_are_those_of_transformers(name: str, n_shared: int) -> None:
     model = _model(name)
     assert fits(model)
-    loss, gradients = _passed(model, fused=True, half=False)
-    true_loss, true = _passed(model, fused=False, half=False)
+    loss, gradients = _passed(model, True, False, n_shared)
+    true_loss, true = _passed(model, False, False, n_shared)
     assert loss == pytest.approx(true_loss, abs=1e-6)
     assert gradients.keys() == true.keys()
     for key, gradient in gradients.items():
         torch.testing.assert_close(gradient, true[key], atol=1e-6, rtol=1e-4, msg=key)
 
 
+@pytest.mark.parametrize("n_shared", [0, 70])
 @pytest.mark.parametrize("name", MODELS)
-def test_in_bfloat16_it_is_as_close_to_single_precision(name: str) -> None:
+def test_in_bfloat16_it_is_as_close_to_single_precision(name: str, n_shared: int) -> None:
     model = _model(name)
-    _, true = _passed(model, fused=False, half=False)
+    _, true = _passed(model, False, False, n_shared)
 
     def off(fused: bool) -> float:
-        _, gradients = _passed(model, fused, half=True)
+        _, gradients = _passed(model, fused, True, n_shared)
         assert all(gradient.dtype == torch.float32 for gradient in gradients.values())
         return max(float((gradients[k] - true[k]).norm() / true[k].norm()) for k in true)
 

@@ -32,9 +32,9 @@ print(as_it_is, while_kept, held, resident())
 """
 
 
-def _measured(**environment: str) -> list[float]:
+def _measured(script: str = _SCRIPT, **environment: str) -> list[float]:
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
     )
     return [float(number) for number in done.stdout.split()]
 
@@ -62,3 +62,31 @@ def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     assert heap._set({}) is None
     with heap.reused_heap():
         pass
+
+
+_OVER = """
+import resource
+from stratos.contrib.cpu import cpu_speedups as heap
+from stratos.models.pretrained.load import free_memory
+import torch
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+with heap.reused_heap():
+    trained = [bytearray(3_000_000) for _ in range(60)]
+    above = bytearray(3_000_000)
+del trained
+before = resident()
+free_memory()
+print(before, resident())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
+def test_what_a_training_leaves_goes_back_when_its_stage_is_over() -> None:
+    """Its optimizer is freed behind its last step, and lies below what is still in use."""
+    before, after = _measured(_OVER)
+    assert before - after > 150e6

@@ -14,6 +14,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -121,7 +122,8 @@ class Opened:
         self.state = state_of(self.bundle.resolve(), folder / "cache")
         self.state.parent.mkdir(parents=True)
         Hosted(
-            bundle=str(self.bundle), port=port, module="x", arguments=[], environment={},
+            bundle=str(self.bundle), name="x", port=port, engine_port=port, module="x",
+            arguments=[], environment={},
             log=str(folder / "log"), since="now", version="", engine="transformers", at_once=1,
             supervisor=Process.this(),
         ).write(self.state)  # fmt: skip
@@ -254,10 +256,16 @@ def test_only_who_has_a_key_is_answered_and_the_key_stays_outside(opened: Opened
 
 def test_nothing_else_of_the_server_is_reached(opened: Opened) -> None:
     n = len(Student.seen)
-    for path in ("/", "/health", "/v1/", "/v1/load_model", "/v1/chat/completions/../../load_model"):
+    above = "/v1/chat/completions/../../load_model"
+    for path in ("/", "/cascade", "/v1/", "/v1/load_model", above):
         status, text, _ = opened.ask(path=path)
         assert (status, json.loads(text)["error"]["code"]) == (404, "not_found"), path
     assert len(Student.seen) == n
+    # Whether it is well is told without a key, and nothing else.
+    for path, key in (("/health", None), ("/ready", None), ("/metrics", ALICE)):
+        assert opened.ask(key, path=path)[0] == 200
+    assert opened.ask(None, path="/metrics")[0] == 401
+    n = len(Student.seen)
     # What nginx reads as a path that is let through arrives as that one.
     for path in ("/metrics/../v1/completions", "/load%3f/../v1//completions?a=b"):
         assert opened.ask(path=path)[0] == 200
@@ -452,6 +460,22 @@ def test_what_cannot_be_opened(opened: Opened, tmp_path: Path) -> None:
     replace(hosted, supervisor=None).write(opened.state)
     done = opened.open()
     assert done.returncode == 1 and "is not hosted. Type first: stratos serve" in done.stderr
+
+
+def test_in_the_foreground_it_is_nginx_itself(opened: Opened) -> None:
+    opened.door.stop()
+    words = ["door", str(opened.bundle), "--listen", f"127.0.0.1:{opened.port}", "--foreground"]
+    environment = {**os.environ, CACHE: str(opened.folder / "cache")}
+    command = [sys.executable, "-m", "stratos", *words]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 30
+        while not (opened.door.folder / "nginx.pid").exists():
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.05)
+        assert int((opened.door.folder / "nginx.pid").read_text()) == process.pid
+        assert opened.ask(None, path="/ready")[0] == 200
+        process.terminate()
+        assert process.wait(15) == 0
 
 
 def test_https(opened: Opened, tmp_path: Path) -> None:

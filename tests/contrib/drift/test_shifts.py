@@ -66,6 +66,22 @@ def test_without_a_change_alarms_are_as_rare_as_is_said(monkeypatch: pytest.Monk
     assert n_alarms <= alpha * n + 2.5 * math.sqrt(n * alpha * (1 - alpha))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [2, 5])
+def test_requests_that_come_again_alarm_no_more_often(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 1% each request sent twice alarmed in 20 of 100, and five times in 98."""
+    monkeypatch.setattr(module, "N_DEALT", 999)
+    rng, n, alpha = random.Random(8), 100, 0.01
+    n_alarms = 0
+    for _ in range(n):
+        before = [asked(rng) for _ in range(100)]
+        now = [asked(rng) for _ in range(60)]
+        n_alarms += bool(moved(before, [*now * times], alpha))
+    assert n_alarms <= alpha * n + 2.5 * math.sqrt(n * alpha * (1 - alpha))
+
+
 def test_each_kind_of_change_is_found_where_it_is() -> None:
     rng = random.Random(1)
     before = [asked(rng) for _ in range(300)]
@@ -163,7 +179,9 @@ def test_a_log_is_read_in_the_formats_that_are_known(tmp_path: Path) -> None:
     found, n_wrong = logged(str(log), lambda text: text or None)
     assert found == rows and n_wrong == 1
     write_log(log, rows[:10])
-    with pytest.raises(StratosError, match="10 answered requests, and 30 are the fewest"):
+    with pytest.raises(
+        StratosError, match="10 answered requests of different questions, and 30 are the fewest"
+    ):
         logged(str(log), str)
     with pytest.raises(StratosError, match="cannot be read"):
         logged(str(tmp_path / "nowhere.jsonl"), str)

@@ -28,11 +28,23 @@ def test_every_input_has_a_name_that_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("candidate", "strict", "code", "outcome"),
-    [("worse", "false", 1, "worse"), ("same", "false", 0, "no worse"), ("none", "false", 2, "")],
+    ("candidate", "cannot_tell", "delta", "code", "outcome"),
+    [
+        ("worse", "fail", "0.02", 1, "worse"),
+        ("same", "fail", "0.02", 0, "no worse"),
+        ("same", "fail", "0.001", 3, "cannot tell"),
+        ("same", "pass", "0.001", 0, "cannot tell"),
+        ("none", "pass", "0.02", 2, ""),
+    ],
 )
 def test_the_gate_of_a_pull_request(
-    candidate: str, strict: str, code: int, outcome: str, runs: Path, tmp_path: Path
+    candidate: str,
+    cannot_tell: str,
+    delta: str,
+    code: int,
+    outcome: str,
+    runs: Path,
+    tmp_path: Path,
 ) -> None:
     program = tmp_path / "bin" / "stratos"
     program.parent.mkdir()
@@ -40,7 +52,8 @@ def test_the_gate_of_a_pull_request(
     program.chmod(0o755)
     [step] = [step for step in ACTION["runs"]["steps"] if step.get("id") == "gate"]
     inputs = {name: str(given.get("default", "")) for name, given in ACTION["inputs"].items()}
-    inputs |= {"candidate": candidate, "against": "frozen.jsonl", "strict": strict}
+    inputs |= {"candidate": candidate, "against": "frozen.jsonl", "delta": delta}
+    inputs["cannot-tell"] = cannot_tell
     env = {
         key: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda name: inputs[name[1]], value)
         for key, value in step["env"].items()

@@ -72,14 +72,34 @@ def test_false_verdicts_are_as_rare_as_is_said_wherever_it_stops(
 def test_a_large_loss_is_seen_early_and_equal_students_pass() -> None:
     test = BettingTest(0.02, 0.05)
     counts, n = Counts(), 0
-    while test.outcome(counts) == "open":
+    while test.outcome(counts) == "cannot tell":
         n += 1
         counts = counts.plus(True, n % 3 > 0)  # a third of the items lost
     assert test.outcome(counts) == "worse" and n < 40
     n = test.n_if_alike()
     assert test.outcome(Counts(alike=n)) == "no worse"
-    assert test.outcome(Counts(alike=n - 1)) == "open"
+    assert test.outcome(Counts(alike=n - 1)) == "cannot tell"
     assert n < 2 * math.log(20) / 0.02
+
+
+def test_few_items_pass_nobody_who_is_worse_and_say_how_many_would_tell() -> None:
+    """75 items and a student 10 points worse: it passed in 83 of 100 while open was a pass."""
+    rng, test, outcomes = np.random.default_rng(3), BettingTest(0.02, 0.05), list[str]()
+    for _ in range(300):
+        counts = Counts(*rng.multinomial(75, [0.15, 0.05, 0.8]).tolist())
+        outcomes.append(test.outcome(counts))
+        if outcomes[-1] == "cannot tell" and (needed := test.n_needed(counts)) is not None:
+            assert needed > 75
+            assert test.outcome(counts.scaled(needed)) != "cannot tell"
+    assert outcomes.count("no worse") == 0 and outcomes.count("cannot tell") > 200
+    assert test.n_needed(Counts(2, 0, 98)) is None, "it is worse by just delta"
+    expected = test.n_needed(Counts(15, 5, 80))
+    assert expected is not None
+    told = [
+        test.outcome(Counts(*rng.multinomial(2 * expected, [0.15, 0.05, 0.8]).tolist()))
+        for _ in range(300)
+    ]
+    assert told.count("worse") > 250, "twice as many as are said are mostly enough"
 
 
 def test_bets_leave_no_item_with_less_than_nothing() -> None:

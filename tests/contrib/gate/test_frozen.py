@@ -14,6 +14,7 @@ from tiny_run import tiny_config
 from tiny_student import Larger, make_students
 
 from stratos.contrib.gate import command as gate_frozen
+from stratos.contrib.gate.betting import BettingTest
 from stratos.contrib.gate.command import Frozen, Side, frozen_of, right_in_turn
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import MOST_TOKENS, longest_answer
@@ -76,12 +77,14 @@ def test_an_equal_one_passes(gate: Gate) -> None:
     assert told.returncode == 0 and told.stdout.startswith("No worse by more than 3 points (95%")
 
 
-def test_what_is_not_shown_passes_unless_it_has_to_be(gate: Gate) -> None:
+def test_where_nothing_is_shown_it_says_how_many_items_are_needed(gate: Gate) -> None:
     words = ("same", "--against", "old", "--delta", "0.001")
     told = gate(*words)
-    assert told.returncode == 0 and told.stdout.startswith("Not shown: neither")
-    assert "items answered alike would show" in told.stdout
-    assert gate(*words, "--strict").returncode == 1
+    n = BettingTest(0.001, 0.05).n_if_alike()
+    assert told.returncode == 3 and told.stdout.startswith("CANNOT TELL")
+    assert f"about {n:,} items are needed" in told.stdout
+    found = json.loads(gate(*words, "--json").stdout)
+    assert (found["outcome"], found["passed"], found["n_needed"]) == ("cannot tell", False, n)
 
 
 def test_what_cannot_be_compared_is_said(gate: Gate, runs: Path) -> None:

@@ -54,11 +54,16 @@ def line(text: str, head: str) -> list[str]:
 def test_hits_widths_and_what_is_not_judged_are_counted(gym: ModuleType) -> None:
     printed = gym.gym_hits()
     hours = line(printed, "hours")
-    assert hours[0] == "1 of 1"
-    assert hours[3:5] == ["4×", "1.50×"], "40 / 10 s, 30 / 20 s"
-    assert line(printed, "dollars")[0] == "0 of 0" and line(printed, "dollars")[5] == "1"
-    latency = line(printed, "latency")
-    assert latency[0] == "0 of 1" and latency[5:] == ["2", "1 of 2"]
+    assert hours[:3] == ["1 of 1", "1.50×", "1 of 1"]
+    assert hours[5:7] == ["4×", "1.50×"], "40 / 10 s, 30 / 20 s"
+    assert line(printed, "dollars")[2] == "0 of 0" and line(printed, "dollars")[-1] == "1"
+    # All are shown, those beside other work too: medians of 3, 9 and 5 over 5, and of 3 over 5.
+    names = ("fast", "slow", "so")
+    latency = [line(printed, name) for name in names]
+    assert [row[:2] for row in latency] == [["0 of 1", "0.60×"], ["0 of 1", "1.80×"],
+                                            ["1 of 1", "1.00×"]]  # fmt: skip
+    assert [(row[2], row[-1]) for row in latency] == [("0 of 1", "0"), ("0 of 0", "1"),
+                                                      ("0 of 0", "1")]  # fmt: skip
     assert "| `gcd` | fast |" in gym.gym_misses()
 
 

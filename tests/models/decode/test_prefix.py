@@ -10,8 +10,9 @@ import torch
 from tiny_student import tiny_model, tiny_tokenizer
 
 from stratos.models.decode.batched import write
+from stratos.models.decode.beginnings import alike
 from stratos.models.decode.decoder import repeats
-from stratos.models.decode.kv_cache import Prefixes, _groups
+from stratos.models.decode.kv_cache import Prefixes
 
 LONGEST = 30
 
@@ -39,16 +40,16 @@ def wild_model(**changes: Any) -> Any:
 
 def test_prompts_that_begin_alike_form_a_group() -> None:
     asked = prompts()
-    found = sorted((n, len(rows)) for rows, n in _groups(asked))
+    found = sorted((n, len(rows)) for rows, n in alike(asked))
     assert [n_rows for _, n_rows in found] == [6, 6]
     assert 39 <= found[0][0] <= 48 and 61 <= found[1][0] <= 70
-    for rows, n in _groups(asked):
+    for rows, n in alike(asked):
         assert len({tuple(asked[row][:n]) for row in rows}) == 1
         assert all(len(asked[row]) > n for row in rows)
     # Several answers to one question: all of it but the last token is computed once.
     same = [[*range(5, 15)] * 3] * 4
-    assert [(sorted(rows), n) for rows, n in _groups(same)] == [([0, 1, 2, 3], 29)]
-    assert not list(_groups([])) and not list(_groups([[5, 6]]))
+    assert [(sorted(rows), n) for rows, n in alike(same)] == [([0, 1, 2, 3], 29)]
+    assert not list(alike([])) and not list(alike([[5, 6]]))
 
 
 @pytest.mark.parametrize("batch_size", [3, 64])

@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
+from stratos.plan.accuracy.learning_curve import (
+    Measured,
+    extrapolate,
+    on_same_items,
+    without_optimism,
+)
 
 
 def measured(*rows):
@@ -181,3 +186,43 @@ def test_farther_is_less_certain():
         for found in (extrapolate(trainings, tokens) for tokens in (1e6, 2e6, 4e6))
     ]
     assert widths == sorted(widths)
+
+
+def drawn_alike(rng, shape, accuracy):
+    """Right answers of trainings, (trainings, items), to items that are hard or easy for all."""
+    difficulty = rng.beta(1.0, (1 - accuracy) / accuracy, shape[1])
+    return rng.random(shape) < difficulty
+
+
+def test_the_best_of_several_weights_leans_less_high():
+    """Eight equal weights, the best by 40 items, measured on the same items again."""
+    rng, accuracy, raw, corrected = np.random.default_rng(0), 0.8, [], []
+    for _ in range(300):
+        shown = drawn_alike(rng, (8, 40), accuracy).mean(axis=1)
+        raw.append(shown.max() - accuracy)
+        corrected.append(without_optimism(shown.max(), 1.0, shown.tolist(), 40) - accuracy)
+    assert np.mean(raw) > 0.04
+    assert -0.01 < np.mean(corrected) < 0.55 * np.mean(raw)
+
+
+def test_what_chose_nothing_is_not_corrected():
+    assert without_optimism(0.8, 0.0, (0.7, 0.8), 100) == 0.8
+    assert without_optimism(0.8, 1.0, (), 100) == 0.8
+    assert without_optimism(0.9, 1.0, (0.1, 0.4, 0.9), 200) == pytest.approx(0.9, abs=2e-3)
+    half, whole = (without_optimism(0.8, part, (0.8, 0.8), 100) for part in (0.5, 1.0))
+    assert 0.8 - half == pytest.approx((0.8 - whole) / 2)
+    # Of two equal ones the better is ahead of its mean by sd / sqrt(pi), and half of it counts.
+    sd = math.sqrt(0.5 * 0.8 * 0.2 / 100)
+    assert 0.8 - whole == pytest.approx(sd / math.sqrt(math.pi), rel=0.1)
+
+
+@pytest.mark.parametrize(("n_runs", "n_items", "accuracy"), [(3, 1000, 0.98), (10, 200, 0.9)])
+def test_items_that_all_runs_share_are_in_the_interval(n_runs, n_items, accuracy):
+    """They are the same in every run of a task, so that more runs do not make up for them."""
+    rng, inside = np.random.default_rng(1), 0
+    for _ in range(24):
+        right = drawn_alike(rng, (n_runs, n_items), accuracy).sum(axis=1)
+        runs = on_same_items([Measured(1e6, float(k), n_items) for k in right])
+        found = extrapolate(runs, 1e6)
+        inside += found.low <= accuracy <= found.high
+    assert inside >= 21

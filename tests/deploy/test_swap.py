@@ -1,0 +1,215 @@
+"""A hosted student that is replaced, killed and started again while others ask it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from in_process import Done, stratos
+from predictor_student import rows, trained
+
+from stratos.core.extensions import rooms_folder
+from stratos.deploy.hosted_server import CACHE, Hosted, next_of, state_of
+from stratos.deploy.manifest import Known, write_known, write_manifest
+from stratos.deploy.server import answers, free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+QUESTION = rows(1, seed=1)[0]["text"]
+RATE = 10.0
+FORCED = ("--force",) if (rooms_folder() / "gate").is_dir() else ()
+
+
+def write_bundle(folder: Path, known: str = "") -> Path:
+    """Write the bundle of a student that answers one question as it is known, or as `known`."""
+    student, bundle = trained(), folder / "bundle"
+    student.save(bundle)
+    text = known or student.predict([QUESTION])[0].text
+    chat = [{"role": "user", "content": QUESTION}]
+    write_known(bundle, [Known(chat, text, text, True, 4)])
+    write_manifest(bundle)
+    return bundle.resolve()
+
+
+class Service:
+    """A student that is hosted by the command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache = folder / "cache"
+        self.bundle = write_bundle(folder / "old")
+        done = self.type("serve", str(self.bundle), "--name", "support")
+        assert done.returncode == 0, done.stderr
+        self.state = state_of(self.bundle, self.cache)
+        self.port = self.hosted.port
+
+    @property
+    def hosted(self) -> Hosted:
+        found = Hosted.read(self.state)
+        assert found is not None
+        return found
+
+    def type(self, *words: str) -> Done:
+        return stratos(*words, env={CACHE: str(self.cache)})
+
+    def ask(self) -> int:
+        body = {"model": "support", "messages": [{"role": "user", "content": QUESTION}]}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            head = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/chat/completions", json.dumps(body), head)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+    def end_keeper(self, number: int) -> None:
+        keeper = self.hosted.supervisor
+        assert keeper is not None
+        os.kill(keeper.pid, number)
+        wait_for(lambda: not self.hosted.runs)
+
+    def under_load(self, work: Callable[[], object], n: int = 60) -> list[int]:
+        """Return the statuses of requests at `RATE` a second before, while and after `work` runs.
+
+        Commands set signals, so that `work` has the main thread.
+        """
+        is_over, sent = threading.Event(), []
+        with ThreadPoolExecutor(64) as pool:
+
+            def send() -> None:
+                while not is_over.is_set() or len(sent) < n:
+                    sent.append(pool.submit(self.ask))
+                    time.sleep(1 / RATE)
+
+            sending = threading.Thread(target=send)
+            sending.start()
+            try:
+                time.sleep(1)
+                work()
+            finally:
+                is_over.set()
+                sending.join()
+            return [answer.result() for answer in sent]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(tmp_path)
+    yield service
+    service.type("serve", "stop", "--all")
+
+
+def test_replaced_and_rolled_back_it_loses_no_request(service: Service, tmp_path: Path) -> None:
+    new, told = write_bundle(tmp_path / "new"), []
+
+    def replace_and_back() -> None:
+        told.append(service.type("serve", str(new), "--replace", "support", *FORCED))
+        told.append(service.hosted.bundle)
+        back = ("serve", str(service.bundle), "--replace", str(new), *FORCED)
+        told.append(service.type(*back))
+
+    engine = service.hosted.server_pid
+    assert set(service.under_load(replace_and_back)) == {200}
+    assert told[0].returncode == told[2].returncode == 0, told
+    assert told[1] == str(new), "its file says what answers"
+    hosted = service.hosted
+    assert (hosted.bundle, hosted.name, hosted.port) == (
+        str(service.bundle), "support", service.port,
+    )  # fmt: skip
+    with pytest.raises(ProcessLookupError):  # the first engine ended when it had answered
+        for _ in range(100):
+            os.kill(engine, 0)
+            time.sleep(0.1)
+    assert hosted.n_restarts == 0
+
+
+def test_killed_under_load_it_loses_no_request(service: Service) -> None:
+    def kill() -> None:
+        os.kill(service.hosted.server_pid, signal.SIGKILL)
+
+    assert set(service.under_load(kill)) == {200}
+    hosted = service.hosted
+    assert hosted.n_restarts == 1 and hosted.restarts[0].endswith("ended (code -9)")
+    log = Path(hosted.log).read_text()
+    assert "The engine ended (code -9)" in log and QUESTION not in log
+    assert log.count("POST /v1/chat/completions 200") >= 60
+
+
+def test_what_answers_otherwise_than_it_should_replaces_nothing(
+    service: Service, tmp_path: Path
+) -> None:
+    other = write_bundle(tmp_path / "other", known="none of the labels")
+    if FORCED:  # nothing was evaluated, so that nothing can be compared
+        refused = service.type("serve", str(other), "--replace", "support")
+        assert refused.returncode == 1 and refused.stderr.endswith("add --force.\n")
+    (broken := write_bundle(tmp_path / "broken")).joinpath("student.safetensors").write_text("")
+    assert service.type("serve", str(broken), "--replace", "support", "--force").returncode == 1
+    assert service.hosted.bundle == str(service.bundle) and service.ask() == 200
+    assert not next_of(service.state).exists()
+    assert service.type("serve", str(other), "--replace", "support", "--force").returncode == 0
+    assert service.hosted.bundle == str(other)
+    refused = service.type("serve", str(other), "--replace", "nobody")
+    assert refused.returncode == 1 and service.ask() == 200
+
+
+def test_a_candidate_whose_command_was_killed_is_ended(service: Service, tmp_path: Path) -> None:
+    new = write_bundle(tmp_path / "new")
+    command = [sys.executable, "-m", "stratos", "serve", str(new), "--replace", "support"]
+    with subprocess.Popen([*command, "--force"], env={**os.environ, CACHE: str(service.cache)},
+                          stdout=subprocess.DEVNULL) as process:  # fmt: skip
+        planned = None
+        while planned is None or not planned.server_pid:
+            planned = Hosted.read(next_of(service.state))
+        process.kill()
+    wait_for(lambda: not next_of(service.state).exists())
+    assert not answers(planned.engine_port) and service.ask() == 200
+    assert service.hosted.bundle == str(service.bundle)
+
+
+def test_after_a_reboot_it_is_at_the_same_address(service: Service) -> None:
+    """A crash leaves the file, and so does the signal that a shutdown sends."""
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        service.end_keeper(number)
+        told = service.type("serve", "status").stdout
+        assert "stratos serve start support" in told
+        done = service.type("serve", "start", "--all")
+        assert done.returncode == 0 and f":{service.port}/v1" in done.stdout, done.stderr
+        assert service.ask() == 200
+    service.end_keeper(signal.SIGKILL)
+    assert service.type("serve", str(service.bundle)).returncode == 0
+    assert service.hosted.port == service.port and service.ask() == 200
+
+
+def test_others_reach_it_with_its_key(tmp_path: Path) -> None:
+    bundle, port = write_bundle(tmp_path / "run"), free_port()
+    command = ["serve", str(bundle), "--host", "0.0.0.0", "--port", str(port)]
+    environment = {CACHE: str(tmp_path / "cache"), "STRATOS_SERVE_KEY": "sk-of-the-environment"}
+    try:
+        done = stratos(*command, env=environment)
+        assert done.returncode == 0 and "sk-of" not in done.stdout, done.stderr
+        hosted = Hosted.read(state_of(bundle, tmp_path / "cache"))
+        assert hosted is not None and hosted.key == "sk-of-the-environment"
+        assert Path(hosted.key_file).stat().st_mode & 0o077 == 0
+        assert answers(port, "/ready") and not answers(port, "/v1/models")
+        assert stratos("serve", "status", env=environment).stdout.count("\n  answers at") == 1
+    finally:
+        stratos("serve", "stop", "--all", env=environment)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.1)
