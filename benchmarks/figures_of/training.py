@@ -1,4 +1,4 @@
-"""Figures of training: steps, heads, caches, divergences, decoding, and the students that came."""
+"""Figures of training: steps, caches, divergences, decoding, and the students that came."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from figures_of.tables import (
     NONE,
     columns,
     load_average,
-    machine,
+    made_on,
     result,
     share,
     source,
@@ -19,7 +19,7 @@ from figures_of.tables import (
 )
 from stratos.distill.divergences import DIVERGENCES, Divergence
 
-STEP, SFT, HEAD = "distillation/step", "distillation/sft", "distillation/head"
+STEP, SFT, BEGINNING = "distillation/step", "distillation/sft", "distillation/beginning"
 SHAPES = {
     "medium_vocabulary": "tiny body, vocabulary 50,000",
     "large_vocabulary": "tiny body, vocabulary 152,000",
@@ -29,6 +29,7 @@ SHAPES = {
 }
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
+BEGINNING_CASES = ("single documents", "plain loop", "trl")
 
 
 def divergences() -> str:
@@ -57,6 +58,27 @@ def step() -> str:
     return (
         f"{cases}\n\nEach cell: Stratos's tokens per CPU second over the column's · its rise of "
         f"peak memory over the column's.\n{source(STEP)}."
+    )
+
+
+def beginning() -> str:
+    """Training on rows that begin alike beside peers."""
+    rows = [
+        [
+            f"{row['shape_name']}, {row['dtype'].removeprefix('none, ')}",
+            "{tokens_per_s:,.0f} · {mib:,.0f} MiB".format_map(row["median"]["stratos"]),
+            *(
+                _beside(case).format_map(row) if case in row["median"] else NONE
+                for case in BEGINNING_CASES
+            ),
+        ]
+        for row in _cases(BEGINNING)
+    ]
+    heads = ("rows, precision", "Stratos, tokens per CPU s", *BEGINNING_CASES)
+    return (
+        f"{table(heads, rows)}\n\nTokens of whole documents. Each cell: Stratos's tokens per CPU "
+        f"second over the column's · its rise of peak memory over the column's. One run of each.\n"
+        f"{source(BEGINNING)}, load average {load_average(BEGINNING)}."
     )
 
 
@@ -137,9 +159,10 @@ def _over_teacher(row: dict[str, Any]) -> str:
 def students() -> str:
     """Every recorded run of an embedded student, and the same without a path."""
     recorded = runs(bare=False) | runs(bare=True)
-    rows = [{"run": name, **content["result"]} for name, content in recorded.items()]
-    content = next(iter(recorded.values()))
-    date = max(content["date"] for content in recorded.values())
+    rows = [
+        {"run": name, "made_on": made_on(content), **content["result"]}
+        for name, content in recorded.items()
+    ]
     tested = (("full flush", "full_flush"), ("general", "general"), ("both", "all"))
     lines = columns(
         rows,
@@ -152,8 +175,9 @@ def students() -> str:
         ("train min", lambda row: f"{row['train_seconds'] / 60:.1f}"),
         ("train CPU s", "{train_cpu_seconds:,.0f}"),
         ("run min", "{times[minutes]:.1f}"),
+        ("made on", "{made_on}"),
     )
-    return f"{lines}\n\n{machine(content)}, {date}."
+    return lines
 
 
 def ablation() -> str:
@@ -212,6 +236,7 @@ def _right(exact: dict[str, Any]) -> str:
 BLOCKS = {
     "divergences": divergences,
     "step": step,
+    "beginning": beginning,
     "cache": cache,
     "decoding": decoding,
     "students": students,
