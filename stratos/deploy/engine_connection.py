@@ -109,8 +109,8 @@ async def ask_engine(
             raise BrokenError from error
         raise
     assert isinstance(begun, h11.Response)
-    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in begun.headers}
-    return EngineAnswer(begun.status_code, found, protocol, reader, writer)
+    fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in begun.headers}
+    return EngineAnswer(begun.status_code, fields, protocol, reader, writer)
 
 
 async def _next_event(protocol: h11.Connection, reader: StreamReader) -> object:

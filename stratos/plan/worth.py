@@ -488,7 +488,11 @@ def verdict_text(verdict: Verdict) -> str:
         return f"{_HEADS[verdict.outcome]}: {verdict.without_model} {beside}: {text}"
     # Without requests a day there is nothing to decide, and only a volume to name.
     is_decided = verdict.requests_per_day is not None or verdict.reference is None
-    if verdict.outcome == "open" and isinstance(verdict.doubt, MayBeBehind):
+    doubt = verdict.doubt
+    is_wide = isinstance(doubt, MayBeBehind) or (
+        isinstance(doubt, Behind) and not doubt.is_measured
+    )
+    if verdict.outcome == "open" and is_wide:  # their intervals meet
         return f"Open, measure first: {text}"
     return f"{_HEADS[verdict.outcome]}: {text}" if is_decided else text
 

@@ -128,7 +128,11 @@ class NotUtf8(Reason):
     """The first that is wrong, from 1; None where it is not known."""
 
     def __str__(self) -> str:
-        return "not UTF-8" if self.byte is None else f"not UTF-8 (byte {self.byte})"
+        place = "" if self.byte is None else f" (byte {self.byte})"
+        return (
+            f"not UTF-8{place}: if it is Latin-1, type iconv -f WINDOWS-1252 -t UTF-8 <it> > "
+            "<new file>"
+        )
 
 
 class NotJson(Reason):
@@ -346,6 +350,20 @@ class NoLabelYet(Reason):
         "{path}: no row has an answer, and {table}, which was written for them, has none yet. "
         "Fill in some of its {n_rows:,} rows (all of them, for the intervals to be as promised), "
         "and type the same command again. To draw other rows, delete it."
+    )
+
+
+class ToLabelUnreadable(Reason):
+    """The table that was written to be labelled cannot be read."""
+
+    path: str
+    table: str
+    cause: str
+
+    says = (
+        "{path}: no row has an answer, and {table}, where labels are looked for, cannot be read "
+        "({cause}). Move it away, and type the same command again: the rows to label are written "
+        "there."
     )
 
 

@@ -326,6 +326,10 @@ def test_a_student_behind_what_it_replaces_pays_nothing_back():
     assert behind.doubt == words.Behind(student, False, "large", PAID.exact.mean)
     assert behind.outcome == "open" and behind.payback_days is None
     assert "pay" not in verdict_text(behind)
+    wide = verdict_of(config, probe, replace(plan, accuracy=Interval(0.6, 0.35, 0.86)), TODAY)
+    assert wide.outcome == "open" and wide.doubt.accuracy.mean == 0.6
+    assert verdict_text(wide).startswith("Open, measure first: ")
+    assert "60.0% (35.0–86.0%) against 93.8%" in verdict_text(wide)
     near = replace(student, mean=PAID.exact.mean - 0.005)
     unsure = verdict_of(config, probe, replace(plan, accuracy=near), TODAY)
     points = 100 * (0.005 + math.hypot(PAID.exact.high - PAID.exact.mean, near.mean - near.low))

@@ -19,7 +19,7 @@ _MOST_LINES = {
     "labels": 3,
     "texts": 1,
     "rows": 1,
-    "doubts": 1,
+    "doubts": 2,
     "to beat": 1,
     "not tried": 1,
     "more rows": 1,
@@ -56,8 +56,8 @@ def fact_lines(facts: Facts) -> Iterator[str]:
     yield from _wrapped("texts", _texts(facts))
     if rows := _rows(facts):
         yield from _wrapped("rows", rows)
-    if facts.contradictions:
-        yield from _wrapped("doubts", _contradictions(facts))
+    if doubts := "; ".join(_doubts(facts)):
+        yield from _wrapped("doubts", doubts)
     yield from _wrapped("private", _private(facts.personal))
 
 
@@ -102,6 +102,17 @@ def _rows(facts: Facts) -> str:
             among = f" of the first {facts.n_compared:,}"
         parts.append(f"{facts.n_near:,} texts{among} are near duplicates of others")
     return ", ".join(parts)
+
+
+def _doubts(facts: Facts) -> Iterator[str]:
+    """Yield what may be wrong with the rows."""
+    if n := facts.n_with_label:
+        yield f"{n:,} of {facts.n_labelled:,} texts hold their label: will those to be answered?"
+    if facts.sorted_by:
+        column = shown(facts.sorted_by, _LONGEST_LABEL)
+        yield f"sorted by {column}: test the newest rows with task.test_path=<file>"
+    if facts.contradictions:
+        yield _contradictions(facts)
 
 
 def _contradictions(facts: Facts) -> str:
