@@ -128,9 +128,9 @@ class NotUtf8(Reason):
     """The first that is wrong, from 1; None where it is not known."""
 
     def __str__(self) -> str:
-        place = "" if self.byte is None else f" (byte {self.byte})"
+        where = "" if self.byte is None else f" (byte {self.byte})"
         return (
-            f"not UTF-8{place}: if it is Latin-1, type iconv -f WINDOWS-1252 -t UTF-8 <it> > "
+            f"not UTF-8{where}: if it is Latin-1, type iconv -f WINDOWS-1252 -t UTF-8 <it> > "
             "<new file>"
         )
 

@@ -214,9 +214,8 @@ class _Reading:
         )
         own = sum(label in text for text, label in zip(texts, labels, strict=True))
         pairs = zip(texts, labels, [*labels[1:], *labels[:1]], strict=True)
-        others = sum(other in text for text, label, other in pairs if other != label)
-        n_others = sum(map(str.__ne__, labels, [*labels[1:], *labels[:1]]))
-        return own if own >= _LEAKS * len(texts) and others < (1 - _LEAKS) * n_others else 0
+        wrong = [wrong in text for text, label, wrong in pairs if wrong != label]
+        return own if own >= _LEAKS * len(texts) and sum(wrong) < (1 - _LEAKS) * len(wrong) else 0
 
     def languages(self) -> tuple[dict[str, int], int]:
         step = max(1, len(self.texts) // _MOST_LANGUAGES)
