@@ -33,6 +33,8 @@ PACKAGES = (
     "bespokelabs-curator",
 )
 """Versions of these are kept, as far as they are installed."""
+NO_CODE = (":!benchmarks/results", ":!docs", ":!README.md")
+"""What a benchmark writes, and what is written from that."""
 
 
 class _Keep(argparse.Action):
@@ -138,9 +140,9 @@ def commit() -> str:
     """Return the commit of the code as this process began to measure.
 
     Raises:
-        SystemExit: there is none: files besides results differ from it.
+        SystemExit: there is none: other files than results and documents differ from it.
     """
-    changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    changed = _git("status", "--porcelain", "--", ".", *NO_CODE)
     if changed or not (revision := _git("rev-parse", "HEAD")):
         raise SystemExit(
             "A result is kept with the commit that made it, and these files are of none:\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -47,3 +49,46 @@ def test_a_figure_that_was_changed_by_hand_is_noticed(figures: ModuleType) -> No
     for document in (changed, text.replace("<!-- /figures -->", "99%\n<!-- /figures -->", 1)):
         if document != text:
             assert figures.rewritten(document) == text
+
+
+SINCE = "2026-12-01"
+"""From when on a result is kept of a commit alone."""
+
+
+def test_every_result_says_what_made_it() -> None:
+    for path in (BENCHMARKS / "results").rglob("*.json"):
+        content = json.loads(path.read_text())
+        assert {"date", "machine", "cores", "load_average", "commit"} <= content.keys(), path
+        is_old = content["date"] < SINCE
+        assert is_old or not ("dirty" in content["commit"] or "commit_is_lost" in content), path
+
+
+def test_a_result_is_kept_of_a_commit_alone(
+    figures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = sys.modules["record"]
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+
+    def refused() -> str:
+        record.commit.cache_clear()
+        with pytest.raises(SystemExit) as caught:
+            record.arguments("").parse_args(["--keep"])
+        return str(caught.value)
+
+    assert "this is no clone" in refused()
+    code = tmp_path / "code.py"
+    code.write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "One"]):
+        subprocess.run([*git, *words], check=True)
+    record.commit.cache_clear()
+    assert len(record.commit()) == 12
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "a.json").write_text("{}")
+    record.commit.cache_clear()
+    assert record.commit()  # a result is no code
+    code.write_text("2")
+    assert "code.py" in refused()
+    (tmp_path / "new.py").write_text("3")
+    assert "new.py" in refused()
+    record.commit.cache_clear()

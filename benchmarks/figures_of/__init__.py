@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable, Iterator
 
 MODULES = (
-    "commands", "contrib", "gym", "kinds", "planning", "runs", "serving", "summary", "training",
+    "commands", "contrib", "gym", "kinds", "planning", "runs", "scoreboard", "serving",
+    "summary", "training",
 )  # fmt: skip
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from figures_of.runs import clients_of
 from figures_of.tables import result, source, span, table, written
-from figures_of.training import HEAD, SFT, SFT_CASES, STEP, STEP_CASES, peer_speeds
+from figures_of.training import SFT, SFT_CASES, STEP, STEP_CASES, peer_speeds
 from stratos.deploy.card import TERMS
 
 SCALE, PEERS, CACHE = "planner/scale", "planner/peers", "distillation/cache_topk"
-ASKED, ANSWERED, STARTUP = "teachers/throughput", "generation", "startup"
+ASKED, STARTUP = "teachers/throughput", "startup"
 CORPUS, ENGINE = "corpus/mahjong", "mahjong_engine"
 
 
@@ -29,25 +29,10 @@ def _memory(shapes: Any) -> str:
     return f"{span((row['stratos_memory_over']['trl GKD'] for row in shapes.values()), '.2f')}×"
 
 
-def _head(settings: Any) -> str:
-    def over(objective: str, key: str) -> str:
-        best = [row["best"] for row in settings if row["objective"] == objective]
-        return span(row["trl GKD"][key] / row["stratos"][key] for row in best)
-
-    objectives = dict.fromkeys(row["objective"] for row in settings)
-    return "; ".join(f"{over(name, 'cpu_s')}×, {over(name, 'mib')}×" for name in objectives)
-
-
 def _clients(cell: str) -> Callable[[Any], str]:
     return lambda measured: "; ".join(
         f"{name}: {cell.format_map(client)}" for name, client in clients_of(measured).items()
     )
-
-
-def _decoding(measured: Any) -> str:
-    cases = {n: batch["ways"]["model.generate"] for n, batch in measured["batches"].items()}
-    ratios = ", ".join(f"{case['ratio']:.1f}× (batch of {n})" for n, case in cases.items())
-    return f"{ratios}; {min(case['same'] for case in cases.values()):.0%} equal"
 
 
 ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
@@ -88,13 +73,6 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
         "1.5× the best",
     ),
     (
-        HEAD,
-        "head and loss vs TRL's GKD (`benchmarks/training/head.py`): CPU seconds and memory of "
-        "forward KL; of JSD",
-        _head,
-        "2.4×, 5×; 4×, 8×",
-    ),
-    (
         CACHE,
         "speed of an epoch from the logits cache vs the first epoch; vs asking the teacher again "
         "(`benchmarks/training/cache.py`)",
@@ -106,19 +84,6 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
         "1,000 requests of 200 ms (`benchmarks/teachers/throughput.py`), share of ideal throughput",
         _clients("{share:.1%}"),
         "95%",
-    ),
-    (
-        ASKED,
-        "the same, with every tenth request failing",
-        _clients("{faults[wall_s]:.1f} s"),
-        "–",
-    ),
-    (
-        ANSWERED,
-        "greedy decoding of a Mahjong student vs `model.generate`, tokens per CPU s "
-        "(`benchmarks/training/decoding.py`)",
-        _decoding,
-        "–",
     ),
     (
         STARTUP,
@@ -157,9 +122,11 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
 
 def peers() -> str:
     """What README says beside public peers, and of our own speed."""
-    rows = [(title, written(cell, result(name)), target) for name, title, cell, target in ROWS]
-    names = dict.fromkeys(name for name, *_ in ROWS)
-    return f"{table(('what', 'measured', 'target'), rows)}\n\n{source(*names)}."
+    rows = [
+        (title, written(cell, result(name)), target, source(name))
+        for name, title, cell, target in ROWS
+    ]
+    return table(("what", "measured", "target", "made on"), rows)
 
 
 def terms() -> str:

@@ -47,10 +47,17 @@ def share(row: Mapping[str, Any], form: str = ".3f") -> str:
 
 
 def source(*names: str) -> str:
-    """Return machine, cores and date of results, each once."""
-    records = [record.load(name) for name in names]
-    lines = [f"{machine(content)}, {content['date']}" for content in records]
-    return "; ".join(dict.fromkeys(lines))
+    """Return machine, date, commit and load of results, each once."""
+    return "; ".join(dict.fromkeys(made_on(record.load(name)) for name in names))
+
+
+def made_on(content: Mapping[str, Any]) -> str:
+    """Return what made a result: machine, date, commit, load."""
+    commit, is_dirty, _ = content["commit"].partition("-dirty")
+    named = commit.rpartition("-g")[2][:8] or "no commit"
+    named += "-changed" if is_dirty else ""
+    named += "-lost" if content.get("commit_is_lost") else ""
+    return f"{machine(content)}, {content['date']}, {named}, load {content['load_average']:.1f}"
 
 
 def load_average(name: str) -> str:

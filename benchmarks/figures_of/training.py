@@ -1,4 +1,4 @@
-"""Figures of training: steps, heads, caches, divergences, decoding, and the students that came."""
+"""Figures of training: steps, caches, divergences, decoding, and the students that came."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from figures_of.tables import (
     NONE,
     columns,
     load_average,
-    machine,
+    made_on,
     result,
     share,
     source,
@@ -19,8 +19,7 @@ from figures_of.tables import (
 )
 from stratos.distill.divergences import DIVERGENCES, Divergence
 
-STEP, SFT, HEAD = "distillation/step", "distillation/sft", "distillation/head"
-BEGINNING = "distillation/beginning"
+STEP, SFT, BEGINNING = "distillation/step", "distillation/sft", "distillation/beginning"
 SHAPES = {
     "medium_vocabulary": "tiny body, vocabulary 50,000",
     "large_vocabulary": "tiny body, vocabulary 152,000",
@@ -160,9 +159,10 @@ def _over_teacher(row: dict[str, Any]) -> str:
 def students() -> str:
     """Every recorded run of an embedded student, and the same without a path."""
     recorded = runs(bare=False) | runs(bare=True)
-    rows = [{"run": name, **content["result"]} for name, content in recorded.items()]
-    content = next(iter(recorded.values()))
-    date = max(content["date"] for content in recorded.values())
+    rows = [
+        {"run": name, "made_on": made_on(content), **content["result"]}
+        for name, content in recorded.items()
+    ]
     tested = (("full flush", "full_flush"), ("general", "general"), ("both", "all"))
     lines = columns(
         rows,
@@ -175,8 +175,9 @@ def students() -> str:
         ("train min", lambda row: f"{row['train_seconds'] / 60:.1f}"),
         ("train CPU s", "{train_cpu_seconds:,.0f}"),
         ("run min", "{times[minutes]:.1f}"),
+        ("made on", "{made_on}"),
     )
-    return f"{lines}\n\n{machine(content)}, {date}."
+    return lines
 
 
 def ablation() -> str:

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import keep
+from record import commit, keep
 
 from stratos.config import StudentConfig
 from stratos.models.kinds.cross_validation import Study
@@ -319,6 +319,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--mixtures", action="store_true", help="with TF-IDF beside the encoder")
     args = parser.parse_args()
+    commit()
     data = Banking(args.real, args.cache)
     if args.what == "levels":
         levels(data, args.mixtures)

@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--labelled", type=Path)
     parser.add_argument("--part", choices=["valid", "test"], default="test")
     options = parser.parse_args()
+    record.commit()
     result: dict[str, Any] = {name: generated(name) for name in extraction_texts.SETS}
     if options.addresses:
         rows = read_rows(options.addresses)

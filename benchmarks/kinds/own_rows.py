@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from record import keep, load
+from record import commit, keep, load
 
 ROOT = Path(__file__).parents[2]
 N_CONFUSED, PER_LABEL = 10, 30
@@ -126,6 +126,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
+    if args.keep:
+        commit()
     found = []
     for name, (task, rows, test) in sets(args.real).items():
         if args.only and not any(part in name for part in args.only):

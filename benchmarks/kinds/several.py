@@ -16,6 +16,7 @@ import argparse
 import json
 import random
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import record
 
 from stratos.config import StudentConfig
 from stratos.models.kinds.cross_validation import calibration_error
@@ -181,6 +186,7 @@ def main() -> None:
                     "labels": len({label for _, text in rows for label in labels_of(text) or ()}),
                     "peers": peers(train, test),
                     **measured(train, test, seed),
+                    **record.provenance(),
                 }
                 with args.out.open("a") as file:
                     print(json.dumps(line), file=file)

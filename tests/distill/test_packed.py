@@ -98,6 +98,16 @@ def test_packed_loss_and_gradients_equal_those_of_single_documents(
         torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-4)
 
 
+def test_each_document_of_a_row_counts_its_positions_from_zero() -> None:
+    """Rotary positions are relative, so that a loss does not show what other models would."""
+    import numpy as np
+
+    batch = PackedLoader(make_data([3, 5, 2], [1, 4, 1]), 1000, 1, 0).batch(np.arange(3))
+    assert batch.positions_1N.tolist() == [[0, 1, 2, 0, 1, 2, 3, 4, 0, 1]]
+    assert batch.rows_M.tolist() == [0, 1, 6, 8]  # each predicts the token behind it
+    assert batch.targets_M.tolist() == batch.tokens_1N[0, batch.rows_M + 1].tolist()
+
+
 SHAPE: dict[str, Any] = {
     "vocab_size": 50,
     "hidden_size": 32,

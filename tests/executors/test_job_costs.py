@@ -134,3 +134,23 @@ def test_a_job_that_is_followed_pays_what_it_had_and_gave_back(
     assert [one["seconds"] for one in settled] == booked
     assert ledger.spent_usd == pytest.approx(sum(booked) / 100)
     assert len(leases(ledger)) == 1
+
+
+def test_a_job_has_hours_left_for_what_is_free_and_what_was_set_aside_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratos.ledger.reserves.now", lambda: AT)
+    ledger = Ledger(tmp_path / "ledger.jsonl", 100.0, stage="distill")
+    spec = JobSpec("stratos-a-distill", "distill", tmp_path, "train", 1, 36.0, planned_hours=1.0)
+    costs = JobCosts(ledger, Queue(), spec)
+    assert costs.hours_left == pytest.approx(100 / 36)
+    with ledger.reserve("teacher x", 28.0) as call:
+        call.settle(28.0)
+    assert costs.hours_left == pytest.approx(72 / 36)
+    costs.launch(AT)
+    monkeypatch.setattr(time, "time", lambda: AT + 1800)
+    assert costs.hours_left == pytest.approx(72 / 36 - 0.5)
+    monkeypatch.setattr(time, "time", lambda: AT + 36000)
+    assert costs.hours_left == 0
+    other = Ledger(tmp_path / "other.jsonl", 100.0, stage="distill")
+    assert JobCosts(other, Queue(), replace(spec, usd_per_hour=0.0)).hours_left is None

@@ -75,6 +75,20 @@ def test_what_is_done_is_held_no_money_for() -> None:
     assert reserves.missing_usd(one, {}, ["train"], done=["train"]) == 0
 
 
+def test_a_job_waits_for_the_dearest_end_and_for_the_last_call() -> None:
+    """The high end is the expected dollars where these are more, or where there is no range."""
+    one = plan(teacher=(2.0, 1.5), train=(0.5, 1.0), serve=(2.0, 9.0))
+    teacher, *rest = one.roles
+    one = replace(one, roles=(replace(teacher, last_call_usd=0.25), *rest))
+    assert reserves.missing_usd(one, {"teacher": 1.0}, ["teacher"]) == pytest.approx(1.25)
+    assert reserves.planned_usd(one)["teacher"] == 2.25
+    # Serving is paid after all jobs; egress and what is sent back are paid before.
+    assert reserves.enough_usd(one, 0.125) == pytest.approx(2.25 + 1.0 + 0.5 + 0.125)
+    assert reserves.enough_usd(one, done=["teacher"]) == pytest.approx(1.0 + 0.5)
+    bare = replace(one, roles=(replace(rest[0], usd_range=None),))
+    assert reserves.missing_usd(bare, {}, ["train"]) == 0.5
+
+
 def test_jobs_that_try_the_student_are_held_for_before_the_training_is_paid() -> None:
     one = plan(train=(0.5, 1.0), serve=(0.01, 0.01))
     held = reserves.planned_usd(one, 6.5, jobs=["train"], trials_usd=0.5)

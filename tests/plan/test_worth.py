@@ -24,6 +24,7 @@ from stratos.plan.payback import (
     Horizon,
     Money,
     Servers,
+    horizon_of,
     servers_of,
     share_on,
     share_waiting,
@@ -111,6 +112,26 @@ def test_payback_is_that_of_a_simulation_of_every_step():
         even = money.break_even_per_day(horizon)
         assert even <= rate * (1 + 1e-9)
         assert abs(money.ahead(horizon.days, even, horizon)) <= 10 * scale
+
+
+def test_beside_servers_that_are_paid_by_the_day_both_sides_are_counted():
+    config = TrafficConfig(months=12, growth_per_month=0.2)
+    assert horizon_of(config) == Horizon(12, 0.2)
+    year = Horizon(12)
+    dearer = Money(once=100.0, per_day=10.0, per_answer=0.01, other_per_day=5.0)
+    even = (100 + (10 - 5) * year.days) / (0.01 * year.days)
+    assert dearer.break_even_per_day(year) == pytest.approx(even)
+    cheaper = replace(dearer, per_day=2.0, per_answer=0.0)
+    assert cheaper.break_even_per_day(year) == 0
+    assert cheaper.payback_days(0.0, year) == pytest.approx(100 / (5 - 2))
+    assert replace(dearer, per_answer=0.0).break_even_per_day(year) == math.inf
+    # It falls behind first, while requests grow: the day is the last one, not the first.
+    grows = Money(once=0.0, per_day=10.0, per_answer=0.01, other_per_day=8.5)
+    day = grows.payback_days(100.0, replace(year, growth_per_month=1.0))
+    assert day is not None and day > 30
+    assert grows.ahead(day, 100.0, replace(year, growth_per_month=1.0)) == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def alternatives(rng):

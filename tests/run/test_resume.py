@@ -79,6 +79,17 @@ def test_fingerprint_may_be_of_single_keys_and_of_parts_of_a_record() -> None:
     assert first != resume.fingerprint(stage, config, other, {"plan": "a"})
 
 
+def test_fingerprint_follows_the_records_that_a_stage_takes_where_there_are_any() -> None:
+    stage = Stage("plan", "", Corpus, reads=(), after=("probe",), uses=("pilot",))
+    without = mark(stage, {"probe": "a"})
+    assert without == mark(stage, {"probe": "a", "distill": "x"})  # of no concern to it
+    first = mark(stage, {"probe": "a", "pilot": "b"})
+    assert len({without, first, mark(stage, {"probe": "a", "pilot": "c"})}) == 3
+    config = config_of()
+    inputs = resume.inputs_of(stage, config, {"pilot": CORPUS}, {"pilot": "b"})
+    assert inputs["upstream"] == {"pilot": "b"}
+
+
 def test_fingerprint_is_of_what_the_record_remembers() -> None:
     stage = Stage("plan", "", Corpus, reads=(), remembers=("strategy",))
 

@@ -61,6 +61,8 @@ class Finding:
     n_rows: int
     lines: tuple[str, ...]
     """The first rows that have some: "line 3"."""
+    column: str
+    """Of the first."""
     masked: str
     """How the first begins."""
 
@@ -125,7 +127,7 @@ class _Reading:
         self.texts: list[str] = []
         self.answers: list[str] = []
         self._ids = array("Q")
-        self._personal: dict[str, tuple[int, list[str], str]] = {}
+        self._personal: dict[str, tuple[int, list[str], str, str]] = {}
         self._harmless: set[str] = set()
 
     def add(self, line: str, data: dict[str, Any] | Reason) -> None:
@@ -134,7 +136,7 @@ class _Reading:
             self.n_broken += 1
             return
         text, answer = text_of(data, self._text), answer_of(data, self._answer)
-        self._look_for_personal(line, text, answer)
+        self._look_for_personal(line, data)
         if not text:
             self.n_without_text += 1
         elif not answer:
@@ -145,24 +147,25 @@ class _Reading:
             self.answers.append(answer)
             self._ids.append(content_hash(normalised(text)))
 
-    def _look_for_personal(self, line: str, *texts: str) -> None:
-        kinds: dict[str, str] = {}
-        for text in texts:
+    def _look_for_personal(self, line: str, data: dict[str, Any]) -> None:
+        kinds: dict[str, tuple[str, str]] = {}  # of each the first column, and how it begins
+        for column in data:
+            text = text_of(data, column)
             if text in self._harmless:
                 continue
             personal = dict(personal_data(text))
             if not personal and len(self._harmless) < _MOST_HARMLESS:
                 self._harmless.add(text)
-            kinds = personal | kinds
-        for kind, masked in kinds.items():
-            n, lines, first = self._personal.get(kind, (0, [], masked))
-            self._personal[kind] = n + 1, [*lines, line][:_MOST_LINES], first
+            kinds = {kind: (str(column), masked) for kind, masked in personal.items()} | kinds
+        for kind, first in kinds.items():
+            n, lines, *known = self._personal.get(kind, (0, [], *first))
+            self._personal[kind] = n + 1, [*lines, line][:_MOST_LINES], known[0], known[1]
 
     @property
     def personal(self) -> tuple[Finding, ...]:
         most_first = sorted(self._personal.items(), key=lambda item: -item[1][0])
         return tuple(
-            Finding(kind, n, tuple(lines), masked) for kind, (n, lines, masked) in most_first
+            Finding(kind, n, tuple(lines), *first) for kind, (n, lines, *first) in most_first
         )
 
     @cached_property
@@ -192,8 +195,9 @@ class _Reading:
 
         alike = Alike()
         for first, *_ in self._groups[:_MOST_COMPARED]:
-            alike.add(self.texts[first])
-        _, sizes = np.unique(alike.groups(), return_counts=True)
+            answer = content_hash(normalised(self.answers[first]))
+            alike.add(self.texts[first], answer=answer)
+        _, sizes = np.unique(alike.edited(alike.groups()), return_counts=True)
         return int(sizes[sizes > 1].sum()), len(alike)
 
     def languages(self) -> tuple[dict[str, int], int]:

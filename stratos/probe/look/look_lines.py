@@ -12,6 +12,7 @@ from stratos.probe.look.columns import MOST_LABELS, AnswerKind
 from stratos.probe.look.facts import Facts, Finding
 from stratos.probe.look.measure import MOST_CHARACTERS, Curve, Measured, Reached, Worth, settings
 from stratos.records import Interval
+from stratos.tasks.doubts import of_near
 
 _WIDTH, _INDENT = 100, 11
 _MOST_LINES = {
@@ -122,10 +123,10 @@ def _places(rows: Sequence[str]) -> str:
 
 def _private(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "no e-mail address, phone or card number, IBAN or key seen in text and answer"
+        return "no e-mail or IP address, phone or card number, IBAN, US SSN or key in any column"
     parts = [
-        f"{finding.kind} in {counted(finding.n_rows, 'row', spec=',')} ({finding.lines[0]}: "
-        f"{finding.masked})"
+        f"{finding.kind} in {counted(finding.n_rows, 'row', spec=',')} ({finding.lines[0]}, "
+        f"{shown(finding.column, _LONGEST_LABEL)}: {finding.masked})"
         for finding in findings[:_MOST_KINDS_SHOWN]
     ]
     more = len(findings) - len(parts)
@@ -144,6 +145,8 @@ def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
         yield from _wrapped("not tried", "; ".join(reasons))
     if measured.n_rows and measured.baselines:
         yield from _wrapped("measured", _sample(facts, measured))
+    for doubt in of_near(measured.n_near_test, measured.n_test):
+        yield from _wrapped("careful", str(doubt))
     if measured.curve is not None:
         yield from _wrapped("more rows", _curve(measured.curve, measured))
     yield from _wrapped("worth it", _verdict(facts, measured))

@@ -361,7 +361,7 @@ def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(
 def test_the_wait_for_a_partition_is_part_of_the_deadline(
     on_slurm: Command, slurm: Cluster
 ) -> None:
-    here = ("cloud=slurm", "cloud.regions=[main]", "stages=[plan]")
+    here = ("cloud=slurm", "cloud.regions=[main]", "stages=[plan]", "plan.explain=true")
     taken = ("-p", "main", "--exclusive", "-N2", "-t", "60", "-o", "/dev/null", "--wrap=sleep 600")
     id = slurm.run("sbatch", "--parsable", *taken)
     try:

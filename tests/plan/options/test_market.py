@@ -1,6 +1,7 @@
 """Servers as arrays, quotas, egress, spot: what binds counts, what is dropped, what it costs."""
 
 import random
+from datetime import date
 from math import exp
 
 import numpy as np
@@ -110,6 +111,17 @@ def test_egress_is_free_at_home_and_dear_to_the_internet():
     assert prices.price(("unheard-of", "x"), far) == prices.price(home, far)
     assert prices.most == max(prices.price((cloud, "x"), ("elsewhere", "y"))
                               for cloud in prices.usd_per_gb)  # fmt: skip
+
+
+def test_egress_is_at_the_list_prices_of_the_clouds():
+    """As their price pages have them: between regions, and to the internet, dollars a GB."""
+    prices = list_prices()
+    listed = {"aws": (0.02, 0.09), "azure": (0.02, 0.087), "gcp": (0.02, 0.12)}
+    free = dict.fromkeys(("lambda", "runpod", "local"), (0.0, 0.0))
+    assert prices.usd_per_gb == {**listed, **free, "*": listed["aws"]}
+    for cloud in prices.usd_per_gb:
+        day, source = prices.provenance_of(cloud)
+        assert date.fromisoformat(day) <= date.today() and source
 
 
 def test_spot_overhead_is_what_a_simulation_gives():
