@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from stratos.core.redact import without_secrets
 from stratos.core.values import override
 from stratos.deploy.student import Question, Served, Student, load
 from stratos.evaluate.verdict import accuracy_as_served
+from stratos.probe.look.columns import check_columns
 from stratos.records import Interval, Plan
 from stratos.report.costs import read_ledger
 from stratos.report.run_verdict import RunVerdict, run_verdict
@@ -187,6 +189,7 @@ def distil(
         StratosError: a stage cannot go on; what was made before it is kept.
         KeyboardInterrupt: it was interrupted; a note of it says how to go on.
     """
+    check_columns(text=text, answer=answer)
     settings = {
         "limits.budget_usd": budget_usd, "limits.deadline_hours": deadline_hours,
         "limits.accuracy": accuracy, "limits.latency_ms": latency_ms, "teacher": teacher,
@@ -197,11 +200,26 @@ def distil(
         take_flags([QUIET] if quiet else [])
         words = [*_words(_task(source, task, text, answer)), *_words(settings)]
         try:
-            _run([*words, override(_FOLDER, str(folder)), *overrides], folder)
+            with _in_python():
+                _run([*words, override(_FOLDER, str(folder)), *overrides], folder)
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(f'To go on, call distil again with out="{folder}".')
             raise
     return Run(folder)
+
+
+_ARGUMENT = re.compile(r"\blimits\.(budget_usd|deadline_hours|accuracy|latency_ms)\b")
+"""Keys of the config that are arguments here."""
+
+
+@contextlib.contextmanager
+def _in_python() -> Iterator[None]:
+    """Name arguments of `distil` in a refusal as they are called here."""
+    try:
+        yield
+    except StratosError as error:
+        error.args = tuple(_ARGUMENT.sub(r"\1", str(text)) for text in error.args)
+        raise
 
 
 _LOCK = threading.Lock()

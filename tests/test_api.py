@@ -165,10 +165,17 @@ def test_all_mistakes_are_told_at_once_and_leave_nothing(folder: Path) -> None:
             out=folder / "wrong",
             overrides=["task.test_shore=1", "seed=-1"],
         )
-    for word in ("limits.accuracy=90", "linear", "test_share", "seed"):
+    for word in ("accuracy=90", "linear", "test_share", "seed"):
         assert word in str(wrong.value)
+    assert "limits." not in str(wrong.value)
     assert_unchanged(before)
     assert not (folder / "wrong").exists()
+
+
+def test_a_column_that_is_no_name_is_refused(folder: Path) -> None:
+    for call in (stratos.look, distil):
+        with pytest.raises(ConfigError, match='text="…"'):
+            call("rows.csv", text=3)  # type: ignore[arg-type]
 
 
 def test_a_call_that_is_refused_leaves_the_rows_of_the_run(run: Run) -> None:

@@ -78,17 +78,17 @@ def verbs() -> str:
 
 def choices() -> str:
     """Return each group with the names of its choices; those of a room of contrib with its page."""
-    rows = []
+    lines = []
     for group, meaning in MEANINGS.items():
         names: dict[str, list[str]] = {}
         for name, path in shipped_choices(group).items():
             room = path.parents[2].name if "contrib" in path.parts else ""
             names.setdefault(room, []).append(f"`{name}`")
         core = ", ".join(names.pop("", []))
-        rows.append([f"`{group}`", meaning, core, _link(GROUP_PAGES[group])])
-        rows += [["", "", ", ".join(of_room), _link(f"contrib/{room}.md")]
-                 for room, of_room in names.items()]  # fmt: skip
-    return table(("group", "what it says", "choices", "more"), rows)
+        lines.append(f"- **{group}**, {meaning} ({_link(GROUP_PAGES[group])}): {core}")
+        lines += [f"    - {_link(f'contrib/{room}.md')}: {', '.join(of_room)}"
+                  for room, of_room in names.items()]  # fmt: skip
+    return "\n".join(lines)
 
 
 def keys() -> str:

@@ -50,9 +50,15 @@ def real_rows() -> str:
     rows = [[cells[i] for i in (0, 1, 3, 4, 6)]
             for cells in map(_row, record.load(OWN_ROWS)["result"])]  # fmt: skip
     unseen = record.load(EXTRACTION)["result"]["invoices"]["test"]
+    missed = [
+        f"{cells[0]}, {cells[2].partition(',')[0]}"
+        for cells in map(_row, record.load(OWN_ROWS)["result"])
+        if "missed" in cells[2]
+    ]
     return (
-        f"{table(head, rows)}\n\nWhat fell short: invoices of layouts "
-        f"that no row shows, {unseen['exact']:.1%} of {unseen['n']:,}.\n"
+        f"{table(head, rows)}\n\nIn brackets: 95% intervals. Predictions that missed: "
+        f"{'; '.join(missed) or 'none'}. What fell short: invoices of layouts that no row shows, "
+        f"{unseen['exact']:.1%} of {unseen['n']:,}.\n"
         "`benchmarks/kinds/own_rows.py` and `extraction.py`, "
         f"{source(OWN_ROWS)}."
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import record
 
-from figures_of.tables import columns, load_average, result, source, table
+from figures_of.tables import columns, load_average, result, source, span, table
 
 QUICK = ("tried ", "student (", "TF-IDF with", "next ", "spent ", "The money")
 """How the lines begin that README shows of a run."""
@@ -41,12 +41,15 @@ def look_seconds() -> str:
             f"{looked['first_line_s']:.1f} s",
             f"{looked['verdict_s']:.0f} s",
             f"{looked['cpu_s']:.0f}",
-            f"{looked['load_before']:.1f}",
         ]
         for name, looked in result("look").items()
     ]
-    heads = ["rows", "first line after", "verdict after", "CPU s", "load before"]
-    return f"{table(heads, rows)}\n\n`benchmarks/product/look.py`; {source('look')}."
+    loads = span((looked["load_before"] for looked in result("look").values()), ".0f")
+    heads = ["rows", "first line after", "verdict after", "CPU s"]
+    return (
+        f"{table(heads, rows)}\n\n`benchmarks/product/look.py`; {source('look')}, under a load of "
+        f"{loads}."
+    )
 
 
 def quick() -> str:

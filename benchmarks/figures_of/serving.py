@@ -109,7 +109,6 @@ def format_loss() -> str:
             "points lost, 95% interval",
             "{loss_points[mean]:.1f} [{loss_points[low]:.1f}, {loss_points[high]:.1f}]",
         ),
-        ("p", "{p_value:.2g}"),
         ("same text", "{n_equal:,} of {n_items:,}"),
     )
     return f"{lines}\n\n{source(LOSS)}; test items of the evaluation, asked over HTTP."
@@ -158,34 +157,29 @@ def predictor() -> str:
         ("kind", "`{kind}`"),
         ("alone: CPU ms", lambda row: f"{row['n']['1']['cpu_ms']:.2g}"),
         ("p95, ms", lambda row: f"{row['n']['1']['p95_ms']:.2g}"),
-        ("answers a second of a core: alone", lambda row: f"{row['n']['1']['per_core_s']:,}"),
-        ("16 at once", lambda row: f"{row['n']['16']['per_core_s']:,}"),
-        ("`deploy`'s client: p95, ms", "{deploys_client[closed_1][p95_ms]:.2g}"),
+        ("16 at once: answers a second", lambda row: f"{row['n']['16']['per_core_s']:,}"),
         ("bundle, MiB", "{bundle_mib:.0f}"),
         ("memory, MiB", "{memory_mib}"),
     )
     loads = span((part["load_average"] for row in kinds for part in row["connections"]), ".0f")
     return (
         f"{lines}\n\nBanking77: students of {measured['rows']:,} rows and {measured['labels']} "
-        f"labels, asked test rows of {measured['mean_characters']:.0f} characters over connections "
-        "that stay open, each again at once, with log-probabilities; then by the load generator of "
-        f"`deploy`, one at a time. {source(PREDICTOR)}; load average {loads}: CPU times hold on a "
-        "busy machine, p95 does not (`benchmarks/serving/predictor.py`)."
+        f"labels, asked test rows of {measured['mean_characters']:.0f} characters on one core. "
+        f"{source(PREDICTOR)}; load average {loads}: CPU times hold on a busy machine, p95 does "
+        "not (`benchmarks/serving/predictor.py`)."
     )
 
 
 def operated() -> str:
-    """What is lost while a hosted student is replaced or killed, in one sentence each."""
+    """What is lost while a hosted student is replaced or killed, and what that costs."""
     found = result(OPERATED)
     lost = {name: f"{found[name]['lost']} of {found[name]['requests']}" for name in _OPERATED}
-    alone = found["alone_ms"]
     return (
         f"Behind a door at {found['plain']['per_s']:.0f} requests a second: lost while it was "
         f"replaced {lost['swap']}, on the way back {lost['back']}, with its engine killed "
         f"{counted(found['kills']['events'], 'time')} {lost['kills']} (longest wait "
-        f"{found['kills']['longest_s']:.1f} s). An answer alone took {alone['engine']:.1f} ms of "
-        f"the engine itself, {alone['address']:.1f} ms at the address, {alone['door']:.1f} ms at "
-        f"the door. The process that keeps it takes {100 * found['idle_cores']:.2f}% of a core "
+        f"{found['kills']['longest_s']:.1f} s). The process that keeps it takes "
+        f"{100 * found['idle_cores']:.2f}% of a core "
         f"while nobody asks, and {found['cpu_ms']['proxy']:.1f} ms of one a request. "
         f"{source(OPERATED)}; load average {found['load_average']:.0f} "
         "(`benchmarks/serving/operated.py`)."

@@ -12,7 +12,7 @@ from figures_of.training import SFT, SFT_CASES, STEP, STEP_CASES, peer_speeds
 from stratos.deploy.card import TERMS
 
 SCALE, PEERS, CACHE = "planner/scale", "planner/peers", "distillation/cache_topk"
-ASKED, ANSWERED, STARTUP = "teachers/throughput", "generation", "startup"
+ASKED, STARTUP = "teachers/throughput", "startup"
 CORPUS, ENGINE = "corpus/mahjong", "mahjong_engine"
 
 
@@ -33,12 +33,6 @@ def _clients(cell: str) -> Callable[[Any], str]:
     return lambda measured: "; ".join(
         f"{name}: {cell.format_map(client)}" for name, client in clients_of(measured).items()
     )
-
-
-def _decoding(measured: Any) -> str:
-    cases = {n: batch["ways"]["model.generate"] for n, batch in measured["batches"].items()}
-    ratios = ", ".join(f"{case['ratio']:.1f}× (batch of {n})" for n, case in cases.items())
-    return f"{ratios}; {min(case['same'] for case in cases.values()):.0%} equal"
 
 
 ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
@@ -90,19 +84,6 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
         "1,000 requests of 200 ms (`benchmarks/teachers/throughput.py`), share of ideal throughput",
         _clients("{share:.1%}"),
         "95%",
-    ),
-    (
-        ASKED,
-        "the same, with every tenth request failing",
-        _clients("{faults[wall_s]:.1f} s"),
-        "–",
-    ),
-    (
-        ANSWERED,
-        "greedy decoding of a Mahjong student vs `model.generate`, tokens per CPU s "
-        "(`benchmarks/training/decoding.py`)",
-        _decoding,
-        "–",
     ),
     (
         STARTUP,

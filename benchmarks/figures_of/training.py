@@ -19,7 +19,7 @@ from figures_of.tables import (
 )
 from stratos.distill.divergences import DIVERGENCES, Divergence
 
-STEP, SFT = "distillation/step", "distillation/sft"
+STEP, SFT, BEGINNING = "distillation/step", "distillation/sft", "distillation/beginning"
 SHAPES = {
     "medium_vocabulary": "tiny body, vocabulary 50,000",
     "large_vocabulary": "tiny body, vocabulary 152,000",
@@ -29,6 +29,7 @@ SHAPES = {
 }
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
+BEGINNING_CASES = ("single documents", "plain loop", "trl")
 
 
 def divergences() -> str:
@@ -57,6 +58,27 @@ def step() -> str:
     return (
         f"{cases}\n\nEach cell: Stratos's tokens per CPU second over the column's · its rise of "
         f"peak memory over the column's.\n{source(STEP)}."
+    )
+
+
+def beginning() -> str:
+    """Training on rows that begin alike beside peers."""
+    rows = [
+        [
+            f"{row['shape_name']}, {row['dtype'].removeprefix('none, ')}",
+            "{tokens_per_s:,.0f} · {mib:,.0f} MiB".format_map(row["median"]["stratos"]),
+            *(
+                _beside(case).format_map(row) if case in row["median"] else NONE
+                for case in BEGINNING_CASES
+            ),
+        ]
+        for row in _cases(BEGINNING)
+    ]
+    heads = ("rows, precision", "Stratos, tokens per CPU s", *BEGINNING_CASES)
+    return (
+        f"{table(heads, rows)}\n\nTokens of whole documents. Each cell: Stratos's tokens per CPU "
+        f"second over the column's · its rise of peak memory over the column's. One run of each.\n"
+        f"{source(BEGINNING)}, load average {load_average(BEGINNING)}."
     )
 
 
@@ -214,6 +236,7 @@ def _right(exact: dict[str, Any]) -> str:
 BLOCKS = {
     "divergences": divergences,
     "step": step,
+    "beginning": beginning,
     "cache": cache,
     "decoding": decoding,
     "students": students,

@@ -1,9 +1,9 @@
 """Make the gallery of docs/gallery.md again: reports of real runs, with a picture of each.
 
+    stratos demo
     python benchmarks/product/tutorials.py file logs --out followed
-    python benchmarks/product/demo.py
-    python benchmarks/product/gallery.py demo=outputs/demo tickets=followed/file/outputs/tickets \
-        routing=followed/logs/outputs/routing
+    python benchmarks/product/gallery.py demo=stratos-demo/run \
+        tickets=followed/file/outputs/tickets routing=followed/logs/outputs/routing
 
 Each report is kept as `docs/gallery/<name>.html.gz`, which the site unpacks, with a picture of its
 top by a headless Chromium. Folders of this machine are replaced by /home/you; a report that still

@@ -41,19 +41,19 @@ def stratos(*words: str) -> str:
     return done.stdout
 
 
-def one_request(url: str, key: str) -> tuple[int, float]:
-    """Return status and seconds of a request; status 0 where nothing came."""
+def one_request(url: str, key: str) -> tuple[str, float]:
+    """Return status and seconds of a request; in place of a status, why nothing whole came."""
     began = time.perf_counter()
     body = {"model": "student", "messages": [{"role": "user", "content": EXAMPLE}]}
     head = {"Authorization": f"Bearer {key}"}
     try:
         with httpx.Client(trust_env=False, timeout=120) as client:
             answer = client.post(f"{url}/v1/chat/completions", json=body, headers=head)
-            status = answer.status_code
-            if status == 200 and not answer.json()["choices"][0]["message"]["content"]:
-                status = 0
-    except (httpx.HTTPError, ValueError, LookupError):
-        status = 0
+            status = str(answer.status_code)
+            if status == "200" and not answer.json()["choices"][0]["message"]["content"]:
+                status = "empty"
+    except (httpx.HTTPError, ValueError, LookupError) as error:
+        status = type(error).__name__
     return status, time.perf_counter() - began
 
 
@@ -75,8 +75,8 @@ def under_load(url: str, key: str, n: int, rate: float, events: dict[int, Any]) 
     statuses = [status for status, _ in found]
     return {
         "requests": n, "per_s": rate, "events": len(events),
-        "lost": sum(status != 200 for status in statuses),
-        "statuses": {str(status): statuses.count(status) for status in sorted(set(statuses))},
+        "lost": sum(status != "200" for status in statuses),
+        "statuses": {status: statuses.count(status) for status in sorted(set(statuses))},
         "p50_ms": round(1000 * times[n // 2], 1), "p95_ms": round(1000 * times[int(0.95 * n)], 1),
         "longest_s": round(times[-1], 2),
     }  # fmt: skip
@@ -96,7 +96,7 @@ def idle_share(pid: int) -> float:
 
 
 def alone_ms(url: str, key: str, n: int = 200) -> float:
-    """Return the median milliseconds of an answer, one after another."""
+    """Return the median milliseconds of an answer with the start of its client, one by one."""
     times = sorted(one_request(url, key)[1] for _ in range(n))
     return round(1000 * times[n // 2], 2)
 

@@ -38,10 +38,12 @@ VOCAB = 49152
 def model_of(settings: argparse.Namespace) -> Any:
     """Return a model of the shape of SmolLM2-135M, with adapters where they are asked for."""
     import torch
+    from peft.tuners.lora import torchao
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from stratos.distill.student_model import add_adapters
 
+    torchao.is_torchao_available = lambda: False  # peft refuses the version that torchtune needs
     torch.manual_seed(0)
     shape = {
         "vocab_size": VOCAB,

@@ -6,6 +6,7 @@ of a person may be: the counts say where to look.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from stratos.core.redact import shapes_in
 Kind: TypeAlias = str
 """What personal data are called."""
 EMAIL, PHONE, CARD, IBAN, ID = "e-mail address", "phone number", "card number", "IBAN", "US SSN"
+IP = "IP address"
 SECRET = "key or token"
 
 _MAIL = re.compile(r"[\w.+'&-]@[\w-]{1,63}(?:\.[\w-]{1,63}){0,4}\.[^\W\d_]{2,24}\b(?!:[\w/~])")
@@ -29,7 +31,16 @@ _DIGITS = re.compile(
 stands before."""
 _MAY_BE_IBAN = re.compile(r"\d\d(?<=[A-Za-z]{2}\d\d)")
 _IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b")
-_SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
+_SSN = re.compile(r"\d{3}([ -]?)\d{2}\1\d{4}")
+_NO_SSN = re.compile(r"000.*|666.*|\d{3}\D?00.*|.*0000")
+_CALLED_SSN = re.compile(r"\b(?:ssn|social security)\W+(?:[^\W\d]+\W+){0,3}$", re.IGNORECASE)
+"""What stands before nine digits without hyphens that are such a number."""
+_MAY_BE_IP = re.compile(
+    r"(?<![\w.:])(?:(?:\d{1,3}\.){3}\d{1,3}|[\dA-Fa-f]{0,4}(?::[\dA-Fa-f]{0,4}){2,7})(?![\w:]|\.\d)"
+)
+_CALLED_IP = re.compile(r"\bip\W+(?:[^\W\d]+\W+){0,2}$", re.IGNORECASE)
+_LEAST_OF_IP = 6
+"""Digits of an address that nothing before it calls one: version 1.2.3.4 is none."""
 _NO_PHONE = re.compile(
     r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d+)?|"  # an address of a machine, or a net
     r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?: .*|[/-]\d{4}[./-].*)?|"  # a date, and what follows it
@@ -89,6 +100,8 @@ def _matches(text: str) -> Iterator[tuple[Kind, str]]:
         before = text[max(0, match.start() - _BEFORE) : match.start()]
         if (kind := _kind(match[0], before)) is not None:
             yield kind, match[0]
+    if text.count(".") > 2 or text.count(":") > 1:
+        yield from ((IP, ip[0]) for ip in _MAY_BE_IP.finditer(text) if _is_ip(ip))
     if _MAY_BE_IBAN.search(text):
         yield from ((IBAN, iban[0]) for iban in _IBAN.finditer(text) if _is_iban(iban[0]))
 
@@ -96,8 +109,8 @@ def _matches(text: str) -> Iterator[tuple[Kind, str]]:
 def _kind(written: str, before: str) -> Kind | None:
     """Return what a run of digits and separators is; None for a number like any other."""
     digits = _NO_DIGIT.sub("", written)
-    if _SSN.fullmatch(written):
-        return ID
+    if (ssn := _SSN.fullmatch(written)) and (ssn[1] == "-" or _CALLED_SSN.search(before)):
+        return None if _NO_SSN.fullmatch(written) else ID
     if _FRACTION.fullmatch(written):
         return None
     if len(digits) >= _LEAST_OF_CARD and _has_card(written):
@@ -109,6 +122,18 @@ def _kind(written: str, before: str) -> Kind | None:
         return PHONE
     is_called = len(digits) >= _LEAST_CALLED and _CALLED.search(before) is not None
     return PHONE if is_called and not _THOUSANDS.fullmatch(written) else None
+
+
+def _is_ip(match: re.Match[str]) -> bool:
+    """Return whether an address of a machine is one, and neither a version nor a time."""
+    written = match[0]
+    try:
+        ipaddress.ip_address(written)
+    except ValueError:
+        return False
+    before = match.string[max(0, match.start() - _BEFORE) : match.start()]
+    n_digits = sum(map(str.isdigit, written))
+    return n_digits >= _LEAST_OF_IP or _CALLED_IP.search(before) is not None
 
 
 def _has_card(written: str) -> bool:

@@ -243,9 +243,11 @@ def swap(
         replace(ready, is_approved=True).write(path)
         while path.exists():
             time.sleep(_LOOK_S)
-            now = Hosted.read(path)
-            if now is not None and now.is_given_up:
+            candidate, keeper = Hosted.read(path), Hosted.read(state)
+            if candidate is not None and candidate.is_given_up:
                 raise StratosError("The server ended before it could be switched to.")
+            if keeper is None or not keeper.runs:
+                raise StratosError("The student that it was to replace was stopped.")
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -204,16 +204,24 @@ class _Keeper:
         """Start what is to replace the student, switch to it when it is approved, or end it."""
         path = next_of(self._state)
         planned = Hosted.read(path) if path.exists() else None
-        if planned is None or not is_starting(self._state):  # withdrawn, or its command is gone
+        if planned is not None and not is_starting(self._state):  # its command was killed
+            path.unlink(missing_ok=True)
+            planned = None
+        candidate = self._candidate
+        if candidate is not None and (
+            planned is None or planned.server_pid != candidate.process.pid
+        ):
             self._withdraw()
-        elif self._candidate is None:
+        elif planned is None:
+            return
+        elif candidate is None:
             self._candidate = _Engine(planned)
             _write(path, self._candidate.hosted)
-        elif self._candidate.process.poll() is not None:
+        elif candidate.process.poll() is not None:
             if not planned.is_given_up:
                 _write(path, replace(planned, is_given_up=True))
         elif planned.is_approved:
-            self._switch(self._candidate)
+            self._switch(candidate)
 
     def _switch(self, candidate: _Engine) -> None:
         assert self._engine is not None
@@ -243,8 +251,6 @@ class _Keeper:
         if self._candidate is not None:
             stop_process(self._candidate.process)
             self._candidate = None
-            with suppress(OSError):
-                next_of(self._state).unlink(missing_ok=True)
 
 
 def _write(state: Path, hosted: Hosted) -> bool:

@@ -1,7 +1,7 @@
 """The divergences of a distillation objective (KL, JSD, skew KL, ULD), one entry each.
 
 The config check, the training and the table in docs/distillation.md all read this table. To add a
-divergence, add an entry here, its kernel in `objectives/kernels.py`, and its test.
+divergence, add an entry here, its kernel in `objectives/kernels.py`, and the formula of its test.
 Nothing here imports torch before a training does.
 """
 

@@ -326,13 +326,17 @@ def check_packs(name: str, model: Any) -> None:
 
 
 @torch.no_grad()
-def packs(model: Any, shares: bool = False, tolerance: float = TOLERANCE) -> bool:
+def packs(
+    model: Any, shares: bool = False, tolerance: float = TOLERANCE, evaluates: bool = True
+) -> bool:
     """Try out whether a model reads two texts in a row as it reads each alone.
 
     Args:
         model: causal language model of transformers.
         shares: whether what both begin with stands in the row once.
         tolerance: part of the largest number by which the states may differ.
+        evaluates: whether it is tried out in evaluation mode, without dropout; bitsandbytes lays
+            weights in 4 bits out anew there.
     """
     n_ids, was_training = model.get_input_embeddings().weight.shape[0], model.training
     attention, n = model.config._attn_implementation, _SHARED * shares
@@ -341,7 +345,7 @@ def packs(model: Any, shares: bool = False, tolerance: float = TOLERANCE) -> boo
     row = Row.of(texts, [n + 1] * 2, shares)
     changed_N = row.tokens_N.clone()
     changed_N[n : n + _LENGTHS[0]] = changed_N[n : n + _LENGTHS[0]].flip(0)
-    model.eval()
+    model.train(not evaluates)
     try:
         alone = [_states(model, torch.from_numpy(text)) for text in texts]
         model.set_attn_implementation(NAME)

@@ -79,7 +79,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     if chosen.path is not None and not is_rounded:
         check_packs(chosen.name, model)
     # Compiled, each length of a beginning would be another graph.
-    shares = not settings.compile and packs(model, True, 0.05 if is_rounded else TOLERANCE)
+    tolerance = 0.05 if is_rounded else TOLERANCE
+    shares = not settings.compile and packs(model, True, tolerance, evaluates=not is_rounded)
     if config.task.template_prefix:
         prefix_template(tokenizer, config.task.template_prefix)
     if shared is not None:

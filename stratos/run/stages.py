@@ -29,7 +29,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=2,
+    version=3,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(

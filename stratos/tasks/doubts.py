@@ -24,6 +24,8 @@ _FEWEST = 2
 """Rows that each split has to have."""
 _FEW_VALIDATION, _FEW_TEST, _FEW_PER_LABEL = 20, 50, 5
 """Rows below which a warning says what they cannot tell."""
+_MANY_NEAR = 1 / 3
+"""Share of the test questions from which near duplicates among training questions count."""
 _N_SAMPLE = 2000
 """Rows whose language is looked at."""
 _SHARE_OF_LANGUAGE, _ROWS_OF_LANGUAGE = 0.05, 3
@@ -56,6 +58,11 @@ BySplit = Mapping[Split, Rows]
 def of_copies(path: str, n: int) -> list[Reason]:
     """Return that held-out questions are copies of others, if any of them are."""
     return [words.HeldOutCopies(path, n)] if n else []
+
+
+def of_near(n_near: int, n_test: int) -> list[Reason]:
+    """Return that many test questions are near duplicates of training questions, if they are."""
+    return [words.NearTest(n_near, n_test)] if n_near > _MANY_NEAR * n_test else []
 
 
 def too_few(path: str, rows: BySplit) -> list[Reason]:

@@ -70,9 +70,11 @@ class FileReport:
         test_path = self.files.get(TEST_PATH)
         of_test = f" of {test_path}" if test_path else ""
         more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
+        near = self.splits.n_near_test
+        known = f" Of the test {near:,} are within a word or two of training rows." if near else ""
         return (
             f"{n['train']} to train, {n['validation']} to validate, {n['test']} to test"
-            f"{of_test}{more}; {self.splits.how}"
+            f"{of_test}{more}; {self.splits.how}{known}"
         )
 
     @property
@@ -89,6 +91,7 @@ class FileReport:
             *(reason for of_file in of_files for reason in of_file if reason is not None),
             *doubts.of_ids(path, content.files[0].rows, named.question, named.answer),
             *doubts.of_copies(path, splits.excluded[doubts.COPY]),
+            *doubts.of_near(splits.n_near_test, len(splits.rows["test"])),
             *self._doubtful_golds,
             *doubts.of_sizes(splits.rows),
             *doubts.of_languages(path, splits.rows["train"]),

@@ -58,6 +58,21 @@ _NO_TEXT = {
 }
 """What files begin with that are no text, what they are, and what to type."""
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
+TO_LABEL = ".to_label.csv"
+"""What the table ends in that people fill in, in a spreadsheet."""
+_FORMULA, _NO_FORMULA = re.compile(r"'*[=+@-]"), re.compile(r"'+[=+@-]")
+
+
+def safe_cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula; `TO_LABEL` is read without it."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _unsafe(row: dict[str, Any] | Reason) -> dict[str, Any] | Reason:
+    """Return the row that `safe_cell` made safe."""
+    if isinstance(row, Reason):
+        return row
+    return {key: text[1:] if _NO_FORMULA.match(text) else text for key, text in row.items()}
 
 
 def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
@@ -81,7 +96,9 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
         for begins, kind in _NO_TEXT.items():
             if head.startswith(begins):
                 raise OSError(f"it is {kind}")
-        if name.endswith((".csv", ".tsv")):
+        if name.endswith(TO_LABEL):
+            yield from ((line, _unsafe(row)) for line, row in _csv(file, None))
+        elif name.endswith((".csv", ".tsv")):
             yield from _csv(file, "\t" if name.endswith(".tsv") else None)
         elif _is_values(file):
             yield from values_in(file, LONGEST_LINE)
@@ -117,7 +134,47 @@ def is_local(path: str) -> bool:
     return "://" not in local_path(path)
 
 
+class _Recoded(io.RawIOBase):
+    """A file in another encoding as the bytes of UTF-8; it can be begun again, and no more."""
+
+    def __init__(self, file: IO[bytes], encoding: Encoding) -> None:
+        self._file, self._encoding = file, encoding
+        self.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if offset or whence:
+            raise io.UnsupportedOperation("it can be begun again, and no more")
+        self._decoder, self._rest = codecs.getincrementaldecoder(self._encoding)(), b""
+        return self._file.seek(0)
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            while not self._rest and (chunk := self._file.read(len(buffer))):
+                self._rest = self._decoder.decode(chunk).encode("utf-8", "surrogatepass")
+            if not self._rest:
+                self._rest = self._decoder.decode(b"", final=True).encode()
+        except UnicodeDecodeError as error:
+            raise OSError(f"it is no {self._encoding} ({error.reason})") from error
+        n = min(len(buffer), len(self._rest))
+        buffer[:n], self._rest = self._rest[:n], self._rest[n:]
+        return n
+
+
 def _open(path: str) -> IO[bytes]:
+    """Open a file; one that begins with the mark of UTF-16 or UTF-32 is read as UTF-8."""
+    file = _opened(path)
+    encoding = _other_encoding(file.read(4))
+    file.seek(0)
+    return file if encoding is None else io.BufferedReader(_Recoded(file, encoding))
+
+
+def _opened(path: str) -> IO[bytes]:
     if path.startswith("hf://"):
         return open(_fetched(path), "rb")
     here = local_path(path)
@@ -172,12 +229,6 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]
             continue
         if is_first:
             data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
-            encoding = _other_encoding(data) if number == 1 else None
-            if encoding is not None:
-                raise OSError(
-                    f"it is {encoding}, not UTF-8. Type: iconv -f {encoding} -t UTF-8 <it> > "
-                    "<new file>"
-                )
         if data.strip():
             is_first = False
             yield f"line {number}", _json_line(data)

@@ -371,6 +371,8 @@ def _where_they_differ(answers: Sequence[str]) -> list[str]:
 
 def find_field(row: dict[str, Any], names: str) -> FieldName | None:
     """Return the name that a field has in a row: the first of `a|b` that is there."""
+    if names in row:  # of a wide file, names are not folded for each of them
+        return names
     folded = {str(name).casefold(): str(name) for name in reversed(row)}
     for name in names.split("|"):
         if name in row:

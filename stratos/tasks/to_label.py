@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from stratos.core.errors import ConfigError
 from stratos.core.intervals import n_above
 from stratos.core.remote import local_path
-from stratos.tasks.files import is_local, read_records
+from stratos.tasks.files import TO_LABEL, is_local, read_records, safe_cell
 from stratos.tasks.rows import answer_of, find_field, likely_answers, text_of
-from stratos.tasks.words import NoLabelYet, ToLabel
+from stratos.tasks.words import NoLabelYet, ToLabel, ToLabelUnreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def with_labels(
     question, answer = map(str, names)
     if not is_local(path) or not (texts := _unanswered(path, question, answer)):
         return task
-    table = Path(local_path(path)).expanduser().with_suffix(".to_label.csv")
+    table = Path(local_path(path)).expanduser().with_suffix(TO_LABEL)
     share = task.get("validation_share", _DEFAULT_SHARE)
     share = _VALIDATION_SHARE if share == _DEFAULT_SHARE else share
     if not table.exists():
@@ -69,7 +69,11 @@ def with_labels(
         _write(table, _heading(path, question, answer), diverse(texts, n))
         amounts = (n, n_checked, hoped, least)
         raise ConfigError(str(ToLabel(path, len(texts), str(table), *amounts, key)))
-    rows = [row for _, row in read_records(str(table)) if isinstance(row, dict)]
+    try:
+        rows = [row for _, row in read_records(str(table)) if isinstance(row, dict)]
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(str(ToLabelUnreadable(path, str(table), str(reason)))) from error
     if not any(answer_of(row, answer) for row in rows):
         raise ConfigError(str(NoLabelYet(path, str(table), len(rows))))
     labelled = {**task, "path": str(table), "validation_share": share}
@@ -157,7 +161,7 @@ def _write(table: Path, heading: tuple[str, str], texts: Sequence[str]) -> None:
         ConfigError: it cannot be written.
     """
     written = io.StringIO(newline="")
-    csv.writer(written).writerows([heading, *((text, "") for text in texts)])
+    csv.writer(written).writerows([heading, *((safe_cell(text), "") for text in texts)])
     try:
         with table.open("x", encoding="utf-8", newline="") as file:
             file.write(written.getvalue())

@@ -128,7 +128,11 @@ class NotUtf8(Reason):
     """The first that is wrong, from 1; None where it is not known."""
 
     def __str__(self) -> str:
-        return "not UTF-8" if self.byte is None else f"not UTF-8 (byte {self.byte})"
+        place = "" if self.byte is None else f" (byte {self.byte})"
+        return (
+            f"not UTF-8{place}: if it is Latin-1, type iconv -f WINDOWS-1252 -t UTF-8 <it> > "
+            "<new file>"
+        )
 
 
 class NotJson(Reason):
@@ -349,6 +353,20 @@ class NoLabelYet(Reason):
     )
 
 
+class ToLabelUnreadable(Reason):
+    """The table that was written to be labelled cannot be read."""
+
+    path: str
+    table: str
+    cause: str
+
+    says = (
+        "{path}: no row has an answer, and {table}, where labels are looked for, cannot be read "
+        "({cause}). Move it away, and type the same command again: the rows to label are written "
+        "there."
+    )
+
+
 class AnswersNotRead(Reason):
     """A file of rows without answers has some with one."""
 
@@ -410,6 +428,22 @@ class AnswersLikeIds(Reason):
         return (
             f"{self.path}: every row has another answer in its field {self.field}: it looks like "
             f"an id. Which column holds the answer? Type {' or '.join(self.likely)}."
+        )
+
+
+class NearTest(Reason):
+    """Test questions are within a word or two of training questions."""
+
+    n_near: int
+    n_test: int
+
+    def __str__(self) -> str:
+        are = "is" if self.n_near == 1 else "are"
+        return (
+            f"{self.n_near:,} of {counted(self.n_test, 'test question', spec=',')} {are} within a "
+            "word or two of a training question with the same answer, as of templates: the "
+            "accuracy is too high for other texts. Test on texts that others wrote: "
+            "task.test_path=<file>."
         )
 
 

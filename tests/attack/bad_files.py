@@ -36,8 +36,6 @@ ROWS: dict[str, bytes | str] = {
     "empty.jsonl": "",
     "blank.jsonl": "\n\n \n",
     "bom_only.jsonl": b"\xef\xbb\xbf",
-    "utf16.jsonl": GOOD_ROWS.encode("utf-16"),
-    "utf32.jsonl": GOOD_ROWS.encode("utf-32"),
     "latin1.jsonl": GOOD_ROWS.replace("What", "Où").encode("latin-1"),
     "nul.jsonl": b"\0" * 4096,
     "binary.jsonl": bytes(range(256)) * 64,

@@ -127,7 +127,7 @@ def required_of(group: str, name: str) -> list[str]:
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
 def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> None:
     typed = command_of(group, name)
-    for file in re.findall(r"[\w/]+\.jsonl", " ".join(typed)):
+    for file in re.findall(r"[\w/]+\.(?:csv|jsonl)", " ".join(typed)):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(SAMPLES.get(Path(file).name, ROWS))
     required = required_of(group, name)

@@ -19,11 +19,12 @@ from required import lacking
 
 from stratos.core.errors import StratosError
 from stratos.deploy.hosted_server import CACHE, Hosted
-from stratos.deploy.hosting import KEY
+from stratos.deploy.hosting import KEY, setting_here
 from stratos.deploy.manifest import write_manifest
 from stratos.deploy.proxy import Metrics
 from stratos.deploy.units import SYSTEMS, container_command, unit
-from stratos.records import ServingSetting
+from stratos.records import ServingSetting, save
+from tests.report.factory import make_records
 
 
 @pytest.fixture
@@ -91,6 +92,16 @@ def test_the_dashboard_asks_what_is_counted(bundle: Path) -> None:
                 base = re.sub(r"_(total|bucket|count)$", "", name)
                 assert label or base in there or base.startswith("stratos_cascade_"), name
     assert set(SYSTEMS) == {"systemd", "docker", "kubernetes", "grafana"}
+
+
+def test_it_is_hosted_as_it_was_measured(bundle: Path) -> None:
+    deployment = make_records(bundle.parent)["deploy"]
+    measured = replace(deployment, run=ServingSetting("predictor", slots=3))
+    save(bundle.parent / "deploy.json", "deploy", "mark", measured)
+    assert setting_here(bundle)[0] == ServingSetting("predictor", slots=3)
+    assert setting_here(bundle, 5)[0] == ServingSetting("predictor", slots=5)
+    image = unit("docker", bundle, None, 0, bundle.parent)
+    assert '"--name", "a run", "--at-once", "3"]' in image
 
 
 INSIDE = """

@@ -104,72 +104,16 @@ def cross_entropy(
     return logits_loss(student, None, objective, n_tokens, mask, targets)
 
 
-def forward_kl(
+def divergence(
+    name: str,
     student: Tensor,
     teacher: Tensor,
     n_tokens: int | None = None,
     mask: Tensor | None = None,
-    temperature: float = 1.0,
+    **settings: float,
 ) -> Tensor:
-    """Return KL(teacher || student), times T^2, of logits (..., V) and (..., U)."""
-    objective = Objective("forward_kl", temperature=temperature)
-    return logits_loss(student, Dense(teacher), objective, n_tokens, mask)
-
-
-def reverse_kl(
-    student: Tensor,
-    teacher: Tensor,
-    n_tokens: int | None = None,
-    mask: Tensor | None = None,
-    temperature: float = 1.0,
-) -> Tensor:
-    """Return KL(student || teacher), times T^2, of logits (..., V) and (..., U)."""
-    objective = Objective("reverse_kl", temperature=temperature)
-    return logits_loss(student, Dense(teacher), objective, n_tokens, mask)
-
-
-def jsd(
-    student: Tensor,
-    teacher: Tensor,
-    n_tokens: int | None = None,
-    mask: Tensor | None = None,
-    temperature: float = 1.0,
-    beta: float = 0.5,
-) -> Tensor:
-    """Return beta KL(teacher || m) + (1 - beta) KL(student || m), times T^2.
-
-    m = beta teacher + (1 - beta) student. The divergence itself goes to 0 with beta and with
-    1 - beta; divided by them it goes to the forward and the reverse KL, and these are what beta = 0
-    and beta = 1 give here, as in GKD's and TRL's code.
-    """
-    objective = Objective("jsd", beta=beta, temperature=temperature)
-    return logits_loss(student, Dense(teacher), objective, n_tokens, mask)
-
-
-def skew_kl(
-    student: Tensor,
-    teacher: Tensor,
-    n_tokens: int | None = None,
-    mask: Tensor | None = None,
-    temperature: float = 1.0,
-    alpha: float = 0.1,
-) -> Tensor:
-    """Return KL(teacher || alpha teacher + (1 - alpha) student), times T^2."""
-    objective = Objective("skew_kl", alpha=alpha, temperature=temperature)
-    return logits_loss(student, Dense(teacher), objective, n_tokens, mask)
-
-
-def skew_reverse_kl(
-    student: Tensor,
-    teacher: Tensor,
-    n_tokens: int | None = None,
-    mask: Tensor | None = None,
-    temperature: float = 1.0,
-    alpha: float = 0.1,
-) -> Tensor:
-    """Return KL(student || (1 - alpha) teacher + alpha student), times T^2."""
-    objective = Objective("skew_reverse_kl", alpha=alpha, temperature=temperature)
-    return logits_loss(student, Dense(teacher), objective, n_tokens, mask)
+    """Return a divergence of logits (..., V) and (..., U), with settings of its objective."""
+    return logits_loss(student, Dense(teacher), Objective(name, **settings), n_tokens, mask)
 
 
 def top_k(
@@ -193,15 +137,3 @@ def sampled(
     """Return the estimate of the forward KL from tokens drawn from the teacher."""
     objective = Objective(temperature=temperature)
     return logits_loss(student, signal, objective, n_tokens, mask)
-
-
-def universal_logit(
-    student: Tensor,
-    teacher: Tensor,
-    n_tokens: int | None = None,
-    mask: Tensor | None = None,
-    temperature: float = 1.0,
-) -> Tensor:
-    """Return the L1 distance of sorted probabilities, for logits over unlike vocabularies."""
-    objective = Objective("universal_logit", temperature=temperature)
-    return logits_loss(student, Dense(teacher), objective, n_tokens, mask)

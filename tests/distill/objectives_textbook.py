@@ -31,6 +31,7 @@ def reference(objective: Objective, student: Tensor, teacher: Tensor) -> Tensor:
         return (q * (log_q - ((1 - alpha) * p + alpha * q).log())).sum(-1) * hot**2
     if name == "forward_kl" or (name == "jsd" and beta == 0):
         return (p * (log_p - log_q)).sum(-1) * hot**2
+    assert name in ("reverse_kl", "jsd"), f"write the formula of {name} here"
     return (q * (log_q - log_p)).sum(-1) * hot**2
 
 

@@ -28,11 +28,16 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from stratos.config import TrainerConfig
+from stratos.config import StudentConfig, TrainerConfig
 from stratos.distill.data import Batch, Encoded, PackedLoader
 from stratos.distill.module import Learner, StudentModule
+from stratos.distill.objectives.signals import Hidden
 from stratos.distill.packed import Row, packs
+from stratos.distill.setup import Ready
+from stratos.distill.signal.local import Reader, TeacherRow, split
 from stratos.distill.student_model import add_adapters
+from stratos.distill.train import _beginnings
+from stratos.distill.words import BeginningsApart, BeginningsShared
 from stratos.models.decode.beginnings import alike
 
 N_IDS = 50
@@ -196,3 +201,60 @@ def test_of_beginnings_within_beginnings_those_are_shared_that_save_most() -> No
     assert sorted(n for _, n in alike(several)) == [140, 140]
     nested = [[*range(n)] for n in range(20, 1200)]
     assert sum(len(group) for group, _ in alike(nested)) > 500, "without a limit of recursion"
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_the_log_says_what_comes_of_it_that_rows_begin_alike(shares: bool) -> None:
+    data = replace(DATA, shares=shares)
+    loader = PackedLoader(data, 10_000, 1, 0)
+    ready = Ready(StudentConfig("s"), make_model("llama"), None, data, [])
+    note = _beginnings(loader, ready, is_compiled=not shares)
+    if not shares:
+        assert note == BeginningsApart("LlamaForCausalLM", is_compiled=True)
+        return
+    n_tokens = int(data.lengths.sum())
+    assert note == BeginningsShared(n_tokens, n_tokens - 5 * sum(BEGINNINGS))
+
+
+def test_rows_that_begin_otherwise_are_no_matter_of_the_log() -> None:
+    text = np.arange(20)
+    data = Encoded(text, np.array([0, 9, 20]), np.array([4, 4]), shares=True)
+    ready = Ready(StudentConfig("s"), make_model("llama"), None, data, [])
+    assert _beginnings(PackedLoader(data, 99, 1, 0), ready, is_compiled=False) is None
+
+
+def test_parts_of_a_row_that_processes_share_add_up_to_it() -> None:
+    """Each computes the beginnings of its own documents."""
+    module = StudentModule(make_model("llama"), TrainerConfig(), 1)
+    module.learner.pack(True)
+    loader = PackedLoader(DATA, 10_000, 1, 0)
+    passes = []
+    for shares in ([None], [(0.0, 0.5), (0.5, 1.0)]):
+        module.zero_grad()
+        total = 0.0
+        for share in shares:
+            loader.divide(share)
+            loss = module.loss(loader.row(0))
+            loss.backward()
+            total += loss.item()
+        passes.append((total, gradients_of(module.model)))
+    (whole, gradients), (parts, of_parts) = passes
+    assert parts == pytest.approx(whole, rel=1e-6)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(of_parts[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_a_teacher_reads_the_examples_that_it_is_shown_once() -> None:
+    """Its states at each learned place are those of whole texts."""
+    reader = Reader(make_model("qwen2").eval(), N_IDS, 300)
+    assert reader.shares
+    texts = split(row_of())
+    row = TeacherRow.of(texts.prompts, texts.completions)
+    assert len(row.row(True).tokens_N) < 0.6 * len(row.row(False).tokens_N)
+    states = []
+    for shares in (True, False):
+        reader.shares = shares
+        given = reader(row, torch.device("cpu"))
+        assert isinstance(given, Hidden)
+        states.append(given.hidden_NH[given.rows_M])
+    torch.testing.assert_close(*states, atol=1e-5, rtol=1e-4)

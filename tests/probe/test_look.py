@@ -241,6 +241,26 @@ def test_personal_data_and_keys_are_named_and_never_shown(tmp_path: Path) -> Non
     assert not [secret for secret in (*secrets, "lee@", "4111", "30 12") if secret in seen]
 
 
+def test_personal_data_in_any_column_are_named_with_it(tmp_path: Path) -> None:
+    rows = [(t, a, f"10.20.30.{k}", "ssn 123 45 6789") for k, (t, a) in enumerate(texts(30))]
+    facts = read_facts(table(tmp_path / "a.csv", "text,label,host,note", rows))
+    assert {(f.kind, f.column, f.n_rows) for f in facts.personal} == {
+        ("IP address", "host", 30), ("US SSN", "note", 30),
+    }  # fmt: skip
+
+
+def test_labels_in_the_text_and_rows_sorted_by_time_are_said(tmp_path: Path) -> None:
+    days = [f"{day:02}.{month:02}.2026" for month in (1, 2) for day in range(1, 21)]
+    rows = [(f"queue {a}: {t}", a, day) for (t, a), day in zip(texts(40), days, strict=True)]
+    facts = read_facts(table(tmp_path / "a.csv", "text,label,day", rows))
+    assert (facts.n_with_label, facts.sorted_by) == (40, "day")
+    assert "40 of 40 texts hold their label" in "\n".join(fact_lines(facts))
+    random.Random(0).shuffle(rows)
+    plain = [(t.partition(": ")[2], a, day) for t, a, day in rows]
+    facts = read_facts(table(tmp_path / "b.csv", "text,label,day", plain))
+    assert (facts.n_with_label, facts.sorted_by) == (0, "")
+
+
 # --- what cannot be looked at ---------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -258,7 +278,6 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "ids alone": ("a.csv", lambda path: table(
         path, "id,day", [(f"a{k}", f"2026-01-{k:02}") for k in range(10, 30)])),
     "spreadsheet": ("a.xlsx", lambda path: path.write_bytes(b"PK\x03\x04")),
-    "UTF-16": ("a.jsonl", lambda path: path.write_text('{"text": "a"}\n', "utf-16")),
     "folder": ("folder", lambda path: path.mkdir()),
 }  # fmt: skip
 

@@ -454,22 +454,28 @@ def test_of_two_fields_the_one_with_fewer_texts_is_offered_as_the_answer(
         JsonlTask(write(tmp_path / "q.jsonl", rows))
 
 
-@pytest.mark.parametrize(
-    ("encoding", "text", "told"),
-    [
-        ("utf-16", '{"question": "a", "answer": 1}\n', "UTF-16 -t UTF-8 <it> > <new file>"),
-        ("utf-32", '{"question": "a", "answer": 1}\n', "UTF-32 -t UTF-8 <it> > <new file>"),
-    ],
-)
-def test_another_format_is_said_with_the_command_that_mends_it(
-    tmp_path: Path, encoding: str, text: str, told: str
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
+def test_another_encoding_that_begins_with_its_mark_is_read(
+    tmp_path: Path, encoding: str, suffix: str
 ) -> None:
-    path = tmp_path / "other.jsonl"
-    path.write_text(text, encoding=encoding)
-    with pytest.raises(ValueError) as caught:
-        JsonlTask(str(path), on_error="skip")
-    assert str(caught.value).startswith(f"task.path={path} cannot be read: it is ")
-    assert str(caught.value).endswith(told)
+    rows = [{"question": f"où est {k} 𝄞?", "answer": k} for k in range(40)]
+    forms = {
+        "jsonl": "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows),
+        "json": json.dumps(rows, indent=1, ensure_ascii=False),
+        "csv": "question,answer\n" + "".join(f"{r['question']},{r['answer']}\n" for r in rows),
+    }
+    path = tmp_path / f"other.{suffix}"
+    path.write_text(forms[suffix], encoding=encoding)
+    plain = JsonlTask(write(tmp_path / "plain.jsonl", rows))
+    assert JsonlTask(str(path)).items("train", 99) == plain.items("train", 99)
+
+
+def test_what_is_cut_within_a_character_of_utf_16_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.csv"
+    path.write_bytes("question,answer\na,b\n".encode("utf-16")[:-1])
+    with pytest.raises(ValueError, match="it is no UTF-16"):
+        JsonlTask(str(path))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

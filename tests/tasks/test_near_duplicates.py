@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stratos.tasks import doubts
@@ -16,6 +17,8 @@ from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.dedup import near as near_duplicates
 from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.table import Rows
+from stratos.tasks.words import NearTest
 
 WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrst"]
 SPLITS = ("train", "validation", "test")
@@ -117,3 +120,59 @@ def test_of_many_rows_only_exact_duplicates_are_looked_for(
             assert split_of(task) == split_of(JsonlTask(path, compares_words=False))
     assert "there are more than 93 rows." in told["MOST_ROWS"]
     assert "have more than 2,000 characters." in told["MOST_CHARACTERS"]
+
+
+def templated(n_texts: int, n_words: int, n_copies: int = 10) -> tuple[list[str], list[str]]:
+    """Return copies of short texts that differ in a word each, and a random label of each text."""
+    rng = random.Random(n_words)
+    questions, labels = [], []
+    for _ in range(n_texts):
+        base, label = rng.choices(WORDS, k=n_words), f"label {rng.randrange(6)}"
+        for _ in range(n_copies):
+            words = list(base)
+            words[rng.randrange(n_words)] = rng.choice(WORDS)
+            questions.append(" ".join(words))
+            labels.append(label)
+    return questions, labels
+
+
+@pytest.mark.parametrize("n_words", [7, 9, 12, 20])
+def test_short_texts_with_one_answer_that_differ_in_a_word_are_of_one_split(
+    n_words: int, tmp_path: Path
+) -> None:
+    questions, labels = templated(60, n_words)
+    task = ClassifyTask(write(tmp_path / "rows.jsonl", questions, labels), on_error="skip")
+    split = split_of(task)
+    for k in range(0, len(questions), 10):
+        assert len({split[q] for q in questions[k : k + 10] if q in split}) == 1
+    assert task.splits.n_near_test == 0
+    assert min(len(rows) for rows in task.splits.rows.values()) > 60
+
+
+def test_short_texts_with_other_answers_stay_apart(tmp_path: Path) -> None:
+    questions, _ = templated(10, 7)
+    labels = [f"label {k % 3}" for k in range(len(questions))]  # alike texts have three of them
+    rows = Rows.concat([ClassifyTask(write(tmp_path / "r.jsonl", questions, labels)).splits.pool])
+    groups = near_duplicates.Near.among(rows).edited
+    assert len(np.unique(groups.keys)) == 30
+
+
+@pytest.mark.parametrize("n_templates", [2, 6])
+def test_test_questions_of_a_training_template_are_counted(
+    n_templates: int, tmp_path: Path
+) -> None:
+    questions, labels = templated(n_templates, 9, 60)
+    labels = [f"label {k // 60}" for k in range(len(labels))]
+    task = ClassifyTask(write(tmp_path / "rows.jsonl", questions, labels), on_error="skip")
+    assert task.splits.n_near_test == task.n_test > 10
+    assert NearTest(task.n_test, task.n_test) in task.complaints
+    assert f"Of the test {task.n_test} are within a word or two" in task.notes[0]
+
+
+def test_a_file_of_test_questions_leaves_training_rows_with_another_word(tmp_path: Path) -> None:
+    questions, labels = templated(30, 7)
+    train = write(tmp_path / "train.jsonl", questions[::2], labels[::2])
+    tested = write(tmp_path / "test.jsonl", questions[1::2], labels[1::2])
+    task = ClassifyTask(train, test_path=tested, on_error="skip")
+    assert task.left_out.get(doubts.NEAR, 0) < 10
+    assert task.splits.n_near_test > task.n_test / 2

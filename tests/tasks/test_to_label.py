@@ -14,6 +14,7 @@ from hydra._internal.utils import get_args_parser
 from stratos.cli.check import check
 from stratos.core.errors import ConfigError
 from stratos.core.intervals import wilson
+from stratos.tasks.files import read_records
 from stratos.tasks.to_label import LEAST, diverse, n_to_check, with_labels
 
 KEY = "strategy.min_coverage"
@@ -123,3 +124,21 @@ def test_the_command_says_what_to_label_and_then_has_no_problem(tmp_path: Path) 
     filled = [(text, text.split()[0]) for text, _ in rows_of(table)[1:]]
     written(table, filled, ("text", "label"))
     assert checked.problems(*argv) == []
+
+
+def test_no_text_is_a_formula_in_a_spreadsheet_and_each_is_read_back(tmp_path: Path) -> None:
+    formulas = ["=1+2", "-3 stars from me", "+49 is my code", "@ann said so", "'=quoted", "'it is"]
+    path = written(tmp_path / "rows.csv", [(text,) for text in formulas], ("text",))
+    with pytest.raises(ConfigError):
+        labelled(node(path))
+    table = path.with_suffix(".to_label.csv")
+    texts = [text for text, _ in rows_of(table)[1:]]
+    assert not [text for text in texts if text[0] in "=+-@"]
+    assert {row["text"] for _, row in read_records(str(table))} == set(formulas)  # type: ignore[index]
+
+
+def test_a_folder_in_place_of_the_table_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.csv", [(text,) for text in TEXTS], ("text",))
+    path.with_suffix(".to_label.csv").mkdir()
+    with pytest.raises(ConfigError, match=r"rows\.to_label\.csv"):
+        labelled(node(path))

@@ -45,6 +45,8 @@ REASONS = (
     words.FileProblems("a.jsonl", NOTHING, words.Listing(("line 1: y",), 1, 1), "", "Answer them."),
     words.ToLabel("a.csv", 900, "to_label.csv", 120, 40, 0.9, 0.8, "pseudo.least"),
     words.NoLabelYet("a.csv", "to_label.csv", 120),
+    words.ToLabelUnreadable("a.csv", "to_label.csv", "Is a directory"),
+    words.NearTest(40, 60),
     words.AnswersNotRead("b.jsonl", 1, "a.jsonl"),
     words.GoldNotRight("SameSet", 0.5, "a, b", "line 1 of a.jsonl"),
     words.HeldOutCopies("a.jsonl", 1),

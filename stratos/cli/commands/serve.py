@@ -198,7 +198,7 @@ def _program(
 
 def _replace(cache_dir: Path, bundle: Path, args: argparse.Namespace) -> int:
     """Have a bundle answer in place of a student that runs."""
-    if args.port or args.host or args.name or args.foreground or args.restart:
+    if any((args.port, args.host, args.name, args.foreground, args.restart, args.page)):
         raise UsageError("--replace keeps address and name: leave the other options out")
     state = state_of(hosted_bundle(args.replace, cache_dir), cache_dir)
     before = Hosted.read(state)

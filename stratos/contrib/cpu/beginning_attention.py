@@ -68,12 +68,12 @@ def backward(
 ) -> Gradients:
     """Return the gradients of query, key, value, and of the beginning's keys and values."""
     n_heads, _, width = before_key_GnD.shape
-    kept = (grad_MTD, query_MTD, key_MTD, value_MTD, out_MTD, sum_MT)
+    saved = (grad_MTD, query_MTD, key_MTD, value_MTD, out_MTD, sum_MT)
     n_scores = len(query_MTD) * query_MTD.shape[1] ** 2
     if query_MTD.dtype == torch.bfloat16 and n_scores <= _MOST_SCORES:
-        query_MTD_grad, key, value = _by_products(*kept, scale)
+        query_MTD_grad, key, value = _by_products(*saved, scale)
     else:
-        states = (tensor[None] for tensor in kept)
+        states = (tensor[None] for tensor in saved)
         grads = _flash_backward(*states, 0.0, True, scale=scale)
         query_MTD_grad, key, value = (of_states[0] for of_states in grads)
     grad, queries, out = (

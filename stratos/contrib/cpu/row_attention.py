@@ -123,8 +123,8 @@ def backward(
         elif len(part.tensors) == 4:
             of_rows = blocked_attention.backward(grad_MTD, *part.tensors)
         else:
-            *kept, out, summed = part.tensors
-            given = (each[None] for each in (grad_MTD, *kept, out))
+            *inputs, out, summed = part.tensors
+            given = (each[None] for each in (grad_MTD, *inputs, out))
             of_rows = _flash_backward(*given, summed, 0.0, True, scale=1.0)
         query, key, value = (each.reshape(-1, width).float() for each in of_rows)
         key, value = _summed(key, heads), _summed(value, heads)

@@ -506,10 +506,10 @@ def folds_of(
         folds[rows] = (np.arange(len(rows)) + offset) % n_folds
         offset += len(rows)
     alike = Alike()
-    for text in texts:
-        alike.add(text)
+    for text, answer in zip(texts, answers.tolist(), strict=True):
+        alike.add(text, answer=answer)
     apart, first = folds.copy(), dict[int, int]()
-    for row, group in enumerate(alike.keys().tolist()):
+    for row, group in enumerate(alike.keys(alike.edited(alike.groups())).tolist()):
         if is_gold[row]:
             folds[row] = first.setdefault(group, folds[row])
     if len(np.unique(folds[is_gold])) < min(n_folds, n_gold):

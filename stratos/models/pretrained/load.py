@@ -96,8 +96,9 @@ def free_memory() -> None:
     import torch
 
     gc.collect()
+    # glibc keeps what lies below memory that is in use.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:  # glibc keeps what lies below memory that is in use
+    if trim is not None:
         trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

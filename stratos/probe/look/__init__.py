@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratos.core.redact import without_secrets
-from stratos.probe.look.columns import AnswerKind
+from stratos.probe.look.columns import AnswerKind, check_columns
 from stratos.probe.look.facts import Facts, Finding, Lengths, read_facts
 from stratos.probe.look.measure import Curve, CurvePoint, Measured, Reached, Worth, measure
 
@@ -69,6 +69,7 @@ def look(path: str | Path, *, text: str | None = None, answer: str | None = None
     """
     from stratos.probe.look.look_lines import command
 
+    check_columns(text=text, answer=answer)
     with without_secrets():
         facts = read_facts(os.fspath(path), text, answer)
     measured = measure(facts)

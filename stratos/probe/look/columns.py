@@ -104,7 +104,7 @@ class Column:
             sum(len(value.split()) for value in filled) / n,
             sum(map(len, filled)) / n,
             _nearly_all([_is_number(value) for value in filled]),
-            _nearly_all([_DATE.fullmatch(value) is not None for value in filled]),
+            _nearly_all([_is_date(value) for value in filled]),
             _nearly_all([_is_of_objects(value) for value in filled if value != "[]"]),
             _nearly_all([value.isascii() for value in filled]),
         )
@@ -131,9 +131,45 @@ class Column:
         return self.is_worded and not (self.repeats or self.is_of_objects)
 
 
+def check_columns(**names: object) -> None:
+    """Check that what names a column is a name.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    for key, name in names.items():
+        if not isinstance(name, str | None):
+            raise ConfigError(
+                f'{key}={name!r} is no name of a column: give a text, as in {key}="…".'
+            )
+
+
 def columns_of(rows: Mapping[str, Sequence[str]]) -> tuple[Column, ...]:
     """Return the columns of the first rows of a file."""
     return tuple(Column.of(name, values) for name, values in rows.items())
+
+
+def time_column(rows: Mapping[str, Sequence[str]]) -> str:
+    """Return the column of dates or times that the rows of a file are sorted by; "" for none."""
+    for name, values in rows.items():
+        filled = [value for value in values if value]
+        if len(set(filled)) >= _FEW_ROWS and _nearly_all([*map(_is_date, filled)]):
+            for places in (slice(None), slice(None, None, -1)):  # a day or a month may be first
+                keys = [_date_key(value, places) for value in filled]
+                if keys in (sorted(keys), sorted(keys, reverse=True)):
+                    return name
+    return ""
+
+
+def _is_date(value: str) -> bool:
+    return _DATE.fullmatch(value) is not None
+
+
+def _date_key(value: str, order: slice) -> tuple[list[int], str]:
+    """Return what dates sort by: that of another form than 2026-01-31 has its year last."""
+    date, _, time = value.replace("T", " ").partition(" ")
+    parts = [int(part) for part in re.split(r"[./-]", date)]
+    return (parts if "-" in date else [parts[2], *parts[:2][order]]), time
 
 
 def chosen(

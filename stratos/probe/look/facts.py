@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
@@ -18,9 +18,9 @@ from stratos.core.foreign import beside, why_unreadable
 from stratos.core.personal_data import personal_data
 from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
-from stratos.probe.look.columns import AnswerKind, chosen, kind_of, no_answers
+from stratos.probe.look.columns import AnswerKind, chosen, kind_of, no_answers, time_column
 from stratos.probe.look.words import NoRows, Unreadable
-from stratos.tasks.dedup.hashes import content_hash, normalised
+from stratos.tasks.dedup.hashes import content_hash, normalised, words_of
 from stratos.tasks.doubts import language_of
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.rows import answer_of, text_of
@@ -33,6 +33,8 @@ _MOST_LANGUAGES = 2_000
 """Texts whose language is looked at."""
 _MOST_HARMLESS = 2_000
 """Texts that are not searched again for personal data: labels repeat."""
+_LEAKS = 0.8
+"""Share of the texts with their own label from which it is a leak."""
 _MOST_LINES = 5
 """Lines that are named of one thing."""
 
@@ -61,6 +63,8 @@ class Finding:
     n_rows: int
     lines: tuple[str, ...]
     """The first rows that have some: "line 3"."""
+    column: str
+    """Of the first."""
     masked: str
     """How the first begins."""
 
@@ -107,6 +111,10 @@ class Facts:
     n_languages: int
     """Texts that were looked at for it."""
     personal: tuple[Finding, ...]
+    n_with_label: int
+    """Rows whose text holds its own label, where texts hold no others: a leak of the label."""
+    sorted_by: str
+    """Column of dates or times that the first rows are sorted by; "" for none."""
 
     @property
     def needs_skip(self) -> bool:
@@ -125,7 +133,7 @@ class _Reading:
         self.texts: list[str] = []
         self.answers: list[str] = []
         self._ids = array("Q")
-        self._personal: dict[str, tuple[int, list[str], str]] = {}
+        self._personal: dict[str, tuple[int, list[str], str, str]] = {}
         self._harmless: set[str] = set()
 
     def add(self, line: str, data: dict[str, Any] | Reason) -> None:
@@ -134,7 +142,7 @@ class _Reading:
             self.n_broken += 1
             return
         text, answer = text_of(data, self._text), answer_of(data, self._answer)
-        self._look_for_personal(line, text, answer)
+        self._look_for_personal(line, data)
         if not text:
             self.n_without_text += 1
         elif not answer:
@@ -145,24 +153,25 @@ class _Reading:
             self.answers.append(answer)
             self._ids.append(content_hash(normalised(text)))
 
-    def _look_for_personal(self, line: str, *texts: str) -> None:
-        kinds: dict[str, str] = {}
-        for text in texts:
+    def _look_for_personal(self, line: str, data: dict[str, Any]) -> None:
+        kinds: dict[str, tuple[str, str]] = {}  # of each the first column, and how it begins
+        for column in data:
+            text = text_of(data, column)
             if text in self._harmless:
                 continue
             personal = dict(personal_data(text))
             if not personal and len(self._harmless) < _MOST_HARMLESS:
                 self._harmless.add(text)
-            kinds = personal | kinds
-        for kind, masked in kinds.items():
-            n, lines, first = self._personal.get(kind, (0, [], masked))
-            self._personal[kind] = n + 1, [*lines, line][:_MOST_LINES], first
+            kinds = {kind: (str(column), masked) for kind, masked in personal.items()} | kinds
+        for kind, first in kinds.items():
+            n, lines, *known = self._personal.get(kind, (0, [], *first))
+            self._personal[kind] = n + 1, [*lines, line][:_MOST_LINES], known[0], known[1]
 
     @property
     def personal(self) -> tuple[Finding, ...]:
         most_first = sorted(self._personal.items(), key=lambda item: -item[1][0])
         return tuple(
-            Finding(kind, n, tuple(lines), masked) for kind, (n, lines, masked) in most_first
+            Finding(kind, n, tuple(lines), *first) for kind, (n, lines, *first) in most_first
         )
 
     @cached_property
@@ -192,9 +201,22 @@ class _Reading:
 
         alike = Alike()
         for first, *_ in self._groups[:_MOST_COMPARED]:
-            alike.add(self.texts[first])
-        _, sizes = np.unique(alike.groups(), return_counts=True)
+            answer = content_hash(normalised(self.answers[first]))
+            alike.add(self.texts[first], answer=answer)
+        _, sizes = np.unique(alike.edited(alike.groups()), return_counts=True)
         return int(sizes[sizes > 1].sum()), len(alike)
+
+    def n_with_label(self) -> int:
+        """Return how many texts hold their own label; 0 where few do, or others as often."""
+        texts, labels = (
+            [f" {' '.join(words_of(normalised(value)))} " for value in values]
+            for values in (self.texts, self.answers)
+        )
+        own = sum(label in text for text, label in zip(texts, labels, strict=True))
+        pairs = zip(texts, labels, [*labels[1:], *labels[:1]], strict=True)
+        others = sum(other in text for text, label, other in pairs if other != label)
+        n_others = sum(map(str.__ne__, labels, [*labels[1:], *labels[:1]]))
+        return own if own >= _LEAKS * len(texts) and others < (1 - _LEAKS) * n_others else 0
 
     def languages(self) -> tuple[dict[str, int], int]:
         step = max(1, len(self.texts) // _MOST_LANGUAGES)
@@ -256,10 +278,12 @@ def _read(path: str, text: str | None, answer: str | None) -> Facts:
         rows.add(line, data)
     if not rows.texts:
         raise no_answers(path, of_text.name, of_answer.name)
-    return _facts(path, tuple(values), of_text.name, of_answer.name, rows)
+    return _facts(path, values, of_text.name, of_answer.name, rows)
 
 
-def _facts(path: str, columns: tuple[str, ...], text: str, answer: str, rows: _Reading) -> Facts:
+def _facts(
+    path: str, values: Mapping[str, Sequence[str]], text: str, answer: str, rows: _Reading
+) -> Facts:
     kind, form = kind_of(rows.answers)
     n_repeats, contradictions = rows.repeats()
     n_near, n_compared = rows.near()
@@ -273,7 +297,7 @@ def _facts(path: str, columns: tuple[str, ...], text: str, answer: str, rows: _R
         kind=kind,
         text=text,
         answer=answer,
-        columns=columns,
+        columns=tuple(values),
         n_rows=rows.n_rows,
         n_broken=rows.n_broken,
         n_without_text=rows.n_without_text,
@@ -291,6 +315,8 @@ def _facts(path: str, columns: tuple[str, ...], text: str, answer: str, rows: _R
         languages=languages,
         n_languages=n_languages,
         personal=rows.personal,
+        n_with_label=rows.n_with_label() if kind is AnswerKind.LABELS else 0,
+        sorted_by=time_column(values),
     )
 
 

@@ -12,13 +12,14 @@ from stratos.probe.look.columns import MOST_LABELS, AnswerKind
 from stratos.probe.look.facts import Facts, Finding
 from stratos.probe.look.measure import MOST_CHARACTERS, Curve, Measured, Reached, Worth, settings
 from stratos.records import Interval
+from stratos.tasks.doubts import of_near
 
 _WIDTH, _INDENT = 100, 11
 _MOST_LINES = {
     "labels": 3,
     "texts": 1,
     "rows": 1,
-    "doubts": 1,
+    "doubts": 2,
     "to beat": 1,
     "not tried": 1,
     "more rows": 1,
@@ -55,8 +56,8 @@ def fact_lines(facts: Facts) -> Iterator[str]:
     yield from _wrapped("texts", _texts(facts))
     if rows := _rows(facts):
         yield from _wrapped("rows", rows)
-    if facts.contradictions:
-        yield from _wrapped("doubts", _contradictions(facts))
+    if doubts := "; ".join(_doubts(facts)):
+        yield from _wrapped("doubts", doubts)
     yield from _wrapped("private", _private(facts.personal))
 
 
@@ -103,6 +104,17 @@ def _rows(facts: Facts) -> str:
     return ", ".join(parts)
 
 
+def _doubts(facts: Facts) -> Iterator[str]:
+    """Yield what may be wrong with the rows."""
+    if n := facts.n_with_label:
+        yield f"{n:,} of {facts.n_labelled:,} texts hold their label: will those to be answered?"
+    if facts.sorted_by:
+        column = shown(facts.sorted_by, _LONGEST_LABEL)
+        yield f"sorted by {column}: test the newest rows with task.test_path=<file>"
+    if facts.contradictions:
+        yield _contradictions(facts)
+
+
 def _contradictions(facts: Facts) -> str:
     groups = facts.contradictions
     named = [_places(rows) for rows in groups[:_MOST_CONTRADICTIONS_SHOWN]]
@@ -122,10 +134,10 @@ def _places(rows: Sequence[str]) -> str:
 
 def _private(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "no e-mail address, phone or card number, IBAN or key seen in text and answer"
+        return "no e-mail or IP address, phone or card number, IBAN, US SSN or key in any column"
     parts = [
-        f"{finding.kind} in {counted(finding.n_rows, 'row', spec=',')} ({finding.lines[0]}: "
-        f"{finding.masked})"
+        f"{finding.kind} in {counted(finding.n_rows, 'row', spec=',')} ({finding.lines[0]}, "
+        f"{shown(finding.column, _LONGEST_LABEL)}: {finding.masked})"
         for finding in findings[:_MOST_KINDS_SHOWN]
     ]
     more = len(findings) - len(parts)
@@ -144,6 +156,8 @@ def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
         yield from _wrapped("not tried", "; ".join(reasons))
     if measured.n_rows and measured.baselines:
         yield from _wrapped("measured", _sample(facts, measured))
+    for doubt in of_near(measured.n_near_test, measured.n_test):
+        yield from _wrapped("careful", str(doubt))
     if measured.curve is not None:
         yield from _wrapped("more rows", _curve(measured.curve, measured))
     yield from _wrapped("worth it", _verdict(facts, measured))

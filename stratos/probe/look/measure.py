@@ -104,6 +104,8 @@ class Measured:
     """Rows that a run would learn from."""
     n_test: int = 0
     """Rows that are left for the test of a run: none of them was read."""
+    n_near_test: int = 0
+    """Of these the ones that are near duplicates of rows that are learnt from."""
     n_like_test: int = 0
     """Rows that are not learnt from, because they repeat one of the test."""
     baselines: tuple[Reached, ...] = ()
@@ -146,6 +148,7 @@ def measure(facts: Facts) -> Measured:
         n_rows=rows.n,
         n_learnable=rows.n_learnable,
         n_test=task.n_test,
+        n_near_test=task.splits.n_near_test,
         n_like_test=rows.n_like_test,
         n_cut=rows.n_cut,
     )
@@ -202,8 +205,7 @@ class _Rows:
         from stratos.evaluate.baselines import untrained
         from stratos.models.kinds.cross_validation import folds_of
 
-        names = sorted(set(self.rows.labels)) if self.kind is AnswerKind.LABELS else []
-        strata = np.array([names.index(a) for a in self.rows.labels] if names else [0] * self.n)
+        _, strata = np.unique(self.rows.labels, return_inverse=True)
         folds = folds_of(self.rows.texts, strata, np.ones(self.n, bool), SEED)
         right: dict[str, np.ndarray] = {}
         for fold in np.unique(folds):

@@ -73,6 +73,14 @@ def triples_in(words: Sequence[str]) -> Triples:
     return np.unique(triples_of(np.array(hashes, np.uint64)))
 
 
+def mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return hashes whose sums tell their sets apart."""
+    spread = (hashes + _MIX[1]) * _MIX[0]
+    spread ^= spread >> np.uint64(29)
+    spread *= _MIX[2]
+    return spread ^ (spread >> np.uint64(32))
+
+
 def mixed_with(parts: NDArray[np.uint64], senses: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return a key of each row of parts together with its sense."""
     mixed = senses * _MIX[0]

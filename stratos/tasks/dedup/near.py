@@ -4,7 +4,8 @@ Near duplicates have most word triples of what the user wrote in common, and the
 (MinHash, Broder 1997; bands of four find candidates without comparing all pairs: Leskovec et al.,
 Mining of Massive Datasets, chapter 3). Triples that many conversations of a sample share are
 phrases of a prompt, and do not count; copies of one text with some words changed are one of them.
-What is shorter than eight words is compared as a whole.
+What is shorter than eight words is compared as a whole. Where answers are known, short texts with
+one answer that differ in a word or two belong together, too (`stratos.tasks.dedup.edits`).
 
 A question of a file without near duplicates keeps its own hash, so that the split of a file without
 any stays as it is.
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from stratos.core.formats import counted
 from stratos.tasks.base import Item
 from stratos.tasks.dedup import minhash
+from stratos.tasks.dedup.edits import Edits
 from stratos.tasks.dedup.hashes import content_hash, family_hash, id_of, normalised, words_of
 from stratos.tasks.table import Rows, Spool
 
@@ -69,17 +71,25 @@ class Alike:
         self._ends = array("Q")
         self._links: tuple[array[int], array[int], array[int]] = array("Q"), array("Q"), array("Q")
         self._sessions: tuple[array[int], array[int]] = array("Q"), array("Q")
+        self._edits = Edits()
 
     def __len__(self) -> int:
         return len(self._wholes)
 
-    def add(self, text: str, links: Sequence[int] = (), session: int | None = None) -> int:
+    def add(
+        self,
+        text: str,
+        links: Sequence[int] = (),
+        session: int | None = None,
+        answer: int | None = None,
+    ) -> int:
         """Take a text in; return its number.
 
         Args:
             text: what the user wrote.
             links: hashes of the beginnings of its conversation, the shortest first.
             session: hash of the id that all of its session have.
+            answer: hash of its answer, where edits of short texts are looked for.
         """
         number = len(self)
         normal = normalised(text)
@@ -97,7 +107,10 @@ class Alike:
         self._unnumbered.append(family_hash(_NUMBER.sub("0", normal)) if numbers else whole)
         del words[minhash.MOST_WORDS :]
         is_compared = len(words) >= minhash.FEWEST_WORDS
-        hashes = np.fromiter(map(self._hash, words if is_compared else ()), np.uint32)
+        hashes = np.fromiter(map(self._hash, words), np.uint32)
+        if answer is not None:
+            self._edits.add(number, hashes, answer)
+        hashes = hashes[: len(hashes) * is_compared]
         self._ends.append(self._words.append(hashes.tobytes()))
         return number
 
@@ -109,11 +122,16 @@ class Alike:
         pairs = [minhash.neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
         return minhash.connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
 
-    def keys(self) -> NDArray[np.uint64]:
+    def edited(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return groups joined where short texts with one answer differ in a word or two."""
+        own: minhash.Pairs = np.arange(len(groups)), groups
+        return minhash.connected([own, self._edits.pairs()], len(groups))
+
+    def keys(self, groups: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
         """Return a hash of the group of each text, whatever the order of the texts."""
         if not len(self):
             return np.zeros(0, np.uint64)
-        groups = self.groups()
+        groups = self.groups() if groups is None else groups
         wholes = np.frombuffer(self._wholes, np.uint64)
         least = np.full(len(self), np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(least, groups, wholes)
@@ -294,15 +312,49 @@ def _none() -> NDArray[np.uint64]:
 
 
 @dataclass(frozen=True)
-class Near:
-    """Which questions have near duplicates, and the group of each."""
+class Groups:
+    """Which questions of a file belong together."""
 
     families: NDArray[np.uint64] = field(default_factory=_none)
-    """Family hashes of questions that have near duplicates, sorted."""
-    groups: NDArray[np.uint64] = field(default_factory=_none)
+    """Family hashes of questions that are not alone, sorted."""
+    keys: NDArray[np.uint64] = field(default_factory=_none)
     """Of each of these the hash of its group."""
     n_rows: int = 0
     """Rows with such a question."""
+
+    @staticmethod
+    def of(of_rows: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Groups:
+        """Return the groups of rows by their family hashes and the hashes of their groups."""
+        families, first = np.unique(of_rows, return_index=True)
+        groups, inverse, sizes = np.unique(keys[first], return_inverse=True, return_counts=True)
+        is_near = sizes[inverse] > 1
+        near = families[is_near]
+        # The key of a group is its least hash, which would put it into the test too often.
+        own = [content_hash(id_of(int(key))) for key in groups[inverse][is_near]]
+        return Groups(near, np.array(own, np.uint64), int(np.isin(of_rows, near).sum()))
+
+    def of_families(self, families: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Return family hashes with those that are not alone replaced by that of their group."""
+        if not len(self.families):
+            return families
+        places = np.searchsorted(self.families, families).clip(max=len(self.families) - 1)
+        return np.where(self.families[places] == families, self.keys[places], families)
+
+    def sha256(self) -> str:
+        """Return the digest of the groups; "" without any."""
+        if not len(self.families):
+            return ""
+        return hashlib.sha256(self.families.tobytes() + self.keys.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Near:
+    """Which questions have near duplicates."""
+
+    alike: Groups = field(default_factory=Groups)
+    """Questions with most word triples in common, whatever their answers."""
+    edited: Groups = field(default_factory=Groups)
+    """These, and short questions with one answer that differ in a word or two."""
     why_not: str = ""
     """Why they were not looked for; "" where they were."""
 
@@ -312,50 +364,33 @@ class Near:
         if len(rows) > MOST_ROWS:
             return Near(why_not=f"there are more than {MOST_ROWS:,} rows")
         alike, n_characters = Alike(), 0
-        for row in rows:
+        for row, answer in zip(rows, rows.column("answers").tolist(), strict=True):
             n_characters += len(row.question)
             if n_characters > MOST_CHARACTERS:
                 return Near(why_not=f"questions have more than {MOST_CHARACTERS:,} characters")
-            alike.add(row.question)
-        of_rows, keys = alike.wholes(), alike.keys()
-        families, first = np.unique(of_rows, return_index=True)
-        groups, inverse, sizes = np.unique(keys[first], return_inverse=True, return_counts=True)
-        is_near = sizes[inverse] > 1
-        near = families[is_near]
-        # The key of a group is its least hash, which would put it into the test too often.
-        own = [content_hash(id_of(int(key))) for key in groups[inverse][is_near]]
-        return Near(near, np.array(own, np.uint64), int(np.isin(of_rows, near).sum()))
+            alike.add(row.question, answer=answer)
+        of_rows, groups = alike.wholes(), alike.groups()
+        return Near(
+            Groups.of(of_rows, alike.keys(groups)),
+            Groups.of(of_rows, alike.keys(alike.edited(groups))),
+        )
 
-    def grouped(self, families: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Return family hashes with those of near duplicates replaced by that of their group."""
-        if not len(self.families):
-            return families
-        places = np.searchsorted(self.families, families).clip(max=len(self.families) - 1)
-        return np.where(self.families[places] == families, self.groups[places], families)
-
-    def sha256(self) -> str:
-        """Return the digest of the groups; "" without any."""
-        if not len(self.families):
-            return ""
-        return hashlib.sha256(self.families.tobytes() + self.groups.tobytes()).hexdigest()
-
-    def note(self, is_used: bool) -> str:
+    def note(self, together: Groups) -> str:
         """Say how many rows are near duplicates, and of which split; "" where there are none.
 
         Args:
-            is_used: whether they are of one split.
+            together: those that are of one split.
         """
         if self.why_not:
             return f" Only exact duplicates were looked for, no near ones: {self.why_not}."
-        if not self.n_rows:
-            return ""
-        n = counted(self.n_rows, "row", spec=",")
-        if is_used:
-            return f" Near duplicates, which are in one split: {n}."
-        return (
-            f" Near duplicates: {n}, as of templates. They are in several splits: together, they "
-            "would leave a split with too few rows or labels."
-        )
+        n, n_together = (counted(some.n_rows, "row", spec=",") for some in (self.edited, together))
+        note = f" Near duplicates, which are in one split: {n_together}." * (together.n_rows > 0)
+        if together.n_rows < self.edited.n_rows:
+            note += (
+                f" Near duplicates: {n}, as of templates. They are in several splits: together, "
+                "they would leave a split with too few rows or labels."
+            )
+        return note
 
 
 def is_even(together: Rows, apart: Rows, labelled: bool) -> bool:

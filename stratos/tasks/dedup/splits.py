@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
 from stratos.tasks.dedup.hashes import id_of, order_key
-from stratos.tasks.dedup.near import is_even
+from stratos.tasks.dedup.near import Groups, Near, is_even
 from stratos.tasks.reader import Content
 from stratos.tasks.table import Rows
 
@@ -142,6 +142,8 @@ class Splits:
     """How they were split: the end of a sentence, and what more there is to say."""
     near_sha256: str = ""
     """Digest of the near duplicates that are of one split; "" for none."""
+    n_near_test: int = 0
+    """Test rows that are near duplicates of training rows."""
 
 
 class Splitter(Protocol[ContentT_contra]):
@@ -180,36 +182,42 @@ class HashSplitter:
 
         Near duplicates are apart where a split would have too few rows or labels.
         """
-        apart, near = self._divided(content, rows, tested, content.families), content.near
-        how = "split by their hash."
-        if near is None or not near.n_rows:
-            return replace(apart, how=how + ("" if near is None else near.note(is_used=False)))
-        together = self._divided(
-            content, rows, tested, lambda some: near.grouped(content.families(some))
-        )
+        near = content.near or Near()
         labelled = are_labels(_forms(rows, self.normal))
-        is_used = all(
-            is_even(some, apart.rows[name], labelled) for name, some in together.rows.items()
+        splits, together = self._divided(content, rows, tested, Groups(), Groups()), Groups()
+        for groups in (near.edited, near.alike):
+            # Whoever wrote a file of test questions has answers there that nobody may learn by.
+            grouped = self._divided(content, rows, tested, groups, near.alike)
+            if all(
+                is_even(some, splits.rows[name], labelled) for name, some in grouped.rows.items()
+            ):
+                splits, together = grouped, groups
+                break
+        return replace(
+            splits,
+            how=f"split by their hash.{near.note(together)}",
+            near_sha256=together.sha256(),
+            n_near_test=_n_near(content, near.edited, splits),
         )
-        how += near.note(is_used)
-        if is_used:
-            return replace(together, how=how, near_sha256=near.sha256())
-        return replace(apart, how=how)
 
     def _divided(
-        self,
-        content: Content,
-        rows: Rows,
-        tested: Rows,
-        groups: Callable[[Rows], NDArray[np.uint64]],
+        self, content: Content, rows: Rows, tested: Rows, groups: Groups, known: Groups
     ) -> Splits:
-        """Return the splits where all rows of a group are of one."""
-        keys = groups(rows)
-        is_known = np.isin(keys, groups(tested))
-        n_exact = int(np.isin(content.families(rows), content.families(tested)).sum())
+        """Return the splits where all rows of a group are of one.
+
+        Args:
+            content: of the files.
+            rows: to divide.
+            tested: whatever their hash; what belongs to one of these by `known` is left out.
+            groups: of which each is of one split.
+            known: groups by which a row repeats a tested one.
+        """
+        families, of_tested = content.families(rows), content.families(tested)
+        is_known = np.isin(known.of_families(families), known.of_families(of_tested))
+        n_exact = int(np.isin(families, of_tested).sum())
         free = np.flatnonzero(~is_known)
         split = stratified(
-            keys[free],
+            groups.of_families(families)[free],
             _forms(rows, self.normal)[free],
             rows.column("slices")[free],
             self.validation_share,
@@ -227,6 +235,12 @@ class HashSplitter:
         }
         train = rows.take(free[split == TRAIN])
         return Splits({"train": train, **once}, excluded, Rows.concat([rows, tested]))
+
+
+def _n_near(content: Content, groups: Groups, splits: Splits) -> int:
+    """Return how many test rows belong together with a row that is learnt from."""
+    keys = {name: groups.of_families(content.families(some)) for name, some in splits.rows.items()}
+    return int(np.isin(keys["test"], keys["train"]).sum())
 
 
 def without_copies(rows: Rows, normal: Callable[[str], str]) -> Rows:

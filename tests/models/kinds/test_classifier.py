@@ -1,20 +1,32 @@
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from stratos.core.errors import ForeignFileError
+from stratos.core.extensions import shipped_choices
 from stratos.models.kinds.base import WEIGHTS, load_predictor
-from stratos.models.kinds.cross_validation import Study
+from stratos.models.kinds.classifier import _BLOCKS
+from stratos.models.kinds.cross_validation import KINDS, Study
 from stratos.models.kinds.features import Tfidf
 from stratos.models.kinds.heads import Head, RowSpace, fit_head, joined, mix, mixing_weights
+from stratos.models.kinds.kind_choice import _PRIOR_GAIN
+from stratos.models.kinds.suits import LABELS
 
 
 def _numbers(n_labels: int, n: int = 60):
     random = np.random.default_rng(0)
     features = random.normal(size=(n, 5)).astype(np.float32)
     return features, (features[:, :n_labels].argmax(axis=1))
+
+
+def test_every_kind_of_labels_is_known_wherever_one_is_looked_up():
+    assert tuple(KINDS) == LABELS and set(LABELS) == set(_PRIOR_GAIN)
+    assert {name for names in KINDS.values() for name in names} == set(_BLOCKS)
+    auto = OmegaConf.load(shipped_choices("student")["auto"]).defaults
+    assert {f"{kind}@candidates.{kind}" for kind in LABELS} <= set(auto)
 
 
 @pytest.mark.parametrize("n_labels", [2, 4])

@@ -96,7 +96,7 @@ def test_a_study_reaches_on_new_rows_what_it_promises(study: SetStudy, rows: Row
     assert low <= mean <= high and mean > 0.85
     assert micro_f1(np.array(counts)) == pytest.approx(mean, abs=0.08)
     right = np.mean([one.text == answer for one, answer in zip(found, answers, strict=True)])
-    assert right == pytest.approx(choice.accuracy, abs=0.15)
+    assert right > choice.accuracy - 0.15  # new rows have more words in common with these
 
 
 def test_the_probability_of_an_answer_leaves_room_for_others(study: SetStudy) -> None:
