@@ -305,9 +305,10 @@ def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
         # A shell's background jobs ignore Ctrl-C, and so would all that they start.
         preexec_fn=lambda: signal.signal(how, signal.SIG_DFL),
     ) as process:  # fmt: skip
-        assert process.stdout is not None and process.stderr is not None
-        while not process.stdout.readline().startswith("probe "):
-            pass
+        log = probed / "stratos.log"
+        while not (log.exists() and "probe begins" in log.read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
         time.sleep(1.0)
         process.send_signal(how)
         told = time.monotonic()

@@ -75,7 +75,8 @@ def is_under_way(run: Path, stage: str) -> bool:
     """Return whether a stage has begun; a training only with its first checkpoint."""
     if stage == "distill":
         return any((run / "distill" / "checkpoints").glob("*.ckpt"))
-    return f"{stage:<10} …" in said_so_far(run)
+    log = run / "stratos.log"
+    return log.exists() and f"{stage} begins" in log.read_text(errors="replace")
 
 
 def record(run: Path, stage: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_an_answer_that_is_not_that_of_the_evaluation_is_counted(run, tmp_path):
 def test_latency_and_throughput_are_measured(deployed):
     record, [trial] = deployed.record, deployed.trials
     seconds = sorted(answer.seconds for answer in trial.closed.answers)
-    assert record.latency_p50_ms == pytest.approx(1000 * (seconds[5] + seconds[6]) / 2, rel=0.2)
+    assert 1000 * seconds[5] <= record.latency_p50_ms <= 1000 * seconds[6]
     assert 1000 * seconds[-2] <= record.latency_p95_ms <= 1000 * seconds[-1]
     assert 0 < record.latency_p50_ms < record.latency_p95_ms < 60_000
     assert deployed.metrics["deploy/latency_p95_ms"] == record.latency_p95_ms
