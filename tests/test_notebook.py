@@ -17,7 +17,7 @@ from stratos.models.kinds import suits
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "notebooks" / "tickets.ipynb"
-PAGES = ("python.md", "hosting.md", "tutorial_file.md")
+PAGES = ("python.md",)
 OFFERED = {"run": stratos.Run, "student": stratos.Student, "server": stratos.Served}
 """Names that the pages give to what is made."""
 

@@ -79,7 +79,7 @@ def test_weights_are_chosen_and_calibrated_by_the_likeliest_label(student: Stude
     assert validated.n_items == len(items)
     assert validated.exact == sum(score.exact for score in again.scores) / len(items)
     assert validated.temperature > 1.0  # it is sure, and mostly wrong
-    tokens = SimpleNamespace(lengths=np.array([6]), prompt_lengths=np.array([3]))
+    tokens = SimpleNamespace(lengths=np.array([6]), prompt_lengths=np.array([3]), shares=False)
     measuring = Measuring(student.validator, 128, tokens)  # type: ignore[arg-type]
     assert 0 <= measuring(model, lambda: None).exact <= 1
     assert measuring.foretell_seconds(model) > 0

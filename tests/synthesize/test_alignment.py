@@ -29,7 +29,7 @@ from tests.synthesize.adder import Adder, config_of, plan_of, rows_of, run, sums
 from tests.synthesize.hub_server import NAME, HubServer
 from tests.teachers.echo_teacher import DrawingTeacher, EchoTeacher
 
-LETTERS = "abcdefghijklmnop"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass

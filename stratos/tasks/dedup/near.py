@@ -47,6 +47,8 @@ _NUMBER = re.compile(r"\d+")
 _NO_TRIPLES = np.zeros(0, np.uint64)
 _ASCII_NUMBERS = bytes(k if chr(k).isdigit() else 32 for k in range(128)) + b" " * 128
 """To what `bytes.translate` makes each character, so that numbers alone are left."""
+_MOST_SPELLINGS = 10_000
+"""Different answers from which on their spellings are not compared."""
 
 
 class _Hashes(dict[str, int]):
@@ -364,7 +366,7 @@ class Near:
         if len(rows) > MOST_ROWS:
             return Near(why_not=f"there are more than {MOST_ROWS:,} rows")
         alike, n_characters = Alike(), 0
-        for row, answer in zip(rows, rows.column("answers").tolist(), strict=True):
+        for row, answer in zip(rows, answer_forms(rows, normalised).tolist(), strict=True):
             n_characters += len(row.question)
             if n_characters > MOST_CHARACTERS:
                 return Near(why_not=f"questions have more than {MOST_CHARACTERS:,} characters")
@@ -405,3 +407,17 @@ def is_even(together: Rows, apart: Rows, labelled: bool) -> bool:
         return False
     n_labels = [len(np.unique(rows.column("answers"))) for rows in (together, apart)]
     return not labelled or n_labels[0] >= _LEAST_LABELS * n_labels[1]
+
+
+def answer_forms(rows: Rows, normal: Callable[[str], str]) -> NDArray[np.uint64]:
+    """Return a hash of each answer: the same for spellings that the metric takes for equal."""
+    answers: NDArray[np.uint64] = rows.column("answers")
+    distinct, first, inverse = np.unique(answers, return_index=True, return_inverse=True)
+    if len(distinct) > _MOST_SPELLINGS:
+        return answers
+    by_form: dict[str, np.uint64] = {}
+    forms = [
+        by_form.setdefault(normal(rows[int(index)].answer), answer)
+        for index, answer in zip(first, distinct, strict=True)
+    ]
+    return np.array(forms, np.uint64)[inverse]

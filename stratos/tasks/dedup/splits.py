@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
 from stratos.tasks.dedup.hashes import id_of, order_key
-from stratos.tasks.dedup.near import Groups, Near, is_even
+from stratos.tasks.dedup.near import Groups, Near, answer_forms, is_even
 from stratos.tasks.reader import Content
 from stratos.tasks.table import Rows
 
@@ -125,10 +125,6 @@ def _wanted(
     return max(0, min(n_test, n - least_train - n_validation)), n_validation
 
 
-_MOST_SPELLINGS = 10_000
-"""Different answers from which on they are no labels, whatever their spelling."""
-
-
 @dataclass(frozen=True)
 class Splits:
     """The rows of each split."""
@@ -183,7 +179,7 @@ class HashSplitter:
         Near duplicates are apart where a split would have too few rows or labels.
         """
         near = content.near or Near()
-        labelled = are_labels(_forms(rows, self.normal))
+        labelled = are_labels(answer_forms(rows, self.normal))
         splits, together = self._divided(content, rows, tested, Groups(), Groups()), Groups()
         for groups in (near.edited, near.alike):
             # Whoever wrote a file of test questions has answers there that nobody may learn by.
@@ -218,7 +214,7 @@ class HashSplitter:
         free = np.flatnonzero(~is_known)
         split = stratified(
             groups.of_families(families)[free],
-            _forms(rows, self.normal)[free],
+            answer_forms(rows, self.normal)[free],
             rows.column("slices")[free],
             self.validation_share,
             0.0 if len(tested) else self.test_share,
@@ -245,9 +241,9 @@ def _n_near(content: Content, groups: Groups, splits: Splits) -> int:
 
 def without_copies(rows: Rows, normal: Callable[[str], str]) -> Rows:
     """Return one row of each family and answer, whatever their order in the file."""
-    families, forms = rows.column("families"), _forms(rows, normal)
-    order = np.lexsort((rows.column("ids"), forms, families))
-    is_copy = (np.diff(families[order]) == 0) & (np.diff(forms[order]) == 0)
+    families, of_answers = rows.column("families"), answer_forms(rows, normal)
+    order = np.lexsort((rows.column("ids"), of_answers, families))
+    is_copy = (np.diff(families[order]) == 0) & (np.diff(of_answers[order]) == 0)
     is_first = np.ones(len(rows), bool)
     is_first[order[1:][is_copy]] = False
     return rows.take(is_first)
@@ -268,17 +264,3 @@ def order_of(rows: Rows, slice: str, seed: int) -> NDArray[np.int64]:
     ids = rows.column("ids")[places].tolist()
     keys = np.fromiter((int(order_key(id_of(row_id), seed), 16) for row_id in ids), np.uint64)
     return places[np.argsort(keys, kind="stable")]
-
-
-def _forms(rows: Rows, normal: Callable[[str], str]) -> NDArray[np.uint64]:
-    """Return a hash of each answer: the same for spellings that the metric takes for equal."""
-    answers: NDArray[np.uint64] = rows.column("answers")
-    distinct, first, inverse = np.unique(answers, return_index=True, return_inverse=True)
-    if len(distinct) > _MOST_SPELLINGS:
-        return answers
-    by_form: dict[str, np.uint64] = {}
-    forms = [
-        by_form.setdefault(normal(rows[int(index)].answer), answer)
-        for index, answer in zip(first, distinct, strict=True)
-    ]
-    return np.array(forms, np.uint64)[inverse]
