@@ -11,7 +11,7 @@ from stratos.core.formats import counted, p_value, percent
 from stratos.core.names import named
 from stratos.core.reasons import Reason
 from stratos.evaluate.verdict import SURE, Verdict, accuracy_as_served, verdict
-from stratos.records import FREE_ROLES, Interval, Plan, Scorecard, Versus, Worth
+from stratos.records import FREE_ROLES, Interval, Plan, Scorecard, Student, Versus, Worth
 from stratos.report.worth_measured import worth_measured
 
 _WORTH = {
@@ -78,6 +78,9 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     if judgement is not None and is_needless(config, records, judgement):
         text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
         return RunVerdict("stay", "accuracy", text)
+    student: Student | None = records.get("distill")
+    if scorecard is not None and student is not None and student.kind == "majority":
+        return RunVerdict("stay", "accuracy", _constant(scorecard))
     if (worth := run_worth(config, records)) is not None:
         text = worth.headline or worth.text
         for start in ("Distil: ", "Don't distil: "):  # which the first words say
@@ -87,6 +90,17 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     if judgement is None or scorecard is None:
         return None
     return _beside_baselines(scorecard, judgement)
+
+
+def _constant(scorecard: Scorecard) -> str:
+    student = scorecard.score("student")
+    assert student is not None, "there is a scorecard"
+    whole = student.slice()
+    rows = counted(whole.n_items, "test row", spec=",")
+    return (
+        "Do not serve it, for its accuracy: no kind of student is expected to be better than the "
+        f"most frequent answer, which {percent(whole.exact.mean)} of {rows} have."
+    )
 
 
 def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:

@@ -505,13 +505,13 @@ def folds_of(
         rows = random.permutation(np.flatnonzero((answers == label) & is_gold))
         folds[rows] = (np.arange(len(rows)) + offset) % n_folds
         offset += len(rows)
-    alike = Alike()
-    for text, answer in zip(texts, answers.tolist(), strict=True):
-        alike.add(text, answer=answer)
+    alike, gold = Alike(), np.flatnonzero(is_gold)
+    for row in gold:
+        alike.add(texts[int(row)], answer=int(answers[row]))
     apart, first = folds.copy(), dict[int, int]()
-    for row, group in enumerate(alike.keys(alike.edited(alike.groups())).tolist()):
-        if is_gold[row]:
-            folds[row] = first.setdefault(group, folds[row])
+    groups = alike.keys(alike.edited(alike.groups()))
+    for row, group in zip(gold, groups.tolist(), strict=True):
+        folds[row] = first.setdefault(group, folds[row])
     if len(np.unique(folds[is_gold])) < min(n_folds, n_gold):
         folds = apart  # nearly all rows are alike, and some fold would be empty
     if n_gold > _MOST_CROSSED:
