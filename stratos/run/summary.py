@@ -61,7 +61,8 @@ def last_lines(config: Config, records: Mapping[str, Any], ledger: Path) -> Iter
         yield from no_answers(_unread(config.run_dir / scorecard.answers_path), scorecard)
     if missed := "\n".join(misses(planned_rows(records.get("plan"), records, spends))):
         yield Line("missed", missed)
-    if (judgement := run_verdict(config, records)) is not None:
+    judgement = run_verdict(config, records)
+    if judgement is not None:
         yield Line("verdict", judgement.text, _STYLES[judgement.outcome])
     if steps := "\n".join(_next(config, records)):
         yield Line("next", steps)
@@ -70,7 +71,8 @@ def last_lines(config: Config, records: Mapping[str, Any], ledger: Path) -> Iter
     spent = sum(spend.usd for spend in spends)
     took = sum(getattr(record, "seconds", 0.0) for record in records.values())
     yield Line("spent", f"{usd(spent)}{of}; {duration(took)} of work")
-    yield from _places(config, records)
+    is_to_serve = judgement is None or judgement.outcome != "stay"
+    yield from _places(config, records, is_to_serve)
 
 
 def _unread(path: Path) -> dict[str, tuple[int, int]]:
@@ -117,11 +119,12 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{step.what}: {step.predicted}" for step in steps[:1])
 
 
-def _places(config: Config, records: Mapping[str, Any]) -> Iterator[Line]:
+def _places(config: Config, records: Mapping[str, Any], is_to_serve: bool) -> Iterator[Line]:
     """Yield where what the run has made lies, and what is typed to use it."""
     run_dir, deployment = from_here(config.run_dir), records.get("deploy")
     if deployment is not None:
-        yield Line("host", f"stratos serve {shlex.quote(run_dir)}")
+        host = f"stratos serve {shlex.quote(run_dir)}"
+        yield Line("host" if is_to_serve else "detail", host)
         yield Line("detail", f"on the planned servers: {deployment.service_path}")
     rooms = (record for record in records.values() if isinstance(record, RoomRecord))
     for text in filter(None, (room.summary(config.run_dir) for room in rooms)):

@@ -235,3 +235,33 @@ def test_the_verdict_is_beside_the_best_that_is_free(
     exact = wilson(right_by_role["student"], 10)
     assert (numbers["accuracy_low"], numbers["accuracy_high"]) == (exact.low, exact.high)
     assert (numbers["accuracy"], numbers["n_test"]) == (exact.mean, 10)
+
+
+def test_a_student_that_gives_one_answer_is_not_to_be_served() -> None:
+    config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
+    card = judged_card({"student": 9, "lookup": 5, "majority": 1}, 10)
+    student: Any = SimpleNamespace(kind="majority")
+    judgement = run_verdict(config, {"evaluate": card, "distill": student})
+    assert judgement is not None
+    assert (judgement.outcome, judgement.reason) == ("stay", "accuracy")
+    assert "90.0% of 10 test rows" in judgement.text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "names"), [("serve", ["host", "detail"]), ("stay", ["detail"] * 2)]
+)
+def test_how_to_host_is_said_of_what_is_to_be_served(
+    tmp_path: Path, outcome: str, names: Sequence[str]
+) -> None:
+    config: Any = SimpleNamespace(
+        run_dir=tmp_path, rooms={}, limits=LimitsConfig(), task=SimpleNamespace(n_unanswered=0)
+    )
+    judgement: Any = SimpleNamespace(outcome=outcome, text="")
+    deployment: Any = SimpleNamespace(service_path="", seconds=1.0)
+    with (
+        patch("stratos.run.summary._next", return_value=[]),
+        patch("stratos.run.summary.planned_rows", return_value=[]),
+        patch("stratos.run.summary.run_verdict", return_value=judgement),
+    ):
+        lines = [*last_lines(config, {"deploy": deployment}, tmp_path / "ledger")]
+    assert [line.name for line in lines if line.name in ("host", "detail")] == names
