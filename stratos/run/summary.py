@@ -194,7 +194,6 @@ def _plan_numbers(plan: Plan, worth: Worth | None) -> dict[str, float | str]:
         "strategy": plan.strategy,
         "planned_usd": plan.usd,
         "planned_hours": plan.hours,
-        "planned_net_usd": plan.net_usd,
     }
     if worth is not None:
         numbers |= {"worth": worth.outcome, "verdict": worth.text}
