@@ -97,6 +97,7 @@ def best(app: Path) -> list[dict[str, object]]:
     return list(yaml.safe_load((app / "out" / "optimization_results.yaml").read_text())["best"])
 
 
+@pytest.mark.slow
 def test_a_study_of_two_objectives_goes_on_where_it_was_killed(app: Path) -> None:
     optuna_is_here()
     killed = run(app, *STUDY, "kill_at=3")
@@ -123,6 +124,7 @@ def test_a_study_of_two_objectives_goes_on_where_it_was_killed(app: Path) -> Non
     assert starts(app) == [1, 1, 1, 2, 1, 1, 1, 1], "there is nothing left to do"
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_that_was_killed_while_trials_were_drawn(app: Path) -> None:
     optuna_is_here()
     import optuna
@@ -144,6 +146,7 @@ def test_a_study_goes_on_that_was_killed_while_trials_were_drawn(app: Path) -> N
     assert sorted(line.split("=")[0] for line in kept) == ["kind", "x"]
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_stays_open(app: Path) -> None:
     optuna_is_here()
     four = ("hydra.sweeper.n_jobs=4", "fail_at=2")
@@ -171,6 +174,7 @@ def test_bad_settings_are_one_line(app: Path, overrides: tuple[str, ...], told: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_missing_of_a_grid_runs_and_nothing_else(app: Path) -> None:
     grid = ("x=0.1,0.2", "kind=a,b", "hydra.sweep.dir=out", "fail_at=1")
     done = run(app, *grid)

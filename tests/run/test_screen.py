@@ -96,12 +96,14 @@ def type_words(folder: Path, *words: str, env: Mapping[str, str] | None = None) 
     return printed.replace(str(folder), "FOLDER")
 
 
+@pytest.mark.slow
 def test_a_good_run(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.9)
     assert type_words(tmp_path, *DEPLOY) == snapshot
     assert type_words(tmp_path, *DEPLOY, "--quiet") == snapshot(name="quiet")
 
 
+@pytest.mark.slow
 def test_a_poor_run(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.2)
     assert type_words(tmp_path, "deploy=none") == snapshot
@@ -117,6 +119,7 @@ def test_a_run_over_its_budget(tmp_path: Path, snapshot: SnapshotAssertion) -> N
     assert type_words(tmp_path, "cloud=aws", "limits.budget_usd=0.05") == snapshot
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_goes_on(
     tmp_path: Path, snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +134,7 @@ def test_a_run_that_is_killed_and_goes_on(
     assert type_words(tmp_path, "deploy=none") == snapshot(name="goes on")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_hosted_teacher(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.9)
     write_rows(tmp_path / "more.jsonl", 100, seed=1, has_labels=False)

@@ -66,6 +66,7 @@ def test_few_of_the_gold_solutions_do_not_verify() -> None:
     assert str(task.verify(replace(right, rationale=changed))).endswith("does not come out")
 
 
+@pytest.mark.slow
 def test_what_is_left_of_gsm8k_that_does_not_verify() -> None:
     task = gsm8k()
     items = [item for split in SPLITS for item in task.items(split, 10_000)]

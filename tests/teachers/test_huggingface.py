@@ -71,6 +71,7 @@ def test_answers_equal_those_of_plain_generation() -> None:
         assert answer.output_tokens == len(out)
 
 
+@pytest.mark.slow
 def test_a_single_short_chat_and_no_chat() -> None:
     teacher = smollm2()
     assert teacher.ask([], 4) == []

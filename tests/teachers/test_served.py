@@ -65,6 +65,7 @@ def test_a_real_model_is_asked_through_every_kind_of_fault(
     assert min(server.tries.values()) >= 4
 
 
+@pytest.mark.slow
 @needs_smollm2
 def test_a_model_that_the_server_does_not_have(upstream: str, model: Path) -> None:
     absent = OpenAITeacher(
