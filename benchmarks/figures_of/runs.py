@@ -165,14 +165,10 @@ def reverse() -> str:
 def house() -> str:
     """The size of the code, and how long its tests take."""
     sizes, tests = result("house")["sizes"], result("house").get("tests")
-    timed = (
-        ""
-        if tests is None
-        else (
-            f" `make test` took {tests['seconds'] / 60:.1f} minutes, {tests['cpu_seconds'] / 60:.1f} "
-            "of CPU time"
-        )
-    )
+    timed = ""
+    if tests is not None:
+        minutes, of_cpu = tests["seconds"] / 60, tests["cpu_seconds"] / 60
+        timed = f" `make test` took {minutes:.1f} minutes, {of_cpu:.1f} of CPU time"
     return (
         f"{sizes['core_lines']:,} lines of code in the core and {sizes['contrib_lines']:,} in the "
         f"{sizes['rooms']} rooms of contrib (without blank lines, comments and docstrings), in\n"
