@@ -29,7 +29,8 @@ class KindsReached(Reason):
             text += f", {', '.join(behind)}"
         text += f" by {reached.source}."
         if best.unseen is not None:
-            text += f" Of layouts that no row shows: {percent(best.unseen)}."
+            held_out = percent(best.unseen)
+            text += f" With whole layouts held out: {held_out}; new wordings may be worse."
         if best.gain is not None:
             low, high = (100 * end for end in best.gain)
             text += f" {2 * best.n_rows:,} rows may bring {low:.0f} to {high:.0f} points."

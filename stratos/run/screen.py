@@ -164,7 +164,9 @@ def _kinds(kinds: Sequence[KindProbe]) -> str:
     behind = "".join(f", {kind.student} {percent(_reached(kind))}" for kind in rest)
     f1 = "" if best.micro_f1 is None else "micro-F1 "
     ends = best.accuracy if best.micro_f1 is None else best.micro_f1
-    unseen = "" if best.unseen is None else f"; {percent(best.unseen)} of layouts that no row shows"
+    unseen = ""
+    if best.unseen is not None:
+        unseen = f"; {percent(best.unseen)} with whole layouts held out: new wordings may be worse"
     rows = counted(best.n_rows, "row", spec=",")
     return (
         f"{best.student} {f1}{percent(_reached(best))} ({interval(ends)}){behind}, "

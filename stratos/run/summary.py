@@ -96,6 +96,8 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
         yield f"{rows}: label them by hand, or teacher=<name> {path}"
     probe, plan = records.get("probe"), records.get("plan")
     kind = None if probe is None or plan is None else probe.of_kind(plan.student)
+    if kind is not None and plan is not None and (why := plan.left_out.get("encoder")):
+        yield f"encoder was not tried, which is often the best: {why}"
     if kind is not None and kind.gain is not None:
         low, high = (100 * end for end in kind.gain)
         rows = counted(kind.n_rows, "more labelled row", spec=",")

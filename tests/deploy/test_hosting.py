@@ -403,7 +403,8 @@ def test_what_the_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Pa
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
 def test_a_stop_ends_a_start_wherever_it_is(serves: tuple[Path, Hosted], after_s: float) -> None:
     state, hosted = serves
-    slow = replace(hosted, module="time", arguments=[])  # ends at once, and never answers
+    sleeps = ["-n1", "-r1", "import time; time.sleep(600)"]
+    slow = replace(hosted, module="timeit", arguments=sleeps)  # never answers
     slow.write(state)
     errors: list[BaseException] = []
 
