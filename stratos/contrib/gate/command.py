@@ -22,10 +22,13 @@ from stratos.deploy.hosted_server import ServerFront
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.models.kinds.base import has_learnt_test
-from stratos.records import Scorecard, from_json
+from stratos.records import Scorecard, corpus_rows, from_json
 from stratos.report.sweep_jobs import record_of
 from stratos.tasks.base import Item
+from stratos.tasks.dedup.hashes import family_hash, normalised
 
+_MOST_ROWS = 1_000_000
+"""Validation rows of a file that are looked at."""
 _SHOWN = 60
 """Characters of a text that an error shows."""
 Key = tuple[str, str]
@@ -44,6 +47,14 @@ class Side:
     run_dir: Path | None = None
     """Whose task scores what it answers."""
     metric: str = ""
+    learnt: frozenset[int] = frozenset()
+    """Hashes of the questions that the bundle's student has learnt, as far as that is known."""
+
+    def can_be_asked(self, key: Key) -> bool:
+        """Return whether there is an answer to an item, or a bundle to which it is new."""
+        if key in self.answers:
+            return True
+        return self.bundle is not None and family_hash(normalised(key[0])) not in self.learnt
 
 
 def side_of(path: Path) -> Side:
@@ -80,13 +91,26 @@ def _run(path: Path, folder: Path) -> Side:
         check_manifest(bundle)  # else its kept answers are of another model
     scorecard: Scorecard | None = record_of(folder, "evaluate")
     answers = read_answers(folder, scorecard) if answers_path(folder).exists() else []
+    is_asked = is_there and not has_learnt_test(bundle)
     return Side(
         path,
         _by_key(answers),
-        bundle if is_there and not has_learnt_test(bundle) else None,
+        bundle if is_asked else None,
         folder,
         "" if scorecard is None else scorecard.metric,
+        _learnt(folder) if is_asked else frozenset(),
     )
+
+
+def _learnt(folder: Path) -> frozenset[int]:
+    """Return hashes of the questions that a run's student has learnt, or was chosen by."""
+    from stratos.run.stored_config import config_of
+
+    corpus, task = folder / "corpus" / "train.jsonl", config_of(folder).task
+    questions = [row.question for row in corpus_rows(corpus)] if corpus.exists() else []
+    if task.has_rows:
+        questions += [item.question for item in task.items("validation", _MOST_ROWS)]
+    return frozenset(family_hash(normalised(question)) for question in questions)
 
 
 def _read_file(path: Path) -> list[KeptAnswer]:
@@ -113,7 +137,7 @@ class Frozen:
 
     keys: tuple[Key, ...]
     n_left_out: int = 0
-    """Items that one side has no answer to, and no bundle to ask."""
+    """Items that one side has no answer to, and no bundle to ask, or one that has learnt them."""
 
     @staticmethod
     def of(keys: Sequence[Key], n_left_out: int = 0) -> Frozen:
@@ -151,8 +175,12 @@ def frozen_of(candidate: Side, reference: Side) -> Frozen:
     sides = (candidate, reference)
     whole = keys = list(reference.answers or candidate.answers)
     for side in sides:
-        if side.bundle is None:
-            keys = [key for key in keys if key in side.answers]
+        keys = [key for key in keys if side.can_be_asked(key)]
+        if not keys and side.learnt:
+            raise StratosError(
+                f"{side.path} has learnt what the other was tested on, so that its answers prove "
+                "nothing. Give both runs one test: task.test_path=<file>."
+            )
     if not keys:
         raise StratosError(
             f"{candidate.path} and {reference.path} have no item in common, and no bundle to "

@@ -21,6 +21,8 @@ from stratos.deploy.bundle_server import MOST_TOKENS, longest_answer
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.evaluate.answers import ask_folder
 from stratos.records import save
+from stratos.tasks.base import Score
+from stratos.tasks.dedup.hashes import family_hash, normalised
 
 
 def make_run(folder: Path, right: int, n: int = 400, first: int = 0) -> Path:
@@ -156,3 +158,18 @@ def test_the_order_of_the_items_is_that_of_no_file() -> None:
     one = Frozen.of(keys)
     assert one == Frozen.of(keys[::-1]) and one.keys != tuple(keys)
     assert one.digest != Frozen.of(keys[1:]).digest
+
+
+def test_items_that_a_student_has_learnt_prove_nothing() -> None:
+    answers = {
+        (f"q{k}", "g"): KeptAnswer(
+            str(k), "all", f"q{k}", "g", [], "t", 1, Score(1.0, 1.0, True), -0.1
+        )
+        for k in range(10)
+    }
+    learnt = [frozenset(family_hash(normalised(f"Q{k}")) for k in range(n)) for n in (4, 10)]
+    sides = [Side(Path("new"), bundle=Path("bundle"), learnt=hashes) for hashes in learnt]
+    frozen = frozen_of(sides[0], Side(Path("old"), answers))
+    assert (len(frozen.keys), frozen.n_left_out) == (6, 4)
+    with pytest.raises(StratosError, match="has learnt"):
+        frozen_of(sides[1], Side(Path("old"), answers))
