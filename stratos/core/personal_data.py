@@ -125,11 +125,16 @@ def _kind(written: str, before: str) -> Kind | None:
 
 
 def _is_ip(match: re.Match[str]) -> bool:
-    """Return whether an address of a machine is one, and neither a version nor a time."""
+    """Return whether an address of a machine is one, and neither a version nor a time.
+
+    One of a local network is everybody's.
+    """
     written = match[0]
     try:
-        ipaddress.ip_address(written)
+        address = ipaddress.ip_address(written)
     except ValueError:
+        return False
+    if address.is_private:
         return False
     before = match.string[max(0, match.start() - _BEFORE) : match.start()]
     n_digits = sum(map(str.isdigit, written))

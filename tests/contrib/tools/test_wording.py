@@ -145,7 +145,7 @@ def test_the_plan_counts_the_wording_and_its_reading(tmp_path: Path) -> None:
     strategy = Injection(wording="teacher")
     sizes = strategy.writing(timers(tmp_path))
     assert sizes is not None and not sizes.is_learnt
-    assert (sizes.n_items, sizes.n_least, sizes.read_share) == (150, 150, 1.0)
+    assert (sizes.n_items, sizes.read_share) == (150, 1.0)
     assert sizes.request_bytes > sizes.path_bytes > 10
     assert strategy.words_questions and not strategy.writes_reasoning
     assert replace(strategy, wording="task").writing(timers(tmp_path)) is None
