@@ -28,6 +28,7 @@ from stratos.records import (
 )
 from stratos.report.planned import planned_rows
 from stratos.report.run_verdict import LimitMissed, missed_limit, run_verdict
+from stratos.run import summary
 from stratos.run.console import Console, PlainConsole
 from stratos.run.screen import Level, Line, lines_of
 from stratos.run.summary import final_numbers, last_lines, show
@@ -265,3 +266,14 @@ def test_how_to_host_is_said_of_what_is_to_be_served(
     ):
         lines = [*last_lines(config, {"deploy": deployment}, tmp_path / "ledger")]
     assert [line.name for line in lines if line.name in ("host", "detail")] == names
+
+
+@pytest.mark.parametrize("left_out", [{}, {"encoder": "Type: pip install it"}])
+def test_an_encoder_that_is_not_here_is_what_may_help(left_out: dict[str, str]) -> None:
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(), rooms={}, task=SimpleNamespace(n_unanswered=0)
+    )
+    probe: Any = SimpleNamespace(of_kind=lambda name: SimpleNamespace(gain=None))
+    plan: Any = SimpleNamespace(student="static", left_out=left_out)
+    steps = [*summary._next(config, {"probe": probe, "plan": plan, "distill": None})]
+    assert [text.partition(": ")[2] for text in steps] == [*left_out.values()]

@@ -47,14 +47,6 @@ class Side:
     run_dir: Path | None = None
     """Whose task scores what it answers."""
     metric: str = ""
-    learnt: frozenset[int] = frozenset()
-    """Hashes of the questions that the bundle's student has learnt, as far as that is known."""
-
-    def can_be_asked(self, key: Key) -> bool:
-        """Return whether there is an answer to an item, or a bundle to which it is new."""
-        if key in self.answers:
-            return True
-        return self.bundle is not None and family_hash(normalised(key[0])) not in self.learnt
 
 
 def side_of(path: Path) -> Side:
@@ -91,26 +83,13 @@ def _run(path: Path, folder: Path) -> Side:
         check_manifest(bundle)  # else its kept answers are of another model
     scorecard: Scorecard | None = record_of(folder, "evaluate")
     answers = read_answers(folder, scorecard) if answers_path(folder).exists() else []
-    is_asked = is_there and not has_learnt_test(bundle)
     return Side(
         path,
         _by_key(answers),
-        bundle if is_asked else None,
+        bundle if is_there and not has_learnt_test(bundle) else None,
         folder,
         "" if scorecard is None else scorecard.metric,
-        _learnt(folder) if is_asked else frozenset(),
     )
-
-
-def _learnt(folder: Path) -> frozenset[int]:
-    """Return hashes of the questions that a run's student has learnt, or was chosen by."""
-    from stratos.run.stored_config import config_of
-
-    corpus, task = folder / "corpus" / "train.jsonl", config_of(folder).task
-    questions = [row.question for row in corpus_rows(corpus)] if corpus.exists() else []
-    if task.has_rows:
-        questions += [item.question for item in task.items("validation", _MOST_ROWS)]
-    return frozenset(family_hash(normalised(question)) for question in questions)
 
 
 def _read_file(path: Path) -> list[KeptAnswer]:
@@ -175,8 +154,14 @@ def frozen_of(candidate: Side, reference: Side) -> Frozen:
     sides = (candidate, reference)
     whole = keys = list(reference.answers or candidate.answers)
     for side in sides:
-        keys = [key for key in keys if side.can_be_asked(key)]
-        if not keys and side.learnt:
+        learnt = _learnt(side) if any(key not in side.answers for key in keys) else set()
+        keys = [
+            key
+            for key in keys
+            if key in side.answers
+            or (side.bundle is not None and family_hash(normalised(key[0])) not in learnt)
+        ]
+        if not keys and learnt:
             raise StratosError(
                 f"{side.path} has learnt what the other was tested on, so that its answers prove "
                 "nothing. Give both runs one test: task.test_path=<file>."
@@ -187,6 +172,18 @@ def frozen_of(candidate: Side, reference: Side) -> Frozen:
             "ask. Name a bundle, or give both runs one task and one seed."
         )
     return Frozen.of(keys, len(whole) - len(keys))
+
+
+def _learnt(side: Side) -> set[int]:
+    """Return hashes of the questions that a bundle's student has learnt, or was chosen by."""
+    if side.bundle is None or side.run_dir is None:
+        return set()
+    corpus = side.run_dir / "corpus" / "train.jsonl"
+    questions = [row.question for row in corpus_rows(corpus)] if corpus.exists() else []
+    task = task_of(side.run_dir, side.path).task
+    if task.has_rows:
+        questions += [item.question for item in task.items("validation", _MOST_ROWS)]
+    return {family_hash(normalised(question)) for question in questions}
 
 
 def _check_labels(candidate: Side, reference: Side) -> None:
@@ -392,7 +389,7 @@ def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: Betting
     left_out = ""
     if frozen.n_left_out:
         items = counted(frozen.n_left_out, "item", spec=",")
-        left_out = f" Left out: {items} that one side has no answer to and no bundle to ask."
+        left_out = f" Left out: {items} that one side has learnt, or cannot be asked."
     change = 100 * (counts.only_candidate - counts.only_reference) / n
     return (
         f"{head}: {change:+.1f} points on {n:,} of {counted(len(frozen.keys), 'frozen item')} "

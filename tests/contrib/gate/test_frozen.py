@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import factory
 import pytest
@@ -21,8 +23,7 @@ from stratos.deploy.bundle_server import MOST_TOKENS, longest_answer
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.evaluate.answers import ask_folder
 from stratos.records import save
-from stratos.tasks.base import Score
-from stratos.tasks.dedup.hashes import family_hash, normalised
+from stratos.tasks.base import Item, Score
 
 
 def make_run(folder: Path, right: int, n: int = 400, first: int = 0) -> Path:
@@ -160,16 +161,32 @@ def test_the_order_of_the_items_is_that_of_no_file() -> None:
     assert one.digest != Frozen.of(keys[1:]).digest
 
 
-def test_items_that_a_student_has_learnt_prove_nothing() -> None:
+def test_items_that_a_student_has_learnt_prove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = {
         (f"q{k}", "g"): KeptAnswer(
             str(k), "all", f"q{k}", "g", [], "t", 1, Score(1.0, 1.0, True), -0.1
         )
         for k in range(10)
     }
-    learnt = [frozenset(family_hash(normalised(f"Q{k}")) for k in range(n)) for n in (4, 10)]
-    sides = [Side(Path("new"), bundle=Path("bundle"), learnt=hashes) for hashes in learnt]
-    frozen = frozen_of(sides[0], Side(Path("old"), answers))
-    assert (len(frozen.keys), frozen.n_left_out) == (6, 4)
-    with pytest.raises(StratosError, match="has learnt"):
-        frozen_of(sides[1], Side(Path("old"), answers))
+    corpus = tmp_path / "corpus" / "train.jsonl"
+    corpus.parent.mkdir()
+    validation = [Item("v", "all", "Q9", "g")]
+    task = SimpleNamespace(has_rows=True, items=lambda split, n: validation)
+    monkeypatch.setattr(gate_frozen, "task_of", lambda *_: SimpleNamespace(task=task))
+    new, old = (
+        Side(Path("new"), bundle=Path("bundle"), run_dir=tmp_path),
+        Side(Path("old"), answers),
+    )
+    for n, left in ((3, 6), (9, 0)):
+        rows = (json.dumps({"question": f"q{k}"}).encode() for k in range(n))
+        corpus.write_bytes(b"\n".join(rows))
+        if left:
+            frozen = frozen_of(new, old)
+            assert (len(frozen.keys), frozen.n_left_out) == (left, 10 - left)
+            continue
+        with pytest.raises(StratosError, match="has learnt"):
+            frozen_of(new, old)
+    # What is kept was answered before, and is compared whatever the bundle has learnt.
+    assert len(frozen_of(replace(new, answers=answers), old).keys) == 10
