@@ -148,8 +148,8 @@ def recorded(folder: Path) -> dict[str, Any]:
         json.loads((folder / f"{stage}.json").read_text())["record"]
         for stage in ("deploy", "evaluate")
     )
-    scores = {one["role"]: one for one in evaluated["scores"]}
-    whole = {role: one["slices"][-1]["exact"]["mean"] for role, one in scores.items()}
+    scores = {score["role"]: score for score in evaluated["scores"]}
+    whole = {role: score["slices"][-1]["exact"]["mean"] for role, score in scores.items()}
     return {
         "student": plan.student,
         "expected": [plan.accuracy.low, plan.accuracy.mean, plan.accuracy.high],
@@ -169,9 +169,9 @@ def kinds(train: list[Row], test: list[Row], blocks: list[Features], seed: int) 
     (texts, answers), (new, truth) = zip(*train, strict=True), zip(*test, strict=True)
     study = Study(texts, answers, blocks, seed)
     return {
-        kind: float(np.mean([one.text == answer for one, answer in zip(found, truth, strict=True)]))
+        kind: float(np.mean([p.text == answer for p, answer in zip(fitted, truth, strict=True)]))
         for kind in study.kinds
-        for found in [study.fit(kind).predict(new)]
+        for fitted in [study.fit(kind).predict(new)]
     }
 
 

@@ -172,16 +172,16 @@ def predictor() -> str:
 
 def operated() -> str:
     """What is lost while a hosted student is replaced or killed, and what that costs."""
-    found = result(OPERATED)
-    lost = {name: f"{found[name]['lost']} of {found[name]['requests']}" for name in _OPERATED}
+    measured = result(OPERATED)
+    lost = {name: f"{measured[name]['lost']} of {measured[name]['requests']}" for name in _OPERATED}
     return (
-        f"Behind a door at {found['plain']['per_s']:.0f} requests a second: lost while it was "
+        f"Behind a door at {measured['plain']['per_s']:.0f} requests a second: lost while it was "
         f"replaced {lost['swap']}, on the way back {lost['back']}, with its engine killed "
-        f"{counted(found['kills']['events'], 'time')} {lost['kills']} (longest wait "
-        f"{found['kills']['longest_s']:.1f} s). The process that keeps it takes "
-        f"{100 * found['idle_cores']:.2f}% of a core "
-        f"while nobody asks, and {found['cpu_ms']['proxy']:.1f} ms of one a request. "
-        f"{source(OPERATED)}; load average {found['load_average']:.0f} "
+        f"{counted(measured['kills']['events'], 'time')} {lost['kills']} (longest wait "
+        f"{measured['kills']['longest_s']:.1f} s). The process that keeps it takes "
+        f"{100 * measured['idle_cores']:.2f}% of a core "
+        f"while nobody asks, and {measured['cpu_ms']['proxy']:.1f} ms of one a request. "
+        f"{source(OPERATED)}; load average {measured['load_average']:.0f} "
         "(`benchmarks/serving/operated.py`)."
     )
 

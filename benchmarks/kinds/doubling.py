@@ -46,9 +46,16 @@ def trials(name: str, path: Path) -> Iterator[dict[str, Any]]:
                 for s in studies
             ]
             curve = learning_curve(studies[0], KIND)
-            said = [curve.gain_low, curve.gain_high]
+            interval = [curve.gain_low, curve.gain_high]
             gain, points = float(right[1] - right[0]), curve.points
-            yield {"set": name, "n": n, "seed": seed, "said": said, "gain": gain, "points": points}
+            yield {
+                "set": name,
+                "n": n,
+                "seed": seed,
+                "said": interval,
+                "gain": gain,
+                "points": points,
+            }
 
 
 def main() -> None:
@@ -58,8 +65,8 @@ def main() -> None:
     options = parser.parse_args()
     sets = [each.partition("=") for each in options.sets]
     lines = [line for name, _, path in sets for line in trials(name, Path(path))]
-    held = [line["said"][0] <= line["gain"] <= line["said"][1] for line in lines]
-    result = {"kind": KIND, "trials": lines, "n": len(held), "n_within": sum(held)}
+    within = [line["said"][0] <= line["gain"] <= line["said"][1] for line in lines]
+    result = {"kind": KIND, "trials": lines, "n": len(within), "n_within": sum(within)}
     finish("kinds/doubling", result, options)
 
 
