@@ -338,7 +338,7 @@ def _when_ready(
         # Before the file, which a stop removes.
         exit_code = None if process is None else process.poll()
         hosted = Hosted.read(state)
-        if exit_code == 0 or (hosted is None and exit_code is None):
+        if exit_code == 0 or not state.exists():
             raise StratosError("It was stopped while it started.")
         most_s = start_seconds or (0.0 if hosted is None else hosted.start_s)
         why, hint = "", ""

@@ -39,6 +39,7 @@ that hangs: busy machines are slow."""
 
 MOST_LOG_BYTES, LOG_END_BYTES = 16 * 2**20, 2**20
 """Size from which a log is cut, and what stays of its end."""
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NOTE_S, TICK_S = 2.0, 0.5
 """Seconds between looks at what is written down, and at the engine's process."""
 
@@ -56,7 +57,7 @@ def supervise(state: Path) -> int:
         is_interrupted = number == signal.SIGINT
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _ENDING:
         signal.signal(number, end)
     try:
         with locked(supervised(state)):
@@ -314,4 +315,8 @@ class _Health:
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(Path(sys.argv[1])))
+    exit_code = supervise(Path(sys.argv[1]))
+    # A stop repeats them until this process is gone, and Python's end resets handlers.
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(exit_code)
