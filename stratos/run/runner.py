@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,8 @@ from stratos.teachers.cache import FOLDER, restored
 from stratos.tracking.tracker import tracked
 
 T = TypeVar("T")
+_CHECK_S = 1.0
+"""Seconds between two looks whether the run folder is there, at least."""
 
 
 class Runner:
@@ -185,7 +188,7 @@ class Runner:
                 run_dir=state.config.run_dir,
                 cache_dir=state.config.cache_dir,
                 ledger=state.ledger,
-                tick=self._tracked(tick if is_job else with_money(state, tick, stage), stage),
+                tick=self._tracked(tick if is_job else self._watched(tick, stage), stage),
                 warn=state.warnings.add,
                 log=self._logged(stage),
                 sample=unsaid if state.progress is None else state.progress.sample,
@@ -277,6 +280,19 @@ class Runner:
             return contextlib.nullcontext(Here())
         settings = self.state.config.synthesize
         return engine_of(settings.engine).connected(settings.ray_address, self.state.console.note)
+
+    def _watched(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
+        """Return a stage's tick that shows its money, and ends it soon after its folder is gone."""
+        tick, due = with_money(self.state, tick, stage), 0.0
+
+        def tick_and_check(done: float, total: float, text: str = "") -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                self._check_folder()
+                due = time.monotonic() + _CHECK_S
+            tick(done, total, text)
+
+        return tick_and_check
 
     def _tracked(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
         """Return a stage's tick that is tracked, too."""

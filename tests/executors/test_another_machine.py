@@ -75,3 +75,13 @@ def test_the_folder_may_be_moved(trained: Command, tmp_path: Path) -> None:
     shutil.copytree(trained.run, moved.run)
     assert moved.start().wait(60) == 0, moved.said
     assert "(made before)" in moved.said and moved.student() == trained.student()
+
+
+def test_a_run_folder_that_is_deleted_ends_its_training(command: Command) -> None:
+    process = command.start()
+    command.until(command.has_checkpoint)
+    while command.run.exists():
+        shutil.rmtree(command.run, ignore_errors=True)
+    assert process.wait(60) == 1
+    assert f"{command.run} is gone or was emptied" in command.said.splitlines()[-1]
+    assert not command.run.exists()
