@@ -8,7 +8,6 @@ number comes twice, so that a machine that slept sees that others had the copy s
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from stratos.core.digest import copy_and_digest, digest_of, digest_of_open
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.foreign import cause
 from stratos.core.formats import counted, duration
-from stratos.core.process import Process
+from stratos.core.process import Process, every
 from stratos.core.redact import redact
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
 from stratos.executors import submission
@@ -235,15 +234,10 @@ class CopyLease:
         """
         with self._store.naming_url("written to"):
             self.take()
-        ended = threading.Event()
-        # Files that take longer than a lease lasts are no silence.
-        thread = threading.Thread(target=self._renew_until, args=(ended,), daemon=True)
-        thread.start()
         try:
-            yield
+            with every(RENEW_S, self._renew_or_not):  # files may take longer than a lease lasts
+                yield
         finally:
-            ended.set()
-            thread.join()
             with contextlib.suppress(Exception):  # where it cannot be returned, it runs out
                 self.renew(is_returned=True)
 
@@ -318,10 +312,9 @@ class CopyLease:
             f"{url}/{lease_name(lease.number)}."
         )
 
-    def _renew_until(self, ended: threading.Event) -> None:
-        while not ended.wait(RENEW_S):
-            with contextlib.suppress(Exception):  # whoever stores files says what fails
-                self.renew()
+    def _renew_or_not(self) -> None:
+        with contextlib.suppress(Exception):  # whoever stores files says what fails
+            self.renew()
 
     def _own(self, is_returned: bool = False) -> Lease:
         this = Process.this()

@@ -115,7 +115,8 @@ def mirrored(
     folder.how_to_go_on = mirror.how_to_go_on
     with mirror.lease.hold():
         if n := mirror.pull():
-            note(f"Fetched from {redact(url)}: {counted(n, 'file', spec=',')}, {mirror.as_of}.")
+            files = counted(n, "file", spec=",")
+            note(f"Fetched from {redact(url)}: {files}, as of {mirror.copied_at}.")
         mirror.push()
         thread = threading.Thread(
             target=mirror.keep_pushing, args=(config.paths.mirror_minutes * 60,), daemon=True
@@ -182,15 +183,15 @@ class Mirror:
                 due = time.monotonic() + seconds
 
     @property
-    def as_of(self) -> str:
-        """When the copy was written, as the end of a sentence."""
-        return f"as of {moment(self._copied_at)}"
+    def copied_at(self) -> str:
+        """When the copy was written, as it is read here."""
+        return moment(self._copied_at)
 
     def how_to_go_on(self) -> str:
         """Say what to type when the run folder is gone."""
         return (
-            f"The same command fetches the copy of {moment(self._copied_at)} from "
-            f"{redact(self.url)} and goes on."
+            f"The same command fetches the copy of {self.copied_at} from {redact(self.url)} and "
+            "goes on."
         )
 
     def push_or_warn(self) -> bool:
