@@ -120,7 +120,7 @@ EVALUATE = Stage(
 )  # fmt: skip
 DEPLOY = Stage(
     name="deploy",
-    version=3,
+    version=4,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(
