@@ -119,9 +119,10 @@ class CopyStore:
         """Return the name of an object."""
         return f"{OBJECTS}/{digest[:2]}/{digest}"
 
-    def find_objects(self) -> dict[str, int]:
-        """Return the digests that the URL has, and their bytes: it may have lost some."""
-        self._objects = self.sizes(OBJECTS)
+    def objects(self) -> dict[str, int]:
+        """Return the digests that are stored, and their bytes; the URL is asked once."""
+        if self._objects is None:
+            self._objects = self.sizes(OBJECTS)
         return self._objects
 
     def add_object(self, file: BinaryIO) -> Stored | None:
@@ -129,7 +130,7 @@ class CopyStore:
 
         None where it was written to in another way: then it is no file of one moment.
         """
-        objects = self.find_objects() if self._objects is None else self._objects
+        objects = self.objects()
         digest, n_bytes = digest_of_open(file)
         if objects.get(digest) != n_bytes:
             name = self.object_name(digest)
@@ -151,7 +152,7 @@ class CopyStore:
 
     def delete_other_objects(self, digests: Collection[str]) -> None:
         """Delete the objects of other digests: old ones, and those of a push that was killed."""
-        objects = self.find_objects() if self._objects is None else self._objects
+        objects = self.objects()
         for digest in objects.keys() - set(digests):
             self.delete(self.object_name(digest))
             del objects[digest]
@@ -168,6 +169,7 @@ class CopyStore:
         except StratosError:
             raise
         except Exception as error:  # what a remote file system raises is its own affair
+            self._objects = None  # and what it has by now, too
             raise StratosError(
                 f"{redact(self.url)} cannot be {what}: {redact(cause(error))}. Type "
                 "paths.mirror=<another URL>, or paths.mirror=null for a run without a copy."
