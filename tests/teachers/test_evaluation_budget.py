@@ -10,8 +10,8 @@ import pytest
 from stratos.config import EvaluateConfig, LimitsConfig
 from stratos.core.intervals import wilson
 from stratos.records import ModelCard, TeacherProbe
-from stratos.teachers import evaluation_budget
-from stratos.teachers.evaluation_budget import n_allowed, n_expected, parts_in_time
+from stratos.teachers import cost_estimate
+from stratos.teachers.cost_estimate import n_allowed, n_expected, parts_in_time
 from tests.stub_task import StubTask
 
 CARD = ModelCard("t", 135_000_000, 30, 576, 9, 3, 1536, 49152, 8192)
@@ -72,7 +72,7 @@ def test_parts_are_given_out_while_there_is_time(
     minutes: float, pace: float, seconds_each: float, n_asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(evaluation_budget.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(cost_estimate.time, "monotonic", lambda: clock[0])
     items: list[int] = []
     for part in parts_in_time(range(1000), minutes, pace):
         clock[0] += seconds_each * len(part)

@@ -6,10 +6,9 @@ import datetime
 
 import pytest
 
-from stratos.teachers import lifetime
-from stratos.teachers.lifetime import nearest_living, retired, shipped_teachers
+from stratos.teachers import openai_settings
 from stratos.teachers.openai import OpenAITeacher
-from stratos.teachers.openai_settings import is_own
+from stratos.teachers.openai_settings import is_own, nearest_living, retired, shipped_teachers
 from stratos.teachers.words import NoPrice, Retired
 from tests.teachers.questions import parrot
 
@@ -31,7 +30,7 @@ def test_the_dates_of_the_shipped_teachers_have_a_source() -> None:
 
 
 def test_a_shipped_teacher_is_read_as_the_settings_of_the_class_that_its_yaml_names() -> None:
-    assert f"{OpenAITeacher.__module__}.{OpenAITeacher.__qualname__}" == lifetime._CLASS
+    assert f"{OpenAITeacher.__module__}.{OpenAITeacher.__qualname__}" == openai_settings._CLASS
     assert issubclass(OpenAITeacher, type(SHIPPED["openai"]))
 
 

@@ -23,10 +23,10 @@ from stratos.models.kinds.features import (
     Encoder,
     Features,
     Matrix,
+    fit_head,
     lower_layer,
     read_encoder,
 )
-from stratos.models.kinds.heads import fit_head
 
 if TYPE_CHECKING:
     import torch

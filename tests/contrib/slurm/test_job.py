@@ -9,7 +9,7 @@ import pytest
 
 WARNED = """
 import signal, sys
-from stratos.contrib.slurm.submission import Work
+from stratos.contrib.slurm.queue import Work
 work = Work((sys.executable, "-c", "import time; time.sleep(60)"), {})
 def warn(*_):
     print(work.checkpoint().function.command[0] == sys.executable)

@@ -14,7 +14,6 @@ from one_cluster import Cluster
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm import queue as slurm_queue
-from stratos.contrib.slurm import submission as slurm_submit
 from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import StratosError
 from stratos.executors import submission
@@ -114,7 +113,7 @@ def test_a_job_that_appears_late_is_waited_for(slurm: Cluster, spec: JobSpec) ->
 def test_without_a_job_it_is_said_that_there_is_none(
     slurm: Cluster, spec: JobSpec, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
-    monkeypatch.setattr(slurm_submit, "_APPEARS_S", 1.0)
+    monkeypatch.setattr(slurm_queue, "_APPEARS_S", 1.0)
     sbatch(spec, TIMED_OUT, "")
     with pytest.raises(StratosError) as unheard:
         ON.submit(spec)
@@ -129,7 +128,7 @@ def test_without_a_job_it_is_said_that_there_is_none(
 def test_what_nobody_can_tell_is_not_called_a_refusal(
     slurm: Cluster, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm_submit, "_APPEARS_S", 1.0)
+    monkeypatch.setattr(slurm_queue, "_APPEARS_S", 1.0)
     folder = sbatch(spec, f"chmod +x {spec.folder.parent}/bin/squeue; {TIMED_OUT}")
     (folder / "squeue").write_text("#!/bin/bash\necho 'Unable to contact controller' >&2; exit 1\n")
     with slurm.drained():  # the job waits, so that it is there to be found

@@ -10,7 +10,7 @@ from signal_tools import context, documents, strategy, teacher, tokenizer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from stratos.distill.signal.fingerprint import (
+from stratos.distill.signal.cross_tokenizer import (
     TokenizerMismatch,
     check_same,
     difference,

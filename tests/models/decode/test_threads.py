@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from stratos.models.decode.threads import Threads, fastest, thread_counts
+from stratos.models.decode.decoder import Threads, fastest, thread_counts
 
 
 class Machine:

@@ -10,8 +10,15 @@ from stratos.core.extensions import shipped_choices
 from stratos.models.kinds.base import WEIGHTS, load_predictor
 from stratos.models.kinds.classifier import _BLOCKS
 from stratos.models.kinds.cross_validation import KINDS, Study
-from stratos.models.kinds.features import Tfidf
-from stratos.models.kinds.heads import Head, RowSpace, fit_head, joined, mix, mixing_weights
+from stratos.models.kinds.features import (
+    Head,
+    RowSpace,
+    Tfidf,
+    fit_head,
+    joined,
+    mix,
+    mixing_weights,
+)
 from stratos.models.kinds.kind_choice import _PRIOR_GAIN
 from stratos.models.kinds.suits import LABELS
 

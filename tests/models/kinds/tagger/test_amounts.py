@@ -5,7 +5,7 @@ import pytest
 
 from stratos.models.kinds.base import load_predictor
 from stratos.models.kinds.tagger import cannot_tag, fit_tagger
-from stratos.models.kinds.tagger.amounts import Amount, amounts_of, joined, split
+from stratos.models.kinds.tagger.fields import Amount, amounts_of, joined, split
 
 TEXTS = [f"it costs {sign}{n}.50 in all" for n in range(10, 30) for sign in ("€", "$")]
 ANSWERS = [

@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator
 
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.tagger import Method, cannot_tag, fit_tagger
-from stratos.models.kinds.tagger.readings import later
+from stratos.models.kinds.tagger.tagged_text import later
 from stratos.tasks.objects import object_of, same
 
 SCHEMA = {

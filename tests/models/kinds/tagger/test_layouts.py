@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 
-from stratos.models.kinds.tagger.layouts import folds_of, layouts_of
+from stratos.models.kinds.tagger.extraction import folds_of, layouts_of
 from stratos.models.kinds.tagger.tagged_text import read
 
 TEMPLATES = [

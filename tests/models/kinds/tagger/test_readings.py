@@ -1,7 +1,6 @@
 import pytest
 
-from stratos.models.kinds.tagger.readings import dates, later, numbers, times
-from stratos.models.kinds.tagger.tagged_text import Vocabulary, read
+from stratos.models.kinds.tagger.tagged_text import Vocabulary, dates, later, numbers, read, times
 
 
 @pytest.mark.parametrize(
