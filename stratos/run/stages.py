@@ -6,16 +6,7 @@ from typing import Any
 
 from stratos.core.extensions import extensions, load, room_configs
 from stratos.ledger.book import TEACHER
-from stratos.records import (
-    Corpus,
-    Deployment,
-    Pilot,
-    Plan,
-    Probe,
-    Report,
-    Scorecard,
-    Student,
-)
+from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
 from stratos.run.resume import Stage
 
 CHOICES = {"plan": ("teacher", "prompt", "max_tokens", "student", "strategy")}
