@@ -15,7 +15,6 @@ import math
 import os
 import re
 import shutil
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +27,14 @@ from typing_extensions import override
 
 from stratos.contrib.skypilot.cluster import Cluster, last_words, sky
 from stratos.contrib.skypilot.follower import Following
-from stratos.contrib.skypilot.task import SENT, cluster_name, install, server_name, task_of
+from stratos.contrib.skypilot.task import (
+    SENT,
+    cluster_name,
+    install,
+    resources_of,
+    server_name,
+    task_of,
+)
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.extras import installed, pins, python_version, write_wheel
@@ -83,23 +89,9 @@ class NoPrice(Reason):
     )
 
 
-def program(name: str) -> str | None:
-    """Return where SkyPilot's program is: on the PATH, or beside this Python; None if nowhere."""
-    beside = Path(sys.executable).parent / name
-    return shutil.which(name) or (str(beside) if beside.is_file() else None)
-
-
-def why_not(name: str) -> Reason | None:
-    """Return why nothing can be launched, with what to type; None if it can."""
-    for tool in ("ssh", "rsync"):
-        if shutil.which(tool) is None:
-            return NoProgram(tool)
-    path = program(name)
-    return NoSky(name, "is not there") if path is None else _why_not(path)
-
-
 @functools.cache
 def _why_not(path: str) -> Reason | None:
+    """Return why SkyPilot cannot launch anything, with what to type; None if it can."""
     answer = sky(path, "--version")
     version = re.search(r"(\d+)\.(\d+)[.\w]*", answer.stdout)
     if answer.returncode or version is None:
@@ -216,7 +208,12 @@ class SkyPilot(Executor):
         """Return why nothing can be launched; asks SkyPilot which clouds it may use."""
         if self._is_elsewhere and self.usd_per_hour is None:
             return NoPrice()
-        return why_not(self.program)
+        for tool in ("ssh", "rsync"):
+            if shutil.which(tool) is None:
+                return NoProgram(tool)
+        if shutil.which(self.program) is None:
+            return NoSky(self.program, "is not there")
+        return _why_not(self._sky)
 
     def submit(self, spec: JobSpec) -> Job:
         """Begin to launch the server of a job, or return the job of its name that is there."""
@@ -297,34 +294,35 @@ class SkyPilot(Executor):
         return spec.spot if self.spot is None else self.spot
 
     @property
+    def _sky(self) -> str:
+        return shutil.which(self.program) or self.program
+
+    @property
     def _is_elsewhere(self) -> bool:
         """Whether the settings ask for another server than the plan's."""
         return any((self.infra, self.instance_type, self.accelerators))
 
     def _resources(self, spec: JobSpec) -> dict[str, Any] | None:
         """Return the server of a job in SkyPilot's schema; None where the plan has none to rent."""
-        offer = spec.offer
         if self._is_elsewhere:
-            infra, kind, card = self.infra, self.instance_type, self.accelerators
-        elif offer is None or not offer.is_rented:
-            return None
+            resources: dict[str, Any] = {
+                "infra": self.infra,
+                "instance_type": self.instance_type,
+                "accelerators": self.accelerators,
+                "use_spot": self._is_spot(spec),
+            }
+            if self.instance_type is None and self.usd_per_hour:
+                # The ledger counts that price, whatever server SkyPilot takes.
+                resources["max_hourly_cost"] = self.usd_per_hour
+        elif spec.offer is not None and spec.offer.is_rented:
+            resources = resources_of(spec.offer, self._is_spot(spec))
         else:
-            infra, kind, card = f"{offer.cloud}/{offer.region}", offer.instance_type, None
-            if offer.accelerator is not None:
-                card = f"{offer.accelerator}:{offer.accelerator_count}"
-        # An open connection is no work: what follows a job may be gone.
-        autostop = {"idle_minutes": self.idle_minutes, "down": True, "wait_for": "jobs"}
-        resources = {
-            "infra": infra,
-            "instance_type": kind,
-            "accelerators": card,
-            "use_spot": self._is_spot(spec),
-            "image_id": self.image,
-            "disk_size": self.disk_gib,
-            # The ledger counts that price, whatever server SkyPilot takes.
-            "max_hourly_cost": None if kind else self.usd_per_hour or None,
-            "autostop": autostop if self.idle_minutes else None,
-        }
+            return None
+        if self.idle_minutes is not None:
+            # An open connection is no work: what follows a job may be gone.
+            autostop = {"idle_minutes": self.idle_minutes, "down": True, "wait_for": "jobs"}
+            resources["autostop"] = autostop
+        resources |= {"image_id": self.image, "disk_size": self.disk_gib}
         return {key: value for key, value in resources.items() if value is not None}
 
     def _checked(self, spec: JobSpec) -> dict[str, Any]:
@@ -344,7 +342,7 @@ class SkyPilot(Executor):
             )
         if (reason := self.unusable()) is not None:
             raise StratosError(str(reason))
-        enabled = enabled_clouds(program(self.program) or self.program)
+        enabled = enabled_clouds(self._sky)
         if not self._is_elsewhere and spec.offer is not None and spec.offer.cloud not in enabled:
             cloud = spec.offer.cloud
             raise StratosError(
@@ -371,8 +369,7 @@ class SkyPilot(Executor):
         name = cluster_name(spec.name)
         if name not in _following:
             folder = job_folder.folder_of(spec.folder) / self.kind / spec.stage
-            path = program(self.program) or self.program
-            cluster = Cluster(name, path, folder, spec.withheld)
+            cluster = Cluster(name, self._sky, folder, spec.withheld)
             resources = self._resources(spec)
             server = "server" if resources is None else server_name(resources)
             _following[name] = Following(

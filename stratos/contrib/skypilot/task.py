@@ -12,6 +12,7 @@ from typing import Any
 from stratos.contrib.data_files import filled
 from stratos.core.extras import TRAIN
 from stratos.executors.job import JobSpec
+from stratos.records import Offer
 
 LONGEST_NAME = 42
 """Characters that the pickiest of the clouds takes; SkyPilot shortens what is longer itself."""
@@ -23,6 +24,22 @@ TIMED_OUT = 124
 """Exit code of `timeout` where the time was over."""
 
 
+def slug(text: str) -> str:
+    """Return a text as small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def resources_of(offer: Offer, spot: bool) -> dict[str, Any]:
+    """Return a server of the plan in SkyPilot's YAML schema."""
+    resources: dict[str, Any] = {
+        "infra": f"{offer.cloud}/{offer.region}",
+        "instance_type": offer.instance_type,
+    }
+    if offer.accelerator is not None:
+        resources["accelerators"] = f"{offer.accelerator}:{offer.accelerator_count}"
+    return {**resources, "use_spot": spot}
+
+
 def server_name(resources: Mapping[str, Any]) -> str:
     """Return a short name of a server for messages, such as "aws/us-east-1 g5.xlarge, spot"."""
     kind = resources.get("instance_type") or resources.get("accelerators")
@@ -32,7 +49,7 @@ def server_name(resources: Mapping[str, Any]) -> str:
 
 def cluster_name(job: str) -> str:
     """Return the name of a job's cluster: one that every cloud takes, the same at every start."""
-    plain = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")
+    plain = slug(job)
     if plain == job and len(plain) <= LONGEST_NAME and plain[:1].isalpha():
         return plain
     mark = hashlib.sha256(job.encode()).hexdigest()[:6]
@@ -106,4 +123,4 @@ def install(python: str, packages: tuple[str, ...]) -> str:
 
 def _label(text: str) -> str:
     """Return a text that every cloud takes as the value of a label."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "none"
+    return slug(text)[:60].strip("-") or "none"
