@@ -445,8 +445,8 @@ async def _streamed(client: httpx.AsyncClient, request: dict[str, Any]) -> Serve
 
     parts: list[str] = []
     first, usage, started = None, None, time.perf_counter()
-    asked = {**request, "stream": True}
-    async with client.stream("POST", "/chat/completions", json=asked) as response:
+    body = {**request, "stream": True}
+    async with client.stream("POST", "/chat/completions", json=body) as response:
         await _check(response)
         async for line in response.aiter_lines():
             data = line.removeprefix("data:").strip()

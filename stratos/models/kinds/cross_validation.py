@@ -336,6 +336,11 @@ class Study:
             weights,
             np.concatenate([self._is_gold, np.ones(len(texts), bool)]),
         )
+        every = np.arange(len(self._texts))
+        for block in (self._blocks[name] for name in KINDS[kind]):
+            if not block.is_fitted:  # an encoder reads each text once
+                features = self._features(block, every), block.transform(texts)
+                grown._fixed[block.name] = np.vstack(features)
         return grown._assembled(kind, self)
 
     @property
