@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.data_files import filled
+from stratos.core.extensions import filled
 from stratos.core.extras import TRAIN
 from stratos.executors.job import JobSpec
 
