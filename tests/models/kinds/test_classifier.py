@@ -10,8 +10,8 @@ from stratos.core.extensions import shipped_choices
 from stratos.models.kinds.base import WEIGHTS, load_predictor
 from stratos.models.kinds.classifier import _BLOCKS
 from stratos.models.kinds.cross_validation import KINDS, Study
+from stratos.models.kinds.encoder import Encoder
 from stratos.models.kinds.features import (
-    Encoder,
     Head,
     RowSpace,
     Tfidf,
