@@ -26,14 +26,14 @@ from stratos.models.kinds.features import (
     mix,
     mixing_weights,
 )
-from stratos.models.kinds.kind_choice import (
+from stratos.models.kinds.suits import (
+    TUNED,
     ahead_by_prior,
     deviations,
     micro_f1,
     wilson_ends,
     without_optimism,
 )
-from stratos.models.kinds.suits import TUNED
 from stratos.tasks.dedup.near import Alike
 
 KINDS: dict[str, tuple[str, ...]] = {
