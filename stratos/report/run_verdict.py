@@ -107,8 +107,8 @@ def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
     """Return whether a student is to be served that is compared with baselines alone."""
     student, best = scorecard.score("student"), scorecard.best_baseline
     assert student is not None and best is not None, "there is a verdict"
-    majority = next((versus for versus in scorecard.against if versus.role == "majority"), None)
-    if majority is not None and (majority.p_value >= SURE or majority.ahead > 0):
+    majority = _majority(scorecard)
+    if majority is not None and may_be_chance(scorecard):
         free = scorecard.best_free or majority
         text = f"Do not serve it, for its accuracy: {_shares(free)}{_by_chance(free, majority)}."
         return RunVerdict("stay", "accuracy", text)
@@ -125,6 +125,16 @@ def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
         "tell them apart."
     )
     return RunVerdict("open", "cost", text)
+
+
+def may_be_chance(scorecard: Scorecard) -> bool:
+    """Return whether the student is not surely better than the most frequent answer."""
+    majority = _majority(scorecard)
+    return majority is not None and (majority.p_value >= SURE or majority.ahead > 0)
+
+
+def _majority(scorecard: Scorecard) -> Versus | None:
+    return next((versus for versus in scorecard.against if versus.role == "majority"), None)
 
 
 def _shares(versus: Versus) -> str:

@@ -29,7 +29,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=3,
+    version=4,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -87,7 +87,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
-    version=5,
+    version=6,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -148,7 +148,7 @@ SYNTHESIZE = Stage(
 )
 DISTILL = Stage(
     name="distill",
-    version=4,
+    version=5,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
