@@ -290,10 +290,10 @@ class _Builder:
             verdict = self._verdict(teacher, strategy, card, card.name in kinds)
             if verdict.evidence:
                 self.evidence.append(verdict.evidence)
-            if card.name in kinds and (not strategy.learns_rows or strategy.writes_rows):
-                # Beside rows that are made of others it is not measured.
-                key, no_rows = f"{name} to {card.name}", LearnsRows(card.name)
-                self.left_out.add(key, Reason.STUDENT, no_rows, strategy=name)
+            if card.name in kinds and not _suits_kinds(strategy):
+                if not any(map(_suits_kinds, config.strategies)):
+                    key, why_none = f"{name} to {card.name}", LearnsRows(card.name)
+                    self.left_out.add(key, Reason.STUDENT, why_none, strategy=name)
                 continue
             if verdict.is_taken:
                 able.append(card)
@@ -460,6 +460,11 @@ class _Builder:
         largest = int(np.argmax(memory_gib))
         name = self.catalog.offer(largest).name
         return TooBig(verb, n_bytes / 2**30, name, float(memory_gib[largest]))
+
+
+def _suits_kinds(strategy: Strategy) -> bool:
+    """Return whether it learns the rows themselves: beside others no kind is measured."""
+    return strategy.learns_rows and not strategy.writes_rows
 
 
 def _pair_of_kind(
