@@ -15,9 +15,18 @@ from uuid import uuid4
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import BudgetError, StratosError
 from stratos.core.formats import duration, exact_usd
-from stratos.executors import job_folder, submission
-from stratos.executors.job import PLANNED, Executor, Job, JobSpec, job_name
-from stratos.executors.job_folder import BEGAN, read_events
+from stratos.executors import submission
+from stratos.executors.job import (
+    BEGAN,
+    PLANNED,
+    Executor,
+    Job,
+    JobSpec,
+    events_path,
+    folder_of,
+    job_name,
+    read_events,
+)
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import Lease, Leave, expect, leases, leaves, rent
 
@@ -41,8 +50,8 @@ class ByteCounter:
 
     def __init__(self, run: Path, stage: str) -> None:
         """Go on with what was counted before."""
-        self._path = job_folder.folder_of(run) / f"{stage}.received"
-        self._copies = job_folder.folder_of(run) / f"{stage}.copies"
+        self._path = folder_of(run) / f"{stage}.received"
+        self._copies = folder_of(run) / f"{stage}.copies"
         self._unwritten = 0
 
     @property
@@ -236,7 +245,7 @@ def _spans_of_events(run: Path, stage: str, after: float) -> Spans | None:
 def _last_event(run: Path, stage: str) -> float | None:
     """Return when a job said something last, in seconds since the epoch; None if it never did."""
     try:
-        return job_folder.events_path(run, stage).stat().st_mtime
+        return events_path(run, stage).stat().st_mtime
     except OSError:
         return None
 

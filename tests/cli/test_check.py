@@ -22,7 +22,7 @@ from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
 from stratos.core.extensions import conf_dirs, shipped_choices
 from stratos.core.trust import ALLOW_TARGETS
-from stratos.teachers.lifetime import retired, shipped_teachers
+from stratos.teachers.openai_settings import retired, shipped_teachers
 from tests.checked import problems, shape
 
 SHIPPED = sorted(

@@ -50,7 +50,7 @@ NOT_CHECKED = {
     "stratos demo": "tests/test_core_install.py runs it",
     "stratos +task=classify task.path=stratos-demo/tickets.csv logger=none deploy.load_seconds=2":
         "what stratos demo runs",
-    "stratos stage run_folder stage": "tests/executors/test_here.py runs it",
+    "stratos stage run_folder stage": "tests/executors/test_job.py runs it",
 }  # fmt: skip
 """Commands that are not checked here, and why."""
 EXIT_CODES = {

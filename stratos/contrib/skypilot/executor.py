@@ -43,8 +43,17 @@ from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.extras import installed, pins, python_version, write_wheel
 from stratos.core.reasons import Reason
-from stratos.executors import job_folder, submission
-from stratos.executors.job import Amount, Executor, Job, JobSpec, StageName, Status
+from stratos.executors import submission
+from stratos.executors.job import (
+    FOLDER,
+    Amount,
+    Executor,
+    Job,
+    JobSpec,
+    StageName,
+    Status,
+    folder_of,
+)
 from stratos.records import Offer, own_clouds
 
 
@@ -164,7 +173,7 @@ def enabled_clouds(path: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-_LEFT_OUT = frozenset((job_folder.FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
+_LEFT_OUT = frozenset((FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
 """Of a run folder: money, tracking and answers that were paid stay with the command."""
 
 
@@ -403,7 +412,7 @@ class SkyPilot(Executor):
         """Return what this process knows of a job."""
         name = cluster_name(spec.name)
         if name not in _following:
-            folder = job_folder.folder_of(spec.folder) / self.kind / spec.stage
+            folder = folder_of(spec.folder) / self.kind / spec.stage
             path = program(self.program) or self.program
             cluster = Cluster(name, path, folder, spec.withheld)
             spot = self._is_spot(spec)

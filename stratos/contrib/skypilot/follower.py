@@ -15,8 +15,7 @@ from stratos.contrib.skypilot.cluster import Cluster, Unreachable, exit_code, la
 from stratos.contrib.skypilot.task import TIMED_OUT
 from stratos.core.atomic_files import STAGED, remove, write_atomically
 from stratos.core.errors import CapacityError, StratosError
-from stratos.executors import job_folder
-from stratos.executors.job import JobSpec, State, Status, killed_by
+from stratos.executors.job import JobSpec, State, Status, events_path, killed_by
 from stratos.executors.job_costs import ByteCounter
 
 _GONE = 24
@@ -65,7 +64,7 @@ class Fetched:
             Unreachable: the node does not answer.
         """
         # The same path here and there.
-        events = job_folder.events_path(self._spec.folder, self._spec.stage)
+        events = events_path(self._spec.folder, self._spec.stage)
         mark = self._cluster.folder / "log_at"
         while True:
             log_at, heard = _number(mark), events.stat().st_size if events.exists() else 0
