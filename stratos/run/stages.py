@@ -29,7 +29,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=3,
+    version=4,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -148,7 +148,7 @@ SYNTHESIZE = Stage(
 )
 DISTILL = Stage(
     name="distill",
-    version=4,
+    version=5,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
@@ -170,7 +170,7 @@ DISTILL = Stage(
 )
 EVALUATE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from stratos.models.kinds.tagger.readings import (
+from stratos.models.kinds.tagger.tagged_text import Document, shape, sort_of
+from stratos.tasks.readings import (
     PERIODS,
     READERS,
     STYLES,
@@ -22,7 +23,6 @@ from stratos.models.kinds.tagger.readings import (
     later,
     numbers,
 )
-from stratos.models.kinds.tagger.tagged_text import Document, shape, sort_of
 
 FEW = 40
 """Values of a field that a classifier chooses among, or that words stand for."""

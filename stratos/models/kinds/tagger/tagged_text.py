@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from stratos.models.kinds.tagger.readings import DATE, NUMBER, TIME
+from stratos.tasks.readings import DATE, NUMBER, TIME
 
 _RULED = re.compile(
     rf"(?P<mail>[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+)"

@@ -7,8 +7,8 @@ from jsonschema import Draft202012Validator
 
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.tagger import Method, cannot_tag, fit_tagger
-from stratos.models.kinds.tagger.readings import later
 from stratos.tasks.objects import object_of, same
+from stratos.tasks.readings import later
 
 SCHEMA = {
     "type": "object",
@@ -45,7 +45,7 @@ def bill(source):
 
 def bills(seed, n):
     source = random.Random(seed)
-    return map(list, zip(*[bill(source) for _ in range(n)], strict=True))
+    return tuple(map(list, zip(*[bill(source) for _ in range(n)], strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +66,29 @@ def share_right(tagger, texts, answers):
 
 def test_bills_are_read(fit):
     assert share_right(fit.tagger, *bills(1, 60)) >= 0.9
-    assert all(0 <= p.probability <= 1 for p in fit.tagger.predict(next(bills(1, 9))))
+    assert all(0 <= p.probability <= 1 for p in fit.tagger.predict(bills(1, 9)[0]))
 
 
 def test_the_fit_says_what_cross_validation_shows(fit):
     assert fit.n_rows == len(fit.right) == 80
-    assert 0.8 <= fit.low < fit.accuracy <= fit.high <= 1
-    assert abs(fit.right.mean() - fit.accuracy) < 0.05
-    assert fit.calibration_error < 0.15
+    known, low, high = fit.known
+    assert fit.holds_out_layouts and fit.n_layouts == 4, "two orders of two terms"
+    assert 0.6 <= low < known <= high == fit.expected[2] <= 1
+    assert fit.low < fit.accuracy <= fit.high
+    assert fit.accuracy < known, "new wordings are harder"
     methods = {field.name: field.method for field in fit.fields}
     assert methods["urgent"] is Method.FEW
     assert {methods[name] for name in ("number", "date", "total")} <= {Method.RANK, Method.CHAIN}
     assert fit.cpu_seconds > 0
+
+
+def test_a_new_wording_lowers_the_probability(fit):
+    known, new = (
+        bills(3, 20)[0],
+        ["Kindly note RX-123 costs 99.50 EUR since 3 May 2025, cheers"] * 3,
+    )
+    sure = [np.mean([p.probability for p in fit.tagger.predict(texts)]) for texts in (known, new)]
+    assert sure[1] < sure[0] - 0.2
 
 
 def test_answers_match_the_schema_whatever_the_text(fit):

@@ -55,7 +55,9 @@ _COUNTS = (
     "zero no none|one a an single|two couple both pair|three|four|five|six|seven|eight|nine|ten"
     "|eleven|twelve dozen|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty"
 )
-_WORDS = {name: number for number, names in enumerate(_COUNTS.split("|")) for name in names.split()}
+NUMBER_WORDS = {
+    name: number for number, names in enumerate(_COUNTS.split("|")) for name in names.split()
+}
 
 
 _LONGEST = 30
@@ -78,8 +80,8 @@ def numbers(text: str) -> tuple[Reading, ...]:
     """Read a number; a single mark with three digits behind it can be read in two ways."""
     if len(text) > _LONGEST:
         return ()
-    if text.lower() in _WORDS:
-        return (Reading(_WORDS[text.lower()], "word"),)
+    if text.lower() in NUMBER_WORDS:
+        return (Reading(NUMBER_WORDS[text.lower()], "word"),)
     unit = re.fullmatch(r"[x×]?(\d+)(?:[a-zA-Z×]{1,3})?", text)
     if unit and not text.isdigit():
         return (Reading(int(unit[1]), "unit"),)

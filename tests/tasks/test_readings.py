@@ -1,7 +1,7 @@
 import pytest
 
-from stratos.models.kinds.tagger.readings import dates, later, numbers, times
 from stratos.models.kinds.tagger.tagged_text import Vocabulary, read
+from stratos.tasks.readings import dates, later, numbers, times
 
 
 @pytest.mark.parametrize(
