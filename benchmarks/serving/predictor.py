@@ -40,8 +40,7 @@ from stratos.evaluate.metrics import percentile
 from stratos.models.kinds.classifier import Classifier
 from stratos.models.kinds.cross_validation import KINDS
 from stratos.models.kinds.encoder import Encoder
-from stratos.models.kinds.features import Features, StaticTable, Tfidf
-from stratos.models.kinds.heads import fit_head
+from stratos.models.kinds.features import Features, StaticTable, Tfidf, fit_head
 
 CONNECTIONS = (1, 4, 16, 64)
 STRENGTH = 10.0

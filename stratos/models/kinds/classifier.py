@@ -19,8 +19,7 @@ from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
 from stratos.models.kinds.encoder import Encoder
-from stratos.models.kinds.features import Arrays, Features, StaticTable, Tfidf
-from stratos.models.kinds.heads import Head, mix
+from stratos.models.kinds.features import Arrays, Features, Head, StaticTable, Tfidf, mix
 from stratos.models.kinds.tuned import TunedEncoder
 
 _BLOCKS: dict[str, type[Features]] = {
