@@ -98,7 +98,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(
