@@ -20,7 +20,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=3,
+    version=4,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -51,7 +51,7 @@ PILOT = Stage(
 )  # fmt: skip
 PLAN = Stage(
     name="plan",
-    version=5,
+    version=6,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -84,7 +84,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=4,
+    version=5,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
@@ -98,7 +98,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(
