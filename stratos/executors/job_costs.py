@@ -35,8 +35,6 @@ Spans = Sequence[tuple[float, float]]
 
 # --- bytes ----------------------------------------------------------------------------------------
 
-_WRITES_BYTES = 1 << 16
-"""Bytes of small answers that are not written down yet, at most."""
 _WHOLE = re.compile(r"Total bytes received: ([\d,]+)")
 _SO_FAR = re.compile(r"([\d,]+) +\d+%")
 
@@ -52,23 +50,13 @@ class ByteCounter:
         """Go on with what was counted before."""
         self._path = folder_of(run) / f"{stage}.received"
         self._copies = folder_of(run) / f"{stage}.copies"
-        self._unwritten = 0
 
     @property
     def total(self) -> int:
         """All bytes so far, those of copies that are under way among them."""
         total, counted = self._written()
-        return (
-            total
-            + self._unwritten
-            + sum(_bytes_of(path) for path in self._copies.glob("*") if path.name not in counted)
-        )
-
-    def add(self, n_bytes: int) -> None:
-        """Count the bytes of an answer."""
-        self._unwritten += n_bytes
-        if self._unwritten > _WRITES_BYTES:
-            self._write()
+        copies = (path for path in self._copies.glob("*") if path.name not in counted)
+        return total + sum(map(_bytes_of, copies))
 
     def new_copy(self) -> Path:
         """Return a file for what `rsync` says of a copy."""
@@ -76,23 +64,18 @@ class ByteCounter:
         return self._copies / uuid4().hex[:12]
 
     def end_copy(self, copy: Path) -> None:
-        """Count a copy that has ended; one that was counted already adds nothing."""
-        self._write(copy)
-        copy.unlink(missing_ok=True)
+        """Count a copy that has ended; one that was counted already adds nothing.
 
-    def _write(self, copy: Path | None = None) -> None:
-        """Write the count down, with a copy and the names of those in it whose file is there.
-
-        So a process that is killed before it deletes the file of a copy has not counted it twice.
+        It is written down with the names of the copies in it whose file is there: a process that is
+        killed before it deletes the file of a copy has not counted it twice.
         """
         total, counted = self._written()
-        if copy is not None and copy.name not in counted:
+        if copy.name not in counted:
             total += _bytes_of(copy)
             counted.add(copy.name)
-        total, self._unwritten = total + self._unwritten, 0
         counted &= {path.name for path in self._copies.glob("*")}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, "\n".join([str(total), *sorted(counted)]).encode())
+        copy.unlink(missing_ok=True)
 
     def _written(self) -> tuple[int, set[str]]:
         """Return the bytes that are written down, and the copies among them, by name."""

@@ -221,15 +221,12 @@ def _tagger(
     began = time.perf_counter()
     fitted = tagged(rows, config.seed, schema)
     source = f"cross-validation on {counted(fitted.n_rows, 'row', spec=',')}"
-    mean, low, high = fitted.known
-    if config.task.tests_other_rows:  # whose layouts may be others
-        low = min(low, fitted.low)
     probed = KindProbe(
         student=student.name,
         kind=student.kind,
-        accuracy=Interval(mean, low, high, source),
-        measured=mean,
-        unseen=fitted.accuracy if fitted.holds_out_layouts else None,
+        accuracy=Interval(*fitted.expected, source),
+        measured=fitted.accuracy,
+        known=fitted.known[0] if fitted.holds_out_layouts else None,
         n_rows=fitted.n_rows,
         calibration_error=fitted.calibration_error,
         seconds=(time.perf_counter() - began) / _FOLDS,

@@ -33,9 +33,8 @@ class KindsReached(Reason):
             behind = (f"{kind.student} {percent(_measured(kind))}" for kind in rest)
             text += f", {', '.join(behind)}"
         text += f" by {reached.source}."
-        if best.unseen is not None:
-            held_out = percent(best.unseen)
-            text += f" With whole layouts held out: {held_out}; new wordings may be worse."
+        if best.known is not None:
+            text += f" That is on new wordings; on those that rows show: {percent(best.known)}."
         if best.gain is not None:
             text += f" {2 * best.n_rows:,} rows {points_gained(best.gain)}."
         return text

@@ -11,11 +11,19 @@ from stratos.core.formats import counted, milliseconds, p_value, percent
 from stratos.core.names import find, named
 from stratos.core.personal_data import personal_data
 from stratos.core.reasons import Reason
-from stratos.evaluate.verdict import CLOSE, SURE, Verdict, accuracy_as_served, verdict
+from stratos.evaluate.verdict import (
+    CLOSE,
+    SURE,
+    Verdict,
+    accuracy_as_served,
+    errs_most,
+    verdict,
+)
 from stratos.records import (
     FREE_ROLES,
     Deployment,
     Interval,
+    ModelScore,
     Plan,
     Probe,
     Scorecard,
@@ -23,6 +31,7 @@ from stratos.records import (
     Versus,
     Worth,
 )
+from stratos.report.planned import planned_rows
 from stratos.report.worth_measured import worth_measured
 
 _WORTH = {
@@ -31,6 +40,9 @@ _WORTH = {
     "open": "",
 }
 """Outcome of the verdict on cost to how it begins."""
+_ENOUGH, _NOTHING = 0.8, 0.05
+"""Share of right answers below which a student is not served for being better than baselines of
+which none has more than the second, nor where more was planned than so many test rows may show."""
 
 
 _FASTER = 3.0
@@ -99,6 +111,8 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     student: Student | None = records.get("distill")
     if scorecard is not None and student is not None and student.kind == "majority":
         return RunVerdict("stay", "accuracy", _constant(scorecard))
+    if scorecard is not None and (short := _below_plan(scorecard, records)):
+        return RunVerdict("stay", "accuracy", short)
     worth = run_worth(config, records)
     beside = None
     if scorecard is not None and (worth is None or worth.outcome == "open"):
@@ -165,6 +179,25 @@ def _n_personal(config: Config) -> int:
     return sum(next(personal_data(item.question), None) is not None for item in rows)
 
 
+def _below_plan(scorecard: Scorecard, records: Mapping[str, Any]) -> str:
+    """Return that a student is often wrong, and surely more often than was planned; else ""."""
+    student, plan = scorecard.score("student"), records.get("plan")
+    if student is None or plan is None or student.slice().exact.mean >= _ENOUGH:
+        return ""
+    rows = (row for row in planned_rows(plan, records) if row.kind == "accuracy" and row.is_worse)
+    planned = next((f"{row.planned} ({row.interval})" for row in rows), "")
+    return planned and (
+        f"Do not serve it yet, for its accuracy: the student has {_right(student)}, where "
+        f"{planned} was planned: the test rows may be unlike those that it learnt from. "
+        f"{errs_most(student)}Add rows like those of the test."
+    )
+
+
+def _right(student: ModelScore) -> str:
+    whole = student.slice()
+    return f"{percent(whole.exact.mean)} of {counted(whole.n_items, 'test row', spec=',')} right"
+
+
 def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
     """Return whether a student is to be served that is compared with baselines alone."""
     student, best = scorecard.score("student"), scorecard.best_baseline
@@ -175,6 +208,13 @@ def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
         text = f"Do not serve it, for its accuracy: {_shares(free)}{_by_chance(free, majority)}."
         return RunVerdict("stay", "accuracy", text)
     if judgement.outcome == "better":
+        if best.student < _ENOUGH and best.baseline <= _NOTHING:
+            text = (
+                f"Only you can tell whether its accuracy is enough: the student has "
+                f"{_right(student)}, and no baseline does the task. {errs_most(student)}"
+                "limits.accuracy=<share> says what is enough."
+            )
+            return RunVerdict("open", "accuracy", text)
         text = f"Serve it, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
         return RunVerdict("serve", "accuracy", text)
     if not student.is_light or best.role not in FREE_ROLES:

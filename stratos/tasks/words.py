@@ -211,6 +211,19 @@ class LacksField(Reason):
         return f"has no field {self.field.replace('|', ' or ')}; it has {known}"
 
 
+class Swapped(Reason):
+    """Questions are JSON objects, and answers are texts."""
+
+    path: str
+    question: str
+    """Column that is read as the question; below: as the answer."""
+    answer: str
+    says = (
+        "{path}: its columns look swapped: {question} holds JSON objects, and {answer} texts. If "
+        "JSON is the answer, type: task.question={answer} task.answer={question}"
+    )
+
+
 class EmptyField(Reason):
     """A field of a line has no text."""
 

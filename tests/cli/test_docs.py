@@ -38,7 +38,7 @@ from tests.pages import PAGES, contrib_pages, text_of
 
 LACKING = re.compile(
     r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"
-    r"no program sky|no sbatch|not installed|needs the package|SkyPilot may use no cloud"
+    r"takes SkyPilot|no sbatch|not installed|needs the package|SkyPilot may use no cloud"
 )
 """What a machine may lack that a page does not."""
 NOT_CHECKED = {

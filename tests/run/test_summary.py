@@ -33,7 +33,7 @@ from stratos.run.console import Console, PlainConsole
 from stratos.run.screen import Level, Line, lines_of
 from stratos.run.summary import final_numbers, last_lines, show
 from stratos.tasks.base import Item, Score
-from tests.report.factory import make_records
+from tests.report.factory import make_plan, make_records
 
 NO_READS = EarlierReads(0, 0, 0)
 
@@ -307,3 +307,28 @@ def test_an_encoder_that_is_not_here_is_what_may_help(left_out: dict[str, str]) 
     plan: Any = SimpleNamespace(student="static", left_out=left_out)
     steps = [*summary._next(config, {"probe": probe, "plan": plan, "distill": None})]
     assert [text.partition(": ")[2] for text in steps] == [*left_out.values()]
+
+
+@pytest.mark.parametrize(
+    ("n_right", "planned", "outcome"),
+    [
+        (29, (0.98, 0.95, 1.0), "stay"),
+        (29, (0.6, 0.5, 0.7), "open"),
+        (29, None, "open"),
+        (45, (1.0, 0.99, 1.0), "serve"),
+    ],
+)
+def test_a_student_that_is_often_wrong_is_not_served_beside_baselines_that_do_nothing(
+    n_right: int, planned: tuple[float, float, float] | None, outcome: str
+) -> None:
+    config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
+    card = judged_card({"student": n_right, "lookup": 0, "majority": 0}, 50)
+    student = replace(card.scores[0], fields_wrong={"date": 3, "people": 20, "name": 0})
+    made: dict[str, Any] = {"evaluate": replace(card, scores=(student, *card.scores[1:]))}
+    if planned is not None:
+        made["plan"] = replace(make_plan(), accuracy=Interval(*planned), worth=None)
+    judgement = run_verdict(config, made)
+    assert judgement is not None and judgement.outcome == outcome
+    assert ("people (20) and date (3)" in judgement.text) == (outcome != "serve")
+    printed = " ".join(line.text for line in lines_of(made["evaluate"]))
+    assert "50 rows: people (20) and date (3)." in printed

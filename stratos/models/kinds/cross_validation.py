@@ -26,15 +26,15 @@ from stratos.models.kinds.features import (
     mix,
     mixing_weights,
 )
-from stratos.models.kinds.kind_choice import (
+from stratos.models.kinds.mislabelled import suspects
+from stratos.models.kinds.suits import (
+    TUNED,
     ahead_by_prior,
     deviations,
     micro_f1,
     wilson_ends,
     without_optimism,
 )
-from stratos.models.kinds.mislabelled import suspects
-from stratos.models.kinds.suits import TUNED
 from stratos.tasks.dedup.near import Alike
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -346,6 +346,11 @@ class Study:
             weights,
             np.concatenate([self._is_gold, np.ones(len(texts), bool)]),
         )
+        every = np.arange(len(self._texts))
+        for block in (self._blocks[name] for name in KINDS[kind]):
+            if not block.is_fitted:  # an encoder reads each text once
+                features = self._features(block, every), block.transform(texts)
+                grown._fixed[block.name] = np.vstack(features)
         return grown._assembled(kind, self)
 
     @property

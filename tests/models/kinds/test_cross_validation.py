@@ -86,6 +86,17 @@ def test_rows_that_are_not_gold_are_learnt_from_and_never_scored(rows, table):
     assert misled.accuracy < choice.accuracy
 
 
+def test_a_student_of_more_rows_reads_each_text_once(rows, table, monkeypatch):
+    texts, labels = rows(60)
+    study = Study(texts[:40], labels[:40], [Tfidf(), table])
+    study.choose()
+    read, transform = [], table.transform
+    monkeypatch.setattr(table, "transform", lambda some: read.extend(some) or transform(some))
+    grown = study.fit_with("static", texts[40:], labels[40:])
+    assert read == texts[40:]
+    assert [grown.labels[k] for k in grown.probabilities(texts).argmax(axis=1)] == labels
+
+
 def test_labels_whose_rows_are_near_duplicates_do_not_make_the_others_unsure(rows):
     texts, labels = rows(90)
     for k in range(8):

@@ -1,7 +1,8 @@
 import pytest
 
 from stratos.models.kinds.tagger.spans import Extraction, learn, learn_base, options, spans
-from stratos.models.kinds.tagger.tagged_text import Vocabulary, dates, later, numbers, read, times
+from stratos.models.kinds.tagger.tagged_text import Vocabulary, read
+from stratos.tasks.readings import dates, later, numbers, times
 
 
 def values(text, extraction, base=None):
