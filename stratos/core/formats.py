@@ -57,7 +57,7 @@ def points_gained(gain: tuple[float, float]) -> str:
     if high < 0.5:
         return "would bring next to nothing"
     if low <= 0:
-        return f"may bring nothing, or up to {high:.0f} points: the curve may be flat"
+        return f"may bring 0 to {high:.0f} points: the curve may be flat"
     return f"may bring {low:.0f} to {high:.0f} points"
 
 

@@ -528,7 +528,7 @@ class TooFewToTell(Reason):
 
     def __str__(self) -> str:
         rows = counted(self.n_rows, "labelled row")
-        return f"what a student reaches cannot be said of {rows}: label {self.enough} or more"
+        return f"What a student reaches cannot be said of {rows}: label {self.enough} or more."
 
 
 class WideIntervals(Reason):

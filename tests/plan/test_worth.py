@@ -603,7 +603,8 @@ def test_reasons_in_words(snapshot):
     reasons = (
         words.NotProbed(), words.BelowLimit(student), words.AtMostBelowLimit(student),
         words.MayBeBelowLimit(student),
-        words.SurelyWorse(student), words.NextToNothing(student), words.TooSlow(8000.0, 300.0),
+        words.NothingRead(64), words.LearnsRows("linear"), words.SurelyWorse(student),
+        words.NextToNothing(student), words.TooSlow(8000.0, 300.0),
         words.WorsePrompt("terse", 0.75, 0.5, 16),
         words.Beaten((("large", better), ("cheap", better))),
         words.AccuracyUnknown(), words.MissesLimit(student, 0.9, True),

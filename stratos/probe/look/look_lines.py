@@ -22,7 +22,6 @@ _MOST_LINES = {
     "doubts": 2,
     "to beat": 1,
     "not tried": 1,
-    "more rows": 1,
 }
 """Lines of a section; of others two. All sections together have 26 at most."""
 _MOST_LABELS_SHOWN = 8
