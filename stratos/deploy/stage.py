@@ -35,7 +35,12 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.estimate.cards import card_of_student
-from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
+from stratos.evaluate.answer_files import (
+    KeptAnswer,
+    answers_path,
+    read_answers,
+    room_for_answers,
+)
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor
 from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS
@@ -114,6 +119,7 @@ def deploy(
     ]
     questions = questions[: config.deploy.n_requests]
 
+    _check_folder(context)
     context.tick(0, len(questions), "bundle")
     card = model_card(config, plan, scorecard, student, corpus, answers, probe, pilot, final)
     make_bundle(final.folder, bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens)
@@ -135,6 +141,7 @@ def deploy(
         )
         plans = _plans(config, plan, bundle, run, context)
         trial = try_server(asking, plans, config.deploy.concurrency)
+    _check_folder(context)
     deployment = replace(
         _deployment(config, bundle, run, questions, trial),
         service_path=str(service),
@@ -151,6 +158,16 @@ def deploy(
     _warn(deployment, config.limits.latency_ms, context)
     _log(deployment, context)
     return deployment
+
+
+def _check_folder(context: Context) -> None:
+    """Check that the run folder is there before something is written that would make it anew.
+
+    Raises:
+        StratosError: it is not.
+    """
+    if not answers_path(context.run_dir).exists():
+        raise StratosError(f"{context.run_dir} was deleted or emptied while the stage worked.")
 
 
 def _is_personal(answer: KeptAnswer) -> bool:

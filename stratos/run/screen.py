@@ -175,7 +175,7 @@ def _kinds(kinds: Sequence[KindProbe]) -> str:
 
 
 def _reached(kind: KindProbe) -> float:
-    return kind.accuracy.mean if kind.micro_f1 is None else kind.micro_f1.mean
+    return kind.measured if kind.micro_f1 is None else kind.micro_f1.mean
 
 
 @lines_of.register

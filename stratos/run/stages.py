@@ -6,16 +6,7 @@ from typing import Any
 
 from stratos.core.extensions import extensions, load, room_configs
 from stratos.ledger.book import TEACHER
-from stratos.records import (
-    Corpus,
-    Deployment,
-    Pilot,
-    Plan,
-    Probe,
-    Report,
-    Scorecard,
-    Student,
-)
+from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
 from stratos.run.resume import Stage
 
 CHOICES = {"plan": ("teacher", "prompt", "max_tokens", "student", "strategy")}
@@ -60,7 +51,7 @@ PILOT = Stage(
 )  # fmt: skip
 PLAN = Stage(
     name="plan",
-    version=5,
+    version=6,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(

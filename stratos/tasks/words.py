@@ -520,6 +520,17 @@ class MoreLabelsThanRows(Reason):
         )
 
 
+class TooFewToTell(Reason):
+    """What a student reaches cannot be told from so few rows."""
+
+    n_rows: int
+    enough: int
+
+    def __str__(self) -> str:
+        rows = counted(self.n_rows, "labelled row")
+        return f"what a student reaches cannot be said of {rows}: label {self.enough} or more"
+
+
 class WideIntervals(Reason):
     """Held-out splits are so small that an accuracy is hardly known."""
 

@@ -238,6 +238,36 @@ def test_the_verdict_is_beside_the_best_that_is_free(
     assert (numbers["accuracy"], numbers["n_test"]) == (exact.mean, 10)
 
 
+@pytest.mark.parametrize(
+    ("text", "p95_ms", "right", "reason"),
+    [
+        ("mail me at ann@example.com", 900.0, 37, "privacy"),
+        ("the card is lost", 2.0, 37, "latency"),
+        ("the card is lost", 500.0, 37, "accuracy"),
+        ("mail me at ann@example.com", 2.0, 30, "accuracy"),  # the teacher is better
+    ],
+)
+def test_what_speaks_for_a_student_as_good_as_its_teacher(
+    text: str, p95_ms: float, right: int, reason: str
+) -> None:
+    by_role = {"student": right, "teacher": 38, "majority": 1}
+    asked = SimpleNamespace(teacher="teacher", seconds=9.0, n_items=10)
+    made = {
+        "evaluate": judged_card(by_role, 40),
+        "probe": SimpleNamespace(real_teachers=(asked,)),
+        "deploy": SimpleNamespace(latency_p95_ms=p95_ms, served=None),
+    }
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(),
+        rooms={},
+        teachers=(SimpleNamespace(name="teacher", is_elsewhere=True),),
+        task=SimpleNamespace(has_rows=True, items=lambda *of: [Item("1", "main", text, "a")]),
+    )
+    judgement = run_verdict(config, made)
+    assert judgement is not None and judgement.reason == reason
+    assert "900 ms" in judgement.text or reason != "latency"
+
+
 def test_a_student_that_gives_one_answer_is_not_to_be_served() -> None:
     config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
     card = judged_card({"student": 9, "lookup": 5, "majority": 1}, 10)
