@@ -103,8 +103,8 @@ def deploy(
     if is_predictor(student.path) and (n_personal := sum(map(_is_personal, answers))):
         rows = counted(n_personal, "test row holds", "test rows hold", spec=",")
         context.warn(
-            f"{rows} what looks like personal data. The student holds words of the rows that it has "
-            "learnt: whoever has its bundle can read them."
+            f"{rows} what looks like personal data. The student holds words of the rows that it "
+            "has learnt: whoever has its bundle can read them."
         )
     final = final_student(config, student, corpus, folder / "student")
     if final.note is not None:
