@@ -528,23 +528,39 @@ def folds_of(
         rows = random.permutation(np.flatnonzero((answers == label) & is_gold))
         folds[rows] = (np.arange(len(rows)) + offset) % n_folds
         offset += len(rows)
-    alike, gold = Alike(), np.flatnonzero(is_gold)
-    for row in gold:
-        alike.add(texts[int(row)], answer=int(answers[row]))
-    first: dict[int, int] = {}
-    groups = alike.keys(alike.edited(alike.groups()))
-    n_needed = min(n_folds, n_gold)
-    if len(np.unique(groups)) >= n_needed:  # else nearly all rows are alike
-        for row, group in zip(gold, groups.tolist(), strict=True):
-            folds[row] = first.setdefault(group, folds[row])
-        if len(np.unique(folds[gold])) < n_needed:  # of so few groups chance leaves a fold empty
-            keys, sizes = np.unique(groups, return_counts=True)
-            folds[gold] = ((-sizes).argsort(kind="stable").argsort() % n_folds)[
-                np.searchsorted(keys, groups)
-            ]
+    together = _with_groups(texts, answers, np.flatnonzero(is_gold), folds)
+    if len(np.unique(together[is_gold])) == min(n_folds, n_gold):  # else nearly all rows are alike
+        folds = together
     if n_gold > _MOST_CROSSED:
         folds[folds > 0] = -1
     return folds
+
+
+def _with_groups(
+    texts: Sequence[str], answers: np.ndarray, gold: np.ndarray, folds: np.ndarray
+) -> np.ndarray:
+    """Return folds in which near duplicates are together.
+
+    A label whose rows would all be in one fold could not be learnt there: its rows stay apart.
+
+    Args:
+        texts: of all rows.
+        answers: the number of each row's label.
+        gold: the rows to group.
+        folds: of each row alone.
+    """
+    alike, first = Alike(), dict[int, int]()
+    for row in gold:
+        alike.add(texts[int(row)], answer=int(answers[row]))
+    groups = alike.keys(alike.edited(alike.groups()))
+    together = folds.copy()
+    for row, group in zip(gold, groups.tolist(), strict=True):
+        together[row] = first.setdefault(group, folds[row])
+    for label in np.unique(answers[gold]):
+        rows = gold[answers[gold] == label]
+        if len(np.unique(together[rows])) == 1:
+            together[rows] = folds[rows]
+    return together
 
 
 def calibration_error(

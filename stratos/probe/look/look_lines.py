@@ -146,7 +146,10 @@ def _private(findings: Sequence[Finding]) -> str:
     ]
     more = len(findings) - len(parts)
     end = f" and {more} more kinds" if more else ""
-    return f"by form: {', '.join(parts)}{end}"
+    return (
+        f"by form: {', '.join(parts)}{end}. A student holds words of its rows, which whoever has "
+        "it can read"
+    )
 
 
 def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:

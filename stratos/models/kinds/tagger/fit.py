@@ -543,7 +543,7 @@ class _Study:
         variance = float((gaps**2).sum()) / n**2 * n_units / max(n_units - 1, 1)
         spread = float(right.mean() * (1 - right.mean()))
         n_rows = min(float(n), spread / variance) if variance > 0 else float(n_units)
-        if self.holds_out_layouts:
+        if self.holds_out_layouts and variance > 0:
             n_rows /= 1 + _SHARE_TESTED
         n_rows = max(1, round(n_rows))
         interval = wilson(accuracy * n_rows, n_rows)

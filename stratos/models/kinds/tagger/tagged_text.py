@@ -115,7 +115,7 @@ def sort_of(word: str) -> str:
 def _attributes(word: str, kind: str) -> tuple[str, ...]:
     """Return word, letters (the same after a swap), beginning, end, shape and kind of a token."""
     low = word.lower().strip(".,;:()\"'") or word
-    if kind != "word":
+    if kind != "word" or "@" in word:  # of an address nothing is kept
         size = str(min(len(word), 8)) if kind == "number" else ""
         value = low if kind == "mark" or (kind == "number" and len(low) < 4) else ""
         named = f"w={value}" if value else ""

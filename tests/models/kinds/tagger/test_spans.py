@@ -131,3 +131,10 @@ def test_features_fit_the_vocabulary(text):
     assert ids.min(initial=0) >= 0
     assert ids.max(initial=0) < vocabulary.size
     assert len(document.folded) == len(text)
+
+
+def test_nothing_of_an_address_is_kept():
+    for spaced in (True, False):
+        documents = [read("write to ann.lee@example.com today", spaced=spaced)] * 3
+        names = Vocabulary.fitted(documents, 2).names
+        assert "w=write" in names and not any("ann" in name or "xam" in name for name in names)
