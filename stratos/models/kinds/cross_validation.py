@@ -528,7 +528,7 @@ def folds_of(
         rows = random.permutation(np.flatnonzero((answers == label) & is_gold))
         folds[rows] = (np.arange(len(rows)) + offset) % n_folds
         offset += len(rows)
-    together = _with_groups(texts, answers, np.flatnonzero(is_gold), folds)
+    together = _with_groups(texts, answers, np.flatnonzero(is_gold), folds, n_folds)
     if len(np.unique(together[is_gold])) == min(n_folds, n_gold):  # else nearly all rows are alike
         folds = together
     if n_gold > _MOST_CROSSED:
@@ -537,7 +537,7 @@ def folds_of(
 
 
 def _with_groups(
-    texts: Sequence[str], answers: np.ndarray, gold: np.ndarray, folds: np.ndarray
+    texts: Sequence[str], answers: np.ndarray, gold: np.ndarray, folds: np.ndarray, n_folds: int
 ) -> np.ndarray:
     """Return folds in which near duplicates are together.
 
@@ -548,6 +548,7 @@ def _with_groups(
         answers: the number of each row's label.
         gold: the rows to group.
         folds: of each row alone.
+        n_folds: how many there are to be.
     """
     alike, first = Alike(), dict[int, int]()
     for row in gold:
@@ -556,6 +557,10 @@ def _with_groups(
     together = folds.copy()
     for row, group in zip(gold, groups.tolist(), strict=True):
         together[row] = first.setdefault(group, folds[row])
+    keys, sizes = np.unique(groups, return_counts=True)
+    if len(np.unique(together[gold])) < n_folds <= len(keys):  # chance leaves a fold empty
+        fold_of = (-sizes).argsort(kind="stable").argsort() % n_folds
+        together[gold] = fold_of[np.searchsorted(keys, groups)]
     for label in np.unique(answers[gold]):
         rows = gold[answers[gold] == label]
         if len(np.unique(together[rows])) == 1:
