@@ -162,10 +162,10 @@ def _beside_teacher(
         why = f"{rows} what looks like personal data, which {teacher.name} gets and it keeps here"
         return RunVerdict("serve", "privacy", f"Serve it, for privacy: {why}; {text}.")
     deployment: Deployment | None = records.get("deploy")
-    asked = next((each for each in probe.real_teachers if each.teacher == teacher.name), None)
-    if deployment is None or asked is None or not asked.n_items:
+    measured = next((each for each in probe.real_teachers if each.teacher == teacher.name), None)
+    if deployment is None or measured is None or not measured.n_items:
         return None
-    ms = 1000 * asked.seconds / asked.n_items
+    ms = 1000 * measured.seconds / measured.n_items
     if deployment.latency_p95_ms * _FASTER > ms:
         return None
     fast, slow = milliseconds(deployment.latency_p95_ms), milliseconds(ms)
