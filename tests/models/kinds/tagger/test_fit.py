@@ -194,12 +194,6 @@ def test_too_few_rows_are_an_error():
         fit_tagger(["a"], ['{"b": "a"}'])
 
 
-#
-
-
-#
-
-
 def test_scores_by_field():
     golds = [{"a": "x", "b": {"c": 1}}, {"a": "y", "b": {"c": None}}, {"a": None}, {}]
     answers = [{"a": "X", "b": {"c": 1.0}}, {"b": {"c": 2}}, {"a": None}, None]
