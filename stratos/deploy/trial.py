@@ -157,7 +157,7 @@ def under_load(
             f"this machine keeps up with: raise deploy.load_seconds."
         )
     test = tests[-1] if sustained is None else sustained
-    # The one token of a student that predicts is its answer, whole.
+    # A label comes whole: it has no tokens whose times a streamed test could tell.
     streamed = None if plans.card is None else asking.at(test.asked_per_s, stream=True)
     p95, rate = test.latency_ms(0.95), capacity.requests_per_s
     predicted = None if expected is None else expected.p95_ms(test.asked_per_s)

@@ -31,7 +31,7 @@ from stratos.distill import meeting
 from stratos.distill.trainer import SIGNALS, check_machine
 from stratos.distill.words import CheckpointsAside, OtherInputs
 from stratos.models.kinds.suits import LM
-from stratos.models.pretrained.load import free_memory
+from stratos.models.pretrained.folder import free_memory
 from stratos.records import Corpus, Plan, Student
 
 

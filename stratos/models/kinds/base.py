@@ -1,8 +1,9 @@
 """The contract of students that are no language models: a text in, a probable answer out.
 
 Such a student is a folder with `student.json`, safetensors, and perhaps the weights of an encoder.
-It is read without unpickling anything, and, unless it holds an encoder, without torch. A language
-model that answers with labels keeps the contract, too: its folder has `labels.json`.
+It is read without unpickling anything, and, unless it holds an encoder that is no BERT, without
+torch. A language model that answers with labels keeps the contract, too: its folder has
+`labels.json`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stratos.core.foreign import reading
 
 FILE, WEIGHTS = "student.json", "student.safetensors"
 ENCODER = "encoder"
-"""Folder in that of a student which has an encoder; no other student needs PyTorch."""
+"""Folder in that of a student which has an encoder."""
 LABELS = "labels.json"
 """File in the folder of a language model that answers with labels alone."""
 _FORMATS = {
@@ -28,7 +29,7 @@ _FORMATS = {
     "label_sets": "stratos.models.kinds.set_classifier:SetClassifier",
     "tagger": "stratos.models.kinds.tagger:Tagger",
     "rows": "stratos.models.kinds.row_lookup:RowLookup",
-    "labels": "stratos.models.kinds.label_model:LabelModel",
+    "labels": "stratos.models.decode.label_scores:LabelModel",
 }
 """By the format that `student.json` has: the class that reads it, imported only then."""
 
@@ -77,6 +78,11 @@ class Predictor(abc.ABC):
     def uses_torch(self) -> bool:
         """Whether an answer needs PyTorch."""
         return False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether an answer takes milliseconds, so that it has a thread of its own."""
+        return self.uses_torch
 
 
 def text_of(messages: Sequence[Mapping[str, str]]) -> str:

@@ -18,8 +18,8 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.features import Arrays, Encoder, Features, StaticTable, Tfidf
-from stratos.models.kinds.heads import Head, mix
+from stratos.models.kinds.encoder import Encoder
+from stratos.models.kinds.features import Arrays, Features, Head, StaticTable, Tfidf, mix
 from stratos.models.kinds.tuned import TunedEncoder
 
 _BLOCKS: dict[str, type[Features]] = {
@@ -71,6 +71,11 @@ class Classifier(Predictor):
     @override
     def uses_torch(self) -> bool:
         return any(block.uses_torch for block in self.blocks)
+
+    @property
+    @override
+    def is_slow(self) -> bool:
+        return any(block.is_slow for block in self.blocks)
 
     @override
     def save(self, folder: Path) -> None:
@@ -146,4 +151,4 @@ class Classifier(Predictor):
 
 def _fits(block: Features, head: Head) -> bool:
     """Return whether a head has a weight of each feature; an encoder's are seen when it answers."""
-    return block.uses_torch or block.transform([""]).shape[1] == len(head.weights)
+    return block.is_slow or block.transform([""]).shape[1] == len(head.weights)

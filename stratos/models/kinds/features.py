@@ -1,4 +1,4 @@
-"""What a text is turned into before a head reads it: TF-IDF, a table of token vectors, an encoder.
+"""What a text is turned into before a head reads it: TF-IDF, token vectors, and the heads on it.
 
 Each is a block of features with one row a text. A view of it, such as a layer of an encoder, has
 rows of length 1 (or 0 for a text without any), so that all views have the same scale. A block is
@@ -8,17 +8,18 @@ fitted once, and is saved as arrays and JSON.
 from __future__ import annotations
 
 import abc
-import functools
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from typing_extensions import override
-
-from stratos.models.kinds.base import ENCODER
 
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 """Shape (texts, features), float32."""
@@ -36,7 +37,13 @@ class Features(abc.ABC):
     learns_labels: ClassVar[bool] = False
     """Whether it learns from the labels of the texts, too, which takes minutes."""
 
-    uses_torch: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
+    """Whether an answer takes milliseconds, so that it has a thread of its own."""
+
+    @property
+    def uses_torch(self) -> bool:
+        """Whether it needs PyTorch to answer."""
+        return False
 
     @property
     def n_params(self) -> int:
@@ -197,7 +204,7 @@ class StaticTable(Features):
         for row, tokens in zip(rows, encoded, strict=True):
             if tokens.ids:
                 row[:] = self._table[tokens.ids].mean(axis=0, dtype=np.float32)
-        return _of_length_1(rows)
+        return of_length_1(rows)
 
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:
@@ -211,118 +218,175 @@ class StaticTable(Features):
         return cls(arrays["table"], Tokenizer.from_str(settings["tokenizer"]))
 
 
+def of_length_1(rows: np.ndarray) -> np.ndarray:
+    """Return rows at length 1; one of zeros stays."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+_MOST_ROWS = 3_000
+"""Above it the square of the rows costs more than it saves."""
+_RIDGE = 1e-5
+"""Rows that stand twice would make the Gram matrix singular."""
+
+
 @dataclass(frozen=True)
-class Encoder(Features):
-    """The mean hidden states of a pretrained encoder: those of its last layer, and of a lower one.
+class RowSpace:
+    """Coordinates in the span of training rows."""
 
-    The last layer tells what a text is about. Two thirds up, more is left of how it is written:
-    of sarcasm, praise and authorship that layer knows more.
-    """
-
-    name: ClassVar[str] = "encoder"
-    uses_torch: ClassVar[bool] = True
-    folder: Path
-    longest: int = 128
-    """Tokens of a text that are read."""
-
-    @override
-    def transform(self, texts: Sequence[str]) -> Matrix:
-        rows = np.zeros((len(texts), _N_LAYERS * read_encoder(self.folder)[1].config.hidden_size))
-        rows = rows.astype(np.float32)
-        for part, _, features in self._passes(texts):
-            rows[part] = features
-        return rows
-
-    def with_states(self, texts: Sequence[str]) -> tuple[list[Any], list[np.ndarray]]:
-        """Return the states of each text in the lower layer, (tokens, width), and its features."""
-        states, rows = [None] * len(texts), [np.zeros(0)] * len(texts)
-        for part, some, features in self._passes(texts):
-            for k, state, row in zip(part, some, features, strict=True):
-                states[k], rows[k] = state, row
-        return states, rows
-
-    def _passes(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Any], np.ndarray]]:
-        """Yield the numbers of some texts, their states in the lower layer, and their features."""
-        import torch
-
-        tokenizer, model = read_encoder(self.folder)
-        order = sorted(range(len(texts)), key=lambda k: len(texts[k]))
-        for start in range(0, len(order), _BATCH):
-            part = order[start : start + _BATCH]
-            batch = tokenizer(
-                [texts[k] for k in part],
-                padding=True,
-                truncation=True,
-                max_length=self.longest,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                states = model(**batch, output_hidden_states=True).hidden_states
-                lower = states[lower_layer(len(states) - 1)]
-                layers = torch.stack([states[-1], lower], dim=2)
-                mask = batch["attention_mask"][:, :, None, None].to(layers.dtype)
-                mean = (layers * mask).sum(1) / mask.sum(1).clamp(min=1)
-                rows = torch.nn.functional.normalize(mean, dim=2).flatten(1).float().numpy()
-            yield (
-                part,
-                [x[m > 0] for x, m in zip(lower, batch["attention_mask"], strict=True)],
-                rows,
-            )
-
-    @override
-    def views(self, features: Matrix) -> list[Matrix]:
-        width = features.shape[1] // _N_LAYERS
-        return [features[:, k * width : (k + 1) * width] for k in range(_N_LAYERS)]
-
-    @property
-    @override
-    def n_params(self) -> int:
-        return sum(weight.numel() for weight in read_encoder(self.folder)[1].parameters())
-
-    @override
-    def state(self) -> tuple[dict[str, Any], Arrays]:
-        return {"longest": self.longest}, {}
-
-    @override
-    def save(self, folder: Path) -> None:
-        from stratos.models.pretrained.load import quiet_loading
-
-        tokenizer, model = read_encoder(self.folder)
-        with quiet_loading():
-            tokenizer.save_pretrained(folder / ENCODER)
-            model.save_pretrained(folder / ENCODER)
+    rows: sparse.csr_matrix
+    """Shape (rows, features)."""
+    coordinates: np.ndarray
+    """Of the same rows, shape (rows, rows), lower triangular, float32."""
 
     @classmethod
-    @override
-    def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> Encoder:
-        return cls(folder / ENCODER, settings["longest"])
+    def of(cls, rows: Matrix) -> RowSpace | None:
+        """Return the span of sparse rows; None of dense or of too many rows."""
+        if not sparse.issparse(rows) or rows.shape[0] > min(_MOST_ROWS, rows.shape[1]):
+            return None
+        wide = sparse.csr_matrix(rows)
+        exact = wide.astype(np.float64)
+        gram = (exact @ exact.T).toarray()
+        gram[np.diag_indices_from(gram)] += _RIDGE
+        return cls(wide, cholesky(gram, lower=True).astype(np.float32))
+
+    def transform(self, rows: sparse.csr_matrix) -> np.ndarray:
+        """Return the coordinates of other rows, shape (other rows, rows)."""
+        products = (self.rows @ rows.T).toarray()
+        solved: np.ndarray = solve_triangular(self.coordinates, products, lower=True)
+        return solved.T.astype(np.float32)
+
+    def head(self, head: Head) -> Head:
+        """Return the head on features of one on coordinates."""
+        shares = solve_triangular(self.coordinates, head.weights, lower=True, trans="T")
+        return Head(np.asarray(self.rows.T @ shares, np.float32), head.bias)
 
 
-_BATCH, _N_LAYERS = 32, 2
+_FLOOR = np.log(1e-6)
+"""Log-probability of a label that a head never saw."""
+_TOLERANCE, _MOST_STEPS = 1e-4, 300
+"""Of the gradient of the mean loss. With many labels that is small from the start: at 1e-3 a head
+of 77 labels stops before it has learnt."""
+_LEAST_WEIGHT = 1e-3
+"""Of a head whose guesses on unseen rows are worse than none: the likeliest label stays the answer,
+with the probability of chance."""
+_PRIOR = 3.0
+"""Nats that rows have to bring for a sum of the weights that is 1 off."""
 
 
-@functools.cache
-def read_encoder(folder: Path) -> tuple[Any, Any]:
-    """Return the tokenizer and the model in a folder; they are read once."""
-    from transformers import AutoModel, AutoTokenizer
+@dataclass(frozen=True)
+class Head:
+    """A logistic regression."""
 
-    from stratos.core.foreign import reading
-    from stratos.models.pretrained.load import quiet_loading
+    weights: np.ndarray
+    """Shape (features, labels), float32."""
+    bias: np.ndarray
+    """Shape (labels,)."""
 
-    with reading(f"The encoder in {folder}"), quiet_loading():
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+    def logits(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels)."""
+        logits: np.ndarray = features @ self.weights + self.bias
+        return logits
+
+    def log_probabilities(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels), nats; of each text one label is right."""
+        return log_softmax(self.logits(features), axis=1)
+
+
+def fit_head(
+    features: Matrix,
+    labels: np.ndarray,
+    n_labels: int,
+    strength: float,
+    row_weights: np.ndarray | None = None,
+    start: Head | None = None,
+) -> Head:
+    """Fit a logistic regression; labels without rows get a probability near 0.
+
+    Args:
+        features: shape (rows, features).
+        labels: numbers below `n_labels`, shape (rows,).
+        n_labels: labels that there are.
+        strength: inverse strength of the L2 penalty.
+        row_weights: how much each row counts, shape (rows,); 1 where None.
+        start: a head of the same rows with another strength, to begin from.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    weights = np.zeros((features.shape[1], n_labels), np.float32)
+    bias = np.full(n_labels, _FLOOR, np.float32)
+    present = np.unique(labels)
+    if len(present) == 1:
+        bias[present] = 0
+        return Head(weights, bias)
+    with threadpool_limits(limits=1):  # of small matrices, threads wait for each other
+        model = LogisticRegression(
+            C=strength, tol=_TOLERANCE, max_iter=_MOST_STEPS, warm_start=start is not None
         )
-        model = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
-    return tokenizer, model.eval()
+        if start is not None:
+            rows, first = start.weights[:, present].T, start.bias[present]
+            two = len(present) == 2  # of two labels scikit-learn has the difference
+            model.coef_, model.intercept_ = (
+                np.diff(a, axis=0) if two else a for a in (rows, first)
+            )
+        with warnings.catch_warnings():  # of many labels with few rows each, which is no mistake
+            warnings.filterwarnings("ignore", message="The number of unique classes")
+            model.fit(features, labels, sample_weight=row_weights)
+    rows, first = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
+    if len(present) == 2:  # one row of weights, for the second label
+        rows, first = np.stack([-rows[0] / 2, rows[0] / 2]), np.array([-first[0] / 2, first[0] / 2])
+    weights[:, present] = rows.T
+    bias[present] = first
+    return Head(weights, bias)
 
 
-def lower_layer(n_layers: int) -> int:
-    """Return the number of the layer two thirds up; of 6 layers it is the fourth."""
-    return 2 * n_layers // 3
+def joined(heads: Sequence[Head], weights: np.ndarray) -> tuple[Head, float]:
+    """Return the mixture of the heads of a block's views as a head of the block, and its weight.
+
+    Args:
+        heads: of each view.
+        weights: of each head in the mixture of all blocks.
+    """
+    total = float(weights.sum())
+    shares = weights / total if total else weights
+    rows = np.vstack([share * head.weights for share, head in zip(shares, heads, strict=True)])
+    bias = np.sum([share * head.bias for share, head in zip(shares, heads, strict=True)], axis=0)
+    return Head(rows.astype(np.float32), bias.astype(np.float32)), total
 
 
-def _of_length_1(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+def mix(log_probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the mixed log-probabilities, shape (texts, labels).
+
+    Args:
+        log_probabilities: of each head, shape (texts, labels).
+        weights: of each head.
+    """
+    total = sum(weight * part for weight, part in zip(weights, log_probabilities, strict=True))
+    return log_softmax(np.asarray(total), axis=1)
+
+
+def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Return the positive weights under which unseen rows have the highest likelihood.
+
+    Before a row is read, their sum is taken to be about 1: of 50 rows it would be anything.
+
+    Args:
+        log_probabilities: of each head on rows that it has not seen, shape (rows, labels).
+        labels: of these rows; without any, all heads weigh the same.
+    """
+    start = np.full(len(log_probabilities), 1 / len(log_probabilities))
+    if not len(labels):
+        return start
+    parts = np.stack(log_probabilities)  # (heads, rows, labels)
+    rows = np.arange(len(labels))
+    right = parts[:, rows, labels]  # (heads, rows)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = log_softmax(np.tensordot(weights, parts, 1), axis=1)
+        expected = (np.exp(mixed)[None] * parts).sum(axis=2)
+        beyond, prior = weights.sum() - 1, _PRIOR / len(rows)
+        value = -mixed[rows, labels].mean() + prior * beyond**2
+        return float(value), (expected - right).mean(axis=1) + 2 * prior * beyond
+
+    bounds = [(_LEAST_WEIGHT, 20.0)] * len(parts)
+    return np.asarray(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)

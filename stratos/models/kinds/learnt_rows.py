@@ -18,7 +18,8 @@ from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
 from stratos.models.kinds.base import Predictor
 from stratos.models.kinds.cross_validation import Choice, Study
-from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
+from stratos.models.kinds.encoder import Encoder
+from stratos.models.kinds.features import Features, StaticTable, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.set_classifier import SetStudy
 from stratos.models.kinds.suits import (

@@ -6,8 +6,9 @@ import importlib.util
 from pathlib import Path
 
 from stratos.config import StudentConfig, StudentKind
-from stratos.core.extras import why_no_torch
+from stratos.core.extras import ModuleMissing, why_no_torch
 from stratos.core.remote import cached_folder, location
+from stratos.models.pretrained.bert import is_bert
 from stratos.tasks.base import Task
 
 LM: StudentKind = "lm"
@@ -77,4 +78,14 @@ def has_weights(student: StudentConfig) -> bool:
         return table_files(student) is not None
     if student.kind not in ("encoder", TUNED):
         return True
-    return folder_here(student) is not None and why_no_torch() is None
+    return folder_here(student) is not None and why_no_torch_for(student) is None
+
+
+def why_no_torch_for(student: StudentConfig) -> ModuleMissing | None:
+    """Return why a student cannot be trained without PyTorch; None if it can, or PyTorch is here.
+
+    An encoder of the form of BERT, as most small ones are, needs none, unless it is tuned.
+    """
+    if student.kind == "encoder" and ((folder := folder_here(student)) is None or is_bert(folder)):
+        return None
+    return why_no_torch() if student.kind in (LM, "encoder", TUNED) else None
