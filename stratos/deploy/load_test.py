@@ -437,13 +437,6 @@ def _with_client(
         raise ServeError(_failed(server, what)) from error
 
 
-def _unless_interrupted(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report what a task raised, but a signal that came while it connected: it ends the command."""
-    error = context.get("exception")
-    if not (isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt)):
-        loop.default_exception_handler(context)
-
-
 async def _check(response: httpx.Response) -> None:
     """Check that a request was not refused.
 
@@ -456,6 +449,13 @@ async def _check(response: httpx.Response) -> None:
         text = " ".join((await response.aread()).decode(errors="replace").split())
         reason = f"status {response.status_code}: {text[:_MOST_SHOWN]}"
         raise httpx.HTTPStatusError(reason, request=response.request, response=response)
+
+
+def _unless_interrupted(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what a task raised, but a signal that came while it connected: it ends the command."""
+    error = context.get("exception")
+    if not (isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt)):
+        loop.default_exception_handler(context)
 
 
 def _failed(server: Server, reason: str) -> str:

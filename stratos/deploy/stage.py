@@ -100,6 +100,12 @@ def deploy(
     bundle, folder = context.run_dir / "bundle", context.run_dir / "deploy"
     # A bundle is published with its card and its known answers: those come last that seem personal.
     answers = sorted(read_answers(context.run_dir, scorecard), key=_is_personal)
+    if is_predictor(student.path) and (n_personal := sum(map(_is_personal, answers))):
+        rows = counted(n_personal, "test row holds", "test rows hold", spec=",")
+        context.warn(
+            f"{rows} what looks like personal data. The student holds words of the rows that it "
+            "has learnt: whoever has its bundle can read them."
+        )
     final = final_student(config, student, corpus, folder / "student")
     if final.note is not None:
         (context.warn if isinstance(final.note, FinalIsWorse) else context.note)(str(final.note))

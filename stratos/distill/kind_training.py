@@ -129,7 +129,7 @@ def _fitted(
         return lookup.student, lookup.accuracy, 0.0
     if chosen.kind == TAGGER:
         fitted = tagged(rows.as_gold, config.seed, _schema(config.task))
-        return fitted.tagger, fitted.known[0], fitted.calibration_error
+        return fitted.tagger, fitted.accuracy, fitted.calibration_error
     study, choice = studied(
         rows,
         students_of_kinds(config),

@@ -19,6 +19,7 @@ from stratos.models.kinds.learnt_rows import (
     blocks_of,
     free_students,
     milliseconds_alone,
+    ordered,
     students_of_kinds,
     studied,
     tagged,
@@ -27,10 +28,10 @@ from stratos.models.kinds.learnt_rows import (
 )
 from stratos.models.kinds.row_lookup import fit_lookup
 from stratos.models.kinds.suits import MOST_ROWS, TAGGER, TUNED
-from stratos.probe.words import CannotTag, KindsReached, Tunes
+from stratos.probe.words import CannotTag, KindsReached, LooksMislabelled, Suspect, Tunes
 from stratos.records import Interval, KindProbe
 from stratos.synthesize.leaks import labelled_rows
-from stratos.tasks.base import Item
+from stratos.tasks.base import Item, Task
 
 _SHARES = (0.25, 0.5)
 _ENOUGH = 0.8
@@ -54,7 +55,8 @@ class LearningCurve:
     """Twice the rows that there are."""
     gain_low: float
     gain_high: float
-    """What so many rows would add to the accuracy, as a share; never below 0."""
+    """What so many rows would add to the accuracy, as a share; never below 0. The low end is 0
+    where the curve cannot be told from flat."""
 
 
 def learning_curve(study: Study, kind: str) -> LearningCurve:
@@ -62,7 +64,8 @@ def learning_curve(study: Study, kind: str) -> LearningCurve:
 
     The error is taken to fall as a power of the rows (Hestness et al. 2017), fitted to a quarter,
     half and all of them. The interval comes from resamples of the scored rows, which all sizes
-    share; its ends are less and more than theirs, as far as trials came short and went beyond.
+    share, each of as many as they are worth; its ends are less and more than theirs, as far as
+    trials came short and went beyond.
     """
     sizes, rights = [], []
     for share in _SHARES:
@@ -74,8 +77,11 @@ def learning_curve(study: Study, kind: str) -> LearningCurve:
     right = np.stack(rights).astype(float)  # (sizes, rows)
     random = np.random.default_rng(0)
     n = right.shape[1]
-    drawn = random.integers(0, n, (_N_RESAMPLES, n))
-    gains = [_gain(np.array(sizes), right[:, rows].mean(axis=1), n, study.n_rows) for rows in drawn]
+    drawn = random.integers(0, n, (_N_RESAMPLES, max(1, round(study.n_independent()))))
+    gains = [
+        _gain(np.array(sizes), right[:, rows].mean(axis=1), len(rows), study.n_rows)
+        for rows in drawn
+    ]
     low, high = np.quantile(gains, (0.025, 0.975))
     points = tuple(zip(sizes, map(float, right.mean(axis=1)), strict=True))
     most = min(_MOST_SHARE * float(high), 1 - points[-1][1])
@@ -109,6 +115,26 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     rows = Rows.of(learnable(config))
     probed = _learnt_kinds(config, students, rows, context) if students else ()
     return (*probed, *_winning(config, free, rows, probed))
+
+
+def mislabelled(
+    task: Task, items: Sequence[Item], study: Study, kind: str
+) -> LooksMislabelled | None:
+    """Return which rows look mislabelled to a kind; None where none does.
+
+    Args:
+        task: whose rows they are, each of one label.
+        items: of the rows of the study, in its order.
+        study: which has cross-validated the kind.
+        kind: the best one.
+    """
+    likely = study.suspects(kind)
+    lines = task.lines_of({items[row].id for row in likely})
+    wrong = [
+        Suspect(lines.get(items[row].id, ""), items[row].answer, label)
+        for row, label in likely.items()
+    ]
+    return LooksMislabelled(tuple(wrong), len(items)) if wrong else None
 
 
 def _winning(
@@ -166,6 +192,8 @@ def _learnt_kinds(
     ]
     if several:
         probed = [replace(probe, micro_f1=_micro_f1(probe, choice)) for probe in probed]
+    elif wrong := mislabelled(config.task, ordered(learnable(config)), study, choice.kind):
+        context.warn(str(wrong))
     # Of a tuned encoder the curve would take ten more trainings: that of the frozen one has to do.
     kind = "encoder" if choice.kind == TUNED else choice.kind
     if study.n_rows < FEWEST_FOR_CURVE or kind not in study.kinds:
@@ -193,15 +221,12 @@ def _tagger(
     began = time.perf_counter()
     fitted = tagged(rows, config.seed, schema)
     source = f"cross-validation on {counted(fitted.n_rows, 'row', spec=',')}"
-    mean, low, high = fitted.known
-    if config.task.tests_other_rows:  # whose layouts may be others
-        low = min(low, fitted.low)
     probed = KindProbe(
         student=student.name,
         kind=student.kind,
-        accuracy=Interval(mean, low, high, source),
-        measured=mean,
-        unseen=fitted.accuracy if fitted.holds_out_layouts else None,
+        accuracy=Interval(*fitted.expected, source),
+        measured=fitted.accuracy,
+        known=fitted.known[0] if fitted.holds_out_layouts else None,
         n_rows=fitted.n_rows,
         calibration_error=fitted.calibration_error,
         seconds=(time.perf_counter() - began) / _FOLDS,

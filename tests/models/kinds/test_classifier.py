@@ -20,8 +20,7 @@ from stratos.models.kinds.features import (
     mix,
     mixing_weights,
 )
-from stratos.models.kinds.kind_choice import _PRIOR_GAIN
-from stratos.models.kinds.suits import LABELS
+from stratos.models.kinds.suits import _PRIOR_GAIN, LABELS
 
 
 def _numbers(n_labels: int, n: int = 60):
