@@ -13,7 +13,7 @@ import msgspec
 from typing_extensions import override
 
 from stratos.config import Config
-from stratos.contrib.gate.betting import BettingTest, Counts, Outcome
+from stratos.contrib.gate.exact import Counts, ExactTest, Outcome
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted, percent, visible
 from stratos.core.output import add_flag, json_line
@@ -286,7 +286,7 @@ class GateFront(ServerFront):
     def compare(self, bundle: Path, before: Path) -> str:
         if bundle == before:
             raise StratosError(f"{bundle} was made anew, and nothing is left to compare it with.")
-        test, candidate, reference = BettingTest(DELTA, ALPHA), side_of(bundle), side_of(before)
+        test, candidate, reference = ExactTest(DELTA, ALPHA), side_of(bundle), side_of(before)
         frozen = frozen_of(candidate, reference)
         counts, outcome = compare(candidate, reference, frozen, test, _tick)
         text = verdict_text(counts, outcome, frozen, test)
@@ -299,8 +299,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
     parser.description = (
         "Test whether a student is worse than another by more than DELTA, item by item on frozen "
-        "test items. Kept answers are used where there are some; a bundle is asked for the others, "
-        "and no longer than until the test is sure."
+        "test items. Kept answers are used where there are some; a bundle is asked for the others."
     )
     parser.epilog = (
         "exit code: 0 no worse, 1 worse, 2 cannot be compared, 3 cannot tell: more items are "
@@ -325,7 +324,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         StratosError: they cannot be compared.
     """
-    test = BettingTest(*_limits(args.delta, args.alpha))
+    test = ExactTest(*_limits(args.delta, args.alpha))
     candidate, reference = side_of(args.candidate), side_of(args.against)
     frozen = frozen_of(candidate, reference)
     counts, outcome = compare(candidate, reference, frozen, test, _tick)
@@ -359,10 +358,10 @@ def compare(
     candidate: Side,
     reference: Side,
     frozen: Frozen,
-    test: BettingTest,
+    test: ExactTest,
     tick: Callable[[int, int], None],
 ) -> tuple[Counts, Outcome]:
-    """Go through the items until the test is sure, or there are no more.
+    """Compare the two on all items.
 
     Raises:
         StratosError: an item has to be asked, and cannot be.
@@ -372,12 +371,10 @@ def compare(
     theirs = right_in_turn(reference, frozen, candidate, tick)
     for is_right, was_right in zip(ours, theirs, strict=True):
         counts = counts.plus(was_right, is_right)
-        if (outcome := test.outcome(counts)) != "cannot tell":
-            return counts, outcome
-    return counts, "cannot tell"
+    return counts, test.outcome(counts)
 
 
-def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: BettingTest) -> str:
+def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: ExactTest) -> str:
     """Say the verdict with the numbers that decide it."""
     n, points = counts.n, f"{100 * test.delta:g} points"
     sure = percent(1 - test.alpha, 0)
@@ -392,13 +389,13 @@ def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: Betting
         left_out = f" Left out: {items} that one side has learnt, or cannot be asked."
     change = 100 * (counts.only_candidate - counts.only_reference) / n
     return (
-        f"{head}: {change:+.1f} points on {n:,} of {counted(len(frozen.keys), 'frozen item')} "
+        f"{head}: {change:+.1f} points on {counted(n, 'frozen item', spec=',')} "
         f"({frozen.digest}); right only in the old one {counts.only_reference:,}, only in the new "
         f"one {counts.only_candidate:,}.{left_out}"
     )
 
 
-def _needed(counts: Counts, test: BettingTest) -> str:
+def _needed(counts: Counts, test: ExactTest) -> str:
     needed = test.n_needed(counts)
     if needed is None:
         return "they differ by about as much. Type another --delta"

@@ -16,8 +16,8 @@ from tiny_run import tiny_config
 from tiny_student import Larger, make_students
 
 from stratos.contrib.gate import command as gate_frozen
-from stratos.contrib.gate.betting import BettingTest
 from stratos.contrib.gate.command import Frozen, Side, frozen_of, right_in_turn
+from stratos.contrib.gate.exact import Counts, ExactTest
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import MOST_TOKENS, longest_answer
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
@@ -66,12 +66,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_worse_student_fails_and_the_rest_of_the_items_is_not_looked_at(gate: Gate) -> None:
+def test_a_worse_student_fails_on_all_items(gate: Gate) -> None:
     told = gate("worse", "--against", "frozen.jsonl", "--json")
     assert told.returncode == 1, told.stderr
     found = json.loads(told.stdout)
     assert found["outcome"] == "worse" and not found["passed"]
-    assert sum(found["counts"].values()) < found["n_items"] == 400
+    assert sum(found["counts"].values()) == found["n_items"] == 400
     assert gate("worse", "--against", "old").stdout.startswith("WORSE by more than 2 po")
 
 
@@ -83,10 +83,11 @@ def test_an_equal_one_passes(gate: Gate) -> None:
 def test_where_nothing_is_shown_it_says_how_many_items_are_needed(gate: Gate) -> None:
     words = ("same", "--against", "old", "--delta", "0.001")
     told = gate(*words)
-    n = BettingTest(0.001, 0.05).n_if_alike()
+    found = json.loads(gate(*words, "--json").stdout)
+    n = ExactTest(0.001, 0.05).n_needed(Counts(**found["counts"]))
+    assert n is not None and n > sum(found["counts"].values()) == found["n_items"]
     assert told.returncode == 3 and told.stdout.startswith("CANNOT TELL")
     assert f"about {n:,} items are needed" in told.stdout
-    found = json.loads(gate(*words, "--json").stdout)
     assert (found["outcome"], found["passed"], found["n_needed"]) == ("cannot tell", False, n)
 
 
