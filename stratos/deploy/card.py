@@ -57,13 +57,6 @@ _ROLES = {
     "linear": "TF-IDF with logistic regression",
     "chance": "random guess",
 }
-_FEATURES = {
-    "tfidf": "TF-IDF of words, pairs of words and runs of two to five letters",
-    "static": "the mean of the token vectors of a fixed table",
-    "encoder": "the mean of the last hidden states of a pretrained encoder",
-    "tuned": "mean hidden states of a pretrained encoder, as it was and with upper layers tuned",
-}
-"""Blocks of features, as `student.json` names them."""
 
 
 def model_card(
@@ -226,6 +219,7 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
         return None
     import numpy as np
 
+    from stratos.models.kinds.classifier import block_class
     from stratos.models.kinds.cross_validation import calibration_error
 
     facts = {} if is_lm else json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -239,7 +233,7 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
         "task": "text-classification"
         if is_lm or is_classifier or is_lookup
         else "token-classification",
-        "features": [_FEATURES.get(name, name) for name in features],
+        "features": [block_class(name).about for name in features],
         "n_labels": len(facts["labels"]) if is_classifier else 0,
         "is_several": facts.get("format") == "label_sets",
         "confidence": confidence.mean(),

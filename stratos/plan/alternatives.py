@@ -312,7 +312,7 @@ def _cards(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval, 
     seen = {trial.student: trial.exact for trial in probe.students}
     for student in config.students:
         # Random weights answer nothing as they are.
-        if student.kind == "lm" and student.path is not None and works:
+        if student.is_lm and student.path is not None and works:
             # Asked as the shortest of the teachers: the probe keeps no answers of its own.
             work = min(works, key=lambda work: work.context)
             accuracy = seen.get(student.name) or _NOT_PROBED

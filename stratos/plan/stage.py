@@ -16,7 +16,6 @@ from stratos.core.errors import InfeasibleError
 from stratos.core.formats import counted
 from stratos.core.names import named
 from stratos.estimate.fleet import calibration
-from stratos.models.kinds.suits import LM
 from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model
 from stratos.plan.alternatives import open_models
@@ -271,7 +270,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         if len(every.candidates) == len(problem.candidates):
             raise
         chosen = chosen_from(with_all, every)
-    if named(config.students, chosen.student).kind == LM:
+    if named(config.students, chosen.student).is_lm:
         engines = map(str, not_chosen_from(config.deploy))
         chosen = replace(chosen, warnings=tuple(dict.fromkeys((*chosen.warnings, *engines))))
     context.tick(3, 3, "planned")

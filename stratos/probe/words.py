@@ -45,11 +45,12 @@ def _ends(low: float, high: float) -> str:
     return f"{100 * low:.0f} to {100 * high:.0f}"
 
 
-class CannotTag(Reason):
-    """A tagger does not do the task."""
+class CannotLearn(Reason):
+    """A kind of student does not do the task."""
 
+    kind: str
     why: str
-    says = "A tagger does not do this task: {why}."
+    says = "A {kind} does not do this task: {why}."
 
 
 class Tunes(Reason):

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_PRIOR_GAIN = {"linear": 0.0, "static": 0.02, "encoder": 0.06, "tuned": 0.06}
+from stratos.models.kinds.student_kinds import LABELS
+
 _PRIOR_ROWS = 150
-"""How far each kind is ahead of `linear` before a row of the task has been read, and how many rows
-that knowledge is worth where half of the answers are right. On 50 rows the accuracies of kinds
-differ by chance more than by nature: to choose by them alone lost 2.4 points to the best kind on
-training rows of public sets, with such a prior 0.4. From 1,000 rows on it decides near-ties only.
-"""
+"""How many rows the `prior_gain` of kinds is worth where half of the answers are right. On 50 rows
+the accuracies of kinds differ by chance more than by nature: to choose by them alone lost 2.4
+points to the best kind on training rows of public sets, with such a prior 0.4. From 1,000 rows on
+it decides near-ties only."""
 _N_RESAMPLES = 200
 """Resamples of the bias-corrected estimate."""
 
@@ -42,7 +42,7 @@ def ahead_by_prior(kinds: Sequence[str], reached: np.ndarray) -> np.ndarray:
         reached: share that each answers right.
     """
     best = float(reached.max())
-    gains = np.array([_PRIOR_GAIN[kind] for kind in kinds])
+    gains = np.array([LABELS[kind].prior_gain for kind in kinds])
     return gains * _PRIOR_ROWS * 4 * best * (1 - best)
 
 

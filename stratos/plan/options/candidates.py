@@ -23,7 +23,6 @@ from stratos.distill.recipe import Length
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import Calibration, calibration
 from stratos.estimate.hours import train
-from stratos.models.kinds.suits import LM
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
 from stratos.plan.option import Egress, list_prices
@@ -239,7 +238,7 @@ class _Builder:
             if (reason := why_not(student, _PLANNED)) is not None:
                 self.left_out.add(student.name, Reason.STUDENT, reason)
                 continue
-            if student.kind != LM:
+            if not student.is_lm:
                 continue  # measured, and so planned, by the probe
             try:
                 card = card_of_student(student, self.config.task)
@@ -274,7 +273,7 @@ class _Builder:
         config, name = self.config, strategy.name
         if strategy.learns_rows and not strategy.writes_rows:
             self.evidence += more_rows(config, teacher)
-        kinds = {student.name for student in config.students if student.kind != LM}
+        kinds = {student.name for student in config.students if not student.is_lm}
         able = []
         for card in self.students:
             verdict = self._verdict(teacher, strategy, card, card.name in kinds)

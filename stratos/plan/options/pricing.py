@@ -30,7 +30,7 @@ from stratos.estimate.cards import Workload, serving_bytes, training_memory
 from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, startup_hours, within
 from stratos.estimate.hours import generate_all, train_all
 from stratos.estimate.serving import serving_all, serving_table_of_kind
-from stratos.models.kinds.suits import TUNED
+from stratos.models.kinds.student_kinds import KINDS
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.engine_choices import engine_choices, without
 from stratos.plan.options.hosted import hosted_options, is_hosted
@@ -425,7 +425,7 @@ class Pricing:
             hours = config.limits.serve_hours
             service = Service(
                 lambda fleet: serving_table_of_kind(
-                    kind.ms_per_answer, fleet, rates, kind.kind in ("encoder", TUNED)
+                    kind.ms_per_answer, fleet, rates, KINDS[kind.kind].uses_torch
                 ),
                 hours,
                 self.slack.moving(gb_in=self.gb[key]),
