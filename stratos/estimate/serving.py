@@ -488,7 +488,7 @@ _REQUEST_MS = 0.5
 
 
 def serving_table_of_kind(
-    ms_per_answer: float, fleet: Fleet, rates: Sequence[float] | None, uses_torch: bool
+    ms_per_answer: float, fleet: Fleet, rates: Sequence[float] | None, has_encoder: bool
 ) -> ServingTable:
     """Return the one operating point of each server for a student that is no language model.
 
@@ -500,7 +500,7 @@ def serving_table_of_kind(
         ms_per_answer: of one text alone on one core, as it was timed here.
         fleet: the servers.
         rates: requests per second by size; None where they come one at a time.
-        uses_torch: whether an encoder answers.
+        has_encoder: whether an encoder answers.
     """
     n, n_sizes = len(fleet), 1 if rates is None else len(rates)
     ms = ms_per_answer + _REQUEST_MS
@@ -508,7 +508,7 @@ def serving_table_of_kind(
     busy = 0.0 if rates is None else _BUSY
     return ServingTable(
         server=np.arange(n),
-        engine=np.full(n, "predictor-encoder" if uses_torch else "predictor"),
+        engine=np.full(n, "predictor-encoder" if has_encoder else "predictor"),
         format=np.full(n, ""),
         batch=np.full(n, 16),
         utilisation=np.full(n, busy),

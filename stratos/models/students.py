@@ -25,7 +25,7 @@ from stratos.core.extras import why_no_torch
 from stratos.core.formats import listed
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import cached_folder, cached_weights, config_file, location
-from stratos.models.kinds.student_kinds import KINDS, has_weights, kinds_for
+from stratos.models.kinds.student_kinds import KINDS, has_weights, kinds_for, why_no_torch_for
 from stratos.models.pretrained import (
     load_model,
     load_tokenizer,
@@ -50,7 +50,7 @@ def is_here(student: StudentConfig) -> bool:
 
 def not_here(student: StudentConfig) -> Reason:
     """Return why a student cannot be trained without the network, and what to type."""
-    if KINDS[student.kind].uses_torch and (no_torch := why_no_torch()) is not None:
+    if (no_torch := why_no_torch_for(student)) is not None:
         return no_torch
     commands = [] if student.path is None else [f"hf download {student.path}"]
     if student.package is not None:

@@ -190,7 +190,7 @@ EVALUATE = Stage(
 )
 DEPLOY = Stage(
     name="deploy",
-    version=3,
+    version=4,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(

@@ -10,7 +10,8 @@ import numpy as np
 
 from stratos.models.kinds.classifier import Classifier
 from stratos.models.kinds.cross_validation import Study
-from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
+from stratos.models.kinds.encoder import Encoder
+from stratos.models.kinds.features import Features, StaticTable, Tfidf
 
 WORDS = {
     "card": ("card", "chip", "plastic"),

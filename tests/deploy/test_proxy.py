@@ -141,11 +141,29 @@ def client(engine: ThreadingHTTPServer) -> Iterator[Client]:
 def test_clients_know_one_name_and_no_path(client: Client) -> None:
     names = [entry["id"] for entry in json.loads(client.call("/v1/models")[1])["data"]]
     assert names == ["support", "support:student"]
-    for asked, own in (("support", OWN), ("support:student", f"{OWN}:student"), ("gpt", OWN)):
+    for asked, own in (("support", OWN), ("support:student", f"{OWN}:student"), (None, OWN)):
         status, text = client.chat("hi", model=asked)
         assert status == 200 and Engine.bodies[-1]["model"] == own
-        assert json.loads(text)["model"] == (asked if asked in names else "support")
+        assert json.loads(text)["model"] == (asked or "support")
         assert OWN not in client.chat("hi", model=asked, stream=True)[1]
+    for asked in (OWN, "another", "gpt", "", ["support"], "x" * 10_000):
+        status, text = client.chat("hi", model=asked)
+        error = json.loads(text)["error"]
+        assert (status, error["code"]) == (404, "model_not_found") and len(text) < 300
+
+
+def test_a_chat_without_a_text_reaches_no_engine(client: Client) -> None:
+    user = {"role": "user", "content": "hi"}
+    for messages in ([], "hi", None, [{"role": "user", "content": "\n"}], [user, {"role": "user"}]):
+        status, text = client.call("/v1/chat/completions", {"messages": messages})
+        assert (status, json.loads(text)["error"]["code"]) == (400, 400)
+    assert (
+        client.call("/v1/chat/completions", {"messages": [user, {"role": "tool", "content": ""}]})[
+            0
+        ]
+        == 200
+    )
+    assert len(Engine.bodies) == 1
 
 
 def test_requests_wait_for_an_engine_that_starts(client: Client, engine: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from predictor_student import rows, trained
 
 from stratos.core.extensions import rooms_folder
 from stratos.deploy.hosted_server import CACHE, Hosted, next_of, state_of
-from stratos.deploy.manifest import Known, write_known, write_manifest
+from stratos.deploy.manifest import Known, read_known, write_known, write_manifest
 from stratos.deploy.server import answers, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
@@ -43,10 +44,11 @@ def write_bundle(folder: Path, known: str = "") -> Path:
 class Service:
     """A student that is hosted by the command line."""
 
-    def __init__(self, folder: Path) -> None:
-        self.cache = folder / "cache"
-        self.bundle = write_bundle(folder / "old")
-        done = self.type("serve", str(self.bundle), "--name", "support")
+    def __init__(self, folder: Path, bundle: Path | None = None, name: str = "support") -> None:
+        self.name, self.cache = name, folder / "cache"
+        self.bundle = bundle or write_bundle(folder / "old")
+        self.question = read_known(self.bundle)[0].messages
+        done = self.type("serve", str(self.bundle), "--name", name)
         assert done.returncode == 0, done.stderr
         self.state = state_of(self.bundle, self.cache)
         self.port = self.hosted.port
@@ -60,17 +62,19 @@ class Service:
     def type(self, *words: str) -> Done:
         return stratos(*words, env={CACHE: str(self.cache)})
 
-    def ask(self) -> int:
-        body = {"model": "support", "messages": [{"role": "user", "content": QUESTION}]}
+    def ask(self, **other: object) -> int:
+        return self.reply(**other)[0]
+
+    def reply(self, **other: object) -> tuple[int, bytes]:
+        body = {"model": self.name, "messages": self.question, "max_tokens": 4, **other}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             head = {"Content-Type": "application/json"}
             connection.request("POST", "/v1/chat/completions", json.dumps(body), head)
             answer = connection.getresponse()
-            answer.read()
-            return answer.status
+            return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
-            return 0
+            return 0, b""
         finally:
             connection.close()
 
@@ -133,6 +137,54 @@ def test_replaced_and_rolled_back_it_loses_no_request(service: Service, tmp_path
             os.kill(engine, 0)
             time.sleep(0.1)
     assert hosted.n_restarts == 0
+
+
+def test_started_anew_it_loses_no_request(service: Service) -> None:
+    before, told = service.hosted, []
+
+    def start_anew() -> None:
+        told.append(service.type("serve", str(service.bundle), "--restart", "--at-once", "4"))
+        (service.bundle / "README.md").write_text("another card")
+        write_manifest(service.bundle)
+        told.append(service.type("serve", str(service.bundle)))
+
+    assert set(service.under_load(start_anew, n=300)) == {200}
+    assert [done.returncode for done in told] == [0, 0], told
+    now = service.hosted
+    assert now.at_once == 4 and not now.is_outdated and now.supervisor == before.supervisor
+    assert (now.server_pid, now.n_restarts) != (before.server_pid, 1)
+    assert service.type("serve", str(service.bundle), "--restart", "--name", "ask").returncode == 0
+    assert service.ask(model="ask") == 200 and service.ask() == 404
+
+
+def test_a_language_model_is_replaced_and_refuses_what_others_refuse(
+    bundle: Path, service: Service, tmp_path: Path
+) -> None:
+    """What a client meets is the same whatever the student is."""
+    copies = [shutil.copytree(bundle, tmp_path / name).resolve() for name in ("first", "second")]
+    own = Service(tmp_path, copies[0], name="lm")
+    told = []
+
+    def replace() -> None:
+        told.append(own.type("serve", str(copies[1]), "--replace", "lm", *FORCED))
+        told.append(own.type("serve", str(copies[1]), "--restart"))
+
+    try:
+        assert set(own.under_load(replace)) == {200}
+        assert [done.returncode for done in told] == [0, 0], told
+        assert own.hosted.bundle == str(copies[1])
+        for other in (
+            {"model": "gpt-4o"}, {"messages": [{"role": "user", "content": " "}]},
+            {"messages": [*own.question, {"role": "user", "content": []}]}, {"messages": "text"},
+        ):  # fmt: skip
+            status, text = own.reply(**other)
+            there = service.reply(**other)
+            assert (status, text.replace(b"`lm`", b"`support`")) == there
+            assert status == (404 if "model" in other else 400)
+        error = json.loads(service.reply(model="gpt-4o")[1])["error"]
+        assert error["code"] == "model_not_found" and "`support`" in error["message"]
+    finally:
+        own.type("serve", "stop", str(copies[1]))
 
 
 def test_killed_under_load_it_loses_no_request(service: Service) -> None:

@@ -35,9 +35,11 @@ CARD = ModelCard("tiny", 10_000, 2, 32, 4, 4, 64, 100, 128)
 ALONE = ServingSetting("transformers")
 
 
-def tried(server, cache_dir, *, planned=None, load_seconds=1.0, run=ALONE, concurrency=1):
+def tried(
+    server, cache_dir, *, planned=None, load_seconds=1.0, run=ALONE, concurrency=1, card=CARD
+):
     server.process = type("Process", (), {"pid": 1})
-    plans = Plans(CARD, "t", "s", run, planned, cache_dir)
+    plans = Plans(card, "t", "s", run, planned, cache_dir)
     return try_server(asking(server, load_seconds, run.slots), plans, concurrency)
 
 
@@ -53,6 +55,15 @@ def test_an_answer_that_takes_too_long_for_an_open_loop_is_said(tmp_path):
     assert found.load is None
     assert found.load_note.startswith("0.1 seconds hold fewer than 5 requests")
     assert none.load is None and none.load_note == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("card", [CARD, None])
+def test_tokens_are_timed_of_a_language_model_alone(tmp_path, card):
+    with one_at_a_time(0.002) as server:
+        load = tried(server, tmp_path, card=card).load
+    assert load is not None
+    assert bool(load.first_token_ms) is (load.stream_kept_up is not None) is (card is not None)
 
 
 @pytest.mark.slow

@@ -35,11 +35,13 @@ from stratos.deploy.hosting import (
     KEY,
     Address,
     again,
+    beside,
     can_start,
     described,
     known_answers,
     make_room,
     prepare,
+    restart,
     setting_here,
     start,
     stop,
@@ -98,8 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--restart",
         action="store_true",
-        help="stop the server that runs, and start it as the options say, at the same port if none "
-        "is named",
+        help="start the server that runs anew, as the options say; at another --port or --host, "
+        "and with --cascade before and after, that cuts answers that are under way",
     )
     parser.add_argument(
         "--foreground", action="store_true", help="serve in this process, until Ctrl-C"
@@ -161,11 +163,15 @@ def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> in
         state = state_of(bundle, cache_dir)
         before = Hosted.read(state)
         goes_on = before is not None and before.runs and not args.restart and not before.is_outdated
-        if before is not None and before.runs and not goes_on:
+        if before is not None and goes_on:
+            hosted = before
+        elif before is not None and before.runs and not args.foreground:
             why = "" if args.restart else ": its bundle was made anew since it was started"
-            print(f"Stopping the server at {before.url}{why} …", flush=True)
-            address = make_room(state, before, address, run)
-        if not goes_on:
+            print(f"Starting the server at {before.url} anew{why} …", flush=True)
+            hosted = restart(state, before, address, run, program, args.start_seconds)
+        else:
+            if before is not None and before.runs:
+                address = make_room(state, before, address, run)
             state, hosted = prepare(bundle, cache_dir, address=address, run=run, front=program)
             if not args.foreground:
                 print(f"Starting {bundle} …", flush=True)
@@ -173,7 +179,6 @@ def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> in
     if before is not None and goes_on:
         _check_as_asked(before, args, run)
         print(f"{bundle} is served at {before.url}/v1 ({before.served_by}) since {before.since}.")
-        hosted = before
     elif args.foreground:
         return _in_foreground(state, hosted)
     else:
@@ -219,11 +224,7 @@ def _replace(cache_dir: Path, bundle: Path, args: argparse.Namespace) -> int:
                 raise StratosError(f"{error}\nTo switch all the same, add --force.") from error
             print(error)
     with starting(Path(before.bundle), cache_dir):
-        planned = replace(
-            described(bundle, known, run, program),
-            port=before.port, host=before.host, name=before.name, key_file=before.key_file,
-            log=before.log, supervisor=before.supervisor,
-        )  # fmt: skip
+        planned = beside(before, described(bundle, known, run, program))
         print(f"Starting {bundle} beside {before.bundle} …", flush=True)
         hosted = swap(state, planned, is_forced=args.force, start_seconds=args.start_seconds)
     print(
@@ -292,8 +293,7 @@ def _check_as_asked(before: Hosted, args: argparse.Namespace, run: ServingSettin
     if differing_options := _not_applied(before, args, run):
         raise StratosError(
             f"{before.bundle} is served at {before.url}/v1 ({before.served_by}), and not with "
-            f"{' '.join(differing_options)}. To start it again so, which cuts answers that are "
-            "under way, "
+            f"{' '.join(differing_options)}. To start it anew so, "
             f"type: stratos serve {shlex.quote(before.bundle)} {' '.join(differing_options)} "
             "--restart"
         )

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from stratos.deploy.engines.gguf_file import has_byte_pairs
+from stratos.deploy.engines.http_api import Turn, chat_of, parsed
 from stratos.models.decode.label_scores import LabelAnswers
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)] | None
@@ -25,20 +26,6 @@ SAMPLING = (
     "temperature", "top_p", "min_p", "top_k", "frequency_penalty", "presence_penalty", "seed",
 )  # fmt: skip
 """Options that llama.cpp has by the same name."""
-
-
-class Part(msgspec.Struct):
-    """A part of a message: these servers read text alone."""
-
-    type: Literal["text"]
-    text: str = ""
-
-
-class Turn(msgspec.Struct):
-    """A message of a chat."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
 
 
 class ChatRequest(msgspec.Struct):
@@ -101,39 +88,6 @@ class ChatRequest(msgspec.Struct):
         """The options of `SAMPLING` that the request names."""
         options = {name: getattr(self, name) for name in SAMPLING}
         return {name: value for name, value in options.items() if value is not None}
-
-
-def parsed(data: bytes) -> dict[str, Any]:
-    """Return the object that the text of a request is.
-
-    Raises:
-        ValueError: it is none, or holds what JSON does not have.
-    """
-    try:
-        body: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
-    except RecursionError:
-        raise ValueError("It has too many lists and objects inside each other.") from None
-    return body
-
-
-def chat_of(messages: Any) -> list[dict[str, Any]]:
-    """Return the messages of a request, each with a text, also where it came in parts.
-
-    Raises:
-        ValueError: they are none, one has a role that no chat template knows, or no user asks.
-    """
-    try:
-        turns = msgspec.convert(messages, Annotated[list[Turn], Meta(min_length=1)])
-    except msgspec.ValidationError as error:
-        raise ValueError(f"messages: {error}") from None
-    if not any(turn.role == "user" for turn in turns):
-        raise ValueError("messages: expected one of role user at least.")
-    return [
-        {**message, "content": turn.content or ""}
-        if not isinstance(turn.content, list)
-        else {**message, "content": "".join(part.text for part in turn.content)}
-        for message, turn in zip(messages, turns, strict=True)
-    ]
 
 
 # The form of an answer that a request names, as llama.cpp takes it.

@@ -10,9 +10,11 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
+from msgspec import Meta
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -130,6 +132,57 @@ async def read_body(request: Request, most_bytes: int) -> bytes | None:
     return body
 
 
+class Part(msgspec.Struct):
+    """A part of a message: these servers read text alone."""
+
+    type: Literal["text"]
+    text: str = ""
+
+
+class Turn(msgspec.Struct):
+    """A message of a chat."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """Return the object that the text of a request is.
+
+    Raises:
+        ValueError: it is none, or holds what JSON does not have.
+    """
+    try:
+        body: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except RecursionError:
+        raise ValueError("It has too many lists and objects inside each other.") from None
+    return body
+
+
+def chat_of(messages: Any) -> list[dict[str, Any]]:
+    """Return the messages of a request, each with a text, also where it came in parts.
+
+    Raises:
+        ValueError: they are none, one has a role that no chat template knows, or no user asks
+            anything.
+    """
+    try:
+        turns = msgspec.convert(messages, Annotated[list[Turn], Meta(min_length=1)])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"messages: {error}") from None
+    if not any(turn.role == "user" for turn in turns):
+        raise ValueError("messages: expected one of role user at least.")
+    chat = [
+        {**message, "content": turn.content or ""}
+        if not isinstance(turn.content, list)
+        else {**message, "content": "".join(part.text for part in turn.content)}
+        for message, turn in zip(messages, turns, strict=True)
+    ]
+    if not next(turn for turn in reversed(chat) if turn["role"] == "user")["content"].strip():
+        raise ValueError("messages: the last one of role user has no text.")
+    return chat
+
+
 async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T | None:
     """Return what a work gives; None where the client is gone first: the work is then cancelled.
 
@@ -174,9 +227,11 @@ async def no_path(request: Request, error: Exception) -> Response:
     return api_error(error.status_code, message, error.headers)
 
 
-def api_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def api_error(
+    status: int, message: str, headers: Mapping[str, str] | None = None, code: str = ""
+) -> Response:
     """Return an error as the API has it."""
-    error = {"message": message, "type": "invalid_request_error", "code": status}
+    error = {"message": message, "type": "invalid_request_error", "code": code or status}
     return JSONResponse({"error": error}, status, headers)
 
 

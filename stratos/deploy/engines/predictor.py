@@ -17,6 +17,7 @@ from stratos.deploy.engines.base import Count, Engine
 from stratos.deploy.engines.cost import ServingCost
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
 from stratos.models.kinds.base import ENCODER, has_labels, is_predictor
+from stratos.models.pretrained.bert import is_bert
 from stratos.records import ModelCard, ServingSetting
 
 _TRANSFORMERS = (Transformers.kind, TransformersBatching.kind)
@@ -24,7 +25,7 @@ _TRANSFORMERS = (Transformers.kind, TransformersBatching.kind)
 
 @dataclass(frozen=True)
 class PredictorServer(Engine):
-    """The server of a student that needs no PyTorch: `linear`, `static`, and a tagger over these.
+    """The server of a student without an encoder: `linear`, `static`, and a tagger over these.
 
     No choice of `deploy` names it: it is taken for such a bundle, which no other engine loads.
     """
@@ -69,19 +70,26 @@ class PredictorServer(Engine):
 
 @dataclass(frozen=True)
 class EncoderServer(PredictorServer):
-    """The same for a student with a pretrained encoder, which PyTorch runs."""
+    """The same for a student with a BERT as its encoder, which NumPy computes."""
 
     kind = "predictor-encoder"
-    packages = (*PredictorServer.packages, "torch>=2.9", "transformers>=5.0")
-    needs = (*PredictorServer.needs, "torch", "transformers")
-    uses_torch = True
-    start_s = 180.0
     # The same with MiniLM, of 22 million parameters, at a text of 54 characters.
     cost = ServingCost(slots=(16,), request_s=0.011, block=0.0, step=0.0)
 
 
 @dataclass(frozen=True)
-class LabelServer(EncoderServer):
+class TorchEncoderServer(EncoderServer):
+    """The same with an encoder that PyTorch runs."""
+
+    kind = "predictor-torch"
+    packages = (*PredictorServer.packages, "torch>=2.9", "transformers>=5.0")
+    needs = (*PredictorServer.needs, "torch", "transformers")
+    uses_torch = True
+    start_s = 180.0
+
+
+@dataclass(frozen=True)
+class LabelServer(TorchEncoderServer):
     """The same for a language model of labels, each of which is scored."""
 
     kind = "labels"
@@ -98,7 +106,9 @@ def server_of(bundle: Path) -> PredictorServer | None:
     """Return the engine of a bundle whose student is no language model; None for another."""
     if not is_predictor(bundle):
         return None
-    return EncoderServer() if (bundle / ENCODER).is_dir() else PredictorServer()
+    if not (bundle / ENCODER).is_dir():
+        return PredictorServer()
+    return EncoderServer() if is_bert(bundle / ENCODER) else TorchEncoderServer()
 
 
 def setting_of(bundle: Path, run: ServingSetting | None) -> ServingSetting | None:

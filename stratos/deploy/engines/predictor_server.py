@@ -146,7 +146,7 @@ class _Together:
             now, self.waiting = self.waiting[: self._most], self.waiting[self._most :]
             texts = [text for text, _ in now]
             try:
-                if self._student.uses_torch or sum(map(len, texts)) > LONG:
+                if self._student.is_slow or sum(map(len, texts)) > LONG:
                     answers = await run_in_threadpool(self._student.predict, texts)
                 else:  # faster than to hand it to a thread
                     answers = self._student.predict(texts)

@@ -1,8 +1,9 @@
 """The contract of students that are no language models: a text in, a probable answer out.
 
 Such a student is a folder with `student.json`, safetensors, and perhaps the weights of an encoder.
-It is read without unpickling anything, and, unless it holds an encoder, without torch. A language
-model that answers with labels keeps the contract, too: its folder has `labels.json`.
+It is read without unpickling anything, and, unless it holds an encoder that is no BERT, without
+torch. A language model that answers with labels keeps the contract, too: its folder has
+`labels.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE, WEIGHTS = "student.json", "student.safetensors"
 ENCODER = "encoder"
-"""Folder in that of a student which has an encoder; no other student needs PyTorch."""
+"""Folder in that of a student which has an encoder."""
 LABELS = "labels.json"
 """File in the folder of a language model that answers with labels alone."""
 _FORMATS = {
@@ -83,6 +84,11 @@ class Predictor(abc.ABC):
     def uses_torch(self) -> bool:
         """Whether an answer needs PyTorch."""
         return False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether an answer takes milliseconds, so that it has a thread of its own."""
+        return self.uses_torch
 
 
 @dataclass(frozen=True)

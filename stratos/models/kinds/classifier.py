@@ -73,6 +73,11 @@ class Classifier(Predictor):
     def uses_torch(self) -> bool:
         return any(block.uses_torch for block in self.blocks)
 
+    @property
+    @override
+    def is_slow(self) -> bool:
+        return any(block.is_slow for block in self.blocks)
+
     @override
     def save(self, folder: Path) -> None:
         from safetensors.numpy import save_file
@@ -147,4 +152,4 @@ class Classifier(Predictor):
 
 def _fits(block: Features, head: Head) -> bool:
     """Return whether a head has a weight of each feature; an encoder's are seen when it answers."""
-    return block.uses_torch or block.transform([""]).shape[1] == len(head.weights)
+    return block.is_slow or block.transform([""]).shape[1] == len(head.weights)

@@ -1,4 +1,4 @@
-"""What a text is turned into before a head reads it: TF-IDF, a table of token vectors, an encoder.
+"""What a text is turned into before a head reads it: TF-IDF, token vectors, or an encoder.
 
 Each is a block of features with one row a text. A view of it, such as a layer of an encoder, has
 rows of length 1 (or 0 for a text without any), so that all views have the same scale. A block is
@@ -8,17 +8,13 @@ fitted once, and is saved as arrays and JSON.
 from __future__ import annotations
 
 import abc
-import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from scipy import sparse
 from typing_extensions import override
-
-from stratos.models.kinds.base import ENCODER
 
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 """Shape (texts, features), float32."""
@@ -38,7 +34,13 @@ class Features(abc.ABC):
     learns_labels: ClassVar[bool] = False
     """Whether it learns from the labels of the texts, too, which takes minutes."""
 
-    uses_torch: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
+    """Whether an answer takes milliseconds, so that it has a thread of its own."""
+
+    @property
+    def uses_torch(self) -> bool:
+        """Whether it needs PyTorch to answer."""
+        return False
 
     @property
     def n_params(self) -> int:
@@ -201,7 +203,7 @@ class StaticTable(Features):
         for row, tokens in zip(rows, encoded, strict=True):
             if tokens.ids:
                 row[:] = self._table[tokens.ids].mean(axis=0, dtype=np.float32)
-        return _of_length_1(rows)
+        return of_length_1(rows)
 
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:
@@ -215,119 +217,6 @@ class StaticTable(Features):
         return cls(arrays["table"], Tokenizer.from_str(settings["tokenizer"]))
 
 
-@dataclass(frozen=True)
-class Encoder(Features):
-    """The mean hidden states of a pretrained encoder: those of its last layer, and of a lower one.
-
-    The last layer tells what a text is about. Two thirds up, more is left of how it is written:
-    of sarcasm, praise and authorship that layer knows more.
-    """
-
-    name: ClassVar[str] = "encoder"
-    about: ClassVar[str] = "the mean of the last hidden states of a pretrained encoder"
-    uses_torch: ClassVar[bool] = True
-    folder: Path
-    longest: int = 128
-    """Tokens of a text that are read."""
-
-    @override
-    def transform(self, texts: Sequence[str]) -> Matrix:
-        rows = np.zeros((len(texts), _N_LAYERS * read_encoder(self.folder)[1].config.hidden_size))
-        rows = rows.astype(np.float32)
-        for part, _, features in self._passes(texts):
-            rows[part] = features
-        return rows
-
-    def with_states(self, texts: Sequence[str]) -> tuple[list[Any], list[np.ndarray]]:
-        """Return the states of each text in the lower layer, (tokens, width), and its features."""
-        states, rows = [None] * len(texts), [np.zeros(0)] * len(texts)
-        for part, some, features in self._passes(texts):
-            for k, state, row in zip(part, some, features, strict=True):
-                states[k], rows[k] = state, row
-        return states, rows
-
-    def _passes(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Any], np.ndarray]]:
-        """Yield the numbers of some texts, their states in the lower layer, and their features."""
-        import torch
-
-        tokenizer, model = read_encoder(self.folder)
-        order = sorted(range(len(texts)), key=lambda k: len(texts[k]))
-        for start in range(0, len(order), _BATCH):
-            part = order[start : start + _BATCH]
-            batch = tokenizer(
-                [texts[k] for k in part],
-                padding=True,
-                truncation=True,
-                max_length=self.longest,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                states = model(**batch, output_hidden_states=True).hidden_states
-                lower = states[lower_layer(len(states) - 1)]
-                layers = torch.stack([states[-1], lower], dim=2)
-                mask = batch["attention_mask"][:, :, None, None].to(layers.dtype)
-                mean = (layers * mask).sum(1) / mask.sum(1).clamp(min=1)
-                rows = torch.nn.functional.normalize(mean, dim=2).flatten(1).float().numpy()
-            yield (
-                part,
-                [x[m > 0] for x, m in zip(lower, batch["attention_mask"], strict=True)],
-                rows,
-            )
-
-    @override
-    def views(self, features: Matrix) -> list[Matrix]:
-        width = features.shape[1] // _N_LAYERS
-        return [features[:, k * width : (k + 1) * width] for k in range(_N_LAYERS)]
-
-    @property
-    @override
-    def n_params(self) -> int:
-        return sum(weight.numel() for weight in read_encoder(self.folder)[1].parameters())
-
-    @override
-    def state(self) -> tuple[dict[str, Any], Arrays]:
-        return {"longest": self.longest}, {}
-
-    @override
-    def save(self, folder: Path) -> None:
-        from stratos.models.pretrained.load import quiet_loading
-
-        tokenizer, model = read_encoder(self.folder)
-        with quiet_loading():
-            tokenizer.save_pretrained(folder / ENCODER)
-            model.save_pretrained(folder / ENCODER)
-
-    @classmethod
-    @override
-    def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> Encoder:
-        return cls(folder / ENCODER, settings["longest"])
-
-
-_BATCH, _N_LAYERS = 32, 2
-
-
-@functools.cache
-def read_encoder(folder: Path) -> tuple[Any, Any]:
-    """Return the tokenizer and the model in a folder; they are read once."""
-    from transformers import AutoModel, AutoTokenizer
-
-    from stratos.core.foreign import reading
-    from stratos.models.pretrained.load import quiet_loading
-
-    with reading(f"The encoder in {folder}"), quiet_loading():
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        model = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
-    return tokenizer, model.eval()
-
-
-def lower_layer(n_layers: int) -> int:
-    """Return the number of the layer two thirds up; of 6 layers it is the fourth."""
-    return 2 * n_layers // 3
-
-
-def _of_length_1(rows: np.ndarray) -> np.ndarray:
+def of_length_1(rows: np.ndarray) -> np.ndarray:
+    """Return rows at length 1; one of zeros stays."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)

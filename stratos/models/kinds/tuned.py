@@ -3,6 +3,7 @@
 What the lower layers say of a text is computed once, whatever the number of trainings, so that an
 epoch costs less than encoding the rows does. An answer reads the lower layers once, too: the
 student keeps the upper layers as they were beside the tuned ones, and each has its own head.
+PyTorch trains; a BERT answers without it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,15 +20,17 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.models.kinds.base import ENCODER
-from stratos.models.kinds.features import (
-    Arrays,
+from stratos.models.kinds.encoder import (
     Encoder,
-    Features,
-    Matrix,
+    load_encoder,
     lower_layer,
+    means_of,
     read_encoder,
 )
+from stratos.models.kinds.features import Arrays, Features, Matrix
 from stratos.models.kinds.heads import fit_head
+from stratos.models.pretrained.bert import Bert, below
+from stratos.models.pretrained.headers import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -53,19 +57,24 @@ class TunedEncoder(Features):
         "mean hidden states of a pretrained encoder, as it was and with upper layers tuned"
     )
     is_fitted: ClassVar[bool] = True
-    uses_torch: ClassVar[bool] = True
+    is_slow: ClassVar[bool] = True
     learns_labels: ClassVar[bool] = True
     encoder: Encoder
-    tuned: Any = None
-    """The upper layers, a module; None before `fitted`, where they are as they came."""
-    read: dict[str, tuple[torch.Tensor, np.ndarray]] = field(default_factory=dict)
+    tuned: Arrays | None = None
+    """Weights of the upper layers; None before `fitted`, where they are as they came."""
+    read: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     """Of texts that were learnt: states below the upper layers, (tokens, width), and features of
     the encoder as it was; all that are fitted from here share them."""
 
     @property
     def can_tune(self) -> bool:
         """Whether it knows how to train this encoder."""
-        return self._model.config.model_type in _TYPES
+        return read_config(self.encoder.folder / "config.json").get("model_type") in _TYPES
+
+    @property
+    @override
+    def uses_torch(self) -> bool:
+        return self.encoder.uses_torch
 
     def cpu_seconds(self, texts: Sequence[str], n_trainings: float) -> float:
         """Return what so many trainings on `texts` will take here, as encoding some of them says.
@@ -91,9 +100,9 @@ class TunedEncoder(Features):
         """
         import torch
 
-        below = self._below(texts)
-        self.read.update(zip(texts, below, strict=True))
-        states, rows = zip(*below, strict=True)
+        read = self._below(texts)
+        self.read.update(zip(texts, read, strict=True))
+        states, rows = zip(*read, strict=True)
         last = self.encoder.views(np.stack(rows))[0]
         labels = np.unique(np.asarray(answers), return_inverse=True)[1]
         first = fit_head(last, labels, int(labels.max()) + 1, _FIRST_STRENGTH)
@@ -110,42 +119,70 @@ class TunedEncoder(Features):
             for step, some in enumerate(steps):
                 growth = min(1.0, (step + 1) / (_WARMING * len(steps)))
                 optimizer.param_groups[0]["lr"] = _RATE * growth * (1 - step / len(steps))
-                logits = head(_means(layers, [states[k] for k in some]))
+                logits = head(_means(layers, [torch.from_numpy(states[k]) for k in some]))
                 loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[some]))
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(weights, _MOST_GRADIENT)
                 optimizer.step()
-        return replace(self, tuned=layers.requires_grad_(False).eval())
+        weights_of = layers.requires_grad_(False).state_dict()
+        return replace(self, tuned={name: w.numpy() for name, w in weights_of.items()})
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
+        read = self._below(texts)
+        order = sorted(range(len(read)), key=lambda k: len(read[k][0]))
+        rows = np.zeros((len(texts), self.encoder.width), np.float32)
+        for start in range(0, len(order), _ENCODED):
+            part = order[start : start + _ENCODED]
+            rows[part] = self._means_above([read[k][0] for k in part])
+        return np.hstack([np.stack([row for _, row in read]), rows])
+
+    def _means_above(self, states: Sequence[np.ndarray]) -> np.ndarray:
+        """Return what the upper layers make of states: shape (texts, width)."""
+        encoder = read_encoder(self.encoder.folder)
+        if isinstance(encoder, Bert):
+            lengths = [len(state) for state in states]
+            x = np.concatenate(states)
+            for layer in self._layers:
+                x = encoder.above(layer, x, lengths)
+            return means_of(np.split(x, np.cumsum(lengths)[:-1]))
         import torch
 
-        below = self._below(texts)
-        order = sorted(range(len(below)), key=lambda k: len(below[k][0]))
-        layers = self._upper() if self.tuned is None else self.tuned
-        rows = np.zeros((len(texts), self._model.config.hidden_size), np.float32)
         with torch.inference_mode():
-            for start in range(0, len(order), _ENCODED):
-                part = order[start : start + _ENCODED]
-                rows[part] = _means(layers, [below[k][0] for k in part]).numpy()
-        return np.hstack([np.stack([row for _, row in below]), rows])
+            means: np.ndarray = _means(self._layers, [*map(torch.from_numpy, states)]).numpy()
+        return means
+
+    @cached_property
+    def _layers(self) -> Any:
+        """The upper layers: the weights of each for a BERT, else a module."""
+        encoder = read_encoder(self.encoder.folder)
+        if isinstance(encoder, Bert):
+            upper = encoder.layers[lower_layer(encoder.n_layers) :]
+            if self.tuned is None:
+                return upper
+            return [below(f"{k}.", self.tuned) for k in range(len(upper))]
+        if self.tuned is None:
+            return self._upper()
+        import torch
+
+        layers = copy.deepcopy(self._upper()).requires_grad_(False)
+        layers.load_state_dict({name: torch.from_numpy(a) for name, a in self.tuned.items()})
+        return layers.eval()
 
     @override
     def views(self, features: Matrix) -> list[Matrix]:
-        width = self._model.config.hidden_size
+        width = self.encoder.width
         return [features[:, k : k + width] for k in range(0, features.shape[1], width)]
 
     @property
     @override
     def n_params(self) -> int:
-        return self.encoder.n_params + sum(w.numel() for w in self._upper().parameters())
+        return self.encoder.n_params + sum(array.size for array in (self.tuned or {}).values())
 
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:
-        weights = {name: array.numpy() for name, array in self.tuned.state_dict().items()}
-        return self.encoder.state()[0], weights
+        return self.encoder.state()[0], self.tuned or {}
 
     @override
     def save(self, folder: Path) -> None:
@@ -154,23 +191,14 @@ class TunedEncoder(Features):
     @classmethod
     @override
     def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> TunedEncoder:
-        import torch
-
-        block = cls(Encoder(folder / ENCODER, settings["longest"]))
-        layers = copy.deepcopy(block._upper()).requires_grad_(False)
-        layers.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-        return replace(block, tuned=layers.eval())
-
-    @property
-    def _model(self) -> Any:
-        return read_encoder(self.encoder.folder)[1]
+        return cls(Encoder(folder / ENCODER, settings["longest"]), arrays)
 
     def _upper(self) -> Any:
         """Return the layers above the one that `Encoder` calls the lower."""
-        layers = self._model.encoder.layer
+        layers = load_encoder(self.encoder.folder)[1].encoder.layer
         return layers[lower_layer(len(layers)) :]
 
-    def _below(self, texts: Sequence[str]) -> list[tuple[torch.Tensor, np.ndarray]]:
+    def _below(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the states below the upper layers, and the features of the encoder as it was."""
         new = list(dict.fromkeys(text for text in texts if text not in self.read))
         states, rows = self.encoder.with_states(new)
@@ -178,7 +206,7 @@ class TunedEncoder(Features):
         return [self.read.get(text) or fresh[text] for text in texts]
 
 
-def _batches(states: Sequence[torch.Tensor], random: np.random.Generator) -> list[np.ndarray]:
+def _batches(states: Sequence[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
     """Return the rows of each step of an epoch: drawn anew, with rows of alike lengths together."""
     order, some = random.permutation(len(states)), 8 * _BATCH
     steps: list[np.ndarray] = []

@@ -132,7 +132,7 @@ def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
     """
     if "local" in config.cloud.providers:
         # Those of random weights are so small that their products are the lesser part.
-        from_weights = any(student.path is not None for student in config.students)
+        from_weights = any(s.is_lm and s.path is not None for s in config.students)
         with_bf16 = from_weights and config.trainer.precision != "fp32"
         here = calibration(cache_dir, with_bf16=with_bf16)
         return replace(here, slowness=slowness_now())

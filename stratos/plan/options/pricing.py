@@ -425,7 +425,7 @@ class Pricing:
             hours = config.limits.serve_hours
             service = Service(
                 lambda fleet: serving_table_of_kind(
-                    kind.ms_per_answer, fleet, rates, KINDS[kind.kind].uses_torch
+                    kind.ms_per_answer, fleet, rates, KINDS[kind.kind].has_encoder
                 ),
                 hours,
                 self.slack.moving(gb_in=self.gb[key]),

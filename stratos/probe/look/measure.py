@@ -263,9 +263,8 @@ def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
     """Return the kinds for labels that are measured here, and why others are not."""
     from stratos.config import StudentConfig
     from stratos.core.extensions import shipped_choices
-    from stratos.core.extras import why_no_torch
     from stratos.models.kinds.learnt_rows import FEWEST_TO_TUNE
-    from stratos.models.kinds.student_kinds import LABELS, has_weights
+    from stratos.models.kinds.student_kinds import LABELS, has_weights, why_no_torch_for
 
     files = shipped_choices("student")
     students: list[StudentConfig] = []
@@ -276,7 +275,7 @@ def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
             if n_rows >= FEWEST_TO_TUNE:
                 missing[name] = str(TakesMinutes())
         elif not has_weights(student):
-            missing[name] = str(NotHere(kind.package, why_no_torch() if kind.uses_torch else None))
+            missing[name] = str(NotHere(kind.package, why_no_torch_for(student)))
         else:
             students.append(student)
     return students, missing

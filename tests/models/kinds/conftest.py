@@ -43,11 +43,14 @@ def table() -> StaticTable:
     return StaticTable(vectors, tokenizer)
 
 
-@pytest.fixture
-def tiny_encoder(tmp_path: Path, table: StaticTable) -> Path:
-    """Return the folder of an encoder of random weights with three layers."""
+@pytest.fixture(params=["bert", "roberta"])
+def tiny_encoder(request: pytest.FixtureRequest, tmp_path: Path, table: StaticTable) -> Path:
+    """Return the folder of an encoder of random weights with three layers.
+
+    NumPy computes a BERT, transformers any other.
+    """
     import torch
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
     folder = tmp_path / "pretrained"
     tokenizer = PreTrainedTokenizerFast(
@@ -55,9 +58,9 @@ def tiny_encoder(tmp_path: Path, table: StaticTable) -> Path:
     )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=32, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=16, max_position_embeddings=64,
+    config = AutoConfig.for_model(
+        request.param, vocab_size=32, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=64, pad_token_id=0,
     )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
+    AutoModel.from_config(config).save_pretrained(folder)
     return folder

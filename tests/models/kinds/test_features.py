@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from stratos.models.kinds.features import Encoder, Tfidf
+from stratos.models.kinds.encoder import Encoder
+from stratos.models.kinds.features import Tfidf
 
 
 def test_an_encoder_gives_its_last_layer_and_one_two_thirds_up(tiny_encoder):

@@ -37,8 +37,15 @@ from stratos.contrib.cascade.threshold import (
     is_escalated,
 )
 from stratos.deploy.engines.chat_ids import first_stop
-from stratos.deploy.engines.chat_request import chat_of, parsed
-from stratos.deploy.engines.http_api import GONE, api_error, gone, read_body, unless_gone
+from stratos.deploy.engines.http_api import (
+    GONE,
+    api_error,
+    chat_of,
+    gone,
+    parsed,
+    read_body,
+    unless_gone,
+)
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import LENGTH, Answer
 from stratos.teachers.prompting import chat

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stratos.core.errors import ForeignFileError
+from stratos.models.pretrained.bert import Bert, is_bert
+
+
+def write_bert(folder: Path, dtype: str = "float32", **settings) -> Path:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=24, max_position_embeddings=12, **settings,
+    )  # fmt: skip
+    BertForSequenceClassification(config).to(getattr(torch, dtype)).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({f"w{k}": k for k in range(32)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_bert(tmp_path / "bert")
+
+
+def test_its_states_are_those_of_transformers_for_texts_of_any_length(folder):
+    import torch
+    from transformers import AutoModel
+
+    bert, model = Bert.of_folder(folder), AutoModel.from_pretrained(folder).eval()
+    tokens = bert.tokens(["w1", "w2 w3 w4 w5", "w9 " * 40], longest=128)
+    assert [len(each) for each in tokens] == [1, 4, 12], "no more than it has positions for"
+    states = bert.states(tokens)
+    assert len(states) == bert.n_layers + 1
+    start = 0
+    for each in tokens:
+        with torch.inference_mode():
+            out = model(torch.from_numpy(each)[None], output_hidden_states=True).hidden_states
+        for own, theirs in zip(states, out, strict=True):
+            assert own[start : start + len(each)] == pytest.approx(theirs[0].numpy(), abs=1e-5)
+        start += len(each)
+
+
+def test_a_copy_has_the_same_bytes_and_states(folder, tmp_path):
+    bert = Bert.of_folder(folder)
+    bert.save(tmp_path / "copy")
+    copy = Bert.of_folder(tmp_path / "copy")
+    name = "model.safetensors"
+    assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
+    assert np.array_equal(
+        copy.states(copy.tokens(["w1 w2"], 9))[-1], bert.states([np.array([1, 2])])[-1]
+    )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"hidden_act": "relu"}, {"is_decoder": True}, {"dtype": "bfloat16"}]
+)
+def test_other_forms_are_left_to_transformers(settings, tmp_path):
+    assert not is_bert(write_bert(tmp_path / "bert", **settings))
+
+
+def test_files_that_do_not_fit_are_refused(folder):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["w40"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(ForeignFileError, match="32 vectors for 33 tokens"):
+        Bert.of_folder(folder)
