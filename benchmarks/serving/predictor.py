@@ -39,8 +39,7 @@ from stratos.deploy.server import HOST, Server
 from stratos.evaluate.metrics import percentile
 from stratos.models.kinds.classifier import Classifier
 from stratos.models.kinds.encoder import Encoder
-from stratos.models.kinds.features import Features, StaticTable, Tfidf
-from stratos.models.kinds.heads import fit_head
+from stratos.models.kinds.features import Features, StaticTable, Tfidf, fit_head
 from stratos.models.kinds.student_kinds import LABELS
 
 CONNECTIONS = (1, 4, 16, 64)

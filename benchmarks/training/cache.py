@@ -89,7 +89,7 @@ def step(student: Any, optimizer: Any, source: Any, batch: Any) -> None:
 def filled(options: argparse.Namespace, data: Any, online: Any, folder: Path) -> tuple[Any, float]:
     """Return the full cache, and the CPU seconds that filling it took."""
     from stratos.distill.signal.cache import About, SignalCache, Store
-    from stratos.distill.signal.fingerprint import Fingerprint
+    from stratos.distill.signal.cross_tokenizer import Fingerprint
     from stratos.distill.signal.source import fill
 
     fingerprint = Fingerprint("random", "", options.vocab)

@@ -30,7 +30,7 @@ from stratos.models.kinds.student_kinds import KINDS, kinds_for
 from stratos.plan.payback import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.base import FACTS
-from stratos.tracking import services
+from stratos.tracking import sink
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
@@ -98,7 +98,7 @@ def impossible(config: Config) -> list[str]:
     problems += [
         str(problem) for room in config.rooms.values() for problem in room.problems(config)
     ]
-    problems += map(str, services.unusable(config.logger))
+    problems += map(str, sink.unusable(config.logger))
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(
@@ -147,9 +147,8 @@ def _teachers(config: Config) -> Iterator[str]:
     """Yield hosted teachers that cannot be paid or asked; of several, retired ones are left out."""
     if not {"probe", "plan", "synthesize"} & set(config.stages):
         return
-    from stratos.teachers.lifetime import retired
     from stratos.teachers.openai import OpenAITeacher
-    from stratos.teachers.openai_settings import no_price
+    from stratos.teachers.openai_settings import no_price, retired
 
     hosted = [teacher for teacher in config.teachers if isinstance(teacher, OpenAITeacher)]
     for teacher in hosted:

@@ -29,6 +29,7 @@ STAGED = (".*.new", ".*.old", ".*.tmp")
 """Names of what is half written, or makes room: no copy of a folder holds them."""
 _TEMPORARY = re.compile(r"\..+\.(?P<machine>\w{8})-(?P<pid>\d+)-(?P<started>\w*)\.\d+\.tmp")
 """Name of a temporary file: of what, its writer, its thread."""
+_not_made_again: list[Path] = []
 _FORGOTTEN_S = 48 * 3600.0
 """A file that another machine wrote, whose processes cannot be seen from here, counts as left
 behind when nothing was added to it for so long."""
@@ -95,13 +96,30 @@ def _machine() -> str:
 
 
 @contextmanager
+def never_made_again(folder: Path) -> Iterator[None]:
+    """Let no file below a folder be written in the block once somebody has deleted the folder."""
+    _not_made_again.append(folder)
+    try:
+        yield
+    finally:
+        _not_made_again.remove(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    for whole in _not_made_again:
+        if folder.is_relative_to(whole) and not whole.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(whole))
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield where to write a file or folder that takes the place of `path` when it is whole.
 
     One process at a time may do so. What it writes is flushed to the disk before it is renamed, so
     that a crash leaves the old one or the new one, and never a part.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     new, old = staged(path), path.with_name(f".{path.name}.old")
     remove(new)
     try:
@@ -129,7 +147,7 @@ def replacing_file(path: Path, *, flushed: bool = True) -> Iterator[Path]:
         path: the file.
         flushed: put it onto the disk before it is renamed. What can be made again need not be.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     new = staged_apart(path)
     try:
         yield new

@@ -9,17 +9,19 @@ import ast
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from glob import glob
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 _TABLES = (".csv", ".parquet", ".jsonl")
 """What is read in full anyway, so that its hash costs little."""
 _LONGEST_PATH = 1000
 """Characters from which on a text names no file."""
+_CHUNK = 2**20
+"""Bytes that are read at once."""
 _known: dict[tuple[int, ...], str] = {}
 
 
@@ -31,14 +33,34 @@ def digest_of(path: Path) -> str:
     """
     if not path.is_file():
         return ""
-    key = identity(path.stat())
-    if key not in _known:
+    known = _known.get(identity(path.stat()))
+    if known is None:
         with path.open("rb") as file:
-            key = identity(os.fstat(file.fileno()))
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            remember(key, os.fstat(file.fileno()), digest)
-            return digest
-    return _known[key]
+            known, _ = digest_of_open(file)
+    return known
+
+
+def digest_of_open(file: BinaryIO) -> tuple[str, int]:
+    """Return the SHA-256 and the number of the bytes that an open file has by now."""
+    before = os.fstat(file.fileno())
+    key = identity(before)
+    if key in _known:
+        return _known[key], before.st_size
+    digest = copy_and_digest(file, before.st_size)
+    remember(key, os.fstat(file.fileno()), digest)
+    return digest, before.st_size
+
+
+def copy_and_digest(
+    file: BinaryIO, n_bytes: int, write: Callable[[bytes], object] = lambda _: None
+) -> str:
+    """Give so many bytes of a file, or all if it has fewer, to `write`; return their SHA-256."""
+    digest = hashlib.sha256()
+    while n_bytes > 0 and (data := file.read(min(n_bytes, _CHUNK))):
+        digest.update(data)
+        write(data)
+        n_bytes -= len(data)
+    return digest.hexdigest()
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """Folder of the clone, if Stratos runs from one."""
 
 
-def install(extra: str, *requirements: str) -> str:
+def install(extra: str) -> str:
     """Return the command that installs an extra.
 
     From a clone it is installed as the clone is. Else pip finds Stratos installed, and adds what
@@ -30,12 +29,11 @@ def install(extra: str, *requirements: str) -> str:
 
     Args:
         extra: its name in pyproject.toml.
-        requirements: further requirements.
     """
     if is_clone():
         folder = "." if Path.cwd() == ROOT else str(ROOT)
-        return " ".join([f"pip install -e '{folder}[{extra}]'", *map(_quoted, requirements)])
-    return " ".join([f"pip install '{NAME}[{extra}]'", *map(_quoted, requirements)])
+        return f"pip install -e '{folder}[{extra}]'"
+    return f"pip install '{NAME}[{extra}]'"
 
 
 TRAIN = "train"
@@ -110,10 +108,6 @@ def _pin(requirement: str) -> str:
         return f"{name}=={metadata.version(name).partition('+')[0]}"
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _quoted(requirement: str) -> str:
-    return f"'{requirement}'" if "'" not in requirement else shlex.quote(requirement)
 
 
 _PLUGINS = "hydra_plugins"

@@ -46,6 +46,31 @@ def multiplies_bf16() -> bool:
     return False
 
 
+_BF16_SECONDS = 0.4
+"""CPU seconds that the measurement of a product may take."""
+
+
+def bf16_product_seconds(size: int) -> float:
+    """Return the CPU seconds of torch's quickest product in bfloat16 on one core.
+
+    Args:
+        size: rows and columns of both matrices.
+    """
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a, b = torch.randn(2, size, size).bfloat16()
+        best, end = float("inf"), time.process_time() + _BF16_SECONDS
+        while (start := time.process_time()) < end:  # the first, which prepares, never is quickest
+            torch.mm(a, b)
+            best = min(best, time.process_time() - start)
+        return best
+    finally:
+        torch.set_num_threads(n_threads)
+
+
 def is_limited() -> bool:
     """Return whether this process sees more cores than it may use."""
     return n_cores() < _n_seen()
@@ -169,16 +194,16 @@ def _sum_of(group: int, amount: Callable[[Any], float]) -> float:
     return total
 
 
-def slowness_now(seconds: float = 0.7) -> float:
+_TRIED_SECONDS = 0.7
+
+
+def slowness_now() -> float:
     """Return how many times as long work takes now as without the other work; 1 at least.
 
-    One thread computes for so long by the clock: what it got of a core is its share.
-
-    Args:
-        seconds: that it is tried for.
+    One thread computes for a while by the clock: what it got of a core is its share.
     """
     block, started, cpu_started = bytes(1 << 16), time.perf_counter(), time.process_time()
-    while (passed := time.perf_counter() - started) < seconds:
+    while (passed := time.perf_counter() - started) < _TRIED_SECONDS:
         hashlib.sha256(block)
     return max(1.0, passed / max(time.process_time() - cpu_started, 1e-3))
 

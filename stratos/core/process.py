@@ -245,6 +245,24 @@ def prepare() -> None:
     end_as_by_ctrl_c()
 
 
+@contextmanager
+def every(seconds: float, work: Callable[[], None]) -> Iterator[None]:
+    """Do something again and again while the block runs, in a thread; it must raise nothing."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            work()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def leave(code: int) -> NoReturn:
     """End at once: what is under way is settled, and nobody waits for threads and uploads."""
     for stream in (sys.stdout, sys.stderr):

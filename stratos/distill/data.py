@@ -398,8 +398,7 @@ def writer(
     What is drawn depends on the seed alone; batches and decoders differ by rounding.
     """
     from stratos.models.decode.batched import write
-    from stratos.models.decode.decoder import Decoder, Decoding
-    from stratos.models.decode.picks import Drawn
+    from stratos.models.decode.decoder import Decoder, Decoding, Drawn
 
     def written(prompts: Sequence[np.ndarray]) -> list[list[int]]:
         model = whole_model(learner.model)

@@ -20,7 +20,7 @@ import torch
 
 from stratos.distill.data import Batch, PackedLoader
 from stratos.distill.module import StudentModule
-from stratos.models.decode.threads import fastest
+from stratos.models.decode.decoder import fastest
 
 _SHORT_SECONDS, _REPEATS = 1.0, 3
 """Trials of up to so many seconds are made so often, where there is something to choose."""

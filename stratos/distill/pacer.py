@@ -35,7 +35,7 @@ from stratos.distill.words import (
     ProcessesUnused,
     TooLong,
 )
-from stratos.models.decode.threads import WORTH, thread_counts
+from stratos.models.decode.decoder import WORTH, thread_counts
 from stratos.records import from_json, to_json
 
 _MUCH = 0.2

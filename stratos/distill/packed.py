@@ -25,7 +25,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from stratos.core.errors import StratosError
 from stratos.distill.speedups import behind, speedups
-from stratos.models.decode.beginnings import alike
+from stratos.models.decode.kv_cache import alike
 
 NAME = "stratos_packed"
 _LIKE = 1.25

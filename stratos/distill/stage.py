@@ -30,7 +30,7 @@ from stratos.core.names import named
 from stratos.distill import meeting
 from stratos.distill.trainer import SIGNALS, check_machine
 from stratos.distill.words import CheckpointsAside, OtherInputs
-from stratos.models.pretrained.load import free_memory
+from stratos.models.pretrained.folder import free_memory
 from stratos.records import Corpus, Plan, Student
 
 

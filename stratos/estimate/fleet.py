@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 from stratos.catalog.gpus import find_gpu
 from stratos.catalog.table import Bools, Floats, Ints
 from stratos.core.atomic_files import write_atomically
-from stratos.core.machine import multiplies_bf16, n_cores
+from stratos.core.machine import bf16_product_seconds, multiplies_bf16, n_cores
 from stratos.deploy.engines.known import compiled_kinds
 from stratos.estimate import constants as k
 from stratos.estimate.fitted import Setting, fitted
@@ -159,17 +159,21 @@ def measure() -> Calibration:
     )
 
 
+_BF16_SCRIPT = (
+    "from stratos.core.machine import bf16_product_seconds\n"
+    f"print(bf16_product_seconds({GEMM_SIZE}))"
+)
+
+
 def _bf16_flops() -> float:
     """Return FLOP/s of a product of torch in bfloat16 on one core, from its own process or this."""
     if not multiplies_bf16():
         return 0.0
     if "torch" in sys.modules:
-        from stratos.estimate import bf16_product
-
-        return 2.0 * GEMM_SIZE**3 / bf16_product.seconds(GEMM_SIZE)
+        return 2.0 * GEMM_SIZE**3 / bf16_product_seconds(GEMM_SIZE)
     with suppress(OSError, subprocess.SubprocessError, ValueError):
         process = subprocess.run(
-            [sys.executable, "-m", "stratos.estimate.bf16_product", str(GEMM_SIZE)],
+            [sys.executable, "-c", _BF16_SCRIPT],
             capture_output=True,
             text=True,
             check=True,

@@ -22,12 +22,10 @@ from stratos.models.kinds import Prediction, is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import Corpus, corpus_rows
 from stratos.tasks.base import Answered, Item, Score, Task
-from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
 from stratos.teachers.asking import ask_questions, unread
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
-from stratos.teachers.cost_estimate import expect, expect_again, expect_longer
-from stratos.teachers.evaluation_budget import parts_in_time
-from stratos.teachers.prompting import chat
+from stratos.teachers.cost_estimate import expect, expect_again, expect_longer, parts_in_time
+from stratos.teachers.prompting import AnswerLimit, ask_whole, chat, n_truncated
 
 Tick = Callable[[int, int], None]
 _AT_ONCE = 256

@@ -59,9 +59,8 @@ from stratos.records import (
     Versus,
 )
 from stratos.tasks.base import Item, Score, Task
-from stratos.teachers.answer_limit import AnswerLimit
-from stratos.teachers.evaluation_budget import n_allowed, pace_of
-from stratos.teachers.prompting import prompting
+from stratos.teachers.cost_estimate import n_allowed, pace_of
+from stratos.teachers.prompting import AnswerLimit, prompting
 
 _N_SAMPLES = 6
 """Answers that are shown while the run works."""

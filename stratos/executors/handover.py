@@ -16,18 +16,25 @@ from typing import Any
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
 from stratos.core.formats import duration, usd
-from stratos.executors import job_folder, submission
+from stratos.executors import submission
 from stratos.executors.job import (
+    BEGAN,
+    ERROR,
+    LOG,
+    NOTE,
     OVER,
+    TICK,
+    WARN,
     Executor,
     Job,
     JobSpec,
     State,
     Status,
     UnknownSubmissionError,
+    events_path,
+    folder_of,
 )
 from stratos.executors.job_costs import JobCosts, Spans, leases_of, settle_unseen, spans_of
-from stratos.executors.job_folder import BEGAN, ERROR, LOG, NOTE, TICK, WARN
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
@@ -60,7 +67,7 @@ def run_there(handover: Handover, context: Context) -> None:
         StratosError: the job failed, waits too long, or its money has ended.
     """
     executor, spec = handover.executor, handover.spec
-    job_folder.folder_of(spec.folder).mkdir(exist_ok=True)
+    folder_of(spec.folder).mkdir(exist_ok=True)
     end_other(executor, spec, handover.mark, context.ledger, context.note, context.warn)
     for start in range(1, _STARTS + 1):
         job, status = _run_once(handover, context)
@@ -128,7 +135,7 @@ class _JobRun:
         try:
             self._cluster = self.executor.where()
             if self._known is None:
-                job_folder.events_path(self.spec.folder, self.spec.stage).unlink(missing_ok=True)
+                events_path(self.spec.folder, self.spec.stage).unlink(missing_ok=True)
                 self._write_down(self.spec.name)  # the job reads it
             self._not_before = time.time()
             self.job = self.executor.submit(self.spec)

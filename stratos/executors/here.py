@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
-from stratos.executors import job_folder, submission
-from stratos.executors.job import Executor, Job, JobSpec, State, Status
+from stratos.executors import submission
+from stratos.executors.job import Executor, Job, JobSpec, State, Status, folder_of
 
 _SAVES_S = 60.0
 """How long a stage may take to save what it has done when it is told to end."""
@@ -42,7 +42,7 @@ class Here(Executor):
         """Start the process of a job, or return the one of its name that still runs."""
         if (running := self._running(spec)) is not None:
             return _job(spec, running, is_new=False)
-        log = job_folder.folder_of(spec.folder) / f"{spec.stage}.log"
+        log = folder_of(spec.folder) / f"{spec.stage}.log"
         ours = {name: os.environ[name] for name in os.environ if name not in spec.withheld}
         with log.open("ab") as file:
             process = subprocess.Popen(
@@ -109,6 +109,6 @@ class Here(Executor):
 
 
 def _job(spec: JobSpec, process: Process, is_new: bool) -> Job:
-    log = job_folder.folder_of(spec.folder) / f"{spec.stage}.log"
+    log = folder_of(spec.folder) / f"{spec.stage}.log"
     id = f"{process.pid} {process.boot} {process.started}"
     return Job(spec, id, f"process {process.pid}", log, is_new)

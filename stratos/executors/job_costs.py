@@ -15,9 +15,18 @@ from uuid import uuid4
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import BudgetError, StratosError
 from stratos.core.formats import duration, exact_usd
-from stratos.executors import job_folder, submission
-from stratos.executors.job import PLANNED, Executor, Job, JobSpec, job_name
-from stratos.executors.job_folder import BEGAN, read_events
+from stratos.executors import submission
+from stratos.executors.job import (
+    BEGAN,
+    PLANNED,
+    Executor,
+    Job,
+    JobSpec,
+    events_path,
+    folder_of,
+    job_name,
+    read_events,
+)
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import Lease, Leave, expect, leases, leaves, rent
 
@@ -26,8 +35,6 @@ Spans = Sequence[tuple[float, float]]
 
 # --- bytes ----------------------------------------------------------------------------------------
 
-_WRITES_BYTES = 1 << 16
-"""Bytes of small answers that are not written down yet, at most."""
 _WHOLE = re.compile(r"Total bytes received: ([\d,]+)")
 _SO_FAR = re.compile(r"([\d,]+) +\d+%")
 
@@ -41,25 +48,15 @@ class ByteCounter:
 
     def __init__(self, run: Path, stage: str) -> None:
         """Go on with what was counted before."""
-        self._path = job_folder.folder_of(run) / f"{stage}.received"
-        self._copies = job_folder.folder_of(run) / f"{stage}.copies"
-        self._unwritten = 0
+        self._path = folder_of(run) / f"{stage}.received"
+        self._copies = folder_of(run) / f"{stage}.copies"
 
     @property
     def total(self) -> int:
         """All bytes so far, those of copies that are under way among them."""
         total, counted = self._written()
-        return (
-            total
-            + self._unwritten
-            + sum(_bytes_of(path) for path in self._copies.glob("*") if path.name not in counted)
-        )
-
-    def add(self, n_bytes: int) -> None:
-        """Count the bytes of an answer."""
-        self._unwritten += n_bytes
-        if self._unwritten > _WRITES_BYTES:
-            self._write()
+        copies = (path for path in self._copies.glob("*") if path.name not in counted)
+        return total + sum(map(_bytes_of, copies))
 
     def new_copy(self) -> Path:
         """Return a file for what `rsync` says of a copy."""
@@ -67,23 +64,18 @@ class ByteCounter:
         return self._copies / uuid4().hex[:12]
 
     def end_copy(self, copy: Path) -> None:
-        """Count a copy that has ended; one that was counted already adds nothing."""
-        self._write(copy)
-        copy.unlink(missing_ok=True)
+        """Count a copy that has ended; one that was counted already adds nothing.
 
-    def _write(self, copy: Path | None = None) -> None:
-        """Write the count down, with a copy and the names of those in it whose file is there.
-
-        So a process that is killed before it deletes the file of a copy has not counted it twice.
+        It is written down with the names of the copies in it whose file is there: a process that is
+        killed before it deletes the file of a copy has not counted it twice.
         """
         total, counted = self._written()
-        if copy is not None and copy.name not in counted:
+        if copy.name not in counted:
             total += _bytes_of(copy)
             counted.add(copy.name)
-        total, self._unwritten = total + self._unwritten, 0
         counted &= {path.name for path in self._copies.glob("*")}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, "\n".join([str(total), *sorted(counted)]).encode())
+        copy.unlink(missing_ok=True)
 
     def _written(self) -> tuple[int, set[str]]:
         """Return the bytes that are written down, and the copies among them, by name."""
@@ -236,7 +228,7 @@ def _spans_of_events(run: Path, stage: str, after: float) -> Spans | None:
 def _last_event(run: Path, stage: str) -> float | None:
     """Return when a job said something last, in seconds since the epoch; None if it never did."""
     try:
-        return job_folder.events_path(run, stage).stat().st_mtime
+        return events_path(run, stage).stat().st_mtime
     except OSError:
         return None
 

@@ -22,8 +22,7 @@ import msgspec
 from stratos.core.atomic_files import sweep, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
-from stratos.executors.job import Executor, Job, JobSpec
-from stratos.executors.job_folder import folder_of
+from stratos.executors.job import Executor, Job, JobSpec, folder_of
 from stratos.records import from_json
 
 STATE = "XDG_STATE_HOME"

@@ -21,7 +21,7 @@ from stratos.plan.options.role_options import ROLE_OF_STAGE, runs_as_job
 from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.workload import Lengths, training_job
 from stratos.records import KindProbe, Plan, Probe, RoleChoice, StageTime
-from stratos.teachers.evaluation_budget import pace_of
+from stratos.teachers.cost_estimate import pace_of
 
 AFTER = ("synthesize", "distill", "evaluate", "deploy")
 """Stages behind the plan that take their time."""

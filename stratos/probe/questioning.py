@@ -25,18 +25,20 @@ from stratos.core.context import Context
 from stratos.core.intervals import wilson
 from stratos.synthesize.choice import straddles
 from stratos.tasks.base import Item, Message, Score
-from stratos.teachers.answer_limit import (
-    AnswerLimit,
-    ChatGroup,
-    ask_whole,
-    is_truncated,
-    n_truncated,
-)
 from stratos.teachers.asking import ask_questions, cost_usd
 from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cache import kept_answers_of
 from stratos.teachers.cost_estimate import expect_again, expect_longer
-from stratos.teachers.prompting import Prompting, chat, prompting
+from stratos.teachers.prompting import (
+    AnswerLimit,
+    ChatGroup,
+    Prompting,
+    ask_whole,
+    chat,
+    is_truncated,
+    n_truncated,
+    prompting,
+)
 
 _N_SAMPLES = 4
 """Answers of a batch that are shown while the run works."""

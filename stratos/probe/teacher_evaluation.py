@@ -47,13 +47,12 @@ from stratos.records import (
 )
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
-from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.asking import stream_ask, unread
 from stratos.teachers.base import TOO_LONG, Answer, Question, SignalKind, Teacher
 from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.generate import entropy_nats
-from stratos.teachers.prompting import chat
+from stratos.teachers.prompting import AnswerLimit, chat
 
 TEMPERATURE = 1.0
 """The teacher's own distribution; some providers take no other."""

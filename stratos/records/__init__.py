@@ -79,12 +79,13 @@ from stratos.records.of_probe import (
     StudentProbe,
     TeacherProbe,
 )
-from stratos.records.of_room import RoomRecord, Section
 from stratos.records.stored import (
     EditedError,
     Envelope,
     FileMark,
     FormatError,
+    RoomRecord,
+    Section,
     from_json,
     load,
     opened,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratos.executors import job_folder, submission
+from stratos.executors import submission
+from stratos.executors.job import folder_of
 from stratos.records import Deployment, Interval, Plan, Scorecard, Student
 from stratos.report import provenance
 from stratos.report.costs import read_ledger, running_usd
@@ -89,7 +90,7 @@ def _standing(job: Job, now: float) -> Standing:
 def _why(job: Job) -> str:
     """Return where a run is or what it ended by, and which of its jobs may run yet."""
     reasons = [job.why.splitlines()[0] if job.why else ""]
-    for path in sorted(job_folder.folder_of(job.folder).glob("*.json")):
+    for path in sorted(folder_of(job.folder).glob("*.json")):
         known = submission.find(job.folder, path.stem)
         if known is not None and job.status != "running":
             reasons.append(f"{known.label} may still run: stratos servers")

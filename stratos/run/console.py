@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from stratos.core.formats import clock, duration, visible
 from stratos.core.output import QUIET, VERBOSE, is_for_machines, is_on
+from stratos.core.process import every
 from stratos.records import RoomRecord
 from stratos.run.screen import Level, Line, lines_of
 
@@ -198,23 +198,17 @@ class Console:
     @contextmanager
     def _heartbeat(self, work: _Work) -> Iterator[None]:
         """Print now and then how far a stage is, ever more seldom the longer the run takes."""
-        ended = threading.Event()
+        n_silent = 0
 
         def beat() -> None:
-            silent = 0
-            while not ended.wait(_HEARTBEAT_S):
-                silent += 1
-                if silent >= self._patience:
-                    self._print("progress", visible(work.text()), "dim")
-                    self._patience, silent = min(2 * self._patience, _LONGEST_SILENCE), 0
+            nonlocal n_silent
+            n_silent += 1
+            if n_silent >= self._patience:
+                self._print("progress", visible(work.text()), "dim")
+                self._patience, n_silent = min(2 * self._patience, _LONGEST_SILENCE), 0
 
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
+        with every(_HEARTBEAT_S, beat):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def done(self, name: str, record: Any, again: bool = False) -> None:
         """Print what a stage came to, and whether it was made before."""

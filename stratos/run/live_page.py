@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ import msgspec
 from stratos.core.atomic_files import write_atomically
 from stratos.core.formats import duration
 from stratos.core.output import WATCH, is_on
+from stratos.core.process import every
 from stratos.core.redact import redact_text
 from stratos.records import from_json
 from stratos.report import provenance
@@ -154,27 +154,20 @@ def watched_page(folder: Path, is_gone: Callable[[], bool]) -> Iterator[Path | N
     if not is_on(WATCH):
         yield None
         return
-    ended = threading.Event()
+    error: BaseException | None = None
 
-    def work() -> None:
-        while not ended.wait(EVERY_S):
-            with contextlib.suppress(Exception):  # a page is worth less than the run
-                if not is_gone():
-                    write_live_page(folder)
+    def write() -> None:
+        with contextlib.suppress(Exception):  # a page is worth less than the run
+            if not is_gone():
+                write_live_page(folder, error)
 
     write_live_page(folder)
-    thread = threading.Thread(target=work, name="live page", daemon=True)
-    thread.start()
     show_in_browser(folder / NAME)
-    error: BaseException | None = None
     try:
-        yield folder / NAME
+        with every(EVERY_S, write):
+            yield folder / NAME
     except BaseException as caught:
         error = caught
         raise
     finally:
-        ended.set()
-        thread.join()
-        with contextlib.suppress(Exception):
-            if not is_gone():
-                write_live_page(folder, error)
+        write()

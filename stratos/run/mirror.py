@@ -4,13 +4,12 @@ Files are stored under the SHA-256 of what is in them, and a manifest that names
 last: whoever reads the manifest finds all that it names, whole, wherever the writer was killed.
 Records are read before what they were made from, and the ledger last, so that what a copy holds is
 what a run leaves that is killed. fsspec's own rsync would show a reader a folder half copied.
-One command at a time works with a copy: it holds a claim, which it renews while it lives.
+One command at a time works with a copy: it holds a lease, which it renews while it lives.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,14 +21,14 @@ from uuid import uuid4
 import msgspec
 
 from stratos.config import STAGES, Config
-from stratos.core.atomic_files import STAGED, replacing_file, staged_apart, write_atomically
-from stratos.core.digest import digest_of, identity
+from stratos.core.atomic_files import STAGED, replacing_file, write_atomically
+from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted
 from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.records import from_json
-from stratos.run.copy_store import RENEW_S, CopyClaim, CopyStore, Stored
+from stratos.run.copy_store import CopyLease, CopyStore, Stored
 from stratos.run.run_state import FolderGoneError, RunFolder
 from stratos.teachers.cache import n_bytes
 
@@ -39,8 +38,6 @@ KNOWN = ".mirror.json"
 """In the run folder: which manifests it goes on from."""
 RECORDS = frozenset(f"{stage}.json" for stage in (*STAGES, "pilot"))
 """Files that no command deletes."""
-_SMALL = 32 * 2**20
-"""Bytes of a file that is read into memory, and so copied as it was at one moment."""
 _HYDRA = ".hydra"
 _LEDGER = "ledger.jsonl"
 _ANSWERS_S = 10.0
@@ -70,15 +67,6 @@ class Known(msgspec.Struct, frozen=True):
     """What the first of them names."""
 
 
-def read_known(folder: Path, url: str) -> Known:
-    """Return what a run folder knows of the copy behind a URL."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        known = from_json((folder / KNOWN).read_bytes(), Known)
-        if known.url == url:
-            return known
-    return Known(url)
-
-
 def moment(at: float) -> str:
     """Return a time in seconds since the epoch as it is read here."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
@@ -99,12 +87,8 @@ def _tells(name: str) -> bool:
     return not name.startswith(f"{_HYDRA}/") and not name.endswith(".log")
 
 
-def _has_content(path: Path) -> bool:
-    """Return whether there is more than an empty file, such as a ledger that was just opened."""
-    try:
-        return path.stat().st_size > 0
-    except FileNotFoundError:
-        return False
+def _reading_order(name: str) -> tuple[int, str]:
+    return (0 if _is_record(name) else 2 if name == _LEDGER else 1), name
 
 
 @contextmanager
@@ -129,9 +113,10 @@ def mirrored(
         return
     mirror = Mirror(config.run_dir, url, warn, folder)
     folder.how_to_go_on = mirror.how_to_go_on
-    with mirror.claim.hold():
+    with mirror.lease.hold():
         if n := mirror.pull():
-            note(f"Fetched from {redact(url)}: {counted(n, 'file', spec=',')}, {mirror.as_of}.")
+            files = counted(n, "file", spec=",")
+            note(f"Fetched from {redact(url)}: {files}, as of {mirror.copied_at}.")
         mirror.push()
         thread = threading.Thread(
             target=mirror.keep_pushing, args=(config.paths.mirror_minutes * 60,), daemon=True
@@ -142,7 +127,7 @@ def mirrored(
         finally:
             mirror.end()
             thread.join()
-            if not folder.is_gone() and mirror.push_or_warn():
+            if mirror.push_or_warn():
                 note(f"The copy at {redact(url)} is whole.")
 
 
@@ -150,11 +135,7 @@ class Mirror:
     """The copy behind one URL."""
 
     def __init__(
-        self,
-        folder: Path,
-        url: str,
-        warn: Callable[[str], None],
-        run_folder: RunFolder | None = None,
+        self, folder: Path, url: str, warn: Callable[[str], None], run_folder: RunFolder
     ) -> None:
         """Copy `folder` to `url`.
 
@@ -162,20 +143,19 @@ class Mirror:
             folder: of the run.
             url: where the copy is.
             warn: says what the user should read.
-            run_folder: tells whether it is still there; the folder as it is now unless given.
+            run_folder: tells whether it is still there.
 
         Raises:
             StratosError: the URL names no file system that can be used here.
         """
         self.folder, self.store = folder, CopyStore(url)
-        self.claim = CopyClaim(self.store, folder, warn)
+        self.lease = CopyLease(self.store, folder, warn)
         self.url = self.store.url
-        self._linked: set[Path] = set()
-        self._run_folder = RunFolder(folder) if run_folder is None else run_folder
-        self._is_gone_said = False
+        self._run_folder, self._warn = run_folder, warn
+        self._links: set[Path] = set()
+        """Links that the user was warned of."""
         self._copied_at = 0.0
         """When the manifest was written that is there now, in seconds since the epoch."""
-        self._warn = warn
         self._soon, self._ended = threading.Event(), threading.Event()
         self._n_answer_bytes = 0
 
@@ -193,44 +173,35 @@ class Mirror:
 
         Answers that were paid for wait no longer than `_ANSWERS_S`.
         """
-        seconds = min(seconds, RENEW_S)
         due = time.monotonic() + seconds
         while not self._ended.is_set():
-            is_asked = self._soon.wait(min(seconds, _ANSWERS_S))
+            is_due = self._soon.wait(min(seconds, _ANSWERS_S)) or time.monotonic() >= due
             self._soon.clear()
             has_answers = n_bytes(self.folder) != self._n_answer_bytes
-            is_due = is_asked or has_answers or time.monotonic() >= due
-            if is_due and not self._ended.is_set():
+            if (is_due or has_answers) and not self._ended.is_set():
                 self.push_or_warn()
                 due = time.monotonic() + seconds
 
     @property
-    def as_of(self) -> str:
-        """When the copy was written, as the end of a sentence."""
-        return f"as of {moment(self._copied_at)}"
+    def copied_at(self) -> str:
+        """When the copy was written, as it is read here."""
+        return moment(self._copied_at)
 
     def how_to_go_on(self) -> str:
         """Say what to type when the run folder is gone."""
         return (
-            f"The same command fetches the copy of {moment(self._copied_at)} from "
-            f"{redact(self.url)} and goes on."
+            f"The same command fetches the copy of {self.copied_at} from {redact(self.url)} and "
+            "goes on."
         )
 
     def push_or_warn(self) -> bool:
         """Copy what has changed; return whether the copy is whole.
 
-        A failure is said, and tried again the next time. That the run folder is gone is said once.
+        A failure is said, and tried again the next time. That the folder is gone ends the run.
         """
         try:
             self.push()
         except FolderGoneError:
-            if not self._is_gone_said:
-                self._is_gone_said = True
-                self._warn(
-                    f"The run folder {self.folder} is gone or was emptied: nothing more is copied "
-                    f"to {redact(self.url)}, which keeps the copy of {moment(self._copied_at)}. "
-                    "The command ends as soon as its present stage does."
-                )
             return False
         except StratosError as error:
             self._warn(str(error))
@@ -247,7 +218,7 @@ class Mirror:
         """
         with self.store.naming_url("read"):
             manifest = self.store.read(MANIFEST, Manifest)
-        known = read_known(self.folder, self.url)
+        known = self._known()
         if manifest is None:
             if known.ids:
                 self._warn(
@@ -256,19 +227,18 @@ class Mirror:
             self._know(())
             return 0
         self._copied_at = manifest.at
-        if self._is_emptied(manifest):
-            known = Known(self.url)
-        elif manifest.id in known.ids:
-            self._know((manifest.id,), manifest.files)
-            return 0
-        if self._has_gone_on(known, manifest):
-            raise StratosError(
-                f"{self.folder} and {redact(self.url)} hold different runs, or each has gone on "
-                f"from the same one: the copy was written by {manifest.host} at "
-                f"{moment(manifest.at)}. To go on from the copy, type "
-                "hydra.run.dir=<a new folder>; to keep what is here, paths.mirror=<another URL>."
-            )
-        n = self._fetch(manifest, known)
+        n = 0
+        if (is_emptied := self._is_emptied(manifest)) or manifest.id not in known.ids:
+            known = Known(self.url) if is_emptied else known
+            if self._has_gone_on(known, manifest):
+                raise StratosError(
+                    f"{self.folder} and {redact(self.url)} hold different runs, or each has gone "
+                    f"on from the same one: the copy was written by {manifest.host} at "
+                    f"{moment(manifest.at)}. To go on from the copy, type "
+                    "hydra.run.dir=<a new folder>; to keep what is here, paths.mirror=<another "
+                    "URL>."
+                )
+            n = self._fetch(manifest, known)
         self._know((manifest.id,), manifest.files)
         return n
 
@@ -280,118 +250,74 @@ class Mirror:
             StratosError: the URL cannot be written to.
         """
         self._run_folder.check()
-        known = read_known(self.folder, self.url)
+        known = self._known()
         with self.store.naming_url("written to"):
-            self.claim.renew()
+            self.lease.renew()
             self._n_answer_bytes = n_bytes(self.folder)
-            files = {}
-            for path in self._find():
-                if (stored := self._store_file(path, known)) is not None:
-                    files[str(path.relative_to(self.folder))] = stored
-            digests = {stored.sha256 for stored in files.values()}
-            if known.ids and files == known.files:
-                self.store.delete_other_objects(digests)
-                return
-            if known.files.keys() - files.keys():
-                time.sleep(_SETTLES_S)  # somebody may be about to delete all of the folder
-            self._run_folder.check()
-            self.claim.renew(is_now=True)  # another may have taken it over while files were stored
-            self._check_nobody_went_on(known)
-            made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
-            # Where this process ends between the two, either manifest is its own.
-            self._know((*known.ids[:1], made.id), known.files)
-            self.store.write(MANIFEST, made)
-            self._copied_at = made.at
-            self._know((made.id,), files)
-            for name in RECORDS & files.keys():
-                self._run_folder.add_record(name)
-            # Nobody else stores any, because the claim is held.
-            self.store.delete_other_objects(digests)
+            stored = {name: self._store(name, known) for name in self._names()}
+            files = {name: content for name, content in stored.items() if content is not None}
+            if not known.ids or files != known.files:
+                if known.files.keys() - files.keys():
+                    time.sleep(_SETTLES_S)  # somebody may be about to delete all of the folder
+                self._run_folder.check()
+                self.lease.renew()  # another may have taken it over while files were stored
+                made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
+                # Where this process ends between the two, either manifest is its own.
+                self._know((*known.ids[:1], made.id), known.files)
+                self.store.write(MANIFEST, made)
+                self._copied_at = made.at
+                self._know((made.id,), files)
+                for name in RECORDS & files.keys():
+                    self._run_folder.add_record(name)
+            # Nobody else stores any, because the lease is held.
+            self.store.delete_other_objects({content.sha256 for content in files.values()})
 
-    def _check_nobody_went_on(self, known: Known) -> None:
-        """Check that the manifest is still the one that the run folder goes on from.
+    def _store(self, name: str, known: Known) -> Stored | None:
+        """Store a file; return what it was stored as, or None if it was deleted just now."""
+        try:
+            file = (self.folder / name).open("rb")
+        except FileNotFoundError:
+            return None
+        with file:
+            return self.store.add_object(file) or known.files.get(name)
 
-        A machine that slept may have lost its claim to a command that has ended since, and took its
-        own claim away.
-
-        Raises:
-            StratosError: it is another's.
-        """
-        there = self.store.read(MANIFEST, Manifest)
-        if there is not None and there.id not in known.ids:
-            raise StratosError(
-                f"{redact(self.url)}: a command on {there.host} has gone on from the copy since "
-                f"({moment(there.at)}): nothing more is copied there. To go on from what it left, "
-                "give the command with hydra.run.dir=<a new folder>."
-            )
+    def _known(self) -> Known:
+        """Return what the run folder knows of the copy behind this URL."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            known = from_json((self.folder / KNOWN).read_bytes(), Known)
+            if known.url == self.url:
+                return known
+        return Known(self.url)
 
     def _know(self, ids: tuple[str, ...], files: dict[str, Stored] | None = None) -> None:
         known = Known(self.url, ids, files or {})
         write_atomically(self.folder / KNOWN, msgspec.json.encode(known))
 
-    def _find(self) -> list[Path]:
+    def _names(self) -> list[str]:
         """Return what is copied, in the order in which it is read; links as what they lead to."""
-        paths = []
+        names = []
         for path in self.folder.rglob("*"):
-            if any(map(_is_passing, path.relative_to(self.folder).parts)):
+            name = path.relative_to(self.folder)
+            if any(map(_is_passing, name.parts)):
                 continue
             if path.is_file():
-                paths.append(path)
+                names.append(name.as_posix())
             elif path.is_symlink():
-                self._say_left_out(path)
+                self._warn_of_link(path)
+        return sorted(names, key=_reading_order)
 
-        def key(path: Path) -> tuple[int, str]:
-            is_record = path.parent == self.folder and path.suffix == ".json"
-            return (0 if is_record else 2 if path.name == _LEDGER else 1), str(path)
-
-        return sorted(paths, key=key)
-
-    def _say_left_out(self, link: Path) -> None:
+    def _warn_of_link(self, link: Path) -> None:
         """Warn of a link to a folder, or to nothing, once; what leads into the run folder is there.
 
         W&B links to the folder of its last run.
         """
-        if link in self._linked or link.resolve().is_relative_to(self.folder.resolve()):
+        if link in self._links or link.resolve().is_relative_to(self.folder.resolve()):
             return
-        self._linked.add(link)
+        self._links.add(link)
         self._warn(
             f"{link} is a link to {link.resolve()}, which is no file: it is not in the copy of "
-            f"this run behind {redact(self.store.url)}. Put what it leads to into the run folder."
+            f"this run behind {redact(self.url)}. Put what it leads to into the run folder."
         )
-
-    def _store_file(self, path: Path, known: Known) -> Stored | None:
-        """Store a file; return what it was stored as, or None if it is gone or being written."""
-        try:
-            before = path.stat()
-            if before.st_size <= _SMALL:
-                data = path.read_bytes()
-                stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
-                self.store.add_object(stored, data)
-                return stored
-            if path.suffix == ".jsonl":
-                return self._store_begun(path, before.st_size)
-            stored = Stored(digest_of(path), before.st_size)
-            self.store.add_object(stored, path)
-            if identity(path.stat()) == identity(before):
-                return stored
-        except FileNotFoundError:
-            if path.exists():
-                raise
-            return None
-        return known.files.get(str(path.relative_to(self.folder)))
-
-    def _store_begun(self, path: Path, n_bytes: int) -> Stored:
-        """Store the lines that a file has by now, which may always be written to."""
-        whole = staged_apart(path)
-        try:
-            with path.open("rb") as file, whole.open("wb") as copy:
-                while n_bytes > 0 and (data := file.read(min(n_bytes, _SMALL))):
-                    n_bytes -= copy.write(data)
-            stored = Stored(digest_of(whole), whole.stat().st_size)
-            self.store.add_object(stored, whole)
-            return stored
-        finally:
-            whole.unlink(missing_ok=True)
 
     def _fetch(self, manifest: Manifest, known: Known) -> int:
         """Put all that a manifest names into the run folder, records last; return how many files.
@@ -399,30 +325,31 @@ class Mirror:
         Raises:
             StratosError: an object is missing or damaged; then no record was put there.
         """
-        names = sorted(manifest.files, key=lambda name: (_is_record(name), name))
         n = 0
-        for name in names:
+        for name in sorted(manifest.files, key=lambda name: (_is_record(name), name)):
             stored, path = manifest.files[name], self.folder / name
             if not path.resolve().is_relative_to(self.folder.resolve()):
-                raise StratosError(
-                    f"{redact(self.store.url)}: {name} lies outside of the run folder."
-                )
-            if name.startswith(f"{_HYDRA}/") or digest_of(path) == stored.sha256:
-                continue  # the config is that of this command
-            if path.suffix == ".log" and path.exists():
-                continue  # this command writes to it
-            path.parent.mkdir(parents=True, exist_ok=True)
+                raise StratosError(f"{redact(self.url)}: {name} lies outside of the run folder.")
+            # Its config and its log are this command's own.
+            is_own = name.startswith(f"{_HYDRA}/") or (path.suffix == ".log" and path.exists())
+            if is_own or digest_of(path) == stored.sha256:
+                continue
             with replacing_file(path) as new:
                 if not self.store.fetch_object(stored, new):
                     raise StratosError(
-                        f"{redact(self.store.url)}: what is stored for {name} is damaged. Go on "
-                        "from the folder of the machine that wrote it, or begin anew without a "
-                        "copy: paths.mirror=null."
+                        f"{redact(self.url)}: what is stored for {name} is damaged. Go on from "
+                        "the folder of the machine that wrote it, or begin anew without a copy: "
+                        "paths.mirror=null."
                     )
             n += 1
         for name in known.files.keys() - manifest.files.keys():
             (self.folder / name).unlink(missing_ok=True)
         return n
+
+    def _has_content(self, name: str) -> bool:
+        """Return whether there is more than an empty file: a ledger may have just been opened."""
+        path = self.folder / name
+        return path.is_file() and path.stat().st_size > 0
 
     def _is_emptied(self, manifest: Manifest) -> bool:
         """Return whether the run folder has lost all records, the ledger, and other files too.
@@ -431,7 +358,7 @@ class Mirror:
         deleted, the user wants their stages to run again.
         """
         lasting = {*RECORDS, _LEDGER}
-        lost = {name for name in manifest.files if not _has_content(self.folder / name)}
+        lost = {name for name in manifest.files if not self._has_content(name)}
         named = manifest.files.keys() & lasting
         return bool(named & RECORDS) and named <= lost and any(map(_tells, lost - lasting))
 
@@ -440,8 +367,7 @@ class Mirror:
 
         What a copy holds may lie there already: a command that fetched it was cut short.
         """
-        names = [str(path.relative_to(self.folder)) for path in self._find()]
-        now = [name for name in names if _tells(name) and _has_content(self.folder / name)]
+        now = [name for name in self._names() if _tells(name) and self._has_content(name)]
         if not known.files and not any(_is_record(name) or name == _LEDGER for name in now):
             return False
         copies = (known.files, manifest.files)

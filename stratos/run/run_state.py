@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from stratos.config import Config
-from stratos.core.atomic_files import write_atomically
+from stratos.core.atomic_files import never_made_again, write_atomically
 from stratos.core.errors import StratosError
 from stratos.executors import submission
 from stratos.executors.submission import Submission
@@ -65,27 +65,29 @@ class RunFolder:
             FolderGoneError: it is not.
         """
         if loss := self._loss():
-            raise FolderGoneError(
-                f"The run folder {self.folder} is gone or was emptied while the command worked "
-                f"({loss}). {self.how_to_go_on()}"
-            )
+            raise self._error(loss)
+
+    def _error(self, loss: str) -> FolderGoneError:
+        return FolderGoneError(
+            f"The run folder {self.folder} is gone or was emptied while the command worked "
+            f"({loss}). {self.how_to_go_on()}"
+        )
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Check the folder at the end of the block, and before an error of the block is raised.
 
+        Within it, nothing is written where the folder was.
+
         Raises:
             FolderGoneError: the folder is gone, and the error may be a result of that.
         """
         try:
-            yield
-        except FolderGoneError:
-            raise
+            with never_made_again(self.folder):
+                yield
         except Exception as error:
-            try:
-                self.check()
-            except FolderGoneError as gone:
-                raise gone from error
+            if not isinstance(error, FolderGoneError) and (loss := self._loss()):
+                raise self._error(loss) from error
             raise
         self.check()
 
@@ -180,9 +182,8 @@ class Warnings:
         if text not in texts:
             texts.append(text)
             self._say(text)
-            if self._folder is not None and self._folder.is_gone():
-                return
-            write_atomically(self.path, to_json(self._by_stage))
+            if self._folder is None or not self._folder.is_gone():
+                write_atomically(self.path, to_json(self._by_stage))
 
     def all(self) -> list[str]:
         """Return every warning of the run, each once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,8 @@ from stratos.teachers.cache import FOLDER, restored
 from stratos.tracking.tracker import tracked
 
 T = TypeVar("T")
+_CHECK_S = 1.0
+"""Seconds between two looks whether the run folder is there, at least."""
 
 
 class Runner:
@@ -185,7 +188,7 @@ class Runner:
                 run_dir=state.config.run_dir,
                 cache_dir=state.config.cache_dir,
                 ledger=state.ledger,
-                tick=self._tracked(tick if is_job else with_money(state, tick, stage), stage),
+                tick=self._tracked(tick, stage, is_job=is_job),
                 warn=state.warnings.add,
                 log=self._logged(stage),
                 sample=unsaid if state.progress is None else state.progress.sample,
@@ -278,11 +281,21 @@ class Runner:
         settings = self.state.config.synthesize
         return engine_of(settings.engine).connected(settings.ray_address, self.state.console.note)
 
-    def _tracked(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
-        """Return a stage's tick that is tracked, too."""
+    def _tracked(
+        self, tick: Callable[..., None], stage: Stage[Any], *, is_job: bool
+    ) -> Callable[..., None]:
+        """Return a stage's tick that is tracked; what is no job shows its money, too.
+
+        Such a stage ends at its next tick once the run folder is gone.
+        """
         ledger, progress = self.state.ledger, self.state.progress
+        tick, due = tick if is_job else with_money(self.state, tick, stage), 0.0
 
         def tick_and_track(done: float, total: float, text: str = "") -> None:
+            nonlocal due
+            if not is_job and time.monotonic() >= due:
+                self._check_folder()
+                due = time.monotonic() + _CHECK_S
             tick(done, total, text)
             if progress is not None:
                 progress.tick(done, total, text)

@@ -117,11 +117,6 @@ def planned_trials_usd(config: Config, plan: Plan) -> float:
     return usd
 
 
-def roles_of_jobs(config: Config, plan: Plan) -> list[str]:
-    """Return the roles of a plan whose hours are those of jobs, each reserved in whole."""
-    return [ROLE_OF[stage] for stage in _job_stages(config, plan) if stage in PLANNED]
-
-
 def _teachers(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
     """Yield the teachers that a stage asks."""
     if stage == "probe":
@@ -288,7 +283,8 @@ def hold_money(state: RunState, stage: Stage[Any], record: Any) -> None:
         if state.requested & {stage.name, *spenders}:
             budget = state.ledger.budget_usd
             left_usd = None if budget is None else max(0.0, budget - state.ledger.committed_usd)
-            jobs = roles_of_jobs(state.config, record)
+            # Their hours are those of jobs, each reserved in whole.
+            jobs = [ROLE_OF[name] for name in _job_stages(state.config, record) if name in PLANNED]
             egress = planned_egress_usd(state.config, record)
             done, trials = roles_done(state), planned_trials_usd(state.config, record)
             reserved = reserves.planned_usd(record, left_usd, egress, jobs, done, trials)

@@ -20,7 +20,7 @@ from stratos.core.atomic_files import write_privately
 from stratos.core.errors import StratosError
 from stratos.core.output import guard_files
 from stratos.core.redact import HIDDEN
-from stratos.executors.job_folder import config_path
+from stratos.executors.job import config_path
 
 if TYPE_CHECKING:
     from stratos.config import Config

@@ -37,12 +37,11 @@ from stratos.synthesize.words import NotLearnt
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
 from stratos.tasks.shown import shown
-from stratos.teachers.answer_limit import is_truncated
 from stratos.teachers.asking import going_down
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect
-from stratos.teachers.prompting import chat, prompting
+from stratos.teachers.prompting import chat, is_truncated, prompting
 
 Rule = Literal["first", "shortest", "majority", "likeliest"]
 

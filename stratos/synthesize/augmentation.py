@@ -25,9 +25,9 @@ from stratos.synthesize.strategy import MIN_COVERAGE, Family, Strategy, Tally, T
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.dedup.hashes import content_id, family_id
-from stratos.teachers.answer_limit import is_truncated, limit_of
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.cost_estimate import expect
+from stratos.teachers.prompting import is_truncated, limit_of
 
 Kind = Literal["paraphrase", "new"]
 

@@ -41,8 +41,8 @@ from stratos.synthesize.rationale import (
 from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Writing
 from stratos.synthesize.words import NotWritten, counted_as
 from stratos.tasks.base import Item, Task
-from stratos.teachers.answer_limit import AnswerLimit, limit_of
 from stratos.teachers.base import Question, Teacher
+from stratos.teachers.prompting import AnswerLimit, limit_of
 
 _CHUNK = 256
 """Items of one call on a cluster: about a tenth of a second of work."""

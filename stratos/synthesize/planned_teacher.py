@@ -18,11 +18,17 @@ from stratos.core.intervals import wilson
 from stratos.records import Plan
 from stratos.synthesize.strategy import Tally
 from stratos.tasks.base import Item, Message, Task
-from stratos.teachers.answer_limit import AnswerLimit, ChatGroup, ask_whole, n_truncated
 from stratos.teachers.asking import cost_usd, stream_down
 from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cost_estimate import expect_again
-from stratos.teachers.prompting import chat, prompting
+from stratos.teachers.prompting import (
+    AnswerLimit,
+    ChatGroup,
+    ask_whole,
+    chat,
+    n_truncated,
+    prompting,
+)
 
 
 @dataclass(frozen=True, slots=True)

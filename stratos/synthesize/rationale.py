@@ -20,10 +20,10 @@ from stratos.synthesize.words import NotWritten, WrongReasoning
 from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import MARK
-from stratos.teachers.answer_limit import AnswerLimit, is_truncated, limit_of
 from stratos.teachers.base import TOO_LONG, Question
 from stratos.teachers.call_budget import is_paid, n_bytes
 from stratos.teachers.cost_estimate import expect
+from stratos.teachers.prompting import AnswerLimit, is_truncated, limit_of
 
 _HOW = "You write worked solutions. Reason step by step, from the question alone."
 _TOLD = re.compile(

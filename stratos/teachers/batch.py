@@ -21,8 +21,14 @@ from stratos.core.formats import counted
 from stratos.teachers.base import TOO_LONG, Answer, Billed, Meter, Question
 from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call
 from stratos.teachers.cache import question_key
-from stratos.teachers.reply import Garbled, RedirectError, says_too_long, sort, to_answer
-from stratos.teachers.usage import ImplausibleUsage
+from stratos.teachers.reply import (
+    Garbled,
+    ImplausibleUsage,
+    RedirectError,
+    says_too_long,
+    sort,
+    to_answer,
+)
 
 if TYPE_CHECKING:
     from stratos.teachers.endpoint import Endpoint

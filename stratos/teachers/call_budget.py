@@ -19,7 +19,7 @@ from stratos.ledger import Ledger, Overrun, Reservation, Shares
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, Billed, Meter, Question
-from stratos.teachers.usage import most_input_tokens
+from stratos.teachers.reply import most_input_tokens
 
 _CALLS_PER_LUMP = 16
 """Calls for which money is taken at once; fewer where less is left. A killed process counts them

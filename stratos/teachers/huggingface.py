@@ -19,7 +19,7 @@ from stratos.core.extras import why_no_torch
 from stratos.core.foreign import cause
 from stratos.core.reasons import Reason
 from stratos.models.pretrained import load_model, load_tokenizer
-from stratos.models.pretrained.load import free_memory
+from stratos.models.pretrained.folder import free_memory
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import (

@@ -30,8 +30,7 @@ from stratos.teachers.batch import WINDOW as BATCH_WINDOW
 from stratos.teachers.batch import Batches
 from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.endpoint import Endpoint
-from stratos.teachers.lifetime import retired
-from stratos.teachers.openai_settings import OpenAISettings, no_price
+from stratos.teachers.openai_settings import OpenAISettings, no_price, retired
 from stratos.teachers.scheduler import Backend, Scheduler
 from stratos.teachers.words import LongPrompt, TermsForbid
 

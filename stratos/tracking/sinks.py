@@ -19,8 +19,7 @@ from typing_extensions import override
 from stratos.config import STAGES
 from stratos.core.atomic_files import write_atomically
 from stratos.core.redact import redact
-from stratos.tracking.services import why_refused
-from stratos.tracking.sink import Artifact, Cell, Chart, Sink, Start, Table, one_line
+from stratos.tracking.sink import Artifact, Cell, Chart, Sink, Start, Table, one_line, why_refused
 
 _HEAD = ("time", "name", "value", "axis", "at")
 

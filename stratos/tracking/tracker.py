@@ -36,8 +36,17 @@ from stratos.records import (
 )
 from stratos.report.examples import Example, read_examples
 from stratos.report.frontier import chosen_point, is_same
-from stratos.tracking.services import wandb_mode
-from stratos.tracking.sink import Artifact, Cell, Chart, Sink, SinkThread, Start, Table, one_line
+from stratos.tracking.sink import (
+    Artifact,
+    Cell,
+    Chart,
+    Sink,
+    SinkThread,
+    Start,
+    Table,
+    one_line,
+    wandb_mode,
+)
 from stratos.tracking.sinks import (
     FINISH_TIMEOUT_S,
     CsvSink,

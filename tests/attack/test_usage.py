@@ -9,7 +9,7 @@ import pytest
 
 from stratos.core.errors import TeacherError
 from stratos.teachers.base import Question
-from stratos.teachers.usage import ImplausibleUsage, read_usage
+from stratos.teachers.reply import ImplausibleUsage, read_usage
 from tests.teachers.provider import Provider, Reply, always, first_only
 from tests.teachers.questions import cached_ask
 

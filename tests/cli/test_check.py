@@ -22,7 +22,7 @@ from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
 from stratos.core.extensions import conf_dirs, shipped_choices
 from stratos.core.trust import ALLOW_TARGETS
-from stratos.teachers.lifetime import retired, shipped_teachers
+from stratos.teachers.openai_settings import retired, shipped_teachers
 from tests.checked import problems, shape
 
 SHIPPED = sorted(
@@ -65,7 +65,7 @@ NOT_HERE = re.compile(
     "needs the package (reasoning-gym|tensorboard|mlflow)|"
     "there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
     "no Ray dashboard answers at http|ray\\[default\\], which is not installed|"
-    "there is no program sky|there is no rsync|SkyPilot may use no cloud|is not installed here"
+    "takes SkyPilot|there is no rsync|SkyPilot may use no cloud|is not installed here"
 )
 """What a machine may lack: a network, a login node, an extra."""
 

@@ -38,7 +38,7 @@ from tests.pages import PAGES, contrib_pages, text_of
 
 LACKING = re.compile(
     r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"
-    r"no program sky|no sbatch|not installed|needs the package|SkyPilot may use no cloud"
+    r"takes SkyPilot|no sbatch|not installed|needs the package|SkyPilot may use no cloud"
 )
 """What a machine may lack that a page does not."""
 NOT_CHECKED = {
@@ -50,7 +50,7 @@ NOT_CHECKED = {
     "stratos demo": "tests/test_core_install.py runs it",
     "stratos +task=classify task.path=stratos-demo/tickets.csv logger=none deploy.load_seconds=2":
         "what stratos demo runs",
-    "stratos stage run_folder stage": "tests/executors/test_here.py runs it",
+    "stratos stage run_folder stage": "tests/executors/test_job.py runs it",
 }  # fmt: skip
 """Commands that are not checked here, and why."""
 EXIT_CODES = {

@@ -22,9 +22,6 @@ def test_from_a_clone_it_is_installed_from_the_clone(
     monkeypatch.chdir(ROOT)
     assert extras.is_clone()
     assert extras.install("slurm") == "pip install -e '.[slurm]'"
-    assert extras.install("skypilot", "skypilot[aws]") == (
-        "pip install -e '.[skypilot]' 'skypilot[aws]'"
-    )
     monkeypatch.chdir(tmp_path)
     assert extras.install("slurm") == f"pip install -e '{ROOT}[slurm]'"
 
@@ -32,9 +29,6 @@ def test_from_a_clone_it_is_installed_from_the_clone(
 def test_from_a_wheel_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "is_clone", lambda: False)
     assert extras.install("train") == "pip install 'stratos-llm[train]'"
-    assert extras.install("skypilot", "skypilot[aws]") == (
-        "pip install 'stratos-llm[skypilot]' 'skypilot[aws]'"
-    )
 
 
 def test_every_extra_that_a_text_names_is_there() -> None:

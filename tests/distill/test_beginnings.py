@@ -38,7 +38,7 @@ from stratos.distill.signal.local import Reader, TeacherRow, split
 from stratos.distill.student_model import add_adapters
 from stratos.distill.train import _beginnings
 from stratos.distill.words import BeginningsApart, BeginningsShared
-from stratos.models.decode.beginnings import alike
+from stratos.models.decode.kv_cache import alike
 
 N_IDS = 50
 SHAPE: dict[str, Any] = {

@@ -19,7 +19,7 @@ from stratos.distill.pace import Pace, fastest_of
 from stratos.distill.pacer import Outlook
 from stratos.distill.train import _smaller
 from stratos.distill.words import PassedLimit, TooLong
-from stratos.models.decode.threads import thread_counts
+from stratos.models.decode.decoder import thread_counts
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_processes": 1}

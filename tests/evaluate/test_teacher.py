@@ -17,8 +17,8 @@ from stratos.core.context import Context
 from stratos.evaluate.answers import ask_teacher
 from stratos.ledger import Ledger
 from stratos.tasks.math import MathTask
-from stratos.teachers.answer_limit import AnswerLimit, data_limit
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.prompting import AnswerLimit, data_limit
 
 
 @pytest.mark.parametrize(("cuts_at", "n_cut"), [(None, 0), (40, 5)])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from one_run import Command, files
-from one_s3 import BUCKET, S3, whats_lacking
 from required import lacking
+from s3_server import BUCKET, S3, whats_lacking
 
 ON = (f"paths.mirror=s3://{BUCKET}/a", "paths.mirror_minutes=0.005")
 
@@ -61,7 +61,7 @@ def test_a_server_that_is_lost_is_no_loss(command: Command, s3: S3) -> None:
     assert command.start(where, "stages=[synthesize]").wait(60) == 0, command.said
     assert "has lost its copy of this run; it is copied there again" in command.said
     names = {name for name in s3.names() if not name.startswith("b/objects/")}
-    assert names == {"b/manifest.json"}
+    assert names == {"b/manifest.json", "b/leases/1.json"}
 
 
 def _is_copied(command: Command) -> bool:
@@ -75,3 +75,13 @@ def test_the_folder_may_be_moved(trained: Command, tmp_path: Path) -> None:
     shutil.copytree(trained.run, moved.run)
     assert moved.start().wait(60) == 0, moved.said
     assert "(made before)" in moved.said and moved.student() == trained.student()
+
+
+def test_a_run_folder_that_is_deleted_ends_its_training(command: Command) -> None:
+    process = command.start()
+    command.until(command.has_checkpoint)
+    while command.run.exists():
+        shutil.rmtree(command.run, ignore_errors=True)
+    assert process.wait(60) == 1
+    assert f"{command.run} is gone or was emptied" in command.said.splitlines()[-1]
+    assert not command.run.exists()

@@ -17,10 +17,10 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
-from stratos.executors import handover, job_costs, job_folder, submission
+from stratos.executors import handover, job_costs, submission
 from stratos.executors.handover import Handover, run_there
 from stratos.executors.here import Here
-from stratos.executors.job import Job, JobSpec, Returns, State, Status
+from stratos.executors.job import Job, JobSpec, Returns, State, Status, events_path, folder_of
 from stratos.executors.job_costs import ByteCounter, JobCosts
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
@@ -77,7 +77,7 @@ def is_alive(pid: int) -> bool:
 
 
 def events(context: Context) -> Path:
-    return job_folder.events_path(context.run_dir, "distill")
+    return events_path(context.run_dir, "distill")
 
 
 def test_what_a_job_says_is_said_here_and_paid_is_what_it_took(
@@ -154,7 +154,7 @@ def test_a_job_that_is_always_lost_is_given_up(
             job("import os; print('a batch is loaded', flush=True); os.kill(os.getpid(), 9)"),
             context,
         )
-    log = job_folder.folder_of(context.run_dir) / "distill.log"
+    log = folder_of(context.run_dir) / "distill.log"
     assert str(given_up.value) == (
         "distill: its job was lost 4 times, the last time because it was killed by signal 9. Where "
         "the memory of this machine was at its end, close what else takes of it. What it has done "
@@ -270,7 +270,7 @@ class Sends(Here):
 def test_what_a_job_sends_is_reserved_before_it_and_paid_by_what_came(
     job: Callable[..., Handover], context: Context
 ) -> None:
-    counter = job_folder.folder_of(context.run_dir) / "distill.received"
+    counter = folder_of(context.run_dir) / "distill.received"
     code = f"open({str(counter)!r}, 'w').write('3000000000')"
     handover = replace(job(code, usd_per_hour=0.0), executor=Sends())
     spec = replace(handover.spec, returns=Returns(usd_per_gb=0.09, end_gb=200.0, copy_gb=1.0))
@@ -310,7 +310,10 @@ class Copies(Here):
 
     def _send(self, spec: JobSpec, gb: int) -> None:
         object.__setattr__(self, "sent_gb", self.sent_gb + gb)
-        ByteCounter(spec.folder, spec.stage).add(gb * 10**9)
+        counter = ByteCounter(spec.folder, spec.stage)
+        copy = counter.new_copy()
+        copy.write_text(f"Total bytes received: {gb}000000000\n")
+        counter.end_copy(copy)
 
 
 @pytest.mark.parametrize("meter_s", [0.0, 0.7])
@@ -334,7 +337,7 @@ def test_the_servers_of_a_job_that_ended_unseen_cost_until_its_last_word(
     handover = job("", usd_per_hour=3.6)
     servers = JobCosts(context.ledger, handover.executor, handover.spec)
     servers.launch(time.time() - 3600)
-    job_folder.folder_of(context.run_dir).mkdir()
+    folder_of(context.run_dir).mkdir()
     earlier = Submission.of(
         handover.executor, handover.spec, id="999999999 x 1", label="process 9", mark="a mark",
         servers=servers.what,

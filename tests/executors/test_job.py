@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from one_run import Command, files
 from stub_executors import Queue
 from syrupy.assertion import SnapshotAssertion
 
@@ -187,3 +191,157 @@ def test_a_secret_that_was_typed_is_in_no_file_and_is_asked_for(
     (folder / "config.yaml").unlink()
     with pytest.raises(StratosError, match=r"config\.yaml is not there: it is written when a run"):
         load_config(tmp_path)
+
+
+# Stages in processes of their own on this machine: the contract of an executor, without engine.
+
+ON = ("executor.stages=[distill]",)
+
+
+def test_processes_of_their_own_make_the_same_corpus_and_student(
+    command: Command, trained: Command
+) -> None:
+    (command.run / "synthesize.json").unlink()
+    shutil.rmtree(command.run / "corpus")
+    both = ("stages=[synthesize,distill]", "executor.stages=[synthesize,distill]")
+    assert command.start(*both, "executor.usd_per_hour=36").wait(300) == 0, command.said
+    assert files(command.run / "corpus") == files(trained.run / "corpus")
+    assert command.student() == trained.student()
+    assert files(command.weights) == files(trained.weights)
+    assert "distill: submitted as process " in command.said
+    assert not (command.run / "jobs" / "distill.json").exists()
+    settled = [one for one in command.ledger() if one.get("kind") == "settled"]
+    assert [one["role"] for one in settled] == ["teacher", "train"]
+    assert all(0 < one["usd"] < 3 for one in settled)
+
+
+def test_killed_and_given_again_it_is_found(command: Command, trained: Command) -> None:
+    process = command.start(*ON)
+    command.until(command.has_checkpoint)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    [pid] = re.findall(r"submitted as process (\d+)", command.said)
+    os.kill(int(pid), signal.SIGSTOP)
+    refused = command.start()
+    assert refused.wait(60) == 1
+    assert command.said.splitlines()[-1].startswith(f"distill was handed to process {pid} ")
+    process = command.start(*ON)
+    command.until(lambda: f"distill: follows process {pid} " in command.said)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # It comes to its end while nobody looks: what it held is settled when somebody does.
+    os.kill(int(pid), signal.SIGCONT)
+    last = time.monotonic() + 120
+    while not (command.run / "distill.json").exists() and time.monotonic() < last:
+        time.sleep(0.1)
+    assert command.start(*ON).wait(60) == 0, command.said
+    assert "(made before)" in command.said and "submitted" not in command.said
+    assert not (command.run / "jobs" / "distill.json").exists()
+    assert [one["kind"] for one in command.ledger() if "kind" in one][-1] == "settled"
+    assert command.student() == trained.student()
+
+
+def test_a_stage_of_a_run_folder_by_hand(command: Command, trained: Command) -> None:
+    """The config is what Hydra kept of the command; the cache is named by the environment."""
+    assert command.start("stages=[plan]").wait(120) == 0, command.said
+    env = {"STRATOS_CACHE": str(command.run.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    by_hand = [sys.executable, "-m", "stratos", "stage", str(command.run), "distill"]
+    done = subprocess.run(
+        by_hand, cwd="/", env={**command.env, **env}, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert command.student() == trained.student()
+    again = subprocess.run(
+        by_hand, cwd="/", env={**command.env, **env}, capture_output=True, text=True, timeout=300,
+        check=True,
+    )  # fmt: skip
+    assert re.search(r"^training [^\n]*(\n +[^\n]*)*\(made before\)", again.stdout, re.M)
+    # To the main command, it is its own record.
+    assert command.start().wait(120) == 0
+    assert "(made before)" in command.said
+
+
+# A server that cannot be had: the plan is solved again without it.
+
+PICKY = """
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from stratos.core.errors import CapacityError
+from stratos.executors.here import Here
+
+
+@dataclass(frozen=True)
+class Picky(Here):
+    kind: ClassVar[str] = "picky"
+    gives: int = 2
+
+    def submit(self, spec):
+        told = Path(os.environ["PICKY_TOLD"])
+        asked = told.read_text().splitlines() if told.exists() else []
+        offer = spec.offer
+        name = f"{offer.cloud}/{offer.region}/{offer.instance_type}"
+        told.write_text("\\n".join([*asked, name]) + "\\n")
+        if len(asked) < self.gives:
+            raise CapacityError(f"{spec.stage}: no capacity for {name}.", name)
+        return super().submit(spec)
+"""
+
+
+@pytest.fixture
+def picky(command: Command, tmp_path: Path) -> Command:
+    (tmp_path / "picky.py").write_text(PICKY)
+    command.env = {
+        **os.environ, "PYTHONPATH": str(tmp_path), "STRATOS_ALLOW_TARGETS": "picky",
+        "PICKY_TOLD": str(tmp_path / "told"),
+    }  # fmt: skip
+    return command
+
+
+def on(gives: int) -> tuple[str, ...]:
+    return (
+        "executor._target_=picky.Picky", f"+executor.gives={gives}", "executor.stages=[distill]",
+        "stages=[plan,synthesize,distill]",
+    )  # fmt: skip
+
+
+def told(command: Command) -> list[str]:
+    return Path(command.env["PICKY_TOLD"]).read_text().splitlines()
+
+
+def test_the_next_server_is_planned_and_it_stays_so(picky: Command) -> None:
+    assert picky.start(*on(2)).wait(300) == 0, picky.said
+    first, second, third = told(picky)
+    assert len({first, second, third}) == 3
+    for number, name in ((1, first), (2, second)):
+        assert f"no capacity for {name}. The plan is solved again without it ({number} of 5" in (
+            " ".join(picky.said.split())
+        )  # fmt: skip
+    plan = json.loads((picky.run / "plan.json").read_text())["record"]
+    [train] = [one for one in plan["roles"] if one["role"] == "train"]
+    assert train["offer"]["instance_type"] == third.split("/")[2]
+    # Nothing is left reserved for what was not had, and a second command plans the same.
+    kinds = [one["kind"] for one in picky.ledger() if one.get("kind") in ("rented", "settled")]
+    assert kinds == ["rented", "settled"] * 3
+    assert picky.start(*on(2)).wait(120) == 0, picky.said
+    assert "solved again" not in picky.said and len(told(picky)) == 3
+    (picky.run / "refused.json").unlink()
+    assert picky.start(*on(2), "stages=[plan]").wait(120) == 0, picky.said
+    assert "made before" not in next(one for one in picky.said.splitlines() if "plan " in one)
+
+
+def test_after_five_it_is_left_to_the_user(picky: Command) -> None:
+    assert picky.start(*on(9)).wait(300) == 1
+    assert len(set(told(picky))) == 5
+    said = " ".join(picky.said.split())
+    assert "5 servers could not be had, one after the other." in said
+    assert f"delete {picky.run}/refused.json" in said
+
+
+def test_without_plan_among_the_stages_it_is_said(picky: Command) -> None:
+    assert picky.start(*on(9), "stages=[distill]").wait(300) == 1
+    assert len(told(picky)) == 1
+    assert "Give the command again with plan among its stages" in " ".join(picky.said.split())

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from stub_executors import Queue
 
-from stratos.executors import job_folder, submission
-from stratos.executors.job import JobSpec
+from stratos.executors import submission
+from stratos.executors.job import BEGAN, TICK, EventWriter, JobSpec, events_path, folder_of
 from stratos.executors.job_costs import JobCosts, Spans, settle, settle_unseen
-from stratos.executors.job_folder import BEGAN, TICK, EventWriter
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import Lease, leases, rent
@@ -63,8 +62,8 @@ def test_an_engine_that_knows_is_believed(
 def test_without_an_engine_it_is_what_the_job_said_first_and_last(
     ledger: Ledger, lease: Lease, tmp_path: Path
 ) -> None:
-    job_folder.folder_of(tmp_path).mkdir()
-    path = job_folder.events_path(tmp_path, "distill")
+    folder_of(tmp_path).mkdir()
+    path = events_path(tmp_path, "distill")
     write = EventWriter(path)
     write(BEGAN, "n1", 7, AT - 50)  # of an earlier job of the stage
     write(BEGAN, "n1", 8, AT + 30)
@@ -87,7 +86,7 @@ def test_where_nothing_is_known_what_is_reserved_is_booked_and_said(
 def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(
     ledger: Ledger, lease: Lease, tmp_path: Path
 ) -> None:
-    (job_folder.folder_of(tmp_path)).mkdir()
+    (folder_of(tmp_path)).mkdir()
     one = Submission(
         "queue", "a job", "distill", str(tmp_path), "train", 1, 36.0, servers=lease.line.what
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stratos.probe.questioning import Answered, can_win, left_in, sizes, winner
 from stratos.tasks.base import Item, Score
-from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import LENGTH, Answer
+from stratos.teachers.prompting import AnswerLimit
 
 
 def answered(right: str, f1: float = 0.0, cut: bool = False) -> Answered:

@@ -2,84 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import threading
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import fsspec
 import pytest
-from stub_executors import Queue
+from copied import FILES, at, content, folder, mirror, objects, synced, work
+from s3_server import S3
 
-from stratos.core.errors import BusyError, StratosError
-from stratos.core.process import Process
-from stratos.core.remote import make_parent
-from stratos.executors import submission
-from stratos.executors.job import JobSpec
-from stratos.executors.submission import Submission
+from stratos.core.errors import StratosError
 from stratos.run import copy_store
 from stratos.run import mirror as module
-from stratos.run.copy_store import CLAIM, CLAIM_S, Claim, CopyStore
-from stratos.run.mirror import KNOWN, MANIFEST, Manifest, Mirror
+from stratos.run.mirror import MANIFEST, Manifest
 from stratos.run.run_state import LOCK, FolderGoneError, RunFolder
-
-FILES = {
-    "plan.json": b"{}", "corpus/train.jsonl": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
-    ".hydra/config.yaml": b"seed: 0\n",
-}  # fmt: skip
-
-
-@pytest.fixture(params=["file", "memory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "file":
-        yield f"file://{tmp_path}/bucket/runs/a"
-        return
-    yield "memory://bucket/runs/a"
-    fsspec.filesystem("memory").store.clear()
 
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SETTLES_S", 0.0)
     monkeypatch.setattr(copy_store, "SETTLES_S", 0.0)
-
-
-@pytest.fixture
-def warned() -> list[str]:
-    return []
-
-
-def folder(path: Path, files: dict[str, bytes] = FILES) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(data)
-    return path
-
-
-def content(path: Path) -> dict[str, bytes]:
-    found = (one for one in path.rglob("*") if one.is_file() and one.name != KNOWN)
-    return {str(one.relative_to(path)): one.read_bytes() for one in found}
-
-
-def work(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Return what another machine is given: the config is its own command's."""
-    return {name: data for name, data in files.items() if not name.startswith(".hydra")}
-
-
-def synced(path: Path, url: str, warned: list[str]) -> Mirror:
-    """Do what a command does at its start and its end, in a folder that is made if need be."""
-    path.mkdir(exist_ok=True)
-    one = Mirror(path, url, warned.append)
-    with one.claim.hold():
-        one.pull()
-        one.push()
-    return one
 
 
 def test_another_machine_goes_on_and_the_first_one_after_it(
@@ -117,71 +64,93 @@ def test_where_both_have_gone_on_nothing_is_lost(
     assert content(other) == {"plan.json": b"of another run"}
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from stratos.run import copy_store, mirror
+from stratos.run.run_state import RunFolder
+
+folder, url, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+copy, write, n = copy_store.copy_and_digest, copy_store.CopyStore.write, 0
+
+def end():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def torn(file, n_bytes, to):
+    global n
+    if moment == str(n):
+        to(file.read(n_bytes // 2))
+        to.__self__.flush()
+        end()
+    n += 1
+    return copy(file, n_bytes, to)
+
+def last(store, name, record):
+    if name == mirror.MANIFEST and moment == "before":
+        end()
+    write(store, name, record)
+    if name == mirror.MANIFEST:
+        end()
+
+copy_store.copy_and_digest, copy_store.CopyStore.write = torn, last
+killed = mirror.Mirror(folder, url, print, RunFolder(folder))
+with killed.lease.hold():
+    killed.push()
+"""
+"""Ends a push by SIGKILL: in the midst of an object, or before or behind the manifest."""
+
+
 @pytest.mark.slow
 @pytest.mark.kill
-@pytest.mark.parametrize("n_writes", range(6))
+@pytest.mark.parametrize("moment", ["0", "1", "2", "before", "behind"])
+@pytest.mark.parametrize("url", ["file", "s3"], indirect=True)
 def test_a_writer_that_is_killed_leaves_the_copy_before(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch, n_writes: int
+    tmp_path: Path, url: str, warned: list[str], moment: str
 ) -> None:
     first = folder(tmp_path / "first")
-    synced(first, url, warned)
+    before = objects(synced(first, url, warned))
     folder(first, {"plan.json": b"{1}", "distill.json": b"{2}", "ledger.jsonl": b"{3}"})
-    one = Mirror(first, url, warned.append)
-    system, left = one.store.system, n_writes
-    pipe = system.pipe_file
+    command = [sys.executable, "-c", KILLED, str(first), url, moment]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    is_whole = moment == "behind"
+    if is_whole:  # the manifest that it could not note down any more is its own
+        folder(first, {"evaluate.json": b"{}"})
+        synced(first, url, warned)
+    second = tmp_path / "second"
+    one = synced(second, url, warned)  # the lease of a process that is gone is taken over
+    assert content(second) == work(content(first) if is_whole else FILES)
+    assert is_whole or objects(one) <= before  # what it stored and never named is gone
+    assert warned == []
 
-    def killed(*args: Any, **kwargs: Any) -> None:
-        nonlocal left
-        if not left:
-            raise KeyboardInterrupt
-        left -= 1
-        pipe(*args, **kwargs)
 
-    with one.claim.hold():
-        monkeypatch.setattr(system, "pipe_file", killed)
-        try:
-            one.push()
-        except KeyboardInterrupt:
-            assert n_writes < 4  # three objects, and the manifest
-        monkeypatch.setattr(system, "pipe_file", pipe)
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_an_s3_that_refuses_in_the_midst_keeps_the_copy_before(
+    tmp_path: Path, url: str, warned: list[str], s3: S3
+) -> None:
+    first = folder(tmp_path / "first")
+    one = synced(first, url, warned)
+    before = one.store.read(MANIFEST, Manifest)
+    folder(first, {"plan.json": b"{1}", "distill.json": b"{2}", "ledger.jsonl": b"{3}"})
+    n_requests, is_whole = 0, False
+    with one.lease.hold():
+        while not is_whole:
+            s3.refuse_after(n_requests)
+            is_whole = one.push_or_warn()
+            s3.refuse_after(None)
+            manifest = one.store.read(MANIFEST, Manifest)
+            assert manifest == before or n_requests > 8
+            n_requests += 1
+    assert n_requests > 8 and "cannot be written to" in warned[0]
+    warned.clear()
     second = tmp_path / "second"
     synced(second, url, warned)
-    assert content(second) == work(FILES if n_writes < 4 else content(first))
-    # And the writer itself goes on.
-    if n_writes >= 4:
-        synced(first, url, warned)
-
-
-def test_a_manifest_that_was_its_last_word_is_its_own(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = folder(tmp_path / "first")
-    synced(first, url, warned)
-    before = (first / KNOWN).read_bytes()
-    folder(first, {"distill.json": b"{}"})
-    one = Mirror(first, url, warned.append)
-    know, told = one._know, []
-
-    def killed(*args: Any) -> None:
-        if told:
-            raise KeyboardInterrupt
-        told.append(args)
-        know(*args)
-
-    monkeypatch.setattr(one, "_know", killed)
-    with one.claim.hold(), pytest.raises(KeyboardInterrupt):
-        one.push()
-    assert (first / KNOWN).read_bytes() != before
-    folder(first, {"evaluate.json": b"{}"})
-    synced(first, url, warned)
-    assert warned == []
+    assert content(second) == work(content(first)) and warned == []
 
 
 def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str]) -> None:
     one = synced(folder(tmp_path / "first"), url, warned)
     manifest = one.store.read(MANIFEST, Manifest)
-    place = one.store.object_at(manifest.files["corpus/train.jsonl"].sha256)
-    one.store.system.pipe_file(place, b"rovs")
+    one.store.system.pipe_file(at(one, manifest.files["corpus/train.jsonl"]), b"rovs")
     second = tmp_path / "second"
     with pytest.raises(StratosError, match=r"stored for corpus/train\.jsonl is damaged"):
         synced(second, url, warned)
@@ -212,217 +181,18 @@ def test_a_copy_that_was_lost_is_made_again(tmp_path: Path, url: str, warned: li
     assert content(second) == work(FILES)
 
 
-def test_the_second_of_two_commands_is_shown_the_first(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
-    one = Mirror(folder(tmp_path / "first"), url, warned.append)
-    other = Mirror(folder(tmp_path / "second"), url, warned.append)
-    me = Process.this()
-    with one.claim.hold():
-        told = rf"process {me.pid} of {me.host}, in {tmp_path}/first; .*delete .*/{CLAIM}"
-        with pytest.raises(BusyError, match=told), other.claim.hold():
-            pass
-    with other.claim.hold():
-        pass
-
-
-@pytest.mark.parametrize(("host", "boot", "age_s", "is_free"), [
-    ("elsewhere", "other", CLAIM_S - 60, False), ("elsewhere", "other", CLAIM_S + 60, True),
-    (None, None, 0, True), (None, "other", 0, False),
-])  # fmt: skip
-def test_a_claim_whose_holder_is_gone_is_taken_over(
-    tmp_path: Path, url: str, warned: list[str],
-    host: str | None, boot: str | None, age_s: float, is_free: bool,
-) -> None:  # fmt: skip
-    one = Mirror(folder(tmp_path / "first"), url, warned.append)
-    me = Process.this()
-    holder = Process(host or me.host, 2**22 + 1, boot or me.boot, "1")
-    claim = Claim("x", holder, "/there", time.time() - age_s)
-    make_parent(one.store.system, one.store.at(CLAIM))
-    one.store.write(CLAIM, claim)
-    if not is_free:
-        with pytest.raises(BusyError, match=f"of {holder.host}, in /there"), one.claim.hold():
-            pass
-        return
-    with one.claim.hold():
-        assert one.store.read(CLAIM, Claim).token == one.claim.token
-
-
-def test_a_holder_that_is_seen_alive_keeps_its_claim_whatever_the_clock_says(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
-    one = Mirror(folder(tmp_path / "first"), url, warned.append)
-    claim = Claim("x", Process.of(os.getppid()), "/there", time.time() - 2 * CLAIM_S)
-    make_parent(one.store.system, one.store.at(CLAIM))
-    one.store.write(CLAIM, claim)
-    with pytest.raises(BusyError, match="in /there"), one.claim.hold():
-        pass
-
-
-def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    spec = JobSpec("stratos-lost-distill", "distill", tmp_path / "lost", "train", 1, 1.0)
-    submission.add_to_list(Submission.of(Queue(), spec, id="7", label="queue job 7"))
-    one = Mirror(folder(tmp_path / "found"), url, warned.append)
-    me = Process.this()
-    gone = Process(me.host, 2**22 + 1, me.boot, "1")
-    make_parent(one.store.system, one.store.at(CLAIM))
-    claim = Claim("x", gone, str(tmp_path / "lost"), time.time())
-    one.store.write(CLAIM, claim)
-    with one.claim.hold():
-        pass
-    assert any(
-        "distill of" in said and "queue job 7" in said and "down stratos-lost-distill" in said
-        for said in warned
-    ), warned
-
-
-def test_who_has_lost_its_claim_copies_no_more(tmp_path: Path, url: str, warned: list[str]) -> None:
-    first = folder(tmp_path / "first")
-    one = Mirror(first, url, warned.append)
-    with one.claim.hold():
-        one.pull()
-        one.push()
-        claim = Claim("x", Process("elsewhere", 1), "/there", time.time())
-        one.store.write(CLAIM, claim)
-        one.claim.renewed_at -= 1000
-        folder(first, {"distill.json": b"{}"})
-        one.push_or_warn()
-    assert "(process 1 of elsewhere" in warned[0]
-    assert one.store.read(CLAIM, Claim).token == "x"
-
-
-def test_who_was_thought_gone_changes_nothing_of_its_successor(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
-    first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
-    one, other = Mirror(folder(first), url, warned.append), Mirror(second, url, warned.append)
-    second.mkdir()
-    with one.claim.hold():
-        one.pull()
-        one.push()
-        claim = Claim(one.claim.token, Process("elsewhere", 1), "/there", time.time() - CLAIM_S - 1)
-        one.store.write(CLAIM, claim)
-        with other.claim.hold():
-            other.pull()
-            folder(second, {"distill.json": b"{2}"})
-            other.push()
-            folder(first, {"corpus/train.jsonl": b"other rows"})
-            one.push_or_warn()
-            folder(second, {"evaluate.json": b"{2}"})
-            other.push()
-    assert len(warned) == 1 and "is worked with by another command by now" in warned[0]
-    synced(third, url, warned)
-    assert content(third) == work(content(second))
-
-
-def test_a_claim_is_renewed_while_files_take_long(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(copy_store, "RENEW_S", 0.1)
-    one = Mirror(folder(tmp_path / "first"), url, warned.append)
-    with one.claim.hold():
-        before = one.store.read(CLAIM, Claim).at
-        until = time.monotonic() + 10
-        while one.store.read(CLAIM, Claim).at == before:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
-
-@pytest.mark.parametrize("late", ["creates", "overwrites"])
-def test_of_many_that_take_over_one_claim_one_has_it(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch, late: str
-) -> None:
-    """Whatever time they take: all have found the same claim given up before one goes on."""
-    me, had = Process.this(), []
-    everyone = [Mirror(folder(tmp_path / str(i)), url, warned.append) for i in range(4)]
-    gone = Claim("x", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
-    # And one was killed in taking it over.
-    died = Claim("y", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
-    make_parent(everyone[0].store.system, everyone[0].store.at(CLAIM))
-    everyone[0].store.write(CLAIM, gone)
-    everyone[0].store.write(f"{CLAIM}.x-{gone.at:.0f}", died)
-    together = threading.Barrier(len(everyone))
-
-    def take(i: int) -> None:
-        one, reads = everyone[i], 0
-        read, write = one.store.read, one.store.write
-
-        def read_late(name: str, type: type) -> Any:
-            nonlocal reads
-            found, reads = read(name, type), reads + 1
-            if reads == 1:
-                together.wait(10)
-                time.sleep(0.1 * i if late == "creates" else 0)
-            return found
-
-        def write_late(name: str, record: Any) -> None:
-            time.sleep(0.2)
-            write(name, record)
-
-        monkeypatch.setattr(one.store, "read", read_late)
-        if late == "overwrites":
-            monkeypatch.setattr(one.store, "write", write_late)
-        with contextlib.suppress(BusyError):
-            one.claim.take()
-            had.append(one)
-
-    threads = [threading.Thread(target=take, args=(i,)) for i in range(len(everyone))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(had) == 1
-    assert had[0].store.read(CLAIM, Claim).token == had[0].claim.token
-    names = had[0].store.system.ls(had[0].store.root, detail=False)
-    assert [one.rpartition("/")[2] for one in names] == [CLAIM]
-
-
-def objects(one: Mirror) -> set[str]:
-    return set(one.store.find_objects())
-
-
 def test_an_object_that_was_lost_is_stored_again(
     tmp_path: Path, url: str, warned: list[str]
 ) -> None:
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
     manifest = one.store.read(MANIFEST, Manifest)
-    one.store.system.rm_file(one.store.object_at(manifest.files["corpus/train.jsonl"].sha256))
-    one.store.system.pipe_file(
-        one.store.object_at(manifest.files["plan.json"].sha256), b"cut short"
-    )
+    one.store.system.rm_file(at(one, manifest.files["corpus/train.jsonl"]))
+    one.store.system.pipe_file(at(one, manifest.files["plan.json"]), b"cut short")
     synced(first, url, warned)
     second = tmp_path / "second"
     synced(second, url, warned)
     assert content(second) == work(FILES)
-
-
-def test_what_a_killed_push_stored_is_deleted_by_the_next(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = folder(tmp_path / "first")
-    one = synced(first, url, warned)
-    before = objects(one)
-    assert before == {stored.sha256 for stored in one.store.read(MANIFEST, Manifest).files.values()}
-    folder(first, {"distill.json": b"half of a run"})
-    one, write = Mirror(first, url, warned.append), CopyStore.write
-
-    def killed(self: CopyStore, name: str, record: Any) -> None:
-        if name == MANIFEST:
-            raise KeyboardInterrupt
-        write(self, name, record)
-
-    monkeypatch.setattr(CopyStore, "write", killed)
-    with one.claim.hold(), pytest.raises(KeyboardInterrupt):
-        one.push()
-    monkeypatch.setattr(CopyStore, "write", write)
-    assert len(objects(one)) == len(before) + 1
-    (first / "distill.json").unlink()  # what it would have named is not there any more
-    synced(first, url, warned)
-    assert objects(one) == before
 
 
 def test_links_to_files_are_copied_and_others_are_said(
@@ -436,7 +206,8 @@ def test_links_to_files_are_copied_and_others_are_said(
     (first / "gone").symlink_to(tmp_path / "nowhere")
     (first / "latest").symlink_to(first / "corpus")
     one = synced(first, url, warned)
-    one.push()
+    with one.lease.hold():
+        one.push()
     second = tmp_path / "second"
     synced(second, url, warned)
     assert content(second) == {**work(FILES), "rows.jsonl": b"rows"}
@@ -472,7 +243,7 @@ def test_what_was_fetched_in_part_is_fetched_again(
     synced(folder(tmp_path / "first"), url, warned)
     second = tmp_path / "second"
     second.mkdir()
-    one, n_got = Mirror(second, url, warned.append), 0
+    one, n_got = mirror(second, url, warned), 0
     get = one.store.system.get_file
 
     def cut_short(*args: Any) -> None:
@@ -483,7 +254,7 @@ def test_what_was_fetched_in_part_is_fetched_again(
         get(*args)
 
     monkeypatch.setattr(one.store.system, "get_file", cut_short)
-    with one.claim.hold(), pytest.raises(StratosError, match="cannot be read: gone"):
+    with one.lease.hold(), pytest.raises(StratosError, match="cannot be read: gone"):
         one.pull()
     monkeypatch.setattr(one.store.system, "get_file", get)
     assert (second / "ledger.jsonl").exists()
@@ -494,25 +265,44 @@ def test_what_was_fetched_in_part_is_fetched_again(
 def test_a_large_file_that_grows_all_the_time_is_copied(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SMALL", 4)
     first, second = folder(tmp_path / "first"), tmp_path / "second"
-    one = Mirror(first, url, warned.append)
-    put = one.store.system.put_file
+    one = mirror(first, url, warned)
+    copy = copy_store.copy_and_digest
 
-    def meanwhile(*args: Any) -> None:
+    def meanwhile(*args: Any) -> str:
         with (first / "ledger.jsonl").open("ab") as file:
             file.write(b"more\n")
-        put(*args)
+        return copy(*args)
 
-    monkeypatch.setattr(one.store.system, "put_file", meanwhile)
-    with one.claim.hold():
+    monkeypatch.setattr(copy_store, "copy_and_digest", meanwhile)
+    with one.lease.hold():
         one.pull()
         one.push()
         before = (first / "ledger.jsonl").read_bytes()
         one.push()
-    monkeypatch.setattr(one.store.system, "put_file", put)
+    monkeypatch.setattr(copy_store, "copy_and_digest", copy)
     synced(second, url, warned)
     assert (second / "ledger.jsonl").read_bytes() == before
+
+
+def test_a_file_that_is_written_to_in_its_place_stays_as_it_was_copied(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = folder(tmp_path / "first"), tmp_path / "second"
+    one, copy = synced(first, url, warned), copy_store.copy_and_digest
+    (first / "corpus" / "train.jsonl").write_bytes(b"other rows")
+
+    def meanwhile(*args: Any) -> str:
+        with (first / "corpus" / "train.jsonl").open("r+b") as file:
+            file.write(b"O")
+        return copy(*args)
+
+    monkeypatch.setattr(copy_store, "copy_and_digest", meanwhile)
+    with one.lease.hold():
+        one.push()
+    monkeypatch.setattr(copy_store, "copy_and_digest", copy)
+    synced(second, url, warned)
+    assert content(second) == work(FILES)
 
 
 def deleted(path: Path) -> None:
@@ -538,35 +328,34 @@ def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
     tmp_path: Path, url: str, warned: list[str], lose: Callable[[Path], None]
 ) -> None:
     first = folder(tmp_path / "first", {**FILES, LOCK: b""})
-    one = Mirror(first, url, warned.append, RunFolder(first))
-    with one.claim.hold():
+    one = mirror(first, url, warned)
+    with one.lease.hold():
         one.pull()
         one.push()
         lose(first)
         before = content(first)
-        assert not one.push_or_warn() and not one.push_or_warn()
+        assert not one.push_or_warn()
         with pytest.raises(FolderGoneError, match="is gone or was emptied while"):
             one.push()
         assert content(first) == before
-    assert len(warned) == 1 and "nothing more is copied" in warned[0]
     first.mkdir(exist_ok=True)
-    again = Mirror(first, url, warned.append)
-    with again.claim.hold():
+    again = mirror(first, url, warned)
+    with again.lease.hold():
         assert again.pull() == len(work(FILES))
         again.push()
     assert work(FILES).items() <= content(first).items()
     second = tmp_path / "second"
     synced(second, url, warned)
     assert work(FILES).items() <= content(second).items()
-    assert len(warned) == 1
+    assert warned == []
 
 
 def test_a_folder_that_is_deleted_file_by_file_is_not_copied_half(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = folder(tmp_path / "first", {**FILES, LOCK: b""})
-    one = Mirror(first, url, warned.append, RunFolder(first))
-    with one.claim.hold():
+    one = mirror(first, url, warned)
+    with one.lease.hold():
         one.pull()
         one.push()
         shutil.rmtree(first / "corpus")
@@ -610,31 +399,4 @@ def test_a_path_below_the_current_folder_is_no_url(tmp_path: Path, warned: list[
                          ("local://x", "local:///x"),
                          ("file://./x", f"file://{Path.cwd()}/x")):  # fmt: skip
         with pytest.raises(StratosError, match=rf"paths\.mirror={wrong}: .* type {right}\."):
-            Mirror(tmp_path, wrong, warned.append)
-
-
-def test_who_slept_while_another_went_on_and_ended_changes_nothing(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
-    slept = Mirror(folder(tmp_path / "first"), url, warned.append)
-    slept.claim.take()
-    slept.push()
-    slept.store.system.rm_file(
-        slept.store.at(CLAIM)
-    )  # taken over as given up, and taken away at the end
-    other = Mirror(tmp_path / "second", url, warned.append)
-    (tmp_path / "second").mkdir()
-    with other.claim.hold():
-        other.pull()
-        (tmp_path / "second" / "paid.json").write_text("of the other")
-        other.push()
-    left = other.store.read(MANIFEST, Manifest)
-    slept.claim.renewed_at = time.monotonic() - 3600
-    (tmp_path / "first" / "late.json").write_text("woke up")
-    assert not slept.push_or_warn()
-    assert "has gone on from the copy since" in warned[-1]
-    assert slept.store.read(MANIFEST, Manifest) == left and "paid.json" in left.files
-    (tmp_path / "third").mkdir()
-    slept.store.system.rm_file(slept.store.at(CLAIM))
-    Mirror(tmp_path / "third", url, warned.append).pull()
-    assert (tmp_path / "third" / "paid.json").read_text() == "of the other"
+            mirror(tmp_path, wrong, warned)

@@ -27,7 +27,7 @@ from stratos.tasks.base import Item
 from stratos.tasks.dedup.held_out import HeldOut
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.words import NoPath
-from stratos.teachers.answer_limit import data_limit
+from stratos.teachers.prompting import data_limit
 from tests.synthesize.adder import Adder, rows_of, run, sums
 from tests.teachers.questions import cached_ask
 

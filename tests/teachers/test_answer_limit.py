@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from stratos.core.errors import TeacherError
-from stratos.teachers.answer_limit import (
+from stratos.teachers.base import LENGTH, REPETITION, STOP, Answer, Question
+from stratos.teachers.prompting import (
     MEASURED_TOKENS,
     AnswerLimit,
     ChatGroup,
@@ -18,7 +19,6 @@ from stratos.teachers.answer_limit import (
     fitting,
     limit_of,
 )
-from stratos.teachers.base import LENGTH, REPETITION, STOP, Answer, Question
 from stratos.teachers.words import CutShort
 from tests.stub_task import StubTask
 from tests.teachers.echo_teacher import EchoTeacher

@@ -9,23 +9,30 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stratos.core.context import Context
-from stratos.core.errors import TeacherError
-from stratos.deploy.server import free_port
+from stratos.core.errors import BudgetError, TeacherError
+from stratos.deploy.bundle_server import serve_arguments
+from stratos.deploy.server import HOST, free_port, serving
 from stratos.ledger import Ledger
+from stratos.records import ModelCard
 from stratos.teachers import scheduler
-from stratos.teachers.asking import stream_ask
-from stratos.teachers.base import TOO_LONG
+from stratos.teachers.asking import going_down, stream_ask, stream_down
+from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Question
 from stratos.teachers.cost_estimate import expect
+from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.reply import to_answer
 from stratos.teachers.words import NoConnection, WrongKey
 from tests.teachers.chat_server import ChatServer
-from tests.teachers.provider import Provider, Reply, always
-from tests.teachers.questions import are_right, cached_ask, chats, parrot, questions
+from tests.teachers.echo_teacher import EchoTeacher
+from tests.teachers.provider import EVERY_FAULT, Provider, Reply, always
+from tests.teachers.questions import are_right, cached_ask, chat, chats, parrot, questions
+from tests.teachers.real_teacher import needs_smollm2, smollm2
 
 AGAIN = " Its questions go to the other endpoints. It is tried again now and then."
 
@@ -269,3 +276,167 @@ def test_settings_are_checked() -> None:
     teacher = parrot("http://b/v1", "http://a/v1", max_requests_per_minute=60.0)
     assert teacher.card().max_requests_per_minute == 120.0
     assert teacher.identity() == parrot("http://a/v1").identity()
+
+
+# An answer that was cut is recognised whatever its endpoint calls that, or if it says nothing.
+
+QUESTION = Question([{"role": "user", "content": "How many apples are there?"}], 100)
+TEXT = "".join(f"We add the apples of bag {i}. " for i in range(15))[:400]
+
+
+def answer(finish: Any, usage: Any, text: str = TEXT, **message: Any) -> Answer:
+    choice = {"finish_reason": finish, "message": {"content": text, **message}}
+    return to_answer({"choices": [choice], "usage": usage}, QUESTION, 1.0)
+
+
+def took(n_tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": 20, "completion_tokens": n_tokens}
+
+
+@pytest.mark.parametrize(
+    "finish", ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"]
+)
+def test_providers_have_words_of_their_own_for_it(finish: str) -> None:
+    for usage in (took(100), took(70), None):
+        assert answer(finish, usage).finish == LENGTH
+
+
+@pytest.mark.parametrize("finish", [None, "", "stop", "eos"])
+def test_the_tokens_tell_where_the_reason_does_not(finish: Any) -> None:
+    for n_tokens in (100, 101):
+        assert answer(finish, took(n_tokens)).finish == LENGTH
+    assert answer(finish, took(99)).finish == (finish or "")
+
+
+def test_what_ends_by_itself_beyond_the_limit_is_whole() -> None:
+    assert answer("stop", took(150)).finish == "stop"
+    assert answer(None, took(150)).finish == LENGTH
+
+
+def test_tokens_that_are_counted_from_bytes_show_no_cut() -> None:
+    for finish in ("stop", None):
+        cut = answer(finish, None)
+        assert (cut.output_tokens, cut.is_estimated, cut.finish) == (100, True, finish or "")
+
+
+def test_reasoning_that_is_not_shown_counts_as_all_that_was_allowed() -> None:
+    assert answer("stop", None, "3").output_tokens == 1
+    assert answer("stop", None, "3", thinking="so " * 20).output_tokens == 61
+    hidden = answer("stop", None, "3", reasoning_details=[{"type": "reasoning.encrypted"}])
+    assert (hidden.output_tokens, hidden.is_estimated) == (100, True)
+    # Where there is no text, perhaps all of it was reasoning.
+    assert answer("stop", None, "").output_tokens == 100
+    assert answer("stop", took(0), "").output_tokens == 0
+
+
+# Where the money for one teacher ends, the next cheaper one goes on.
+
+
+@dataclass
+class Priced(EchoTeacher):
+    """An echo at a price for a million tokens."""
+
+    usd: float = 0.0
+    reason: str | None = None
+
+    def card(self) -> ModelCard:
+        prices = {"usd_per_million_input_tokens": self.usd}
+        return replace(super().card(), **prices, usd_per_million_output_tokens=self.usd)
+
+    def identity(self) -> str:
+        return self.name
+
+    def unreachable(self) -> str | None:
+        return self.reason
+
+
+def test_the_next_are_those_that_cost_less_and_can_be_asked() -> None:
+    dear, middle, free = Priced("dear", usd=9.0), Priced("middle", usd=3.0), Priced("free")
+    absent, dearer = Priced("absent", usd=1.0, reason="no key"), Priced("dearer", usd=20.0)
+    teachers = going_down(dear, [free, dearer, absent, dear, middle])
+    assert [teacher.name for teacher in teachers] == ["dear", "middle", "free"]
+
+
+def test_the_rest_is_answered_by_the_next(context: Context, warnings: list[str]) -> None:
+    poor = replace(context, ledger=Ledger(context.run_dir / "l", 0.001))
+    teachers = [Priced("dear", usd=10.0), Priced("cheap", usd=0.1)]
+    seen: list[tuple[int, int]] = []
+    got = list(stream_down(teachers, questions(40), poor, tick=lambda d, t: seen.append((d, t))))
+    assert [answer.text for _, answer in got] == [f"word {i}" for i in range(40)]
+    names = [teacher.name for teacher, _ in got]
+    n_dear = names.count("dear")
+    assert 0 < n_dear < 40 and names == ["dear"] * n_dear + ["cheap"] * (40 - n_dear)
+    assert poor.ledger.spent_usd <= 0.001
+    assert poor.ledger.cut_at_usd == 0.001, "more money may ask the dear one again"
+    assert seen[-1] == (40, 40)
+    assert warnings[0].startswith(f"Teacher cheap goes on with {40 - n_dear} of 40 questions: ")
+    assert len(warnings) == 1
+
+
+def test_the_last_one_stops(context: Context) -> None:
+    poor = replace(context, ledger=Ledger(context.run_dir / "l", 0.001))
+    with pytest.raises(BudgetError):
+        list(stream_down([Priced("dear", usd=10.0)], questions(99), poor))
+
+
+# A real server behind the faults: transformers serve with SmolLM2 on loopback.
+
+QUESTIONS = ["The capital of France is", "2 + 2 =", "Say hello.", "A cat is an", "The sky is"]
+
+
+CHATS = [chat(text) for text in QUESTIONS]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    loaded, tokenizer = smollm2().load()
+    loaded.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def upstream(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    arguments = serve_arguments(str(model), HOST, port)
+    with serving(arguments, port=port, log_path=log, start_seconds=300) as running:
+        yield f"{running.url}/v1"
+
+
+@needs_smollm2
+@pytest.mark.slow
+def test_a_real_model_is_asked_through_every_kind_of_fault(
+    upstream: str, model: Path, context: Context
+) -> None:
+    def rule(text: str, n_tries: int) -> Reply:
+        faults = EVERY_FAULT[QUESTIONS.index(text) :: len(QUESTIONS) * 8]
+        return faults[n_tries - 1] if n_tries <= len(faults) else Reply()
+
+    fields = {"model": str(model), "api_key_env": None, "timeout_s": 120.0}
+    direct = OpenAITeacher("smollm2", base_url=upstream, **fields)
+    assert direct.unreachable() is None
+    plain = direct.ask(CHATS, 6)
+    local = smollm2().ask(CHATS, 6)
+    assert [answer.text.strip() for answer in plain] == [answer.text.strip() for answer in local]
+    with Provider(rule, upstream=upstream) as server:
+        teacher = OpenAITeacher("smollm2", base_url=server.base_url, concurrency=2, **fields)
+        answers = cached_ask(teacher, CHATS, 6, context)
+    assert [answer.text for answer in answers] == [answer.text for answer in plain]
+    assert [answer.input_tokens for answer in answers] == [answer.input_tokens for answer in local]
+    assert all(0 < answer.output_tokens <= 6 for answer in answers)
+    assert set(server.answered.values()) == {1}
+    assert min(server.tries.values()) >= 4
+
+
+@pytest.mark.slow
+@needs_smollm2
+def test_a_model_that_the_server_does_not_have(upstream: str, model: Path) -> None:
+    absent = OpenAITeacher(
+        "other", f"{model}-x", base_url=upstream, api_key_env=None, max_retries=0
+    )
+    with pytest.raises(
+        TeacherError, match=r"has no model .*-x\..* Choose one with teacher\.model="
+    ):
+        absent.ask(CHATS[:1], 4)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from stratos.config import LoggerConfig
-from stratos.tracking import services
-from stratos.tracking.services import KeyRefused, NoTrackingServer, PackageMissing
+from stratos.tracking import sink
+from stratos.tracking.sink import KeyRefused, NoTrackingServer, PackageMissing
 
 
 def test_reasons_in_words(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,8 +19,8 @@ def test_reasons_in_words(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_a_tracker_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(services, "find_spec", lambda name: None)
+    monkeypatch.setattr(sink, "find_spec", lambda name: None)
     both = LoggerConfig(tensorboard=True, mlflow=True)
     lacking = [PackageMissing("tensorboard"), PackageMissing("mlflow"), NoTrackingServer()]
-    assert list(services.unusable(both)) == lacking
-    assert list(services.unusable(LoggerConfig(wandb=True))) == []
+    assert list(sink.unusable(both)) == lacking
+    assert list(sink.unusable(LoggerConfig(wandb=True))) == []

@@ -22,8 +22,18 @@ from stratos.core.context import unsaid
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.output import disk_errors, guard_logs
 from stratos.core.process import end_at_limit, locked
-from stratos.executors import job_folder, submission
-from stratos.executors.job_folder import LOG, NOTE, TICK, WARN
+from stratos.executors import submission
+from stratos.executors.job import (
+    BEGAN,
+    ERROR,
+    LOG,
+    NOTE,
+    TICK,
+    WARN,
+    EventWriter,
+    events_path,
+    folder_of,
+)
 from stratos.run.console import Console
 from stratos.tracking.tracker import Tracker
 
@@ -113,12 +123,12 @@ def run(args: argparse.Namespace) -> None:
     say: Callable[..., None] = unsaid
     if args.job:
         end_at_limit()
-        say = job_folder.EventWriter(job_folder.events_path(folder, args.stage))
-        say(job_folder.BEGAN, platform.node(), os.getpid(), time.time())
+        say = EventWriter(events_path(folder, args.stage))
+        say(BEGAN, platform.node(), os.getpid(), time.time())
     try:
         _run(folder, args.stage, args.job, say, args.cache)
     except StratosError as error:
-        say(job_folder.ERROR, str(error))
+        say(ERROR, str(error))
         raise
 
 
@@ -177,10 +187,10 @@ def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) ->
             f"{stage} was handed to no job, or is back. Leave --job out to run it by hand."
         )
     console = ToldConsole(say, folder)
-    lock = job_folder.folder_of(folder) / f"{stage}.lock"
+    lock = folder_of(folder) / f"{stage}.lock"
     with locked(lock, waiting=lambda: console.note(f"{stage}: an earlier job has it yet.")):
         prepare(config)
-        warnings = Warnings(job_folder.folder_of(folder) / f"{stage}.warnings", console.warn)
+        warnings = Warnings(folder_of(folder) / f"{stage}.warnings", console.warn)
         try:
             tracker = ToldTracker(say, console)
             yield Runner(RunState(config, ALL, console, tracker, warnings, job))

@@ -32,10 +32,9 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import counted, percent
 from stratos.records import Interval, Plan, Probe, Scorecard, TeacherProbe, Way
 from stratos.tasks.base import Item, slices_of
-from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import Question, Teacher
-from stratos.teachers.evaluation_budget import n_payable
-from stratos.teachers.prompting import chat, prompting
+from stratos.teachers.cost_estimate import n_payable
+from stratos.teachers.prompting import AnswerLimit, chat, prompting
 
 
 def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[list[Item], float]:

@@ -61,10 +61,10 @@ from stratos.records import (
     TeacherProbe,
 )
 from stratos.tasks.base import Item
-from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import Teacher
 from stratos.teachers.call_budget import price
-from stratos.teachers.evaluation_budget import pace_of
+from stratos.teachers.cost_estimate import pace_of
+from stratos.teachers.prompting import AnswerLimit
 
 
 def pair_of(

@@ -22,8 +22,7 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.formats import cents, counted, listed, shown, visible
 from stratos.core.values import override
-from stratos.teachers.lifetime import card_of
-from stratos.teachers.openai_settings import OpenAISettings
+from stratos.teachers.openai_settings import OpenAISettings, card_of
 
 
 def usd_of(card: OpenAISettings, input_tokens: float, output_tokens: float) -> float | None:

@@ -28,8 +28,7 @@ from stratos.records import (
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Answered, Item, Message, Task
 from stratos.teachers.base import FACTS, STOP, Answer, CacheMode, Keep, Teacher, Tick
-from stratos.teachers.lifetime import card_of, shipped_teachers
-from stratos.teachers.openai_settings import OpenAISettings
+from stratos.teachers.openai_settings import OpenAISettings, card_of, shipped_teachers
 
 
 @dataclass(frozen=True)

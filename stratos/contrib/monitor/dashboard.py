@@ -19,7 +19,7 @@ from stratos.core.redact import redact_override, redact_text
 from stratos.records import Plan, Scorecard
 from stratos.report import provenance
 from stratos.report.sweep_jobs import Job, natural, read_jobs
-from stratos.tracking.services import has_login, why_refused
+from stratos.tracking.sink import has_login, why_refused
 
 
 @dataclass(frozen=True)

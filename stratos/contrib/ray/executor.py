@@ -35,7 +35,7 @@ from stratos.core.formats import duration
 from stratos.core.process import JOB_SECONDS
 from stratos.core.reasons import Reason
 from stratos.core.redact import is_secret_variable
-from stratos.executors import job_folder, submission
+from stratos.executors import submission
 from stratos.executors.job import (
     MORE_MEMORY,
     Executor,
@@ -45,6 +45,7 @@ from stratos.executors.job import (
     State,
     Status,
     chosen_share,
+    folder_of,
     killed_by,
 )
 
@@ -193,7 +194,7 @@ def _prefix(spec: JobSpec) -> str:
 
 
 def _folder(spec: JobSpec) -> Path:
-    return job_folder.folder_of(spec.folder) / "ray"
+    return folder_of(spec.folder) / "ray"
 
 
 _ENDS_S = 300.0

@@ -1,12 +1,12 @@
-"""A cluster of SkyPilot: launched, asked for and ended by its program, `sky`.
+"""A cluster of SkyPilot: launched, asked for and ended by its program `sky`, reached by ssh.
 
-SkyPilot is a program here, and not a library: what it needs may differ from what Stratos needs, so
-it may live in an environment of its own.
+SkyPilot is a program in an environment of its own, and no library (as of 0.14): beside Stratos its
+`click<8.2` holds transformers back, and its SDK starts a server that has every key of this process.
+Managed jobs keep checkpoints in a bucket, and have a controller, that no plan pays for.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import json
@@ -16,58 +16,155 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from stratos.contrib.skypilot.task import base_of
-from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.formats import visible
-from stratos.core.process import Process
+from stratos.core.process import is_locked, locked
 
+Answer: TypeAlias = subprocess.CompletedProcess[str]
+_ANSWERS_S = 300.0
+"""How long `sky` may take to answer: it starts its own server, and asks clouds."""
 _LOOKS_S = 40.0
-_AT_ONCE = 1_000_000
-"""Bytes of a file that one look brings back."""
+"""How long a node may take to answer."""
+_LAUNCH = '"$@"; echo $? >"$0.new" && mv "$0.new" "$0"'
+"""Runs a command, and leaves in a file how it has ended."""
 _LOOK = """\
 cd {base} 2>/dev/null || {{ echo new; exit; }}
 state=$(cat state 2>/dev/null || echo new)
 [ "${{state#exit}}" = "$state" ] && [ -s pid ] && ! kill -0 "$(cat pid)" 2>/dev/null && state=dead
 echo "$state"
 """
-_TAILS = """\
-tail -c +{events_at} {events} 2>/dev/null | head -c {most} | base64 -w0; echo
-tail -c +{log_at} log 2>/dev/null | head -c {most} | base64 -w0; echo
-"""
 _END = "cd {base} && [ -s stage.pid ] && kill -TERM $(cat stage.pid)"
 
 
 class Unreachable(Exception):
-    """A node that does not answer, or whose files cannot be read."""
+    """SkyPilot or a node that does not answer, or a node whose files cannot be read."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a job stands on its node, and what it has written since it was asked last."""
-
-    state: str
-    """See `Node.state`."""
-    events: bytes
-    log: bytes
-    n_bytes: int
-    """That the node sent to say so."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """The one node of a cluster, by the name of the cluster."""
+class Cluster:
+    """One cluster of one node, known by its name."""
 
     name: str
+    program: str
+    """SkyPilot's."""
     folder: Path
-    """Of this machine, for how it is reached."""
-    base: str
-    """Folder of the job there, from the home."""
+    """Of this machine, for what launching it leaves."""
+    withheld: tuple[str, ...] = ()
+    """Variables of the environment that no program gets."""
+
+    # --- SkyPilot -------------------------------------------------------------------------------
+
+    def launch(self, task: Path, secrets: Sequence[str], log: Path) -> None:
+        """Begin to launch a task, in a process that outlives this one.
+
+        Args:
+            task: its YAML.
+            secrets: variables of the environment that the task gets.
+            log: for what SkyPilot says.
+        """
+        given = [word for name in secrets for word in ("--secret", name)]
+        words = [self.program, "launch", "--cluster", self.name, "--yes", "--detach-run", *given]
+        self._exit.unlink(missing_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # The launch inherits the lock: it is held until the launch ends, however it does.
+        with log.open("wb") as file, locked(self._launch) as lock:
+            process = subprocess.Popen(
+                ["sh", "-c", _LAUNCH, str(self._exit), *words, str(task)],
+                env=self._env, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                start_new_session=True, pass_fds=[lock.fileno()],
+            )  # fmt: skip
+            lock.truncate(0)
+            lock.write(str(process.pid).encode())
+
+    def launched(self) -> int | None:
+        """Return the exit code of the launch; None where it was none, or has not ended."""
+        try:
+            return int(self._exit.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def is_launching(self) -> bool:
+        """Return whether it is launched now, by whichever process."""
+        return is_locked(self._launch)
+
+    def began_at(self) -> float | None:
+        """Return when the launch began, in seconds since the epoch."""
+        try:
+            return self._launch.stat().st_mtime
+        except OSError:
+            return None
+
+    def record(self, *, refresh: bool = False) -> dict[str, Any] | None:
+        """Return what SkyPilot knows of it; None where there is no such cluster.
+
+        Args:
+            refresh: ask the cloud itself.
+
+        Raises:
+            Unreachable: SkyPilot does not answer, or cannot ask the cloud.
+        """
+        more = ("--refresh",) if refresh else ()
+        clusters = self._listed("status", self.name, *more)
+        return next((record for record in clusters if record.get("name") == self.name), None)
+
+    def down(self) -> None:
+        """End it, and return when it is gone.
+
+        Raises:
+            Unreachable: it may still be there.
+        """
+        if self.is_launching():
+            self._stop_launching()
+        if self.record() is None:
+            return
+        answer = self._sky("down", "--yes", self.name)
+        if self.record() is not None:
+            raise Unreachable(last_words(answer.stdout + answer.stderr))
+
+    def _stop_launching(self) -> None:
+        """End the launch, of which there may be no cluster yet; SkyPilot's server goes on else."""
+        with contextlib.suppress(OSError, ValueError):
+            os.killpg(int(self._launch.read_text()), signal.SIGTERM)
+        requests = self._listed("api", "status", "--cluster", self.name)
+        ids = [each["request_id"] for each in requests if each.get("cluster_name") == self.name]
+        if ids:
+            self._sky("api", "cancel", "--yes", *ids)
+
+    def _listed(self, *words: str) -> list[dict[str, Any]]:
+        """Return a list that `sky` tells as JSON.
+
+        Raises:
+            Unreachable: it tells none.
+        """
+        answer = self._sky(*words, "--output", "json")
+        _, start, rest = f"\n{answer.stdout}".rpartition("\n[")  # behind what else it says
+        with contextlib.suppress(ValueError):
+            if start and not answer.returncode:
+                return json.loads(f"[{rest}")
+        raise Unreachable(last_words(answer.stderr or answer.stdout))
+
+    def _sky(self, *words: str) -> Answer:
+        return sky(self.program, *words, env=self._env)
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return {name: os.environ[name] for name in os.environ if name not in self.withheld}
+
+    @property
+    def _launch(self) -> Path:
+        return self.folder / "launch"
+
+    @property
+    def _exit(self) -> Path:
+        return self.folder / "launched"
+
+    # --- its node -------------------------------------------------------------------------------
 
     def state(self) -> str:
         """Ask the node how its job stands: new, setup, stage, dead, or exit with a code.
@@ -75,37 +172,15 @@ class Node:
         Raises:
             Unreachable: it does not answer.
         """
-        return self._ssh(_LOOK.format(base=self.base)).strip()
+        return self._ssh(_LOOK).strip()
 
-    def look(self, events: Path, events_at: int, log_at: int) -> Look:
-        """Ask the node how its job stands, and what it has written.
-
-        Args:
-            events: path there of what the job says.
-            events_at: bytes of it that are known.
-            log_at: bytes of its log that are known.
-
-        Raises:
-            Unreachable: it does not answer.
-        """
-        answer = self._ssh(
-            (_LOOK + _TAILS).format(
-                base=self.base, events=shlex.quote(str(events)), events_at=events_at + 1,
-                log_at=log_at + 1, most=_AT_ONCE,
-            )
-        )  # fmt: skip
-        state, new_events, log, *_ = [*answer.splitlines(), "", ""]
-        return Look(
-            state.strip(), base64.b64decode(new_events), base64.b64decode(log), len(answer.encode())
-        )
-
-    def tell_to_end(self) -> None:
+    def end_stage(self) -> None:
         """Have the stage save what it has done and end.
 
         Raises:
             Unreachable: there is no stage that can be told so.
         """
-        self._ssh(_END.format(base=self.base))
+        self._ssh(_END)
 
     def copy(self, words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Begin to bring files back.
@@ -126,43 +201,24 @@ class Node:
                 start_new_session=True,
             )  # fmt: skip
 
-    def disconnect(self) -> None:
-        """Close the connection that looks share."""
-        try:
-            words = ["ssh", *self._options(), "-O", "exit", self.name]
-            subprocess.run(words, capture_output=True, timeout=_LOOKS_S, check=False)
-        except (Unreachable, subprocess.TimeoutExpired):
-            pass
-
     def _ssh(self, script: str) -> str:
-        try:
-            done = subprocess.run(
-                ["ssh", *self._options(), self.name, script],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOOKS_S, check=False,
-                start_new_session=True,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            self.disconnect()
-            raise Unreachable(f"it does not answer within {_LOOKS_S:.0f} s") from None
-        if done.returncode:
-            raise Unreachable(last_words(done.stderr.decode(errors="replace")))
-        return done.stdout.decode(errors="replace")
+        words = ["ssh", *self._options(), self.name, script.format(base=base_of(self.name))]
+        answer = _run(words, self._env, _LOOKS_S)
+        if answer.returncode:
+            raise Unreachable(last_words(answer.stderr))
+        return answer.stdout
 
     def _options(self) -> list[str]:
         """Return how ssh reaches the node: as SkyPilot has written down."""
-        home = Path.home()
+        config = Path.home() / ".sky" / "generated" / "ssh" / self.name
         try:
-            text = (home / ".sky" / "generated" / "ssh" / self.name).read_text()
+            # ssh takes ~ for the home of the account, SkyPilot for $HOME.
+            keys = re.findall(r"(?m)^\s*IdentityFile (~\S+)", config.read_text())
         except OSError:
             raise Unreachable("SkyPilot has not written down how to reach it") from None
-        # ssh takes ~ for the home of the account, SkyPilot for $HOME.
-        config = re.sub(r"(?m)^(\s*IdentityFile )~/", rf"\1{home}/", text)
-        path = self.folder / "ssh_config"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text() != config:
-            write_atomically(path, config.encode())
+        own = [word for key in keys for word in ("-i", os.path.expanduser(key))]
         return [
-            "-F", str(path), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
+            "-F", str(config), *own, "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
             "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4",
             "-o", "ControlMaster=auto", "-o", "ControlPersist=60",
             "-o", f"ControlPath={_sockets()}/%C",
@@ -196,165 +252,21 @@ def _sockets() -> str:
     return str(folder)
 
 
-_ANSWERS_S = 300.0
-"""How long `sky` may take to answer: it starts its own server, and asks clouds."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """One cluster, known by its name."""
-
-    name: str
-    sky: str
-    """The program."""
-    folder: Path
-    """Of this machine, for what launching it leaves."""
-    withheld: tuple[str, ...] = ()
-    """Variables of the environment that no program gets."""
-
-    @property
-    def node(self) -> Node:
-        """Its one node."""
-        return Node(self.name, self.folder, base_of(self.name))
-
-    def launch(self, task: Path, secrets: Sequence[str], log: Path) -> None:
-        """Begin to launch a task, in a process that outlives this one.
-
-        Args:
-            task: its YAML.
-            secrets: variables of the environment that the task gets.
-            log: for what SkyPilot says.
-        """
-        (self.folder / "launched").unlink(missing_ok=True)
-        given = [word for name in secrets for word in ("--secret", name)]
-        words = [self.sky, "launch", "--cluster", self.name, "--yes", "--detach-run", *given]
-        # The exit code is kept for whoever follows.
-        script = '"$@"; echo $? >"$0.new" && mv "$0.new" "$0"'
-        with log.open("ab") as file:
-            process = subprocess.Popen(
-                ["sh", "-c", script, str(self.folder / "launched"), *words, str(task)],
-                env=self._env, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                start_new_session=True,
-            )  # fmt: skip
-        _children.append(process)
-        launcher = Process.of(process.pid)
-        facts = {
-            "host": launcher.host,
-            "pid": launcher.pid,
-            "boot": launcher.boot,
-            "started": launcher.started,
-        }
-        write_atomically(self.folder / "launch.json", json.dumps(facts).encode())
-
-    def launched(self) -> int | None:
-        """Return the exit code of the launch; None where it was none, or has not ended."""
-        try:
-            return int((self.folder / "launched").read_text())
-        except (OSError, ValueError):
-            return None
-
-    def is_launching(self) -> bool:
-        """Return whether the process that launches it runs."""
-        for child in _children:
-            child.poll()  # else it stays as a zombie
-        try:
-            facts = json.loads((self.folder / "launch.json").read_bytes())
-            return self.launched() is None and not Process(**facts).is_dead()
-        except (OSError, ValueError, TypeError):
-            return False
-
-    def began_at(self) -> float | None:
-        """Return when the launch began, in seconds since the epoch."""
-        try:
-            return (self.folder / "launch.json").stat().st_mtime
-        except OSError:
-            return None
-
-    def launched_at(self) -> float | None:
-        """Return when the launch ended, in seconds since the epoch."""
-        try:
-            return (self.folder / "launched").stat().st_mtime
-        except OSError:
-            return None
-
-    def record(self, *, refresh: bool = False) -> dict[str, Any] | None:
-        """Return what SkyPilot knows of it; None where there is no such cluster.
-
-        Args:
-            refresh: ask the cloud itself.
-
-        Raises:
-            Unreachable: SkyPilot does not answer, or cannot ask the cloud.
-        """
-        more = ("--refresh",) if refresh else ()
-        clusters = self._listed("status", self.name, *more)
-        return next((record for record in clusters if record.get("name") == self.name), None)
-
-    def down(self) -> None:
-        """End it, and return when it is gone.
-
-        Raises:
-            Unreachable: it may still be there.
-        """
-        self.node.disconnect()
-        if self.is_launching():
-            self._stop_launching()
-        if self.record() is None:
-            return
-        answer = self._sky("down", "--yes", self.name)
-        if self.record() is not None:
-            raise Unreachable(last_words(answer.stdout + answer.stderr))
-
-    def _stop_launching(self) -> None:
-        """End the launch, of which there may be no cluster yet; SkyPilot's server goes on else."""
-        facts = json.loads((self.folder / "launch.json").read_bytes())
-        with contextlib.suppress(OSError):
-            os.killpg(facts["pid"], signal.SIGTERM)
-        requests = self._listed("api", "status", "--cluster", self.name)
-        if ids := [
-            request["request_id"]
-            for request in requests
-            if request.get("cluster_name") == self.name
-        ]:
-            self._sky("api", "cancel", "--yes", *ids)
-
-    def _listed(self, *words: str) -> list[dict[str, Any]]:
-        """Return a list that `sky` tells as JSON.
-
-        Raises:
-            Unreachable: it tells none.
-        """
-        answer = self._sky(*words, "--output", "json")
-        _, start, rest = f"\n{answer.stdout}".rpartition("\n[")  # behind what else it says
-        with contextlib.suppress(ValueError):
-            if start and not answer.returncode:
-                return json.loads(f"[{rest}")
-        raise Unreachable(last_words(answer.stderr or answer.stdout))
-
-    def _sky(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return sky(self.sky, *words, env=self._env)
-
-    @property
-    def _env(self) -> dict[str, str]:
-        return {name: os.environ[name] for name in os.environ if name not in self.withheld}
-
-
-_children: list[subprocess.Popen[bytes]] = []
-"""Launches of this process."""
-
-
-def sky(program: str, *words: str, env: dict[str, str] | None = None,
-        seconds: float = _ANSWERS_S) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def sky(program: str, *words: str, env: Mapping[str, str] | None = None) -> Answer:
     """Run SkyPilot's program; one that does not answer in time has exit code 124."""
     env = {**(os.environ if env is None else env), "NO_COLOR": "1"}
+    return _run([program, *words], env, _ANSWERS_S)
+
+
+def _run(words: list[str], env: Mapping[str, str], seconds: float) -> Answer:
     try:
-        # Ctrl-C is for Stratos: what it asks of SkyPilot is done.
+        # Ctrl-C is for Stratos: what it asks of others is done.
         return subprocess.run(
-            [program, *words], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=seconds, check=False, start_new_session=True,
+            words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", timeout=seconds, check=False, start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        why = f"sky {words[0]} does not answer within {seconds:.0f} s"
-        return subprocess.CompletedProcess(words, 124, "", why)
+        why = f"{words[0]} does not answer within {seconds:.0f} s"
+        return Answer(words, 124, "", why)
     except OSError as error:
-        raise StratosError(f"{program} cannot be run ({error}).") from error
+        raise StratosError(f"{words[0]} cannot be run ({error}).") from error

@@ -8,13 +8,13 @@ gone.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 import os
 import re
 import shutil
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,36 +28,46 @@ from typing_extensions import override
 from stratos.contrib.skypilot.cluster import Cluster, last_words, sky
 from stratos.contrib.skypilot.follower import Following
 from stratos.contrib.skypilot.task import (
-    CACHE,
-    PINS,
-    RUN,
     SENT,
-    WHEEL,
-    Server,
     cluster_name,
     install,
+    resources_of,
+    server_name,
     task_of,
 )
-from stratos.core import extras
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.extras import installed, pins, python_version, write_wheel
 from stratos.core.reasons import Reason
-from stratos.executors import job_folder, submission
-from stratos.executors.job import Amount, Executor, Job, JobSpec, StageName, Status
+from stratos.executors import submission
+from stratos.executors.job import (
+    FOLDER,
+    Amount,
+    Executor,
+    Job,
+    JobSpec,
+    StageName,
+    Status,
+    folder_of,
+)
 from stratos.records import Offer, own_clouds
+
+OLDEST = (0, 14)
+"""Oldest version of SkyPilot that has all that is asked of it."""
 
 
 class NoSky(Reason):
-    """SkyPilot's program is nowhere."""
+    """SkyPilot's program is not there, does not run, or is too old."""
 
     program: str
+    error: str
 
     def __str__(self) -> str:
+        oldest = ".".join(map(str, OLDEST))
         return (
-            f"executor=skypilot: there is no program {self.program}. Type: "
-            f"{extras.install('skypilot', 'skypilot[aws]')} (or another cloud), or name that of "
-            "another environment with executor.program=<path of sky>."
+            f"executor=skypilot takes SkyPilot {oldest} or newer, and {self.program} {self.error}. "
+            "Type: python -m venv sky && sky/bin/pip install 'skypilot[aws]' (or another cloud), "
+            "and executor.program=$PWD/sky/bin/sky."
         )
 
 
@@ -67,30 +77,6 @@ class NoProgram(Reason):
     program: str
 
     says = "executor=skypilot: there is no {program} on the PATH. Install it."
-
-
-class BrokenSky(Reason):
-    """SkyPilot's program does not say its version."""
-
-    path: str
-    error: str
-    """In its own words."""
-
-    says = (
-        "executor=skypilot: {path} --version fails ({error}). Type: pip install "
-        "'skypilot[aws]' (or another cloud)."
-    )
-
-
-class OldSky(Reason):
-    """SkyPilot lacks what is asked of it."""
-
-    version: str
-    oldest: str
-
-    says = (
-        "executor=skypilot: SkyPilot {version} is too old. Type: pip install 'skypilot>={oldest}'"
-    )
 
 
 class NoCloud(Reason):
@@ -112,38 +98,16 @@ class NoPrice(Reason):
     )
 
 
-OLDEST = (0, 14)
-"""Oldest version of SkyPilot that has all that is asked of it."""
-
-
-def program(name: str) -> str | None:
-    """Return where SkyPilot's program is: on the PATH, or beside this Python; None if nowhere."""
-    beside = Path(sys.executable).parent / name
-    return shutil.which(name) or (str(beside) if beside.is_file() else None)
-
-
-def why_not(name: str) -> Reason | None:
-    """Return why nothing can be launched, with what to type; None if it can."""
-    path = program(name)
-    if path is None:
-        return NoSky(name)
-    for tool in ("ssh", "rsync"):
-        if shutil.which(tool) is None:
-            return NoProgram(tool)
-    return _why_not(path)
-
-
 @functools.cache
 def _why_not(path: str) -> Reason | None:
+    """Return why SkyPilot cannot launch anything, with what to type; None if it can."""
     answer = sky(path, "--version")
     version = re.search(r"(\d+)\.(\d+)[.\w]*", answer.stdout)
     if answer.returncode or version is None:
-        return BrokenSky(path, last_words(answer.stderr))
+        return NoSky(path, f"--version fails ({last_words(answer.stderr)})")
     if (int(version[1]), int(version[2])) < OLDEST:
-        return OldSky(version[0], ".".join(map(str, OLDEST)))
-    if not enabled_clouds(path):
-        return NoCloud()
-    return None
+        return NoSky(path, f"is version {version[0]}")
+    return None if enabled_clouds(path) else NoCloud()
 
 
 @functools.cache
@@ -155,16 +119,16 @@ def enabled_clouds(path: str) -> tuple[str, ...]:
     """
     answer = sky(path, "check", "--output", "json")
     _, start, rest = f"\n{answer.stdout}".partition("\n{")  # behind what else it says
-    try:
+    with contextlib.suppress(ValueError):
         listing = json.loads(f"{{{rest}") if start else {}
-    except ValueError:
-        listing = {}
-    names = {cloud.lower() for clouds in listing.values()
-             for cloud, can in clouds.items() if "compute" in can}  # fmt: skip
-    return tuple(sorted(names))
+        return tuple(sorted(
+            cloud.lower() for clouds in listing.values()
+            for cloud, can in clouds.items() if "compute" in can
+        ))  # fmt: skip
+    return ()
 
 
-_LEFT_OUT = frozenset((job_folder.FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
+_LEFT_OUT = frozenset((FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
 """Of a run folder: money, tracking and answers that were paid stay with the command."""
 
 
@@ -177,13 +141,13 @@ def pack(spec: JobSpec, into: Path) -> None:
     """
     run = spec.folder
     remove(into)
-    (into / WHEEL).mkdir(parents=True)
-    write_wheel(into / WHEEL)
-    (into / CACHE).mkdir()
+    (into / "wheel").mkdir(parents=True)
+    write_wheel(into / "wheel")
+    (into / "cache").mkdir()
     for name, data in spec.cache.items():
-        (into / CACHE / name).write_bytes(data)
-    (into / PINS).write_text("".join(f"{pin}\n" for pin in pins()))
-    with tarfile.open(into / RUN, "w", format=tarfile.PAX_FORMAT) as tar:
+        (into / "cache" / name).write_bytes(data)
+    (into / "pins.txt").write_text("".join(f"{pin}\n" for pin in pins()))
+    with tarfile.open(into / "run.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(run.iterdir()):
             # What begins with a dot is being written, but for the config that Hydra keeps.
             if path.name not in _LEFT_OUT and (path.name == ".hydra" or path.name[0] != "."):
@@ -251,10 +215,14 @@ class SkyPilot(Executor):
 
     def unusable(self) -> Reason | None:
         """Return why nothing can be launched; asks SkyPilot which clouds it may use."""
-        elsewhere = (self.infra, self.instance_type, self.accelerators)
-        if any(elsewhere) and self.usd_per_hour is None:
+        if self._is_elsewhere and self.usd_per_hour is None:
             return NoPrice()
-        return why_not(self.program)
+        for tool in ("ssh", "rsync"):
+            if shutil.which(tool) is None:
+                return NoProgram(tool)
+        if shutil.which(self.program) is None:
+            return NoSky(self.program, "is not there")
+        return _why_not(self._sky)
 
     def submit(self, spec: JobSpec) -> Job:
         """Begin to launch the server of a job, or return the job of its name that is there."""
@@ -262,16 +230,17 @@ class SkyPilot(Executor):
         following = self._follow(spec)
         if following.is_there():
             return self._job(following, is_new=False)
-        server = self._server(spec)
-        self._check(spec, server)
+        resources = self._checked(spec)
         following.down()  # what an earlier command may have left of it
-        task = self._write(spec, server, following.cluster.folder)
+        task = self._write(spec, resources, following.cluster.folder)
         following.launch(task, [name for name in self.env if name in os.environ])
         return self._job(following, is_new=True)
 
     def status(self, job: Job) -> Status:
         """Return how a job stands; changes no file."""
-        return self._follow(job.spec).status()
+        following = self._follow(job.spec)
+        job.log = following.log
+        return following.status()
 
     def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
         """Bring back what a job has said and written since the last call; yield what it said."""
@@ -302,8 +271,10 @@ class SkyPilot(Executor):
     def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
         if self.usd_per_gb is not None:
             return self.usd_per_gb
-        elsewhere = self._elsewhere(spot=False)
-        cloud = elsewhere.cloud if elsewhere is not None else "" if offer is None else offer.cloud
+        if self._is_elsewhere:
+            cloud = (self.infra or "").partition("/")[0]
+        else:
+            cloud = "" if offer is None else offer.cloud
         return 0.0 if cloud in (*own_clouds(), _SSH) else listed(cloud)
 
     @override
@@ -331,39 +302,48 @@ class SkyPilot(Executor):
     def _is_spot(self, spec: JobSpec) -> bool:
         return spec.spot if self.spot is None else self.spot
 
-    def _elsewhere(self, spot: bool) -> Server | None:
-        """Return the server that the settings ask for; None where it is the plan's."""
-        if not any((self.infra, self.instance_type, self.accelerators)):
+    @property
+    def _sky(self) -> str:
+        return shutil.which(self.program) or self.program
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether the settings ask for another server than the plan's."""
+        return any((self.infra, self.instance_type, self.accelerators))
+
+    def _resources(self, spec: JobSpec) -> dict[str, Any] | None:
+        """Return the server of a job in SkyPilot's schema; None where the plan has none to rent."""
+        if self._is_elsewhere:
+            resources: dict[str, Any] = {
+                "infra": self.infra,
+                "instance_type": self.instance_type,
+                "accelerators": self.accelerators,
+                "use_spot": self._is_spot(spec),
+            }
+            if self.instance_type is None and self.usd_per_hour:
+                # The ledger counts that price, whatever server SkyPilot takes.
+                resources["max_hourly_cost"] = self.usd_per_hour
+        elif spec.offer is not None and spec.offer.is_rented:
+            resources = resources_of(spec.offer, self._is_spot(spec))
+        else:
             return None
-        return Server(self.infra or "", self.instance_type, self.accelerators, spot)
+        if self.idle_minutes is not None:
+            # An open connection is no work: what follows a job may be gone.
+            autostop = {"idle_minutes": self.idle_minutes, "down": True, "wait_for": "jobs"}
+            resources["autostop"] = autostop
+        resources |= {"image_id": self.image, "disk_size": self.disk_gib}
+        return {key: value for key, value in resources.items() if value is not None}
 
-    def _server(self, spec: JobSpec) -> Server:
-        """Return the server of a job.
-
-        Raises:
-            StratosError: the plan has none that SkyPilot could rent.
-        """
-        spot = self._is_spot(spec)
-        server = self._elsewhere(spot) or _planned(spec, spot)
-        if server is not None:
-            return server
-        which = "the plan has no server for it"
-        if spec.offer is not None:
-            which = f"the plan chose {spec.offer.name}, which is not rented"
-        elif spec.stage == "probe":
-            which = "there is no plan before the probe"
-        raise StratosError(
-            f"{spec.stage}: SkyPilot rents what the plan chose, and {which}. Plan with a cloud, "
-            "such as cloud=aws, or type executor.infra=<cloud/region> "
-            "executor.accelerators=<GPU:count> executor.usd_per_hour=<dollars>."
-        )
-
-    def _check(self, spec: JobSpec, server: Server) -> None:
-        """Refuse what must not be launched, or what SkyPilot would refuse later.
+    def _checked(self, spec: JobSpec) -> dict[str, Any]:
+        """Return the server of a job; refuse what must not be launched, or SkyPilot would refuse.
 
         Raises:
-            StratosError: SkyPilot may not use the cloud, or the job would get a teacher's key.
+            StratosError: there is no server, SkyPilot may not use its cloud, or the job would get a
+                teacher's key.
         """
+        resources = self._resources(spec)
+        if resources is None:
+            raise StratosError(_no_server(spec))
         if keys := [name for name in self.env if name in spec.withheld]:
             raise StratosError(
                 f"executor.env={keys[0]}: it holds the key of a teacher, and no job gets one. "
@@ -371,30 +351,24 @@ class SkyPilot(Executor):
             )
         if (reason := self.unusable()) is not None:
             raise StratosError(str(reason))
-        if self._elsewhere(server.spot) is not None:
-            return  # SkyPilot has several words for an infra
-        enabled = enabled_clouds(program(self.program) or self.program)
-        if server.cloud not in enabled:
+        enabled = enabled_clouds(self._sky)
+        if not self._is_elsewhere and spec.offer is not None and spec.offer.cloud not in enabled:
+            cloud = spec.offer.cloud
             raise StratosError(
-                f"{spec.stage}: it is to run on {server.name}, and SkyPilot may not use "
-                f"{server.cloud}. It may use: {', '.join(enabled)}. Type sky check {server.cloud}, "
-                f"which says what it lacks, or plan with a cloud that it may use: "
-                f"cloud={enabled[0]}."
+                f"{spec.stage}: it is to run on {server_name(resources)}, and SkyPilot may not use "
+                f"{cloud}. It may use: {', '.join(enabled)}. Type sky check {cloud}, which says "
+                f"what it lacks, or plan with a cloud that it may use: cloud={enabled[0]}."
             )
+        return resources
 
-    def _write(self, spec: JobSpec, server: Server, folder: Path) -> Path:
+    def _write(self, spec: JobSpec, resources: dict[str, Any], folder: Path) -> Path:
         """Write what is sent, and return the task that is launched."""
         remove(folder)
         pack(spec, folder / SENT)
         # What the plan may have chosen to serve with, as it is here.
         engines = installed("llamacpp") if spec.stage == "deploy" else []
         setup = self.setup or install(python_version(), (*self.packages, *engines))
-        task = task_of(
-            spec, server, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,
-            image=self.image, disk_gib=self.disk_gib,
-            # The ledger counts that price, whatever server SkyPilot takes.
-            most_usd_per_hour=None if server.instance_type else self.usd_per_hour or None,
-        )  # fmt: skip
+        task = task_of(spec, resources, folder / SENT, setup)
         path = folder / "task.yaml"
         write_atomically(path, yaml.safe_dump(task, sort_keys=False).encode())
         return path
@@ -403,15 +377,13 @@ class SkyPilot(Executor):
         """Return what this process knows of a job."""
         name = cluster_name(spec.name)
         if name not in _following:
-            folder = job_folder.folder_of(spec.folder) / self.kind / spec.stage
-            path = program(self.program) or self.program
-            cluster = Cluster(name, path, folder, spec.withheld)
-            spot = self._is_spot(spec)
-            elsewhere = self._elsewhere(spot)
-            server = elsewhere or _planned(spec, spot)
+            folder = folder_of(spec.folder) / self.kind / spec.stage
+            cluster = Cluster(name, self._sky, folder, spec.withheld)
+            resources = self._resources(spec)
+            server = "server" if resources is None else server_name(resources)
             _following[name] = Following(
-                spec, cluster, "server" if server is None else server.name, spot,
-                self._minutes(spec) * 60, is_planned=elsewhere is None,
+                spec, cluster, server, self._is_spot(spec), self._minutes(spec) * 60,
+                is_planned=not self._is_elsewhere,
             )  # fmt: skip
         return _following[name]
 
@@ -419,12 +391,15 @@ class SkyPilot(Executor):
         return Job(following.spec, following.cluster.name, following.place, following.log, is_new)
 
 
-def _planned(spec: JobSpec, spot: bool) -> Server | None:
-    """Return the server that the plan chose; None where that is none to rent."""
-    offer = spec.offer
-    if offer is None or not offer.is_rented:
-        return None
-    card = None
-    if offer.accelerator is not None:
-        card = f"{offer.accelerator}:{offer.accelerator_count}"
-    return Server(f"{offer.cloud}/{offer.region}", offer.instance_type, card, spot)
+def _no_server(spec: JobSpec) -> str:
+    """Return that there is no server to rent, and what to type."""
+    which = "the plan has no server for it"
+    if spec.offer is not None:
+        which = f"the plan chose {spec.offer.name}, which is not rented"
+    elif spec.stage == "probe":
+        which = "there is no plan before the probe"
+    return (
+        f"{spec.stage}: SkyPilot rents what the plan chose, and {which}. Plan with a cloud, "
+        "such as cloud=aws, or type executor.infra=<cloud/region> "
+        "executor.accelerators=<GPU:count> executor.usd_per_hour=<dollars>."
+    )

@@ -7,16 +7,17 @@ cut short, the run folder holds a state to go on from.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from pathlib import Path
+from typing import TypeAlias
 
 from stratos.contrib.skypilot.cluster import Cluster, Unreachable, exit_code, last_words, plain
-from stratos.contrib.skypilot.task import TIMED_OUT
+from stratos.contrib.skypilot.task import TIMED_OUT, base_of, log_name
 from stratos.core.atomic_files import STAGED, remove, write_atomically
 from stratos.core.errors import CapacityError, StratosError
-from stratos.executors import job_folder
-from stratos.executors.job import JobSpec, State, Status, killed_by
+from stratos.executors.job import JobSpec, State, Status, events_path, killed_by
 from stratos.executors.job_costs import ByteCounter
 
 _GONE = 24
@@ -33,120 +34,8 @@ _WRITTEN = {
 since it was sent."""
 
 
-class Fetched:
-    """What is here by now of a job on a cluster."""
-
-    def __init__(self, spec: JobSpec, cluster: Cluster, log: Path, every_s: float) -> None:
-        """Go on with what is here.
-
-        Args:
-            spec: the job.
-            cluster: whose one job it is.
-            log: for what the job prints.
-            every_s: seconds between two copies of what the stage has written.
-        """
-        self._spec = spec
-        self._cluster = cluster
-        self._log = log
-        self._every_s = every_s
-        self._copied_at = float("-inf")
-        self._copying: subprocess.Popen[bytes] | None = None
-        self._received = ByteCounter(spec.folder, spec.stage)
-        self._said: Path | None = None
-        """What rsync says of the copy under way."""
-
-    def tails(self) -> str:
-        """Append to the files of here what was appended to those of the node.
-
-        Returns:
-            How the job stands, as `Node.state` says it.
-
-        Raises:
-            Unreachable: the node does not answer.
-        """
-        # The same path here and there.
-        events = job_folder.events_path(self._spec.folder, self._spec.stage)
-        mark = self._cluster.folder / "log_at"
-        while True:
-            log_at, heard = _number(mark), events.stat().st_size if events.exists() else 0
-            look = self._cluster.node.look(events, heard, log_at)
-            self._received.add(look.n_bytes)
-            for path, data in ((events, look.events), (self._log, look.log)):
-                if data:
-                    with path.open("ab") as file:
-                        file.write(data)
-            if look.log:
-                write_atomically(mark, str(log_at + len(look.log)).encode())
-            # A job that has ended has said all only where a look brings nothing more.
-            if look.state == "new" or not (look.events or look.log):
-                return look.state
-
-    def some(self) -> None:
-        """Begin to copy what the stage has written, where that is due.
-
-        Raises:
-            Unreachable: it is not known how to reach the node.
-        """
-        is_copying = self._copying is not None and self._copying.poll() is None
-        if not is_copying and time.monotonic() > self._copied_at + self._every_s:
-            self._ended()
-            self._copy()
-
-    def all(self) -> None:
-        """Copy what the stage has written.
-
-        Raises:
-            Unreachable: it is not all here.
-        """
-        if self._copying is not None:
-            self._copying.communicate()
-            self._ended()
-        self._wait(self._copy())
-
-    def record(self, path: Path) -> None:
-        """Copy the record of the stage to a path.
-
-        Raises:
-            Unreachable: it is not here.
-        """
-        source = self._spec.folder / f"{self._spec.stage}.json"
-        self._wait(self._begin([f"{self._cluster.name}:{source}", str(path)]))
-
-    def stop(self) -> None:
-        """Copy no more."""
-        if self._copying is not None and self._copying.poll() is None:
-            self._copying.kill()
-            self._copying.communicate()
-        self._ended()
-
-    def _copy(self) -> subprocess.Popen[bytes]:
-        """Begin to copy what the stage writes."""
-        self._copied_at = time.monotonic()
-        folder = f"{self._spec.folder}/"
-        source = f"{self._cluster.name}:{folder}"
-        self._copying = self._begin([*rules(self._spec.stage), source, folder])
-        return self._copying
-
-    def _begin(self, words: list[str]) -> subprocess.Popen[bytes]:
-        self._said = self._received.new_copy()
-        return self._cluster.node.copy(words, self._said)
-
-    def _wait(self, copying: subprocess.Popen[bytes]) -> None:
-        """Wait for files.
-
-        Raises:
-            Unreachable: they are not all here.
-        """
-        _, errors = copying.communicate()
-        self._ended()
-        if copying.returncode not in (0, _GONE):
-            raise Unreachable(last_words(errors.decode(errors="replace")))
-
-    def _ended(self) -> None:
-        """Count the bytes of a copy that has ended."""
-        if self._said is not None:
-            self._received.end_copy(self._said)
-            self._said = None
+Copy: TypeAlias = tuple[subprocess.Popen[bytes], Path]
+"""A copy under way, and the file in which rsync says how far it is."""
 
 
 def rules(stage: str) -> list[str]:
@@ -158,11 +47,106 @@ def rules(stage: str) -> list[str]:
     return ["--delete-after", *_NOT_WHOLE, *written, "--exclude=/*"]
 
 
-def _number(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
+class Copies:
+    """Copies of what a job writes on its node to the same paths here."""
+
+    def __init__(self, spec: JobSpec, cluster: Cluster, every_s: float) -> None:
+        """Go on with what is here.
+
+        Args:
+            spec: the job.
+            cluster: whose one job it is.
+            every_s: seconds between two copies of the files that are under way.
+        """
+        self._spec, self._cluster, self._every_s = spec, cluster, every_s
+        self._counter = ByteCounter(spec.folder, spec.stage)
+        self._began_at = float("-inf")
+        self._copy: Copy | None = None
+        """Of files, that is under way."""
+
+    @property
+    def events(self) -> Path:
+        """What the job has said, as far as it is here."""
+        return events_path(self._spec.folder, self._spec.stage)
+
+    @property
+    def log(self) -> Path:
+        """What the job has printed, as far as it is here."""
+        return self.events.with_name(log_name(self._spec.stage))
+
+    def texts(self) -> None:
+        """Bring what the job has said and printed since the last call.
+
+        Raises:
+            Unreachable: the node does not answer.
+        """
+        log = f"{self._cluster.name}:{base_of(self._cluster.name)}/{self.log.name}"
+        words = ["--append", "--ignore-missing-args", log, f":{self.events}"]
+        self._end(self._begin([*words, f"{self.events.parent}/"]))
+
+    def some(self) -> None:
+        """Begin to copy what the stage has written, where that is due.
+
+        Raises:
+            Unreachable: it is not known how to reach the node.
+        """
+        is_copying = self._copy is not None and self._copy[0].poll() is None
+        if not is_copying and time.monotonic() > self._began_at + self._every_s:
+            self._end_last()
+            self._began_at = time.monotonic()
+            self._copy = self._begin(self._files)
+
+    def all(self) -> None:
+        """Copy what the stage has written.
+
+        Raises:
+            Unreachable: it is not all here.
+        """
+        self._end_last()
+        self._end(self._begin(self._files))
+
+    def record(self, path: Path) -> None:
+        """Copy the record of the stage to a path.
+
+        Raises:
+            Unreachable: it is not here.
+        """
+        source = self._spec.folder / f"{self._spec.stage}.json"
+        self._end(self._begin([f"{self._cluster.name}:{source}", str(path)]))
+
+    def stop(self) -> None:
+        """Copy no more."""
+        if self._copy is not None:
+            self._copy[0].kill()
+        self._end_last()
+
+    @property
+    def _files(self) -> list[str]:
+        folder = f"{self._spec.folder}/"
+        return [*rules(self._spec.stage), f"{self._cluster.name}:{folder}", folder]
+
+    def _begin(self, words: list[str]) -> Copy:
+        progress = self._counter.new_copy()
+        return self._cluster.copy(words, progress), progress
+
+    def _end(self, copy: Copy) -> None:
+        """Wait for a copy, and count its bytes.
+
+        Raises:
+            Unreachable: not all is here.
+        """
+        process, progress = copy
+        _, errors = process.communicate()
+        self._counter.end_copy(progress)
+        if process.returncode not in (0, _GONE):
+            raise Unreachable(last_words(errors.decode(errors="replace")))
+
+    def _end_last(self) -> None:
+        """Wait for the copy that is under way; where it fails, the next one brings the rest."""
+        if self._copy is not None:
+            with contextlib.suppress(Unreachable):
+                self._end(self._copy)
+            self._copy = None
 
 
 _UNAVAILABLE = "ResourcesUnavailableError"
@@ -180,6 +164,12 @@ _DOWNS, _DOWN_S = 3, 10.0
 _MORE_MEMORY = "Where its memory was at its end, type executor.instance_type=<one with more>."
 _TOLD = (130, 143)
 """Exit codes of a stage that was told to end."""
+_PHASES = {
+    "dead": (State.LOST, "{} was killed on its server"),
+    "new": (State.RUNNING, "{} is about to begin"),
+    "setup": (State.RUNNING, "{} installs Stratos"),
+}
+"""State of a job on its node to how it stands, before its stage runs."""
 
 
 class Following:
@@ -191,7 +181,7 @@ class Following:
         cluster: Cluster,
         server: str,
         is_spot: bool,
-        fetch_every_s: float,
+        every_s: float,
         is_planned: bool = True,
     ) -> None:
         """Know nothing yet.
@@ -201,38 +191,34 @@ class Following:
             cluster: whose one job it is.
             server: its server, for messages.
             is_spot: whether the cloud may take the server back.
-            fetch_every_s: seconds between two copies of what the stage has written.
+            every_s: seconds between two copies of what the stage has written.
             is_planned: whether the server is that of the plan, and not another of the user's.
         """
-        self.spec = spec
-        self.cluster = cluster
-        self.place = f"cluster {cluster.name}"
-        self._server = server
-        self._is_spot = is_spot
-        self._is_planned = is_planned
-        self._fetched = Fetched(spec, cluster, self.log, fetch_every_s)
+        self.spec, self.cluster, self.place = spec, cluster, f"cluster {cluster.name}"
+        self._server, self._is_spot, self._is_planned = server, is_spot, is_planned
+        self._copies = Copies(spec, cluster, every_s)
         self._state = ""
-        """See `Node.state`; "" while the node does not answer."""
+        """See `Cluster.state`; "" while the node does not answer."""
         self._since: float | None = None
-        self._looked_at = self._asked_at = float("-inf")
-        self._answered_at = time.monotonic()
+        self._looked_at = self._asked_at = self._read_at = float("-inf")
+        self._answered_at = self._began_at = time.monotonic()
         self._has_all = False
         """Whether all that the stage has written is here, its record aside."""
+        self._is_new = False
+        """Whether it is launched now, and what an earlier job has said may be here."""
 
     # --- files of here --------------------------------------------------------------------------
 
     @property
     def log(self) -> Path:
-        """What SkyPilot says of the launch, and the job after it."""
-        return self.cluster.folder.with_name(f"{self.spec.stage}.log")
-
-    @property
-    def has_record(self) -> bool:
-        """Whether the record is here, where no command takes it for its own yet."""
-        return self._record.exists()
+        """What the job prints; until it is launched, what SkyPilot says."""
+        if self.cluster.launched() == 0:
+            return self._copies.log
+        return self.cluster.folder.with_suffix(".log")
 
     @property
     def _record(self) -> Path:
+        """Where the record lies until the cluster is gone: no command takes it for its own."""
         return self.cluster.folder / f"{self.spec.stage}.json"
 
     @property
@@ -248,7 +234,7 @@ class Following:
         Raises:
             StratosError: nobody knows.
         """
-        if self.has_record or self.cluster.is_launching():
+        if self._record.exists() or self.cluster.is_launching():
             return True
         if self.cluster.launched() != 0:
             return False
@@ -257,32 +243,29 @@ class Following:
         except Unreachable as error:
             raise StratosError(
                 f"{self.spec.stage}: SkyPilot does not answer ({error}), so that it is not known "
-                f"what became of {self.place}. Try {self.cluster.sky} status, and give the same "
-                "command again."
+                f"what became of {self.place}. Try {self.cluster.program} status, and give the "
+                "same command again."
             ) from error
 
     def launch(self, task: Path, secrets: list[str]) -> None:
         """Begin to launch the cluster with its job."""
-        self.log.unlink(missing_ok=True)
         self._cancelled.unlink(missing_ok=True)
+        self._is_new = True
         self.cluster.launch(task, secrets, self.log)
 
     def save(self) -> None:
         """Have the stage save what it has done, and bring it back; as far as it goes."""
         if self.cluster.launched() != 0 or not self.spec.folder.is_dir():
             return
-        node = self.cluster.node
-        try:
-            node.tell_to_end()
+        with contextlib.suppress(Unreachable):  # what was brought back before is what there is
+            self.cluster.end_stage()
             until = time.monotonic() + _SAVES_S
             while time.monotonic() < until:
-                state = node.state()
+                state = self.cluster.state()
                 if state == "dead" or exit_code(state) is not None:
                     break
                 time.sleep(1.0)
-            self._fetched.all()
-        except Unreachable:
-            return  # what was brought back before is what there is
+            self._copies.all()
 
     def tell_others(self) -> None:
         """Let whoever else follows the job know that it is told to end."""
@@ -296,7 +279,7 @@ class Following:
         Raises:
             StratosError: it may still run, and cost money.
         """
-        self._fetched.stop()
+        self._copies.stop()
         why = ""
         for start in range(_DOWNS):
             if start:
@@ -306,14 +289,15 @@ class Following:
                 return
             except Unreachable as error:
                 why = str(error)
+        name = self.cluster.name
         raise StratosError(
-            f"{self.spec.stage}: THE SERVER {self.cluster.name} MAY STILL RUN AND COST MONEY: "
-            f"SkyPilot could not end it ({why}). Type: {self.cluster.sky} down {self.cluster.name}"
+            f"{self.spec.stage}: THE SERVER {name} MAY STILL RUN AND COST MONEY: SkyPilot could "
+            f"not end it ({why}). Type: {self.cluster.program} down {name}"
         )
 
     def finish(self) -> None:
         """Put the record in place, if there is one; forget the rest."""
-        if self.has_record:
+        if self._record.exists():
             path = self.spec.folder / f"{self.spec.stage}.json"
             write_atomically(path, self._record.read_bytes())
         remove(self.cluster.folder)
@@ -322,7 +306,7 @@ class Following:
 
     def status(self) -> Status:
         """Return how the job stands; changes no file."""
-        if self.has_record:
+        if self._record.exists():
             return self._is(State.DONE, "it ended")
         if self._cancelled.exists():
             return self._is(State.CANCELLED, "it was told to end")
@@ -334,11 +318,13 @@ class Following:
             return self._as_seen()
         self._looked_at = time.monotonic()
         try:
-            self._state = self.cluster.node.state()
+            self._state = self.cluster.state()
         except Unreachable as error:
             self._state = ""
             return self._silent(str(error))
         self._answered_at = time.monotonic()
+        if self._state != "new":
+            self._began_at = self._answered_at
         # It costs money from the launch on, at the earliest.
         self._since = self._since or self.cluster.began_at() or time.time()
         return self._as_seen()
@@ -348,6 +334,7 @@ class Following:
 
     def _launching(self) -> Status:
         """Return how the launch stands: the server is there as soon as the cloud names it."""
+        self._answered_at = self._began_at = time.monotonic()
         if self._since is None and time.monotonic() > self._asked_at + _ASK_S:
             try:
                 record = self.cluster.record()
@@ -384,18 +371,12 @@ class Following:
 
     def _as_seen(self) -> Status:
         """Return how the job stood when the node was looked at last."""
-        state, code = self._state, exit_code(self._state)
-        if state == "dead":
-            return self._is(State.LOST, f"{self.place} was killed on its server")
-        if state == "new":
-            launched = self.cluster.launched_at() or time.time()
-            if time.time() > launched + _STARTS_S:
-                return self._is(State.LOST, f"{self.place} was never begun")
-            return self._is(State.RUNNING, f"{self.place} is about to begin")
-        if state == "setup":
-            return self._is(State.RUNNING, f"{self.place} installs Stratos")
+        code = exit_code(self._state)
         if code is None:
-            return self._is(State.RUNNING, self.place)
+            state, text = _PHASES.get(self._state, (State.RUNNING, "{}"))
+            if self._state == "new" and time.monotonic() > self._began_at + _STARTS_S:
+                state, text = State.LOST, "{} was never begun"
+            return self._is(state, text.format(self.place))
         if not self._has_all:
             return self._is(State.RUNNING, f"{self.place} has ended; what it made is brought back")
         if code == TIMED_OUT:
@@ -431,23 +412,28 @@ class Following:
         return unknown
 
     def bring(self, may_copy: bool = True) -> None:
-        """Bring back what the job has said since the last call, and what is due of the rest.
+        """Bring back what the job has said since the last look, and what is due of the rest.
 
         Args:
             may_copy: whether a copy of what it has done so far may begin.
         """
-        if self._state in ("", "new"):
+        if self._is_new:  # what an earlier job has cost is settled, by its last word, before this
+            self._copies.events.unlink(missing_ok=True)
+            self._copies.log.unlink(missing_ok=True)
+            self._is_new = False
+        if self._state in ("", "new") or self._read_at == self._looked_at:
             return
         try:
-            self._state = self._fetched.tails()
+            self._copies.texts()  # all of them, where the last look has seen the end
+            self._read_at = self._looked_at
             code = exit_code(self._state)
             if code is not None and not self._has_all:
-                self._fetched.all()
+                self._copies.all()
                 if code == 0:
-                    self._fetched.record(self._record)
+                    self._copies.record(self._record)
                 self._has_all = True
             elif self._state == "stage" and may_copy:
-                self._fetched.some()
+                self._copies.some()
         except Unreachable:
             self._state = ""  # the next look tells what became of the node
 

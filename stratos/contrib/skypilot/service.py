@@ -9,7 +9,6 @@ of each server. What is reached from outside is nginx, which asks for the key.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 
 from stratos.contrib.data_files import filled
 from stratos.contrib.nginx_config import Limits, script
+from stratos.contrib.skypilot.task import resources_of, slug
 from stratos.core.extras import python_version
 from stratos.deploy.bundle_server import context_of, engine_of, serve_command
 from stratos.deploy.engines.base import Engine
@@ -50,7 +50,7 @@ def service_file(servers: Servers, offer: Offer) -> tuple[str, str]:
     name, file = service_name(f"{servers.name}{servers.mark}"), f"serve{servers.mark}.sky.yaml"
     task: dict[str, Any] = {
         "name": name,
-        "resources": _resources(choice, offer),
+        "resources": {**resources_of(offer, choice.spot), "ports": PORT},
         "secrets": {KEY: None},
         "file_mounts": _mounts(choice, bundle, wheels),
         "service": _service(choice, bundle),
@@ -64,23 +64,13 @@ def service_file(servers: Servers, offer: Offer) -> tuple[str, str]:
 
 def service_name(name: str) -> str:
     """Return a name that clouds take: small letters, digits and hyphens, a letter first."""
-    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    words = slug(name)
     return words if words[:1].isalpha() else f"student-{words}".rstrip("-")
 
 
 def _mounts(choice: RoleChoice, bundle: Path, wheels: Path) -> dict[str, str]:
     mounts = {"~/bundle": str(bundle)}
     return mounts | {f"~/{WHEELS}": str(wheels)} if engine_of(choice.run).is_ours else mounts
-
-
-def _resources(choice: RoleChoice, offer: Offer) -> dict[str, Any]:
-    resources: dict[str, Any] = {
-        "infra": f"{offer.cloud}/{offer.region}",
-        "instance_type": offer.instance_type,
-    }
-    if offer.accelerator is not None:
-        resources["accelerators"] = f"{offer.accelerator}:{offer.accelerator_count}"
-    return {**resources, "use_spot": choice.spot, "ports": PORT}
 
 
 def _service(choice: RoleChoice, bundle: Path) -> dict[str, Any]:

@@ -5,54 +5,51 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stratos.contrib.data_files import filled
 from stratos.core.extras import TRAIN
 from stratos.executors.job import JobSpec
+from stratos.records import Offer
 
 LONGEST_NAME = 42
 """Characters that the pickiest of the clouds takes; SkyPilot shortens what is longer itself."""
 SENT = "sent"
-"""Folder on the node with what this machine sends."""
-RUN, WHEEL, PINS, CACHE = "run.tar", "wheel", "pins.txt", "cache"
-"""Files of it: the run folder, a folder with the wheel of Stratos, versions of what it needs, a
-folder with what the cache of the node begins with."""
-
-
+"""Folder on the node with what this machine sends: the run folder (run.tar), a folder with the
+wheel of Stratos (wheel), versions of what it needs (pins.txt), and a folder with what the cache of
+the node begins with (cache)."""
 TIMED_OUT = 124
 """Exit code of `timeout` where the time was over."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """The server that is asked for: that of the plan, or what the settings have in its place."""
+def slug(text: str) -> str:
+    """Return a text as small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
-    infra: str
-    """cloud/region, or any other infra of SkyPilot."""
-    instance_type: str | None
-    accelerators: str | None
-    """Such as "A10G:1"."""
-    spot: bool
 
-    @property
-    def name(self) -> str:
-        """Short name for messages."""
-        spot = ", spot" if self.spot else ""
-        return " ".join(word for word in (self.infra, self.instance_type or self.accelerators or "")
-                        if word) + spot  # fmt: skip
+def resources_of(offer: Offer, spot: bool) -> dict[str, Any]:
+    """Return a server of the plan in SkyPilot's YAML schema."""
+    resources: dict[str, Any] = {
+        "infra": f"{offer.cloud}/{offer.region}",
+        "instance_type": offer.instance_type,
+    }
+    if offer.accelerator is not None:
+        resources["accelerators"] = f"{offer.accelerator}:{offer.accelerator_count}"
+    return {**resources, "use_spot": spot}
 
-    @property
-    def cloud(self) -> str:
-        """Name of the cloud; "" for any."""
-        return self.infra.partition("/")[0]
+
+def server_name(resources: Mapping[str, Any]) -> str:
+    """Return a short name of a server for messages, such as "aws/us-east-1 g5.xlarge, spot"."""
+    kind = resources.get("instance_type") or resources.get("accelerators")
+    spot = ", spot" if resources["use_spot"] else ""
+    return " ".join(filter(None, (resources.get("infra"), kind))) + spot
 
 
 def cluster_name(job: str) -> str:
     """Return the name of a job's cluster: one that every cloud takes, the same at every start."""
-    plain = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")
+    plain = slug(job)
     if plain == job and len(plain) <= LONGEST_NAME and plain[:1].isalpha():
         return plain
     mark = hashlib.sha256(job.encode()).hexdigest()[:6]
@@ -65,47 +62,26 @@ def base_of(cluster: str) -> str:
     return f".stratos/{cluster}"
 
 
-def task_of(
-    spec: JobSpec,
-    server: Server,
-    *,
-    sent: Path,
-    setup: str,
-    idle_minutes: int | None,
-    image: str | None = None,
-    disk_gib: int | None = None,
-    most_usd_per_hour: float | None = None,
-) -> dict[str, Any]:
+def log_name(stage: str) -> str:
+    """Return the name of the file with what a job prints, here and on its node."""
+    return f"{stage}.log"
+
+
+def task_of(spec: JobSpec, resources: Mapping[str, Any], sent: Path, setup: str) -> dict[str, Any]:
     """Return a task in SkyPilot's YAML schema.
 
     Args:
         spec: the job.
-        server: its server.
+        resources: its server, in that schema.
         sent: folder of this machine with what the node gets.
         setup: shell commands that install Stratos, see `install`.
-        idle_minutes: after which the server ends itself where no job is left; None for never.
-        image: of the server, in SkyPilot's words.
-        disk_gib: of the server.
-        most_usd_per_hour: of a server that SkyPilot chooses by its GPUs.
     """
     name = cluster_name(spec.name)
-    resources: dict[str, Any] = {
-        "infra": server.infra,
-        "instance_type": server.instance_type,
-        "accelerators": server.accelerators,
-        "use_spot": server.spot,
-        "image_id": image,
-        "disk_size": disk_gib,
-        "max_hourly_cost": most_usd_per_hour,
-        "labels": {"stratos-run": _label(spec.folder.name), "stratos-role": _label(spec.role)},
-    }
-    if idle_minutes is not None:
-        # An open connection is no work: what follows a job may be gone.
-        resources["autostop"] = {"idle_minutes": idle_minutes, "down": True, "wait_for": "jobs"}
+    labels = {"stratos-run": _label(spec.folder.name), "stratos-role": _label(spec.role)}
     return {
         "name": name,
         "num_nodes": spec.nodes,
-        "resources": {key: value for key, value in resources.items() if value not in (None, "")},
+        "resources": {**resources, "labels": labels},
         "envs": dict(spec.env),
         "file_mounts": {
             f"~/{base_of(name)}/{SENT}": str(sent),
@@ -124,11 +100,10 @@ def script_of(spec: JobSpec, setup: str) -> str:
         __file__,
         "stage.sh.jinja",
         base=base_of(name),
+        log=log_name(spec.stage),
         sent=f'"$HOME"/{base_of(name)}/{SENT}',
         venv=f"{base_of(name)}/venv",
         run=shlex.quote(str(spec.folder)),
-        packed=RUN,
-        cache=CACHE,
         setup=setup,
         limit=limit,
         command=shlex.join(spec.command[1:]),
@@ -143,17 +118,9 @@ def install(python: str, packages: tuple[str, ...]) -> str:
         packages: what is installed beside it, as pip names it.
     """
     more = "".join(f" {shlex.quote(package)}" for package in packages)
-    return filled(
-        __file__,
-        "install.sh.jinja",
-        python=python,
-        pins=PINS,
-        wheel=WHEEL,
-        extra=TRAIN,
-        packages=more,
-    )
+    return filled(__file__, "install.sh.jinja", python=python, extra=TRAIN, packages=more)
 
 
 def _label(text: str) -> str:
     """Return a text that every cloud takes as the value of a label."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "none"
+    return slug(text)[:60].strip("-") or "none"

@@ -22,7 +22,6 @@ from msgspec import Meta
 from stratos.contrib.data_files import table
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
-from stratos.contrib.slurm import submission as slurm_submit
 from stratos.contrib.slurm import words
 from stratos.contrib.slurm.limits import allowance_of_user, usual_account, usual_qos
 from stratos.contrib.slurm.nodes import (
@@ -45,7 +44,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.reasons import Reason
 from stratos.core.shares import Share
-from stratos.executors import job_folder, submission
+from stratos.executors import submission
 from stratos.executors.job import (
     MORE_MEMORY,
     Executor,
@@ -55,19 +54,20 @@ from stratos.executors.job import (
     State,
     Status,
     chosen_share,
+    folder_of,
 )
 
 _UNUSABLE = re.compile(r"[\n\r\\]|%[jtAa]")
 """Ends a line of the batch script, or ends or begins what SLURM and submitit replace in a path."""
 
 
-def folder_of(spec: JobSpec) -> Path:
+def slurm_folder(spec: JobSpec) -> Path:
     """Return the folder of batch scripts and logs.
 
     Raises:
         StratosError: no batch script can name it.
     """
-    folder = job_folder.folder_of(spec.folder) / "slurm"
+    folder = folder_of(spec.folder) / "slurm"
     if (match := _UNUSABLE.search(str(folder))) is not None:
         raise StratosError(
             f"{spec.stage}: the folder of the run has {match[0]!r} in its path "
@@ -84,7 +84,7 @@ def pattern(spec: JobSpec, task: str) -> str:
         spec: of the job.
         task: number of a process of the job, or what SLURM puts in its place.
     """
-    folder = str(folder_of(spec)).replace("%", "%%")
+    folder = str(slurm_folder(spec)).replace("%", "%%")
     return f"{folder}/%j_{task}_log.out"
 
 
@@ -272,7 +272,7 @@ class Slurm(Executor):
         """Submit a job, or return the one of its name that waits or runs."""
         if (refusal := self.unusable()) is not None:
             raise StratosError(str(refusal))
-        folder = folder_of(spec)
+        folder = slurm_folder(spec)
         if (active := self._active(spec)) is not None:
             return _job(spec, active, is_new=False)
         share = _share(spec)
@@ -280,8 +280,8 @@ class Slurm(Executor):
         parameters = self._parameters(spec, minutes, share)
         expected = "; ".join(filter(None, (_expected(parameters), limited)))
         try:
-            id = slurm_submit.submit(spec, folder, parameters, starts - 1)
-        except slurm_submit.RefusedError as error:
+            id = slurm_queue.submit(spec, folder, parameters, starts - 1)
+        except slurm_queue.RefusedError as error:
             if not error.is_heard:
                 raise StratosError(
                     f"{spec.stage}: sbatch failed ({error}), and SLURM has no job {spec.name}: "
@@ -486,7 +486,7 @@ def _says(log: Path, phrase: bytes) -> bool:
 
 
 def _job(spec: JobSpec, id: str, is_new: bool, expected: str = "") -> Job:
-    log = folder_of(spec) / f"{id}_0_log.out"
+    log = slurm_folder(spec) / f"{id}_0_log.out"
     return Job(spec, id, f"SLURM job {id}", log, is_new, expected)
 
 

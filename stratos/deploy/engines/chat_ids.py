@@ -13,7 +13,7 @@ from typing import Any
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.base import Message
-from stratos.models.pretrained.load import load_tokenizer, quiet_loading, reading
+from stratos.models.pretrained.folder import load_tokenizer, quiet_loading, reading
 
 
 class ChatError(StratosError):

@@ -22,7 +22,7 @@ from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives.signals import EMPTY, TopK
-from stratos.distill.signal.fingerprint import TokenizerMismatch, fingerprint
+from stratos.distill.signal.cross_tokenizer import TokenizerMismatch, fingerprint
 from stratos.distill.signal.local import SignalSource, split
 from stratos.distill.words import (
     FewerTokens,

@@ -27,8 +27,8 @@ from stratos.distill.signal.cache import (
     data_digest,
     open_offline,
 )
-from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource
-from stratos.distill.signal.fingerprint import (
+from stratos.distill.signal.cross_tokenizer import (
+    CrossTokenizerSource,
     check_same,
     difference,
     fingerprint,

@@ -20,9 +20,8 @@ from stratos.tasks.base import Message
 if TYPE_CHECKING:
     import torch
 
-    from stratos.models.decode.decoder import FastBatch, FastDecoder
+    from stratos.models.decode.decoder import FastBatch, FastDecoder, Pick
     from stratos.models.decode.kv_cache import Prefixes
-    from stratos.models.decode.picks import Pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def complete(
     Raises:
         ValueError: no grammar can be made for the tokenizer.
     """
-    from stratos.models.decode.picks import Likelihood, likeliest
+    from stratos.models.decode.decoder import Likelihood, likeliest
 
     prompts: list[list[int]] = [
         tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
@@ -151,9 +150,8 @@ def write(
     """
     import torch
 
+    from stratos.models.decode.decoder import HERE, likeliest
     from stratos.models.decode.kv_cache import Prefixes
-    from stratos.models.decode.picks import likeliest
-    from stratos.models.decode.threads import HERE
 
     decoding = Decoding() if decoding is None else decoding
     pick = likeliest if pick is None else pick

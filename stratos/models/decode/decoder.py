@@ -1,12 +1,14 @@
-"""The answers of a call as they are written, and what computes their tokens.
+"""The answers of a call as they are written: what computes and picks tokens, on which threads.
 
 Those behind the second of an answer are computed by transformers, or by a faster decoder.
 """
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -16,9 +18,6 @@ from stratos.models.words import OtherLogits
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from stratos.models.decode.picks import Pick
-    from stratos.models.decode.threads import Threads
 
 
 _LONGEST_PERIOD = 64
@@ -226,3 +225,167 @@ def fast_decoder(model: Any, call: Call) -> FastDecoder | None:
     makers = (load(extension.decoder) for extension in extensions() if extension.decoder)
     made = (maker(model, call) for maker in makers)
     return next((decoder for decoder in made if decoder is not None), None)
+
+
+# What chooses the next token of each row: the likeliest, or one drawn.
+
+Pick = Callable[["Tensor", Sequence[int]], "Tensor"]
+"""Takes the next token's logits (B, V) and the numbers of the prompts that the rows belong to, and
+returns the token of each row, (B, 1). It is asked once for each token, in the order of a row; which
+rows are asked for together is the decoder's affair."""
+
+
+def likeliest(logits_BV: Tensor, prompts: Sequence[int] = ()) -> Tensor:
+    """Return the likeliest token of each row, (B, 1)."""
+    return logits_BV.argmax(-1, keepdim=True)
+
+
+class Likelihood:
+    """Picks as another does, and adds up the log-probability of what is picked."""
+
+    def __init__(self, pick: Pick, n_prompts: int) -> None:
+        """Begin with no tokens.
+
+        Args:
+            pick: chooses the tokens.
+            n_prompts: prompts in all.
+        """
+        self._pick = pick
+        self.sums = [0.0] * n_prompts
+
+    def __call__(self, logits_BV: Tensor, prompts: Sequence[int]) -> Tensor:
+        """Return the token of each row, (B, 1)."""
+        total_B1 = logits_BV.float().logsumexp(-1, keepdim=True)
+        picked_B1 = self._pick(logits_BV, prompts)
+        logprobs_B1 = logits_BV.gather(-1, picked_B1).float() - total_B1
+        for prompt, logprob in zip(prompts, logprobs_B1[:, 0].tolist(), strict=True):
+            self.sums[prompt] += logprob
+        return picked_B1
+
+
+class Drawn:
+    """Draws each token with its probability, by a number that belongs to the prompt and the place.
+
+    So a text does not depend on which others are written beside it, or in what order.
+    """
+
+    def __init__(self, n_prompts: int, max_new_tokens: int, temperature: float) -> None:
+        """Draw all numbers from torch's generator.
+
+        Args:
+            n_prompts: prompts in all.
+            max_new_tokens: longest text, in tokens.
+            temperature: what logits are divided by, above 0.
+        """
+        import torch
+
+        self._numbers = torch.rand(n_prompts, max_new_tokens, dtype=torch.float64)
+        self._places = [0] * n_prompts
+        self._temperature = temperature
+
+    def __call__(self, logits_BV: Tensor, prompts: Sequence[int]) -> Tensor:
+        """Return the token of each row, (B, 1)."""
+        import torch
+
+        places = [self._places[prompt] for prompt in prompts]
+        for prompt in prompts:
+            self._places[prompt] += 1
+        sums_BV = (logits_BV.double() / self._temperature).softmax(-1).cumsum(-1)
+        numbers_B1 = self._numbers[list(prompts), places].to(sums_BV.device)[:, None]
+        # The first token whose sum is above the number; rounding may leave the last sum below 1.
+        drawn_B1 = torch.searchsorted(sums_BV, numbers_B1 * sums_BV[:, -1:], right=True)
+        return drawn_B1.clamp_(max=logits_BV.shape[-1] - 1)
+
+
+# Autotune the number of CPU threads for decoding.
+#
+# Where other processes want the cores, threads wait for those that are not running, and fewer of
+# them may be faster. Every batch begins with a few tokens on half and on twice the threads of the
+# last one, so that the number follows what else the machine does. On how many threads a sum is made
+# decides how it is rounded: a tie between two tokens may fall otherwise, as it may in a batch of
+# another size.
+
+WORTH = 0.9
+"""More threads are taken where they need at most this part of the time."""
+_ROUNDS = 2
+"""Tokens that are decoded on each number of threads in a trial."""
+_EVERY = 128
+"""Tokens between two trials of a batch."""
+
+
+def thread_counts(most: int) -> tuple[int, ...]:
+    """Return the numbers of threads that may be tried: 1, 2, 4 … and all."""
+    return tuple(sorted({most, *(2**i for i in range(most.bit_length()) if 2**i <= most)}))
+
+
+def fastest(seconds: dict[int, float]) -> int:
+    """Return the number of threads to take: more only where they are clearly faster."""
+    chosen, *more = sorted(seconds)
+    for n in more:
+        if seconds[n] <= WORTH * seconds[chosen]:
+            chosen = n
+    return chosen
+
+
+class Threads:
+    """The choice of one process; `choosing` has it used, and gives torch its threads back."""
+
+    def __init__(self) -> None:
+        self._counts: tuple[int, ...] = (1,)
+        self._chosen: int | None = None
+        self._trial: list[int] = []
+        self._seconds: dict[int, float] = {}
+        self._n_tokens = 0
+        self._started: float | None = None
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """Choose among the threads that torch has now, and leave it with them."""
+        import torch
+
+        most = torch.get_num_threads()
+        self._counts = thread_counts(most)
+        if self._chosen not in self._counts:
+            self._chosen = None
+        try:
+            yield
+        finally:
+            torch.set_num_threads(most)
+
+    def begin(self) -> None:
+        """Begin a batch; its first token, for which all prompts are read, tells nothing."""
+        self._started = None
+        self._plan_trial()
+
+    def token(self) -> None:
+        """Be told that a token of each row was written: the next one may be on other threads."""
+        now = time.perf_counter()
+        if self._started is not None and self._trial:
+            tried = self._trial.pop(0)
+            self._seconds[tried] = self._seconds.get(tried, 0.0) + now - self._started
+            if not self._trial:
+                self._chosen = fastest(self._seconds)
+        self._n_tokens += 1
+        if not self._trial and self._n_tokens % _EVERY == 0:
+            self._plan_trial()
+        self._set(self._trial[0] if self._trial else self._chosen)
+        self._started = time.perf_counter()
+
+    def _plan_trial(self) -> None:
+        """Try all numbers at first, and then those next to the chosen one."""
+        counts: Sequence[int] = self._counts
+        if self._chosen is not None:
+            index = counts.index(self._chosen)
+            counts = counts[max(0, index - 1) : index + 2]
+        self._seconds, self._n_tokens = {}, 0
+        self._trial = [*counts] * _ROUNDS if len(counts) > 1 else []
+
+    def _set(self, n: int | None) -> None:
+        import torch
+
+        if n is not None and n != torch.get_num_threads():
+            torch.set_num_threads(n)
+
+
+HERE = Threads()
+"""Of this process: what one call has found is where the next one begins."""

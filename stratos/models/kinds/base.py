@@ -35,7 +35,7 @@ _FORMATS = {
     "label_sets": "stratos.models.kinds.set_classifier:SetClassifier",
     "tagger": "stratos.models.kinds.tagger:Tagger",
     "rows": "stratos.models.kinds.row_lookup:RowLookup",
-    "labels": "stratos.models.kinds.label_model:LabelModel",
+    "labels": "stratos.models.decode.label_scores:LabelModel",
 }
 """By the format that `student.json` has: the class that reads it, imported only then."""
 

@@ -18,8 +18,7 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.features import Arrays, Features, Tfidf
-from stratos.models.kinds.heads import Head, mix
+from stratos.models.kinds.features import Arrays, Features, Head, Tfidf, mix
 from stratos.models.kinds.student_kinds import LABELS
 
 _N_OTHERS = 19

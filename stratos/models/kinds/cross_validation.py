@@ -16,8 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from stratos.models.kinds.classifier import Classifier
-from stratos.models.kinds.features import Features, Matrix
-from stratos.models.kinds.heads import Head, RowSpace, fit_head, joined, mix, mixing_weights
+from stratos.models.kinds.features import (
+    Features,
+    Head,
+    Matrix,
+    RowSpace,
+    fit_head,
+    joined,
+    mix,
+    mixing_weights,
+)
 from stratos.models.kinds.kind_choice import (
     ahead_by_prior,
     deviations,

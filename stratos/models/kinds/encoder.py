@@ -124,7 +124,7 @@ class TorchEncoder:
 
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
-        from stratos.models.pretrained.load import quiet_loading
+        from stratos.models.pretrained.folder import quiet_loading
 
         with quiet_loading():
             self._tokenizer.save_pretrained(folder)
@@ -143,7 +143,7 @@ def load_encoder(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     from stratos.core.foreign import reading
-    from stratos.models.pretrained.load import quiet_loading
+    from stratos.models.pretrained.folder import quiet_loading
 
     with reading(f"The encoder in {folder}"), quiet_loading():
         tokenizer = AutoTokenizer.from_pretrained(

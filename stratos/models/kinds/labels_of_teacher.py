@@ -25,8 +25,7 @@ from typing_extensions import override
 
 from stratos.models.kinds import cross_validation
 from stratos.models.kinds.cross_validation import Study
-from stratos.models.kinds.features import Features, Matrix
-from stratos.models.kinds.heads import Head, fit_head, mix, mixing_weights
+from stratos.models.kinds.features import Features, Head, Matrix, fit_head, mix, mixing_weights
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from typing_extensions import override
 from stratos.models.kinds.base import Prediction
 from stratos.models.kinds.classifier import Classifier
 from stratos.models.kinds.cross_validation import Study
-from stratos.models.kinds.features import Features, Matrix
-from stratos.models.kinds.heads import Head
+from stratos.models.kinds.features import Features, Head, Matrix
 from stratos.tasks.label_sets import labels_of, written
 
 _AT_ONCE = 32

@@ -27,8 +27,7 @@ from stratos.models.kinds.encoder import (
     means_of,
     read_encoder,
 )
-from stratos.models.kinds.features import Arrays, Features, Matrix
-from stratos.models.kinds.heads import fit_head
+from stratos.models.kinds.features import Arrays, Features, Matrix, fit_head
 from stratos.models.pretrained.bert import Bert, below
 from stratos.models.pretrained.headers import read_config
 

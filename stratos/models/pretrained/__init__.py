@@ -3,9 +3,13 @@
 Headers are read, never a tensor: what is wrong is said before anything is asked or paid.
 """
 
-from stratos.models.pretrained.folder import why_not_loadable, why_not_readable
+from stratos.models.pretrained.folder import (
+    load_model,
+    load_tokenizer,
+    why_not_loadable,
+    why_not_readable,
+)
 from stratos.models.pretrained.headers import Tensor, check_gguf, read_config, read_tensors
-from stratos.models.pretrained.load import load_model, load_tokenizer
 
 __all__ = [
     "Tensor",

@@ -26,8 +26,8 @@ from stratos.plan.option import BYTES_PER_TOKEN
 from stratos.plan.options.workload import assumed
 from stratos.records import Assumption, TeacherProbe
 from stratos.synthesize.strategy import Strategy, Writing
-from stratos.teachers.evaluation_budget import n_expected
-from stratos.teachers.usage import MESSAGE_TOKENS
+from stratos.teachers.cost_estimate import n_expected
+from stratos.teachers.reply import MESSAGE_TOKENS
 
 _SHARE_OF_LIMIT = 0.5
 """How much of the longest answer a reasoning takes, where nothing tells."""

@@ -32,7 +32,7 @@ from stratos.plan.problem import Candidate, Problem
 from stratos.plan.solve.frontier import Survivors
 from stratos.probe.pilot.scaled import LEAST_ITEMS, PATIENCE, lengths
 from stratos.records import PilotRun, Probe
-from stratos.teachers.evaluation_budget import pace_of
+from stratos.teachers.cost_estimate import pace_of
 
 PARTS = (0.5, 1.0)
 """Lengths of the trainings of a pair, as parts of the longest."""

@@ -10,9 +10,8 @@ from tiny_student import tiny_model, tiny_tokenizer
 from stratos.contrib.cpu import cpu_decoder as kernel
 from stratos.contrib.cpu.cpu_decoder import Compiled, Rows
 from stratos.models.decode.batched import write
-from stratos.models.decode.decoder import Decoder, Decoding
+from stratos.models.decode.decoder import Decoder, Decoding, Drawn
 from stratos.models.decode.kv_cache import cache_argument, roomy_cache
-from stratos.models.decode.picks import Drawn
 
 needs_compiler = pytest.mark.skipif(kernel.load() is None, reason="no C compiler")
 

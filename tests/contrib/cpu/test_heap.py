@@ -67,7 +67,7 @@ def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
 _OVER = """
 import resource
 from stratos.contrib.cpu import cpu_speedups as heap
-from stratos.models.pretrained.load import free_memory
+from stratos.models.pretrained.folder import free_memory
 import torch
 
 def resident():

@@ -16,7 +16,7 @@ from stratos.contrib.logs.command import lines_of
 from stratos.contrib.logs.survey import survey
 from stratos.contrib.logs.teacher import shipped_card
 from stratos.core.personal_data import CARD, EMAIL, IBAN, ID, PHONE, kinds_in
-from stratos.teachers.lifetime import card_of
+from stratos.teachers.openai_settings import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."
 SORT = "Say whether the review that the user sends is positive or negative, in one word."

@@ -40,6 +40,7 @@ warm)
     [ -x "$opt/uv" ] || { python3 -m venv "$opt/uv-venv" && "$opt/uv-venv/bin/pip" -q install uv &&
         cp "$opt/uv-venv/bin/uv" "$opt/uv"; }
     export HOME="$opt/home" UV_CACHE_DIR="$opt/uv-cache" UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
+    "$sky/bin/python" -m compileall -q "$sky/lib" # a folder that changes later makes its wheel old
     wheel=$("$sky/bin/python" -c "
 from sky.backends import wheel_utils
 print(next(wheel_utils.build_sky_wheel()[0].glob('*.whl')))")
@@ -53,7 +54,8 @@ print(next(wheel_utils.build_sky_wheel()[0].glob('*.whl')))")
     chmod -R a+rwX "$opt/uv-cache" # uv writes to its cache even to read it
     ;;
 up)
-    mkdir -p "$dir/home"
+    mkdir -p "$dir/home/.sky"
+    cp -r "$opt/home/.sky/wheels" "$dir/home/.sky/" # else pip would fetch what builds it
     if ! ip netns list | grep -qw $net; then
         ip netns add $net
         ip -n $net link set lo up

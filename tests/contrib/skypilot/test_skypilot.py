@@ -27,13 +27,14 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.contrib.skypilot import executor as sky_check
 from stratos.contrib.skypilot import executor as skypilot
 from stratos.contrib.skypilot.cluster import Cluster, Unreachable
-from stratos.contrib.skypilot.executor import NoCloud, NoPrice, NoSky, OldSky, SkyPilot, pack
-from stratos.contrib.skypilot.follower import rules
-from stratos.contrib.skypilot.task import Server, cluster_name, install, script_of, task_of
+from stratos.contrib.skypilot.executor import NoCloud, NoPrice, NoSky, SkyPilot, pack
+from stratos.contrib.skypilot.follower import Copies, rules
+from stratos.contrib.skypilot.task import cluster_name, install, script_of, server_name, task_of
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.extras import pins, write_wheel
-from stratos.executors import submission
+from stratos.executors import job_folder, submission
 from stratos.executors.job import JobSpec, Returns, State, job_spec
+from stratos.executors.job_costs import ByteCounter
 from stratos.executors.submission import Submission
 from stratos.records import Offer, Plan, RoleChoice
 
@@ -74,9 +75,9 @@ def test_two_names_are_two_clusters() -> None:
 def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
     run = tmp_path / "my run"
     spec = spec_of(run, files=(Path("/data/rows.jsonl"),))
-    wanted = SkyPilot()._server(spec)
-    assert wanted.name == "aws/us-east-1 g5.xlarge, spot"
-    task = task_of(spec, wanted, sent=Path("/sent"), setup="true", idle_minutes=30)
+    resources = SkyPilot()._resources(spec)
+    assert server_name(resources) == "aws/us-east-1 g5.xlarge, spot"
+    task = task_of(spec, resources, Path("/sent"), "true")
     script = task.pop("run")
     name = cluster_name(spec.name)
     assert task == {
@@ -103,9 +104,13 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
 
 
 def test_another_server_than_the_plans(tmp_path: Path) -> None:
-    elsewhere = SkyPilot(infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0)
-    assert elsewhere._server(spec_of(tmp_path)) == Server("kubernetes", None, "H100:1", False)
-    assert SkyPilot(spot=False)._server(spec_of(tmp_path)).spot is False
+    elsewhere = SkyPilot(
+        infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0, idle_minutes=None
+    )
+    assert elsewhere._resources(spec_of(tmp_path)) == {
+        "infra": "kubernetes", "accelerators": "H100:1", "use_spot": False, "max_hourly_cost": 2.0
+    }  # fmt: skip
+    assert SkyPilot(spot=False)._resources(spec_of(tmp_path))["use_spot"] is False
     assert SkyPilot(infra="kubernetes").unusable() == NoPrice()
 
 
@@ -123,7 +128,7 @@ def test_a_server_that_skypilot_chooses_costs_no_more_than_the_ledger_counts(
 ) -> None:
     monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
     spec, engine = spec_of(tmp_path), SkyPilot(**settings)
-    path = engine._write(spec, engine._server(spec), tmp_path / "sky")
+    path = engine._write(spec, engine._resources(spec), tmp_path / "sky")
     assert yaml.safe_load(path.read_text())["resources"].get("max_hourly_cost") == most
 
 
@@ -131,10 +136,7 @@ def test_a_job_on_kubernetes_is_the_task_that_is_kept(tmp_path: Path) -> None:
     """No Kubernetes runs in these tests: what SkyPilot is handed is compared with a file."""
     engine = SkyPilot(infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0)
     spec = spec_of(Path("/runs/mine"))
-    task = task_of(
-        spec, engine._server(spec), sent=Path("/sent"), setup=install("3.12", ()),
-        idle_minutes=engine.idle_minutes, most_usd_per_hour=engine.usd_per_hour,
-    )  # fmt: skip
+    task = task_of(spec, engine._resources(spec), Path("/sent"), install("3.12", ()))
     kept = Path(__file__).with_name("kubernetes.sky.yaml")
     assert task == yaml.safe_load(kept.read_text())
 
@@ -142,7 +144,7 @@ def test_a_job_on_kubernetes_is_the_task_that_is_kept(tmp_path: Path) -> None:
 def test_a_server_that_is_not_rented(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     local = replace(GPU, cloud="local", region="here")
     with pytest.raises(StratosError) as caught:
-        SkyPilot()._server(spec_of(tmp_path, replace(SPOT, offer=local)))
+        SkyPilot()._checked(spec_of(tmp_path, replace(SPOT, offer=local)))
     assert str(caught.value) == snapshot
 
 
@@ -182,7 +184,7 @@ def test_large_checkpoints_are_brought_back_less_often(
 def test_no_job_gets_the_key_of_a_teacher(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     spec = spec_of(tmp_path, withheld=("BIG_KEY",))
     with pytest.raises(StratosError) as caught:
-        SkyPilot(env=("HF_TOKEN", "BIG_KEY"))._check(spec, SkyPilot()._server(spec))
+        SkyPilot(env=("HF_TOKEN", "BIG_KEY"))._checked(spec)
     assert str(caught.value) == snapshot
 
 
@@ -209,8 +211,7 @@ def test_every_offer_of_the_catalog_is_one_that_skypilot_takes(tmp_path: Path) -
             )  # fmt: skip
             for is_spot in (False, True)[: 1 + bool(spot)]:
                 spec = spec_of(tmp_path, replace(SPOT, offer=offer, spot=is_spot))
-                wanted = SkyPilot()._server(spec)
-                tasks.append(task_of(spec, wanted, sent=tmp_path, setup="true", idle_minutes=30))
+                tasks.append(task_of(spec, SkyPilot()._resources(spec), tmp_path, "true"))
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     subprocess.run(
         [sys.executable, str(Path(__file__).with_name("skypilot_catalog.py")), str(tmp_path)],
@@ -370,14 +371,14 @@ def test_the_node_runs_the_stage_in_the_folder_of_the_run(tmp_path: Path) -> Non
     assert node.process.wait(60) == 0 and node.state == "exit 0"
     assert (node.run / "made").exists() and (node.run / "corpus").is_dir()
     assert (node.run / "jobs" / "distill.json").exists()
-    assert (node.base / "log").read_text() == f"--cache {node.base}/cache\n"
+    assert (node.base / "distill.log").read_text() == f"--cache {node.base}/cache\n"
     assert (node.base / "cache" / "reads.jsonl").read_text() == "seen"
 
 
 def test_the_node_tells_how_the_stage_ends(tmp_path: Path) -> None:
     node = Node(tmp_path, "import sys; sys.exit('no')")
     assert node.process.wait(60) == 1 and node.state == "exit 1"
-    assert (node.base / "log").read_text() == "no\n"
+    assert (node.base / "distill.log").read_text() == "no\n"
 
 
 @pytest.mark.parametrize("hours", [None, 1.0])
@@ -399,14 +400,14 @@ def test_a_stage_that_takes_too_long_saves_and_ends(tmp_path: Path) -> None:
 def test_what_cannot_be_installed_ends_the_job(tmp_path: Path) -> None:
     node = Node(tmp_path, "", setup="echo trying\nfalse\necho on")
     assert node.process.wait(60) == 1 and node.state == "exit 1"
-    assert (node.base / "log").read_text() == "trying\n"
+    assert (node.base / "distill.log").read_text() == "trying\n"
 
 
 def test_a_folder_that_cannot_be_made_on_the_node(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     node = Node(tmp_path, "")
     assert node.process.wait(60) == 1 and node.state == "exit 1"
-    said = (node.base / "log").read_text()
+    said = (node.base / "distill.log").read_text()
     assert said.startswith(f"The folder of the run cannot be made on the server: {node.run}. Type ")
 
 
@@ -418,14 +419,16 @@ def sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     """Return what writes a program `sky` that answers as SkyPilot 0.14.1 does."""
 
     def write(version: str = "0.14.1", clouds: str = '{"default": {"AWS": ["compute"]}}',
-              status: str = "[]", down: str = "", code: int = 0) -> Path:  # fmt: skip
+              status: str = "[]", down: str = "", code: int = 0,
+              launch: str = "exit 3") -> Path:  # fmt: skip
         path = tmp_path / "bin" / "sky"
         path.parent.mkdir(exist_ok=True)
         path.write_text(
             f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\ncase $1 in\n'
             f"--version) echo 'skypilot, version {version}' ;;\n"
             f"check) echo '{clouds}' ;;\nstatus) echo 'Cluster(s) not found: x.' >&2; "
-            f"echo '{status}'; exit {code} ;;\ndown) echo '{down}' ;;\nesac\n"
+            f"echo '{status}'; exit {code} ;;\ndown) echo '{down}' ;;\n"
+            f"launch) {launch} ;;\napi) echo '[]' ;;\nesac\n"
         )
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         sky_check._why_not.cache_clear()
@@ -446,9 +449,10 @@ def sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 
 def test_a_skypilot_that_cannot_be_used(sky: Callable[..., Path]) -> None:
-    assert SkyPilot(program="no-such-sky").unusable() == NoSky("no-such-sky")
+    assert SkyPilot(program="no-such-sky").unusable() == NoSky("no-such-sky", "is not there")
     assert SkyPilot(program=str(sky())).unusable() is None
-    assert SkyPilot(program=str(sky(version="0.11.2"))).unusable() == OldSky("0.11.2", "0.14")
+    old = str(sky(version="0.11.2"))
+    assert SkyPilot(program=old).unusable() == NoSky(old, "is version 0.11.2")
     assert SkyPilot(program=str(sky(clouds='{"default": {}}'))).unusable() == NoCloud()
 
 
@@ -551,6 +555,90 @@ def test_what_skypilot_says_before_its_answer_is_no_answer(
     told = 'Refreshing [1/2]\n[\n  {\n    "name": "a",\n    "links": []\n  }\n]'
     cluster = Cluster("a", str(sky(status=told)), tmp_path)
     assert cluster.record() == {"name": "a", "links": []}
-    assert Cluster("b", cluster.sky, tmp_path).record() is None
+    assert Cluster("b", cluster.program, tmp_path).record() is None
     with pytest.raises(Unreachable):
         Cluster("a", str(sky(status="nothing")), tmp_path).record()
+
+
+def test_a_launch_outlives_its_command_and_tells_how_it_has_ended(
+    sky: Callable[..., Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    cluster = Cluster("a", str(sky(launch="echo no zone; exit 3")), tmp_path / "a")
+    cluster.launch(tmp_path / "task.yaml", ["HF_TOKEN"], log)
+    while cluster.is_launching():
+        time.sleep(0.01)
+    assert cluster.launched() == 3 and log.read_text() == "no zone\n"
+    assert (tmp_path / "asked").read_text() == (
+        f"launch --cluster a --yes --detach-run --secret HF_TOKEN {tmp_path / 'task.yaml'}\n"
+    )
+    sky(launch="sleep 60")
+    cluster.launch(tmp_path / "task.yaml", [], log)
+    other = Cluster("a", cluster.program, tmp_path / "a")  # of the next command
+    assert other.is_launching() and other.launched() is None
+    other.down()
+    deadline = time.monotonic() + 10
+    while other.is_launching():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert other.launched() is None
+
+
+def test_what_an_earlier_job_has_said_is_not_said_again(
+    sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
+    executor, spec = SkyPilot(program=str(sky(launch="sleep 60"))), spec_of(tmp_path / "run")
+    events = job_folder.events_path(spec.folder, "distill")
+    events.parent.mkdir(parents=True)
+    events.write_text('{"note": ["of an earlier server"]}\n')
+    job = executor.submit(spec)
+    assert job.is_new and events.exists(), "its costs are settled by its last word"
+    assert executor.status(job).state is State.PENDING
+    assert list(executor.events(job)) == [] and not events.exists()
+    again = executor.submit(spec)
+    assert not again.is_new and again.id == job.id
+    executor.cancel(spec)
+    assert executor.submit(spec).is_new
+    executor.cancel(spec)
+
+
+def test_what_a_job_prints_is_appended_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("rsync") is None:
+        lacking("skypilot", "rsync is not installed")
+    node, ssh = tmp_path / "node", tmp_path / "programs" / "ssh"
+    for path, text in (
+        (
+            ssh,
+            f'#!/bin/sh\nwhile [ "$1" != a ]; do shift; done; shift\ncd {node}\nexec sh -c "$*"\n',
+        ),
+        (tmp_path / ".sky" / "generated" / "ssh" / "a", "Host a\n"),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    spec = spec_of(tmp_path / "run")
+    cluster = Cluster("a", "sky", tmp_path / "a")
+    copies = Copies(spec, cluster, 0.0)
+    there, here = node / ".stratos" / "a", tmp_path / "run" / "jobs" / "distill.log"
+    for path in (there, here.parent):
+        path.mkdir(parents=True)
+    assert cluster.state() == "new"
+    copies.texts()
+    assert not here.exists()
+    for text in ("one\n" * 1000, "two\n"):
+        with (there / "distill.log").open("a") as log:
+            log.write(text)
+        copies.texts()
+        assert here.read_text() == (there / "distill.log").read_text()
+    assert 4000 < ByteCounter(spec.folder, "distill").total < 5000, "what is here is sent once"
+    (there / "state").write_text("exit 0\n")
+    assert cluster.state() == "exit 0"
+    ssh.write_text("#!/bin/sh\necho lost >&2\nexit 255\n")
+    for question in (cluster.state, copies.texts):
+        with pytest.raises(Unreachable):
+            question()

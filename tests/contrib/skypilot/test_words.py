@@ -10,8 +10,7 @@ from stratos.core.reasons import Reason
 
 REASONS = [
     words.NoProgram("rsync"),
-    words.BrokenSky("/opt/sky", "No module named sky"),
-    words.OldSky("0.11.2", "0.14"),
+    words.NoSky("/opt/sky", "is version 0.11.2"),
     words.NoCloud(),
     words.NoPrice(),
 ]

@@ -17,12 +17,12 @@ from stratos.cli.commands import servers
 from stratos.contrib.slurm import limits as slurm_limits
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
-from stratos.contrib.slurm.executor import Slurm, folder_of, pattern
+from stratos.contrib.slurm.executor import Slurm, pattern, slurm_folder
 from stratos.contrib.slurm.nodes import limits
 from stratos.core.errors import StratosError
-from stratos.executors import job_folder, submission
+from stratos.executors import submission
 from stratos.executors.handover import end_other
-from stratos.executors.job import Job, JobSpec, State
+from stratos.executors.job import Job, JobSpec, State, folder_of
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
@@ -76,7 +76,7 @@ def test_a_silent_slurm_is_not_one_without_a_job(
     snapshot: SnapshotAssertion,
 ) -> None:
     pytest.importorskip("submitit")
-    job_folder.folder_of(spec.folder).mkdir(parents=True)
+    folder_of(spec.folder).mkdir(parents=True)
     one = Submission.of(Slurm(), spec, id="7", label="SLURM job 7", mark="a mark")
     submission.write(spec.folder, one)
     fakes(**{which: "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1"})
@@ -170,7 +170,7 @@ def test_what_slurm_would_replace_in_a_path(at: Callable[[str], JobSpec]) -> Non
     assert pattern(at("/a 50% of/run"), "0") == "/a 50%% of/run/jobs/slurm/%j_0_log.out"
     for folder in ("/a\nb", "/50%job", "/a\\b"):
         with pytest.raises(StratosError, match=r"which a batch script of SLURM cannot name\. Type"):
-            folder_of(at(folder))
+            slurm_folder(at(folder))
 
 
 def test_a_job_of_another_cluster_is_not_taken_for_gone(

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from one_cluster import Cluster
+from one_run import Command
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm import queue as slurm_queue
-from stratos.contrib.slurm import submission as slurm_submit
 from stratos.contrib.slurm.executor import Slurm
+from stratos.contrib.slurm.words import NoNodeTakes
 from stratos.core.errors import StratosError
 from stratos.executors import submission
 from stratos.executors.job import Job, JobSpec, State, UnknownSubmissionError, job_name
@@ -114,7 +115,7 @@ def test_a_job_that_appears_late_is_waited_for(slurm: Cluster, spec: JobSpec) ->
 def test_without_a_job_it_is_said_that_there_is_none(
     slurm: Cluster, spec: JobSpec, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
-    monkeypatch.setattr(slurm_submit, "_APPEARS_S", 1.0)
+    monkeypatch.setattr(slurm_queue, "_APPEARS_S", 1.0)
     sbatch(spec, TIMED_OUT, "")
     with pytest.raises(StratosError) as unheard:
         ON.submit(spec)
@@ -129,7 +130,7 @@ def test_without_a_job_it_is_said_that_there_is_none(
 def test_what_nobody_can_tell_is_not_called_a_refusal(
     slurm: Cluster, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm_submit, "_APPEARS_S", 1.0)
+    monkeypatch.setattr(slurm_queue, "_APPEARS_S", 1.0)
     folder = sbatch(spec, f"chmod +x {spec.folder.parent}/bin/squeue; {TIMED_OUT}")
     (folder / "squeue").write_text("#!/bin/bash\necho 'Unable to contact controller' >&2; exit 1\n")
     with slurm.drained():  # the job waits, so that it is there to be found
@@ -157,3 +158,66 @@ def test_a_job_that_did_not_find_what_to_run_may_be_submitted_again(
     assert (status.state, status.text) == (
         State.LOST, "SLURM job 7 did not find what it was to run"
     )  # fmt: skip
+
+
+# What runs on a node of SLURM, without SLURM: how it ends a stage when the time is over.
+
+WARNED = """
+import signal, sys
+from stratos.contrib.slurm.queue import Work
+work = Work((sys.executable, "-c", "import time; time.sleep(60)"), {})
+def warn(*_):
+    print(work.checkpoint().function.command[0] == sys.executable)
+signal.signal(signal.SIGALRM, warn)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+print(work._run())
+"""
+
+
+def test_a_warning_reaches_a_stage_that_is_waited_for() -> None:
+    """The handler runs in the midst of waiting for the process that it ends."""
+    pytest.importorskip("submitit")
+    done = subprocess.run(
+        [sys.executable, "-c", WARNED], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert done.stdout.split() == ["True", "-15"]
+
+
+# What no node of SLURM can take is refused when the command starts, on a real SLURM.
+
+
+def test_a_job_that_no_node_can_take_is_refused_before_anything_is_asked(
+    on_slurm: Command, slurm: Cluster
+) -> None:
+    before = on_slurm.ledger()
+    on = ("executor=slurm", "executor.partition=main", "executor.gpus=8")
+    assert on_slurm.start(*on).wait(120) == 2, on_slurm.said
+    said = " ".join(on_slurm.said.split())
+    assert (
+        "executor.gpus=8: no node of SLURM can take such a job (allocation failure: Requested node "
+        "configuration is not available)"
+    ) in said
+    assert "change executor.gpus, or executor.partition" in said
+    assert on_slurm.ledger() == before and slurm.jobs() == []
+
+
+def test_nodes_have_what_is_asked_for_or_not(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm.env[name])
+    held = (Slurm(), Slurm(gpus=2), Slurm(gres="gpu:h100:2", cpus=4), Slurm(memory_gib=7.5))
+    for one in held:
+        assert one.no_node_takes() is None
+    for one in (
+        Slurm(gpus=3),
+        Slurm(gres="gpu:h100:3"),
+        Slurm(gres="gpu:a100:1"),
+        Slurm(gres="fpga:1"),
+        Slurm(cpus=64, partition="urgent"),
+        Slurm(memory_gib=900.0),
+    ):
+        assert isinstance(one.no_node_takes(), NoNodeTakes)
+    with slurm.drained():  # it waits until they are back
+        assert held[1].no_node_takes() is None
+    assert Slurm(gpus=0).no_node_takes() is None

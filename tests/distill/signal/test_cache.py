@@ -28,7 +28,7 @@ from stratos.distill.head import head_loss
 from stratos.distill.objectives.base import Objective
 from stratos.distill.objectives.signals import LMHead, Sampled, TopK
 from stratos.distill.signal import cache
-from stratos.distill.signal.fingerprint import TokenizerMismatch
+from stratos.distill.signal.cross_tokenizer import TokenizerMismatch
 from stratos.distill.signal.source import open_source
 from stratos.distill.words import ShardCorrupt
 
@@ -315,7 +315,7 @@ def test_places_of_documents_of_any_size_come_back_in_any_order(tmp_path: Path) 
     """A shard boundary, an empty completion, one document a shard: gather against brute force."""
     from stratos.distill.data import Encoded
     from stratos.distill.signal.cache import Store
-    from stratos.distill.signal.fingerprint import fingerprint
+    from stratos.distill.signal.cross_tokenizer import fingerprint
 
     rng = np.random.default_rng(0)
     for trial in range(60):

@@ -15,7 +15,7 @@ from stratos.core.errors import BudgetError, TeacherError
 from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.server import free_port, serving
 from stratos.distill.objectives.signals import TopK
-from stratos.distill.signal.fingerprint import TokenizerMismatch
+from stratos.distill.signal.cross_tokenizer import TokenizerMismatch
 from stratos.distill.signal.source import TextSource, open_source
 from stratos.distill.words import (
     FewerTokens,

@@ -10,9 +10,8 @@ import torch
 from tiny_student import tiny_model, tiny_tokenizer
 
 from stratos.models.decode.batched import write
-from stratos.models.decode.beginnings import alike
 from stratos.models.decode.decoder import repeats
-from stratos.models.decode.kv_cache import Prefixes
+from stratos.models.decode.kv_cache import Prefixes, alike
 
 LONGEST = 30
 

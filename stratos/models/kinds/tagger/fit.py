@@ -17,15 +17,17 @@ import numpy as np
 
 from stratos.core.intervals import wilson
 from stratos.models.kinds.cross_validation import calibration_error
-from stratos.models.kinds.features import Tfidf
-from stratos.models.kinds.heads import fit_head
-from stratos.models.kinds.tagger.amounts import amounts_of, split
+from stratos.models.kinds.features import Tfidf, fit_head
 from stratos.models.kinds.tagger.chain import fit as fit_chain
-from stratos.models.kinds.tagger.extraction import ExtractionScore, extraction_scores
-from stratos.models.kinds.tagger.fields import Field, Form
+from stratos.models.kinds.tagger.extraction import (
+    ExtractionScore,
+    extraction_scores,
+    folds_of,
+    layouts_of,
+)
+from stratos.models.kinds.tagger.fields import Field, Form, amounts_of, split
 from stratos.models.kinds.tagger.labels import Labelling
 from stratos.models.kinds.tagger.labels import fit as fit_labels
-from stratos.models.kinds.tagger.layouts import folds_of, layouts_of
 from stratos.models.kinds.tagger.rank import Ranker
 from stratos.models.kinds.tagger.rank import fit as fit_ranker
 from stratos.models.kinds.tagger.spans import FEW, Extraction, Options, learn, learn_base, options

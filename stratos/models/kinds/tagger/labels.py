@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from stratos.models.kinds.tagger.fields import Absent, Field
-from stratos.models.kinds.tagger.readings import STYLES
 from stratos.models.kinds.tagger.spans import Extraction, day_order, readings, spans
-from stratos.models.kinds.tagger.tagged_text import Document
+from stratos.models.kinds.tagger.tagged_text import STYLES, Document
 
 _NEAR = 6
 """Tokens between the first spans of an element."""

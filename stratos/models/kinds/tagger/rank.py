@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from stratos.models.kinds.tagger.readings import equal
 from stratos.models.kinds.tagger.spans import Extraction, Options, options
-from stratos.models.kinds.tagger.tagged_text import Document, Vocabulary
+from stratos.models.kinds.tagger.tagged_text import Document, Vocabulary, equal
 
 _COPIES = 3
 _DROP_ATTRIBUTE, _DROP_SLOT = 0.5, 0.3

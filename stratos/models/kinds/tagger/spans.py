@@ -12,17 +12,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from stratos.models.kinds.tagger.readings import (
+from stratos.models.kinds.tagger.tagged_text import (
     PERIODS,
     READERS,
     STYLES,
+    Document,
     Reading,
     dates,
     equal,
     later,
     numbers,
+    shape,
+    sort_of,
 )
-from stratos.models.kinds.tagger.tagged_text import Document, shape, sort_of
 
 FEW = 40
 """Values of a field that a classifier chooses among, or that words stand for."""

@@ -14,12 +14,10 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.features import Arrays, Tfidf
-from stratos.models.kinds.heads import Head
+from stratos.models.kinds.features import Arrays, Head, Tfidf
 from stratos.models.kinds.tagger import labels
-from stratos.models.kinds.tagger.amounts import Amount, joined
 from stratos.models.kinds.tagger.chain import Chain
-from stratos.models.kinds.tagger.fields import Field, Form
+from stratos.models.kinds.tagger.fields import Amount, Field, Form, joined
 from stratos.models.kinds.tagger.labels import Labelling
 from stratos.models.kinds.tagger.rank import Ranker
 from stratos.models.kinds.tagger.tagged_text import N_LOCAL, Document, Vocabulary, read

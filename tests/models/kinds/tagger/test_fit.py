@@ -1,13 +1,26 @@
+import itertools
 import json
 import random
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from scipy.optimize import check_grad
+from scipy.sparse import csr_matrix
 
 from stratos.models.kinds import load_predictor
-from stratos.models.kinds.tagger import Method, cannot_tag, fit_tagger
-from stratos.models.kinds.tagger.readings import later
+from stratos.models.kinds.tagger import (
+    ExtractionScore,
+    Method,
+    cannot_tag,
+    chain,
+    extraction_scores,
+    fit_tagger,
+    majority_object,
+    rank,
+)
+from stratos.models.kinds.tagger.extraction import folds_of, layouts_of
+from stratos.models.kinds.tagger.tagged_text import later, read
 from stratos.tasks.objects import object_of, same
 
 SCHEMA = {
@@ -169,3 +182,102 @@ def test_rows_that_are_no_objects_or_too_few_are_refused(answers):
 def test_too_few_rows_are_an_error():
     with pytest.raises(ValueError, match="10 rows"):
         fit_tagger(["a"], ['{"b": "a"}'])
+
+
+#
+
+TEMPLATES = [
+    " ".join(f"{word}{k}" for word in ("alpha", "beta", "gamma", "delta", "epsilon")).translate(
+        str.maketrans("0123456789", "zyxwvutsrq")
+    )
+    for k in range(10)
+]
+
+
+def test_texts_of_one_template_are_held_out_together():
+    source = random.Random(0)
+    kinds = [source.randrange(10) for _ in range(200)]
+    layouts = layouts_of([read(f"{TEMPLATES[k]} {source.random()}") for k in kinds])
+    pairs = {(kind, int(layout)) for kind, layout in zip(kinds, layouts, strict=True)}
+    assert len(pairs) == len(set(kinds)) == len(set(layouts))
+    folds, are_whole = folds_of(layouts, 4, seed=0)
+    assert are_whole
+    assert all(len(set(folds[layouts == layout])) == 1 for layout in set(layouts))
+    assert set(folds) == {0, 1, 2, 3}
+
+
+def test_rows_without_layouts_are_held_out_at_random():
+    folds, are_whole = folds_of(layouts_of([read(f"word{k}") for k in range(40)]), 4, seed=0)
+    assert not are_whole
+    assert np.bincount(folds).tolist() == [10, 10, 10, 10]
+
+
+#
+
+
+def test_scores_by_field():
+    golds = [{"a": "x", "b": {"c": 1}}, {"a": "y", "b": {"c": None}}, {"a": None}, {}]
+    answers = [{"a": "X", "b": {"c": 1.0}}, {"b": {"c": 2}}, {"a": None}, None]
+    scores = extraction_scores(golds, answers)
+    assert scores["a"] == ExtractionScore(exact=0.75, f1=2 / 3, n_missing=1, n_invented=0)
+    assert scores["b.c"] == ExtractionScore(exact=0.75, f1=2 / 3, n_missing=0, n_invented=1)
+
+
+def test_no_values_and_none_answered_is_right():
+    score = extraction_scores([{"a": []}, {"a": None}], [{}, {"a": []}])["a"]
+    assert score == ExtractionScore(exact=1.0, f1=1.0, n_missing=0, n_invented=0)
+
+
+def test_the_majority_is_an_object_of_rows():
+    rows = ["{}", "{ }", '{"a": 1}', '{"a": 2, "b": 1}', '{"a": 1, "b": 2}', '{"a": 1.0}', "{}"]
+    assert majority_object(rows) == "{}"
+    assert majority_object(['{"b": 1, "a": 2}', '{"a":2,"b":1}', '{"a":2,"b":1}']) == (
+        '{"a":2,"b":1}'
+    )
+
+
+# The two models against brute force, and their gradients against differences.
+
+
+def test_the_chain_agrees_with_a_sum_over_all_paths():
+    source = np.random.default_rng(0)
+    scores, moves = source.normal(size=(4, 3)), source.normal(size=(3, 3))
+    paths = {
+        path: sum(scores[t, y] for t, y in enumerate(path))
+        + sum(moves[a, b] for a, b in itertools.pairwise(path))
+        for path in itertools.product(range(3), repeat=4)
+    }
+    log_z, marginals, pairs = chain.expectations(scores[None], moves, np.ones(1))
+    assert log_z == pytest.approx(np.logaddexp.reduce(list(paths.values())))
+    mass = {path: np.exp(score - log_z) for path, score in paths.items()}
+    assert marginals[0, 2, 1] == pytest.approx(sum(p for path, p in mass.items() if path[2] == 1))
+    expected = sum(p * list(itertools.pairwise(path)).count((0, 1)) for path, p in mass.items())
+    assert pairs[0, 1] == pytest.approx(expected)
+    path, best = chain.viterbi(scores, moves)
+    assert tuple(path) == max(paths, key=paths.__getitem__)
+    assert best == pytest.approx(max(paths.values()))
+
+
+def test_the_chain_learns_what_its_weighted_rows_say():
+    features = [np.array([[1], [2]]), np.array([[1], [2]])]
+    targets = [["A", "O"], ["O", "A"]]
+    for weights, expected in (([9.0, 1.0], "AO"), ([1.0, 9.0], "OA")):
+        labels, certain, p = chain.fit(features, targets, np.array(weights)).decode(features[0])
+        assert "".join(labels) == expected
+        assert 0 < p <= 1
+        assert certain.shape == (2,)
+
+
+def test_the_gradient_of_the_ranker_is_that_of_its_loss():
+    source = np.random.default_rng(0)
+    owner = np.array([0, 0, 0, 1, 1])
+    right = np.array([True, False, True, False, False])
+    none, weights = csr_matrix((5, 1)), np.array([1.0, 2.5])
+    null_right = np.array([False, True])
+    problem = rank.Problem(none, none, owner, owner, owner, right, null_right, weights, False)
+    error = check_grad(
+        lambda w: rank.loss(w[:5], w[5], problem)[0],
+        lambda w: np.append(*rank.loss(w[:5], w[5], problem)[1:]),
+        source.normal(size=6),
+    )
+    assert error < 1e-5

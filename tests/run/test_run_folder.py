@@ -1,15 +1,18 @@
-"""A run folder that lies elsewhere is the same run."""
+"""A run folder that lies elsewhere is the same run; one that is deleted ends its run."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from stratos import records
+from stratos.core.atomic_files import replacing, write_atomically
 from stratos.records import Report
 from stratos.run import resume
 from stratos.run.resume import marks_of, opened_in
+from stratos.run.run_state import LOCK, FolderGoneError, RunFolder
 from stratos.run.stages import STAGES
 
 REPORT = next(one for one in STAGES if one.name == "report")
@@ -64,3 +67,18 @@ def test_names_that_begin_alike_and_commands(tmp_path: Path, told: str, now: str
     (places["new"] / "report.json").write_bytes(path.read_bytes())
     opened = opened_in(places["new"] / "report.json")
     assert records.from_json(bytes(opened.record), Report).path == now.format(**places)
+
+
+def test_nothing_is_written_where_a_run_folder_was(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / LOCK).touch()
+    card = run / "bundle" / "README.md"
+    with pytest.raises(FolderGoneError, match="is gone or was emptied"), RunFolder(run).watched():
+        write_atomically(card, b"card")
+        shutil.rmtree(run)
+        with pytest.raises(FileNotFoundError), replacing(run / "bundle"):
+            raise AssertionError
+        write_atomically(card, b"card")
+    assert not run.exists()
+    write_atomically(card, b"of the next command")

@@ -51,6 +51,16 @@ class S3:
                 assert time.monotonic() < until, self._log.read_text()
                 time.sleep(0.1)
 
+    def refuse_after(self, n_requests: int | None) -> None:
+        """Answer so many more requests, and then none with any rights; None: all."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            n = 10**9 if n_requests is None else n_requests
+            connection.request("POST", "/moto-api/reset-auth", body=str(n))
+            assert connection.getresponse().status == 200
+        finally:
+            connection.close()
+
     def down(self) -> None:
         if self._process is not None:
             self._process.terminate()
