@@ -40,6 +40,7 @@ from stratos.records import (
     Student,
     TriedRate,
 )
+from stratos.tasks.base import Task
 
 _MARK = 16
 """Characters beside an answer that only announce it: The answer is: ..."""
@@ -93,8 +94,8 @@ def model_card(
         request["logprobs"] = True
     earlier_reads = scorecard.earlier_reads
     return _template("card.md.jinja").render(
-        name=card_name(config, student),
-        front=_front_matter(scorecard, card_name(config, student), start.license, predictor),
+        name=card_name(config.task, student),
+        front=_front_matter(scorecard, card_name(config.task, student), start.license, predictor),
         predictor=predictor,
         n_rows_learnt=0 if final is None else final.n_rows,
         agrees="" if final is None or not final.n_rows else str(final.note),
@@ -118,7 +119,7 @@ def model_card(
         max_tokens=max_tokens,
         serve_command=serve_command("."),
         request=shlex.quote(json.dumps(request)),
-        writes_reasoning=_writes_reasoning(config, answers),
+        writes_reasoning=_writes_reasoning(config.task, answers),
     )
 
 
@@ -151,9 +152,9 @@ def _template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def card_name(config: Config, student: Student) -> str:
+def card_name(task: Task, student: Student) -> str:
     """Return the name of the model: task and student."""
-    return f"{config.task.name}-{student.name}"
+    return f"{task.name}-{student.name}"
 
 
 def _front_matter(
@@ -204,9 +205,9 @@ def terms_of(license_name: str) -> Mapping[str, str] | None:
         return next((row for row in csv.DictReader(file) if row["license"] == license_name), None)
 
 
-def _writes_reasoning(config: Config, answers: Sequence[KeptAnswer]) -> bool:
+def _writes_reasoning(task: Task, answers: Sequence[KeptAnswer]) -> bool:
     """Return whether most answers that can be read have more text than an answer and its mark."""
-    read = [(answer.text.strip(), config.task.parse(answer.text)) for answer in answers]
+    read = [(answer.text.strip(), task.parse(answer.text)) for answer in answers]
     longer = [len(text) > len(parsed) + _MARK for text, parsed in read if parsed is not None]
     return 2 * sum(longer) > len(longer)
 

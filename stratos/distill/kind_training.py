@@ -98,7 +98,7 @@ def with_test_rows(
         n_rows = len(every.texts)
     else:
         several = task.has_several_labels
-        study, _ = studied(rows, students_of_kinds(config), config.seed, several=several)
+        study, _ = studied(rows, students_of_kinds(config.students), config.seed, several=several)
         served = study.fit_with(student.kind, test.texts, test.labels)
         n_rows = study.n_rows + len(test.texts)
     with replacing(folder) as staged:
@@ -118,7 +118,7 @@ def _fitted(
         return fit.student, fit.accuracy.mean, fit.calibration_error
     study, choice = studied(
         rows,
-        students_of_kinds(config),
+        students_of_kinds(config.students),
         config.seed,
         several=config.task.has_several_labels,
         tunes=KINDS[chosen.kind].takes_minutes,

@@ -37,6 +37,7 @@ from stratos.plan.words import RowsNotLabelled, TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe, RoleChoice
 from stratos.synthesize.choice import Reason
+from stratos.tasks.base import Task
 
 MAX_FRONTIER = 200
 """Points of the frontier that the record keeps; `n_frontier` counts all."""
@@ -134,9 +135,9 @@ def solve(
     )
 
 
-def not_labelled(config: Config, problem: Problem, chosen: Plan) -> list[RowsNotLabelled]:
+def not_labelled(task: Task, problem: Problem, chosen: Plan) -> list[RowsNotLabelled]:
     """Return why rows without a label are not used; nothing where they are, or there are none."""
-    n = config.task.n_unlabelled
+    n = task.n_unlabelled
     by_name = problem.strategies
     if not n or chosen.strategy not in by_name or by_name[chosen.strategy].labels_rows:
         return []
@@ -277,7 +278,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     for warning in chosen.warnings:
         if warning not in catalog.warnings:
             context.warn(warning)
-    for unused in not_labelled(config, problem, chosen):
+    for unused in not_labelled(config.task, problem, chosen):
         context.warn(str(unused))
     if reason := hardly_learnt(config, chosen):
         context.warn(str(reason))
@@ -303,7 +304,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     if verdict is None:  # one begins with what needs no model
         if (baseline := needs_no_model(probe)) is not None:
             context.warn(str(baseline))
-        if (unsaid := why_no_verdict(config, probe)) is not None:
+        if (unsaid := why_no_verdict(config.traffic, probe)) is not None:
             context.note(str(unsaid))
     worth = None if verdict is None else worth_of(verdict)
     return replace(chosen, history=history, history_recipe=recipe_of(config), worth=worth)

@@ -101,7 +101,7 @@ def learnable(config: Config) -> list[Item]:
 
 def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     """Return what each kind of student among the run's reaches by cross-validation."""
-    students, free = students_of_kinds(config), free_students(config)
+    students, free = students_of_kinds(config.students), free_students(config.students)
     if not students and not free:
         return ()
     rows = Rows.of(learnable(config))

@@ -178,18 +178,18 @@ def validation_rows(config: Config) -> list[Item]:
     return config.task.items("validation", n)
 
 
-def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:
+def students_of_kinds(students: Sequence[StudentConfig]) -> tuple[StudentConfig, ...]:
     """Return the students of a run that learn a model which is none of language, and are here."""
     return tuple(
         student
-        for student in config.students
+        for student in students
         if not (student.is_lm or KINDS[student.kind].is_free) and has_weights(student)
     )
 
 
-def free_students(config: Config) -> tuple[StudentConfig, ...]:
+def free_students(students: Sequence[StudentConfig]) -> tuple[StudentConfig, ...]:
     """Return the students of a run that need no model."""
-    return tuple(student for student in config.students if KINDS[student.kind].is_free)
+    return tuple(student for student in students if KINDS[student.kind].is_free)
 
 
 def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:

@@ -212,7 +212,7 @@ class TaggerKind(Kind):
 
     def does(self, task: Task) -> bool:
         """Return whether a task has objects as answers."""
-        return task.has_objects and not task.has_labels
+        return not task.has_labels and task.has_objects
 
 
 class NearestKind(Kind):

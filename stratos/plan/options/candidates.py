@@ -93,7 +93,7 @@ def build_problem(
     if not any(candidate.is_known for candidate in candidates):
         candidates = [builder.with_stand_in(candidate) for candidate in candidates]
     if not with_hopeless:
-        candidates = list(without_hopeless(config, candidates, builder.left_out))
+        candidates = list(without_hopeless(config.students, candidates, builder.left_out))
     builder.leave_out_unfit(candidates, areas)
     return Problem(
         candidates=tuple(candidates),
@@ -260,7 +260,7 @@ class _Builder:
         if self.calibration is None:
             return None
         length = self.lengths.longest(self.probe.teachers, card)
-        job = training_job(config, student, length)
+        job = training_job(config.trainer, student, length)
         hours = train(card, local_offer(), job, calibration=self.calibration)
         limits = [config.limits.train_hours, config.limits.deadline_hours]
         most = min((limit for limit in limits if limit is not None), default=math.inf)

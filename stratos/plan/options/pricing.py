@@ -282,7 +282,7 @@ class Pricing:
         key += self.suffix
         if key not in self.options:
             student = named(config.students, card.name)
-            training = training_job(config, student, length)
+            training = training_job(config.trainer, student, length)
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             self.options[key] = self._job_options(
                 "distill",
@@ -360,7 +360,7 @@ class Pricing:
             choices = without(choices, left_out)
         if key not in self.options:
             hours = config.limits.serve_hours
-            rates = rates_of(config, len(works))
+            rates = rates_of(config.traffic, len(works))
             self.gb[key] = _bundle_gb(card)
             self.assumed[key] = requests.assumptions
             service = Service(
@@ -420,7 +420,7 @@ class Pricing:
         key = f"serve {kind.student}{self.suffix}"
         if key not in self.options:
             config = self.config
-            rates = rates_of(config, max(1, len(config.traffic.buckets)))
+            rates = rates_of(config.traffic, max(1, len(config.traffic.buckets)))
             self.gb[key] = _FLOAT_BYTES * kind.n_params / 1e9
             hours = config.limits.serve_hours
             service = Service(
