@@ -398,8 +398,9 @@ class DeployConfig:
     concurrency: Count = 1
     """Concurrent requests while the answers are compared (closed loop)."""
     load_seconds: Amount = 15.0
-    """Seconds of load test with random arrivals (open loop), at the plan's rate or the highest rate
-    that this machine sustains; 0 turns it off."""
+    """Seconds of load test with random arrivals (open loop) at most, at the plan's rate or the
+    highest rate that this machine sustains: it ends when its numbers are known well; 0 turns it
+    off."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port of the loopback server; 0 takes a free one."""
     engine: Engine | None = None

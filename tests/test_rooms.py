@@ -78,7 +78,7 @@ CONTRIB = {
     "tools": "logs",
 }
 """Room of contrib to others that it may import, with which it is deleted. All may import the core,
-and what lies beside the rooms: `contrib/nginx_config.py` and `contrib/data_files.py`."""
+and `contrib/nginx_config.py`, which lies beside the rooms."""
 
 INNER = {"deploy.engines": "engines", "probe.pilot": "pilot", "cli.commands": "commands"}
 """Packages that count as rooms of their own."""

@@ -27,7 +27,7 @@ class FileTyped(Reason):
 
 def file_typed(word: str) -> FileTyped | None:
     """Return that a word is the path of a file of rows; None where it is none."""
-    is_file = word.lower().endswith(_SUFFIXES) and "=" not in word
+    is_file = word.lower().removesuffix(".gz").endswith(_SUFFIXES) and "=" not in word
     return FileTyped(word) if is_file else None
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.data_files import filled
 from stratos.core.errors import StratosError
+from stratos.core.extensions import filled
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/metrics")
 """What is let through: servers have more, such as loading another model."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,3 +118,36 @@ def shipped_choices(group: str) -> dict[str, Path]:
     """Return the shipped choices of a config group and their files, in the order of their names."""
     files = [file for folder in conf_dirs() for file in (folder / group).glob("*.yaml")]
     return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}
+
+
+# Files beside the code: tables, and texts of other programs as templates, such as scripts.
+
+
+def table(module: str, name: str) -> dict[str, Any]:
+    """Return what a TOML file beside a module holds.
+
+    Args:
+        module: its `__file__`.
+        name: of the file.
+    """
+    return tomllib.loads(Path(module).with_name(name).read_text(encoding="utf-8"))
+
+
+def filled(module: str, name: str, /, **values: Any) -> str:
+    """Return the text of a template of Jinja beside a module, in which nothing is escaped.
+
+    Args:
+        module: its `__file__`.
+        name: of the template.
+        values: what it is filled with; one that is lacking is an error.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = Path(module).with_name(name).read_text(encoding="utf-8")
+    return environment.from_string(template).render(values)

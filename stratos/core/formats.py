@@ -51,6 +51,16 @@ def percent_most(value: float | None, digits: int = 1) -> str:
     return f"{most(100 * value, digits)}%" if is_number(value) else NOTHING
 
 
+def points_gained(gain: tuple[float, float]) -> str:
+    """Say how many points of accuracy more rows may bring, by the ends of a share."""
+    low, high = (100 * end for end in gain)
+    if high < 0.5:
+        return "would bring next to nothing"
+    if low <= 0:
+        return f"may bring 0 to {high:.0f} points: the curve may be flat"
+    return f"may bring {low:.0f} to {high:.0f} points"
+
+
 def percent_range(low: float, high: float) -> str:
     """Write the ends of an interval: "98.3–99.6%"."""
     if not (is_number(low) and is_number(high)):

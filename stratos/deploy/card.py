@@ -234,6 +234,7 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
         "task": "text-classification"
         if is_lm or is_classifier or is_lookup
         else "token-classification",
+        "has_words": "tfidf" in features or facts.get("format") == "tagger",
         "features": [block_class(name).about for name in features],
         "n_labels": len(facts["labels"]) if is_classifier else 0,
         "is_several": facts.get("format") == "label_sets",

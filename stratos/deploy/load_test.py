@@ -46,6 +46,10 @@ _LEAST_ANSWERS = 20
 """Answers with all slots busy below which their rate is not known."""
 _LEAST_ROUNDS = 4
 """Requests for each slot below which a test has hardly begun to fill them."""
+_NARROW = 1.25
+"""High over low end of the interval of a p95 from which on it is known well enough."""
+_QUANTILE_95 = 2.26
+"""Of Student's t with 9 degrees of freedom, two-sided 95%."""
 _IDLE_SHARE = 0.8
 """Share of the second half of a test with a slot free from which no server is overloaded: one that
 is has none free once its queue has begun."""
@@ -89,6 +93,28 @@ def keeping_up(
     error = requests_per_s * stdev(means) / math.sqrt(_BATCHES)
     is_sure = abs(utilisation - 1) > _QUANTILE * error
     return KeepingUp(keeps_up, is_sure, utilisation)
+
+
+def p95_interval(seconds: Sequence[float]) -> tuple[float, float]:
+    """Return an interval of the 95th percentile of times, in the order of their requests.
+
+    The share of times above the percentile varies from batch to batch as much as the queue makes
+    it (batch means of the indicator). It is a 95% interval of times without a long queue; of one
+    that outlasts a batch it is too narrow, so that it only says when to stop. The high end is
+    infinite where so few times cannot tell.
+    """
+    if len(seconds) < 2 * _BATCHES:
+        return 0.0, math.inf
+    p95 = percentile(seconds, 0.95)
+    edges = [round(i * len(seconds) / _BATCHES) for i in range(_BATCHES + 1)]
+    shares = [fmean(time > p95 for time in seconds[a:b]) for a, b in pairwise(edges)]
+    # No less than that of independent times: a few batches may happen to be alike.
+    error = max(stdev(shares) / math.sqrt(_BATCHES), math.sqrt(0.95 * 0.05 / len(seconds)))
+    low, high = 0.95 - _QUANTILE_95 * error, 0.95 + _QUANTILE_95 * error
+    return (
+        percentile(seconds, low) if low > 0 else 0.0,
+        percentile(seconds, high) if high < 1 else math.inf,
+    )
 
 
 def _busy(
@@ -288,6 +314,7 @@ def open_loop(
     stream: bool = False,
     slots: int = 1,
     most_parts: int = 1,
+    is_clear: bool = False,
 ) -> OpenLoop:
     """Ask chats at random moments, at a mean rate, and wait for all answers.
 
@@ -301,8 +328,9 @@ def open_loop(
         tick: called with (done, total).
         stream: take the time to the first token too.
         slots: answers that the server makes at once.
-        most_parts: it goes on with as many requests again while it is not sure whether the server
-            keeps up, so often at most.
+        most_parts: it goes on with as many requests again while the p95 is not known well, or it is
+            not sure whether the server keeps up, so often at most.
+        is_clear: whether the rate is so low that it is sure to keep up.
 
     Raises:
         ServeError: all requests failed; with the end of the server's log.
@@ -333,9 +361,13 @@ def open_loop(
                 served, seconds=served.seconds + late, due=due[i], late=late, first_token=first
             )
 
-        def is_sure(until: float) -> bool:
+        def is_enough(until: float) -> bool:
             spans = [(moment, ended.get(i, math.inf)) for i, moment in enumerate(due)]
-            return keeping_up(spans, requests_per_s, until, slots).is_sure
+            shown = keeping_up(spans, requests_per_s, until, slots)
+            if shown.is_sure and not shown.keeps_up:  # its queue has no percentile
+                return True
+            low, high = p95_interval([end - moment for moment, end in spans])
+            return (is_clear or shown.is_sure) and high <= _NARROW * low < math.inf
 
         for part in range(1, most_parts + 1):
             # A Poisson process of which one knows how many came: each at a moment of its own.
@@ -348,7 +380,7 @@ def open_loop(
             # The next part begins on time, while requests of this one are under way.
             rest_s = max(0.0, started + part * part_s - time.perf_counter())
             done, _ = await asyncio.wait(tasks, timeout=rest_s, return_when=asyncio.FIRST_EXCEPTION)
-            if any(task.exception() for task in done) or is_sure(part * part_s):
+            if any(task.exception() for task in done) or is_enough(part * part_s):
                 break
         answers = await asyncio.gather(*tasks)
         seconds = time.perf_counter() - started
@@ -377,6 +409,7 @@ def _with_client(
     limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, keepalive_expiry=MOST_IDLE_S)
 
     async def main() -> Any:
+        asyncio.get_running_loop().set_exception_handler(_unless_interrupted)
         async with httpx.AsyncClient(
             base_url=f"{server.url}/v1",
             timeout=_REQUEST_SECONDS,
@@ -418,6 +451,13 @@ async def _check(response: httpx.Response) -> None:
         raise httpx.HTTPStatusError(reason, request=response.request, response=response)
 
 
+def _unless_interrupted(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what a task raised, but a signal that came while it connected: it ends the command."""
+    error = context.get("exception")
+    if not (isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt)):
+        loop.default_exception_handler(context)
+
+
 def _failed(server: Server, reason: str) -> str:
     return (
         f"The server failed to answer ({reason}). The end of {server.log_path}:\n"
@@ -445,8 +485,8 @@ async def _streamed(client: httpx.AsyncClient, request: dict[str, Any]) -> Serve
 
     parts: list[str] = []
     first, usage, started = None, None, time.perf_counter()
-    asked = {**request, "stream": True}
-    async with client.stream("POST", "/chat/completions", json=asked) as response:
+    body = {**request, "stream": True}
+    async with client.stream("POST", "/chat/completions", json=body) as response:
         await _check(response)
         async for line in response.aiter_lines():
             data = line.removeprefix("data:").strip()

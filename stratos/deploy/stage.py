@@ -35,7 +35,12 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.estimate.cards import card_of_student
-from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
+from stratos.evaluate.answer_files import (
+    KeptAnswer,
+    answers_path,
+    read_answers,
+    room_for_answers,
+)
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor
 from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS
@@ -95,6 +100,12 @@ def deploy(
     bundle, folder = context.run_dir / "bundle", context.run_dir / "deploy"
     # A bundle is published with its card and its known answers: those come last that seem personal.
     answers = sorted(read_answers(context.run_dir, scorecard), key=_is_personal)
+    if is_predictor(student.path) and (n_personal := sum(map(_is_personal, answers))):
+        rows = counted(n_personal, "test row holds", "test rows hold", spec=",")
+        context.warn(
+            f"{rows} what looks like personal data. The student holds words of the rows that it "
+            "has learnt: whoever has its bundle can read them."
+        )
     final = final_student(config, student, corpus, folder / "student")
     if final.note is not None:
         (context.warn if isinstance(final.note, FinalIsWorse) else context.note)(str(final.note))
@@ -108,6 +119,7 @@ def deploy(
     ]
     questions = questions[: config.deploy.n_requests]
 
+    _check_folder(context)
     context.tick(0, len(questions), "bundle")
     card = model_card(config, plan, scorecard, student, corpus, answers, probe, pilot, final)
     make_bundle(final.folder, bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens)
@@ -129,6 +141,7 @@ def deploy(
         )
         plans = _plans(config, plan, bundle, run, context)
         trial = try_server(asking, plans, config.deploy.concurrency)
+    _check_folder(context)
     deployment = replace(
         _deployment(config.limits, bundle, run, questions, trial),
         service_path=str(service),
@@ -145,6 +158,16 @@ def deploy(
     _warn(deployment, config.limits.latency_ms, context)
     _log(deployment, context)
     return deployment
+
+
+def _check_folder(context: Context) -> None:
+    """Check that the run folder is there before something is written that would make it anew.
+
+    Raises:
+        StratosError: it is not.
+    """
+    if not answers_path(context.run_dir).exists():
+        raise StratosError(f"{context.run_dir} was deleted or emptied while the stage worked.")
 
 
 def _is_personal(answer: KeptAnswer) -> bool:

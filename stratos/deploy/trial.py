@@ -90,7 +90,7 @@ class Asking:
     chats: Sequence[list[Message]]
     max_tokens: int
     seconds: float
-    """In which requests are due; of each part, while the test goes on."""
+    """In which requests are due, at most."""
     seed: int
     """Of the moments."""
     tick: Tick
@@ -108,29 +108,31 @@ class Asking:
         )
 
     def at(
-        self, requests_per_s: float, *, stream: bool = False, most_parts: int = 1
+        self, requests_per_s: float, *, stream: bool = False, is_clear: bool = False
     ) -> OpenLoop | None:
         """Ask at a mean rate; None where too few requests would be due.
 
         A quick server is asked `MOST_REQUESTS`, which a second or two may hold. A streamed test is
-        half as long: it is for the tokens' times alone. Another one goes on
-        while it is not sure whether the server keeps up, for `most_parts` times its seconds.
+        half as long: it is for the tokens' times alone. Another one ends as soon as its numbers are
+        known well, see `open_loop`.
         """
         n = min(MOST_REQUESTS, round(requests_per_s * self.seconds)) // (2 if stream else 1)
         if n < LEAST_REQUESTS:
             return None
+        parts = 1 if stream else min(LOOKS, n // LEAST_REQUESTS)
         what = "streamed requests" if stream else "requests with random arrivals"
         return open_loop(
             self.server,
             self.chats,
             requests_per_s=requests_per_s,
-            n_requests=n,
+            n_requests=n // parts,
             max_tokens=self.max_tokens,
             seed=self.seed,
             tick=lambda done, total: self.tick(done, total, what),
             stream=stream,
             slots=self.slots,
-            most_parts=most_parts,
+            most_parts=parts,
+            is_clear=is_clear,
         )
 
 
@@ -214,8 +216,7 @@ def _tests(asking: Asking, plans: Plans, most: float) -> tuple[list[OpenLoop], O
     if planned is not None and planned * asking.seconds >= LEAST_REQUESTS and planned < most:
         rate = planned
     while len(tests) < MOST_TRIES:
-        parts = 1 if rate <= CLEAR_SHARE * most else LOOKS
-        if (test := asking.at(rate, most_parts=parts)) is None:
+        if (test := asking.at(rate, is_clear=rate <= CLEAR_SHARE * most)) is None:
             break
         tests.append(test)
         if _holds(test, plans.limit_ms):

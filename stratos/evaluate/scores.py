@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import isinf
+from math import ceil, isinf
 from typing import TYPE_CHECKING, Any
 
 from stratos.core.formats import counted
@@ -180,7 +180,22 @@ def objects_of(answers: Sequence[str]) -> list[dict[str, Any]] | None:
 def field_shares(
     task: Task, items: Sequence[Item], answers: Sequence[str | None]
 ) -> dict[str, Interval]:
-    """Return field to the share of items that have it and were answered with its value.
+    """Return field to the share of items that have it and were answered with its value."""
+    return {name: wilson(*pair) for name, pair in _field_counts(task, items, answers).items()}
+
+
+def fields_wrong(
+    task: Task, items: Sequence[Item], answers: Sequence[str | None]
+) -> dict[str, int]:
+    """Return field to the number of items that have it and were answered with another value."""
+    counts = _field_counts(task, items, answers)
+    return {name: ceil(n - n_right) for name, (n_right, n) in counts.items()}
+
+
+def _field_counts(
+    task: Task, items: Sequence[Item], answers: Sequence[str | None]
+) -> dict[str, tuple[float, int]]:
+    """Return field to the number of items in which it is right, and that of all which have it.
 
     Empty where some gold answer is no object. An answer that is none has no field right. A task
     that scores fields itself may count a part of one; then it is the mean.
@@ -194,7 +209,7 @@ def field_shares(
         names = dict.fromkeys(name for scores in scored for name in scores)
         by_name = {name: [fields[name] for fields in scored if name in fields] for name in names}
         if by_name:
-            return {name: wilson(sum(some), len(some)) for name, some in by_name.items()}
+            return {name: (sum(some), len(some)) for name, some in by_name.items()}
     golds = objects_of([item.answer for item in items])
     if not golds:
         return {}
@@ -205,4 +220,4 @@ def field_shares(
         for path, value in fields_of(gold).items():
             n[path] += 1
             right[path] += path in given and same(given[path], value)
-    return {".".join(path): wilson(right[path], n[path]) for path in n}
+    return {".".join(path): (right[path], n[path]) for path in n}

@@ -41,7 +41,14 @@ from stratos.evaluate.answers import (
 )
 from stratos.evaluate.baselines import FITTING, Baseline, chance, free_baselines, labelled_items
 from stratos.evaluate.read_log import note_reads
-from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
+from stratos.evaluate.scores import (
+    against,
+    by_slice,
+    compare,
+    confusion,
+    field_shares,
+    fields_wrong,
+)
 from stratos.evaluate.verdict import HOSTS, against_logged
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.students import better_student
@@ -373,6 +380,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
         wall_seconds=answers.wall_seconds,
         n_cached=answers.n_cached,
         fields=field_shares(task, answers.items, read),
+        fields_wrong=fields_wrong(task, answers.items, read),
         labels=confusion(answers.items, read),
         decoder="" if answers.decoding is None else answers.decoding.used,
     )

@@ -6,8 +6,16 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
-from stratos.core.formats import counted, percent, percent_range
-from stratos.records import FREE_ROLES, Deployment, Interval, LoggedVersus, Scorecard, Versus
+from stratos.core.formats import counted, listed, percent, percent_range
+from stratos.records import (
+    FREE_ROLES,
+    Deployment,
+    Interval,
+    LoggedVersus,
+    ModelScore,
+    Scorecard,
+    Versus,
+)
 
 SURE = 0.05
 """p-value below which a difference counts."""
@@ -177,6 +185,13 @@ def accuracy_as_served(
         return served.exact, served.format
     student = scorecard.score("student") if scorecard is not None else None
     return None if student is None else (student.slice().exact, "")
+
+
+def errs_most(student: ModelScore, n_most: int = 3) -> str:
+    """Return the sentence that names the worst fields, or labels, with their counts; "" of none."""
+    worst = [f"{name} ({n:,})" for name, n in [*student.errors.items()][:n_most]]
+    rows = counted(student.slice().n_items, "row", spec=",")
+    return f"Wrong most often, of {rows}: {listed(worst)}. " if worst else ""
 
 
 def against_logged(versus: LoggedVersus) -> str:

@@ -32,6 +32,7 @@ from stratos.plan.words import (
     BelowLimit,
     MayBeBelowLimit,
     NextToNothing,
+    NothingRead,
     NotProbed,
     SharesUnknown,
     SlicesNotAsked,
@@ -206,7 +207,8 @@ def _hosted(limits: LimitsConfig, probe: Probe, teacher: TeacherProbe, plan: Pla
         why: Reason | None = AtMostBelowLimit(accuracy) if is_below else None
         return replace(way, name=f"{card.name} (logged)", why_not=_text(why), is_logged=True)
     latency_ms = 1000 * teacher.seconds / teacher.n_items if teacher.n_items else 0.0
-    why = too_slow(limits, latency_ms) or why_not(limits, accuracy, plan)
+    mute = NothingRead(teacher.n_items) if not teacher.parsable else None
+    why = mute or too_slow(limits, latency_ms) or why_not(limits, accuracy, plan)
     return replace(
         way,
         latency_ms=latency_ms or None,

@@ -176,6 +176,8 @@ class Problem:
     """Roles whose servers are nodes of a cluster, which nobody has to start."""
     jobs: Jobs = field(default_factory=Jobs)
     """The stages that an executor carries out, which set their dollars aside before."""
+    more_rows: str = ""
+    """What more labelled rows may bring, as a sentence; "" where nothing tells."""
     _made: dict[Callable[[Problem], Any], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

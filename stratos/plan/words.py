@@ -61,6 +61,17 @@ class TooBig(Reason):
     )
 
 
+class LearnsRows(Reason):
+    """A student that is no language model learns nothing but rows with their answers."""
+
+    student: str
+
+    says = (
+        "{student} learns the labelled rows themselves: strategy=supervised, or pseudo_labels with "
+        "a teacher and rows without a label"
+    )
+
+
 class TooSmall(Reason):
     """A declared complexity asks for larger students."""
 
@@ -324,6 +335,14 @@ class NextToNothing(_OfAccuracy):
     """It does not do the task."""
 
     says = "{shown}, next to nothing"
+
+
+class NothingRead(Reason):
+    """It answered, and nothing that it wrote is an answer."""
+
+    n_items: int
+
+    says = "none of its {n_items:,} answers can be read"
 
 
 class TooSlow(Reason):

@@ -193,6 +193,9 @@ def verdict_of(
     else:
         unable = [way for way, why in zip(priced, slow, strict=True) if why is None]
         verdict = replace(verdict, unable=tuple(unable))
+        mute = {teacher.teacher for teacher in probe.real_teachers if not teacher.parsable}
+        if all(way.name in mute for way in priced):
+            verdict = replace(verdict, beside_models="open")
     doubt: Reason | None = Beaten(tuple(better_free.items())) if better_free else None
     doubt = doubt or doubt_of(
         config.limits, plan, priced, beaten_by or {}, verdict.reference, on_same_items
@@ -514,6 +517,8 @@ def _sentence(verdict: Verdict) -> str:
     reference, even = verdict.reference, verdict.break_even_per_day
     if reference is None or even is None:
         why = "; ".join(f"{way.name}: {way.why_not}" for way in verdict.unable)
+        if verdict.beside_models == "open" and verdict.doubt is None:
+            return f"there is nothing to compare its cost with ({why})."
         return f"no model that was probed does the task as well and in time{why and f' ({why})'}."
     named = _with_price(reference)
     if isinstance(verdict.doubt, FALLS_SHORT):

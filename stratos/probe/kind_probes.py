@@ -19,16 +19,17 @@ from stratos.models.kinds.learnt_rows import (
     blocks_of,
     free_students,
     milliseconds_alone,
+    ordered,
     students_of_kinds,
     studied,
     tuning,
     validation_rows,
 )
 from stratos.models.kinds.student_kinds import KINDS, LABELS, MOST_ROWS
-from stratos.probe.words import CannotLearn, KindsReached, Tunes
+from stratos.probe.words import CannotLearn, KindsReached, LooksMislabelled, Suspect, Tunes
 from stratos.records import Interval, KindProbe
 from stratos.synthesize.leaks import labelled_rows
-from stratos.tasks.base import Item
+from stratos.tasks.base import Item, Task
 
 _SHARES = (0.25, 0.5)
 _ENOUGH = 0.8
@@ -52,7 +53,8 @@ class LearningCurve:
     """Twice the rows that there are."""
     gain_low: float
     gain_high: float
-    """What so many rows would add to the accuracy, as a share; never below 0."""
+    """What so many rows would add to the accuracy, as a share; never below 0. The low end is 0
+    where the curve cannot be told from flat."""
 
 
 def learning_curve(study: Study, kind: str) -> LearningCurve:
@@ -60,7 +62,8 @@ def learning_curve(study: Study, kind: str) -> LearningCurve:
 
     The error is taken to fall as a power of the rows (Hestness et al. 2017), fitted to a quarter,
     half and all of them. The interval comes from resamples of the scored rows, which all sizes
-    share; its ends are less and more than theirs, as far as trials came short and went beyond.
+    share, each of as many as they are worth; its ends are less and more than theirs, as far as
+    trials came short and went beyond.
     """
     sizes, rights = [], []
     for share in _SHARES:
@@ -72,8 +75,11 @@ def learning_curve(study: Study, kind: str) -> LearningCurve:
     right = np.stack(rights).astype(float)  # (sizes, rows)
     random = np.random.default_rng(0)
     n = right.shape[1]
-    drawn = random.integers(0, n, (_N_RESAMPLES, n))
-    gains = [_gain(np.array(sizes), right[:, rows].mean(axis=1), n, study.n_rows) for rows in drawn]
+    drawn = random.integers(0, n, (_N_RESAMPLES, max(1, round(study.n_independent()))))
+    gains = [
+        _gain(np.array(sizes), right[:, rows].mean(axis=1), len(rows), study.n_rows)
+        for rows in drawn
+    ]
     low, high = np.quantile(gains, (0.025, 0.975))
     points = tuple(zip(sizes, map(float, right.mean(axis=1)), strict=True))
     most = min(_MOST_SHARE * float(high), 1 - points[-1][1])
@@ -118,6 +124,26 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     return (*probed, *_winning(config, free, rows, probed))
 
 
+def mislabelled(
+    task: Task, items: Sequence[Item], study: Study, kind: str
+) -> LooksMislabelled | None:
+    """Return which rows look mislabelled to a kind; None where none does.
+
+    Args:
+        task: whose rows they are, each of one label.
+        items: of the rows of the study, in its order.
+        study: which has cross-validated the kind.
+        kind: the best one.
+    """
+    likely = study.suspects(kind)
+    lines = task.lines_of({items[row].id for row in likely})
+    wrong = [
+        Suspect(lines.get(items[row].id, ""), items[row].answer, label)
+        for row, label in likely.items()
+    ]
+    return LooksMislabelled(tuple(wrong), len(items)) if wrong else None
+
+
 def _winning(
     config: Config, free: Sequence[StudentConfig], rows: Rows, probed: Sequence[KindProbe]
 ) -> Iterator[KindProbe]:
@@ -143,7 +169,7 @@ def _alone(config: Config, student: StudentConfig, rows: Rows) -> KindProbe | Ca
         kind=student.kind,
         accuracy=fit.accuracy,
         measured=fit.accuracy.mean,
-        unseen=fit.unseen,
+        known=None if fit.known is None else fit.known.mean,
         n_rows=fit.n_rows,
         calibration_error=fit.calibration_error,
         seconds=(time.perf_counter() - began) / _FOLDS,
@@ -184,6 +210,8 @@ def _classifiers(
     ]
     if several:
         probed = [replace(probe, micro_f1=_micro_f1(probe, choice)) for probe in probed]
+    elif wrong := mislabelled(config.task, ordered(learnable(config)), study, choice.kind):
+        context.warn(str(wrong))
     kind = LABELS[choice.kind].curve_of or choice.kind
     if study.n_rows < FEWEST_FOR_CURVE or kind not in study.kinds:
         return tuple(probed)

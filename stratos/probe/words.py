@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from stratos.core.formats import counted, percent
+from dataclasses import dataclass
+
+from stratos.core.formats import counted, percent, points_gained, shown
 from stratos.core.reasons import Reason
 from stratos.records import ConfusedLabels, KindProbe, PromptRepair
 
 _MOST_PAIRS, _MOST_NAMED = 20, 3
 """Pairs of labels whose share is told, and those that are named; the record has all."""
+
+_MOST_SUSPECTS, _LONGEST = 20, 40
+"""Rows that are named as mislabelled, and characters of a label."""
 
 
 class KindsReached(Reason):
@@ -19,7 +24,7 @@ class KindsReached(Reason):
         best = max(self.kinds, key=lambda kind: kind.accuracy.mean)
         rest = [kind for kind in self.kinds if kind is not best]
         reached = best.accuracy
-        score = f"{percent(reached.mean)} ({_ends(reached.low, reached.high)})"
+        score = f"{percent(best.measured)} ({_ends(reached.low, reached.high)})"
         if (f1 := best.micro_f1) is not None:
             ends = _ends(f1.low, f1.high)
             score = f"micro-F1 {percent(f1.mean)} ({ends}) and exact match {score}"
@@ -28,12 +33,10 @@ class KindsReached(Reason):
             behind = (f"{kind.student} {percent(_measured(kind))}" for kind in rest)
             text += f", {', '.join(behind)}"
         text += f" by {reached.source}."
-        if best.unseen is not None:
-            held_out = percent(best.unseen)
-            text += f" With whole layouts held out: {held_out}; new wordings may be worse."
+        if best.known is not None:
+            text += f" That is on new wordings; on those that rows show: {percent(best.known)}."
         if best.gain is not None:
-            low, high = (100 * end for end in best.gain)
-            text += f" {2 * best.n_rows:,} rows may bring {low:.0f} to {high:.0f} points."
+            text += f" {2 * best.n_rows:,} rows {points_gained(best.gain)}."
         return text
 
 
@@ -43,6 +46,33 @@ def _measured(kind: KindProbe) -> float:
 
 def _ends(low: float, high: float) -> str:
     return f"{100 * low:.0f} to {100 * high:.0f}"
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A row that looks mislabelled."""
+
+    line: str
+    """Where it stands: "line 3"."""
+    label: str
+    likely: str
+
+
+class LooksMislabelled(Reason):
+    """Rows have a label that a model which has not learnt them finds next to impossible."""
+
+    suspects: tuple[Suspect, ...]
+    """The surest first."""
+    n_rows: int
+
+    def __str__(self) -> str:
+        first = [
+            f"{row.line} has {shown(row.label, _LONGEST)}, likely {shown(row.likely, _LONGEST)}"
+            for row in self.suspects[:_MOST_SUSPECTS]
+        ]
+        n, of = len(self.suspects), counted(self.n_rows, "row", spec=",")
+        more = [f"{n - len(first):,} more"] if n > len(first) else []
+        return f"{n:,} of {of} look mislabelled: {'; '.join([*first, *more])}"
 
 
 class CannotLearn(Reason):

@@ -46,6 +46,8 @@ class ModelScore:
     """Items that were left out, since they are longer than the teacher's context."""
     fields: dict[str, Interval] = field(default_factory=dict)
     """Where answers are JSON objects: field to the share of items in which it is right."""
+    fields_wrong: dict[str, int] = field(default_factory=dict)
+    """The same of a model: field to the number of items in which it is not wholly right."""
     n_params: int = 0
     """Parameters of a model; 0 where nobody tells."""
     wall_seconds: float | None = None
@@ -60,6 +62,13 @@ class ModelScore:
     decoder: str = ""
     """What decoded a local model: direct, transformers, or both; "" where none did, or nobody
     tells."""
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Field, or right label, to the number of items in which it is wrong, the most first."""
+        of_labels = {a: sum(row.values()) - row.get(a, 0) for a, row in self.labels.items()}
+        wrong = self.fields_wrong or of_labels
+        return {name: wrong[name] for name in sorted(wrong, key=lambda n: -wrong[n]) if wrong[name]}
 
     @property
     def is_light(self) -> bool:

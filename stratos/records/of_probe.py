@@ -112,9 +112,9 @@ class KindProbe:
     n_params: int
     curve: tuple[tuple[float, float], ...] = ()
     """Learning curve: rows learnt, and accuracy; of the best kind alone."""
-    unseen: float | None = None
-    """Of a tagger: the same of rows whose layouts, or wordings, no row that was learnt has; None
-    where the rows have no layouts."""
+    known: float | None = None
+    """Of a tagger, whose accuracy is that of wordings which no row shows: the same of wordings that
+    rows show; None where no wording has several rows, or one has most of all."""
     fields: dict[str, float] = field(default_factory=dict)
     """Of a tagger: share of the rows in which each field is right."""
     micro_f1: Interval | None = None

@@ -20,7 +20,7 @@ from stratos.core.redact import redact
 from stratos.deploy.card import sentences
 from stratos.evaluate.format_verdict import in_words as format_verdict
 from stratos.evaluate.read_log import describe_reads, reads_of_run
-from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
+from stratos.evaluate.verdict import accuracy_as_served, against_logged, errs_most, verdict
 from stratos.plan.explain.show import net_text
 from stratos.plan.schedule import schedule_text
 from stratos.plan.worth import first_month_usd, span_name, way_name, way_note
@@ -216,6 +216,7 @@ def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
         if scorecard and scorecard.logged
         else "",
         "fields": _fields(scorecard),
+        "errs_most": errs_most,
         "labels": _labels(scorecard),
         "slices": _slices(scorecard),
         "scores": _scores(scorecard),

@@ -7,11 +7,31 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stratos.config import Config
-from stratos.core.formats import counted, p_value, percent
-from stratos.core.names import named
+from stratos.core.formats import counted, milliseconds, p_value, percent
+from stratos.core.names import find, named
+from stratos.core.personal_data import personal_data
 from stratos.core.reasons import Reason
-from stratos.evaluate.verdict import SURE, Verdict, accuracy_as_served, verdict
-from stratos.records import FREE_ROLES, Interval, Plan, Scorecard, Student, Versus, Worth
+from stratos.evaluate.verdict import (
+    CLOSE,
+    SURE,
+    Verdict,
+    accuracy_as_served,
+    errs_most,
+    verdict,
+)
+from stratos.records import (
+    FREE_ROLES,
+    Deployment,
+    Interval,
+    ModelScore,
+    Plan,
+    Probe,
+    Scorecard,
+    Student,
+    Versus,
+    Worth,
+)
+from stratos.report.planned import planned_rows
 from stratos.report.worth_measured import worth_measured
 
 _WORTH = {
@@ -20,6 +40,16 @@ _WORTH = {
     "open": "",
 }
 """Outcome of the verdict on cost to how it begins."""
+_ENOUGH, _NOTHING = 0.8, 0.05
+"""Share of right answers below which a student is not served for being better than baselines of
+which none has more than the second, nor where more was planned than so many test rows may show."""
+
+
+_FASTER = 3.0
+"""How many times as long a teacher's mean answer takes as the student's 95th percentile, from which
+the latency speaks for the student, whatever else this machine does."""
+_MOST_READ = 2_000
+"""Training rows that are searched for personal data."""
 
 
 class LimitMissed(Reason):
@@ -51,7 +81,7 @@ class RunVerdict:
     outcome: Literal["serve", "stay", "open"]
     """serve it; stay with what does the task today, or with what is free; or open: what was
     measured does not decide it."""
-    reason: Literal["accuracy", "cost"]
+    reason: Literal["accuracy", "cost", "latency", "privacy"]
     """What decides it."""
     text: str
     """The same in words, with the numbers."""
@@ -81,7 +111,15 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     student: Student | None = records.get("distill")
     if scorecard is not None and student is not None and student.kind == "majority":
         return RunVerdict("stay", "accuracy", _constant(scorecard))
-    if (worth := run_worth(config, records)) is not None:
+    if scorecard is not None and (short := _below_plan(scorecard, records)):
+        return RunVerdict("stay", "accuracy", short)
+    worth = run_worth(config, records)
+    beside = None
+    if scorecard is not None and (worth is None or worth.outcome == "open"):
+        beside = _beside_teacher(config, records, scorecard)
+    if beside is not None:
+        return beside
+    if worth is not None:
         text = worth.headline or worth.text
         for start in ("Distil: ", "Don't distil: "):  # which the first words say
             text = text.removeprefix(start)
@@ -103,16 +141,80 @@ def _constant(scorecard: Scorecard) -> str:
     )
 
 
+def _beside_teacher(
+    config: Config, records: Mapping[str, Any], scorecard: Scorecard
+) -> RunVerdict | None:
+    """Return that a student is to be served that is as good as its teacher, and private or faster.
+
+    Only what the rows hold and what was measured counts; None where neither speaks for it.
+    """
+    versus = next((each for each in scorecard.against if each.role == "teacher"), None)
+    probe: Probe | None = records.get("probe")
+    if versus is None or probe is None or may_be_chance(scorecard):
+        return None
+    teacher = find(config.teachers, versus.name)
+    is_behind = versus.ahead > CLOSE or (versus.p_value < SURE and versus.ahead > 0)
+    if teacher is None or is_behind:
+        return None
+    text = f"{_shares(versus)} ({_p(versus.p_value)})"
+    if teacher.is_elsewhere and (n := _n_personal(config)):
+        rows = counted(n, "training row holds", "training rows hold", spec=",")
+        why = f"{rows} what looks like personal data, which {teacher.name} gets and it keeps here"
+        return RunVerdict("serve", "privacy", f"Serve it, for privacy: {why}; {text}.")
+    deployment: Deployment | None = records.get("deploy")
+    measured = next((each for each in probe.real_teachers if each.teacher == teacher.name), None)
+    if deployment is None or measured is None or not measured.n_items:
+        return None
+    ms = 1000 * measured.seconds / measured.n_items
+    if deployment.latency_p95_ms * _FASTER > ms:
+        return None
+    fast, slow = milliseconds(deployment.latency_p95_ms), milliseconds(ms)
+    why = f"95% of its answers take at most {fast} here, an answer of {teacher.name} {slow}"
+    return RunVerdict("serve", "latency", f"Serve it, for its latency: {why}; {text}.")
+
+
+def _n_personal(config: Config) -> int:
+    """Return how many of the first training rows hold what looks like personal data."""
+    rows = config.task.items("train", _MOST_READ) if config.task.has_rows else []
+    return sum(next(personal_data(item.question), None) is not None for item in rows)
+
+
+def _below_plan(scorecard: Scorecard, records: Mapping[str, Any]) -> str:
+    """Return that a student is often wrong, and surely more often than was planned; else ""."""
+    student, plan = scorecard.score("student"), records.get("plan")
+    if student is None or plan is None or student.slice().exact.mean >= _ENOUGH:
+        return ""
+    rows = (row for row in planned_rows(plan, records) if row.kind == "accuracy" and row.is_worse)
+    planned = next((f"{row.planned} ({row.interval})" for row in rows), "")
+    return planned and (
+        f"Do not serve it yet, for its accuracy: the student has {_right(student)}, where "
+        f"{planned} was planned: the test rows may be unlike those that it learnt from. "
+        f"{errs_most(student)}Add rows like those of the test."
+    )
+
+
+def _right(student: ModelScore) -> str:
+    whole = student.slice()
+    return f"{percent(whole.exact.mean)} of {counted(whole.n_items, 'test row', spec=',')} right"
+
+
 def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
     """Return whether a student is to be served that is compared with baselines alone."""
     student, best = scorecard.score("student"), scorecard.best_baseline
     assert student is not None and best is not None, "there is a verdict"
-    majority = next((versus for versus in scorecard.against if versus.role == "majority"), None)
-    if majority is not None and (majority.p_value >= SURE or majority.ahead > 0):
+    majority = _majority(scorecard)
+    if majority is not None and may_be_chance(scorecard):
         free = scorecard.best_free or majority
         text = f"Do not serve it, for its accuracy: {_shares(free)}{_by_chance(free, majority)}."
         return RunVerdict("stay", "accuracy", text)
     if judgement.outcome == "better":
+        if best.student < _ENOUGH and best.baseline <= _NOTHING:
+            text = (
+                f"Only you can tell whether its accuracy is enough: the student has "
+                f"{_right(student)}, and no baseline does the task. {errs_most(student)}"
+                "limits.accuracy=<share> says what is enough."
+            )
+            return RunVerdict("open", "accuracy", text)
         text = f"Serve it, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
         return RunVerdict("serve", "accuracy", text)
     if not student.is_light or best.role not in FREE_ROLES:
@@ -125,6 +227,16 @@ def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
         "tell them apart."
     )
     return RunVerdict("open", "cost", text)
+
+
+def may_be_chance(scorecard: Scorecard) -> bool:
+    """Return whether the student is not surely better than the most frequent answer."""
+    majority = _majority(scorecard)
+    return majority is not None and (majority.p_value >= SURE or majority.ahead > 0)
+
+
+def _majority(scorecard: Scorecard) -> Versus | None:
+    return next((versus for versus in scorecard.against if versus.role == "majority"), None)
 
 
 def _shares(versus: Versus) -> str:

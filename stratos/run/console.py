@@ -36,6 +36,8 @@ _WIDTH = 100
 """Columns of a line, at most."""
 _WARNING_LENGTH = _WIDTH - _NAME_WIDTH - 1
 """Characters of a warning on the screen, one line; the page and the log have all of it."""
+_REST = " … (whole: --verbose)"
+"""End of a warning that is longer."""
 _SIGNALLED = (129, 143)
 """Exit codes of a process that SIGHUP or SIGTERM has ended."""
 _LOG_WIDTH = 120
@@ -264,9 +266,9 @@ def _on_one_line(text: str) -> str:
     line = " ".join(text.split())
     if len(line) <= _WARNING_LENGTH:
         return line
-    cut = line[: _WARNING_LENGTH - 2]
+    cut = line[: _WARNING_LENGTH - len(_REST)]
     whole_words = cut.rpartition(" ")[0]
-    return f"{whole_words if 2 * len(whole_words) > len(cut) else cut} …"  # a path may be long
+    return f"{whole_words if 2 * len(whole_words) > len(cut) else cut}{_REST}"  # a path may be long
 
 
 class _Work:

@@ -224,7 +224,7 @@ class CopyLease:
     def __init__(self, store: CopyStore, folder: Path, warn: Warn) -> None:
         self._store, self._folder, self._warn = store, folder.resolve(), warn
         self.token = uuid4().hex
-        self.number = 0
+        self.number, self._renewed_at = 0, 0.0
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -265,7 +265,7 @@ class CopyLease:
                 self._name_jobs_of(last)
 
     def renew(self, *, is_returned: bool = False) -> None:
-        """Say that this process lives, or that it is done.
+        """Look whether the lease is this process's; write that it lives where that is due, or done.
 
         Raises:
             StratosError: another command has had the copy since.
@@ -277,7 +277,10 @@ class CopyLease:
                 "nothing more is copied there. To go on from what is there, give the command with "
                 "hydra.run.dir=<a new folder>."
             )
-        self._store.write(lease_name(self.number), self._own(is_returned))
+        now = time.monotonic()
+        if is_returned or last is None or now >= self._renewed_at + RENEW_S / 2:
+            self._store.write(lease_name(self.number), self._own(is_returned))
+            self._renewed_at = now
 
     def last(self) -> Lease | None:
         """Return the lease that counts; None where nobody had one."""

@@ -185,19 +185,14 @@ class Runner:
             disk_errors(stage.name, state.config.run_dir, state.config.cache_dir),
         ):
             context = Context(
-                run_dir=state.config.run_dir,
-                cache_dir=state.config.cache_dir,
-                ledger=state.ledger,
-                tick=self._tracked(tick, stage, is_job=is_job),
-                warn=state.warnings.add,
-                log=self._logged(stage),
+                run_dir=state.config.run_dir, cache_dir=state.config.cache_dir, ledger=state.ledger,
+                tick=self._tracked(tick, stage, is_job=is_job), warn=state.warnings.add,
+                log=self._logged(stage), fingerprint=mark, engine=engine,
                 sample=unsaid if state.progress is None else state.progress.sample,
-                fingerprint=mark,
                 note=state.console.note if is_job else state.console.detail,
                 spent_seconds=sum(getattr(each, "seconds", 0.0) for each in state.records.values()),
                 answers_dir=None if self._mirror is None else state.config.run_dir / FOLDER,
-                engine=engine,
-            )
+            )  # fmt: skip
             record: T | None
             if is_job:
                 record = made_by_job(state, stage, mark, context)
@@ -448,7 +443,8 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
                 yield Runner(state, mirror, run_folder)
             except StratosError:
                 if spent := state.ledger.spent_usd:
-                    console.show([Line("spent", f"{usd(spent)}; what is made stays in {folder}")])
+                    stays = "" if run_folder.is_gone() else f"; what is made stays in {folder}"
+                    console.show([Line("spent", f"{usd(spent)}{stays}")])
                 raise
             progress.remove()
 

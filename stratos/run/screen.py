@@ -34,7 +34,7 @@ from stratos.core.formats import (
 )
 from stratos.evaluate.format_verdict import in_words as format_verdict
 from stratos.evaluate.read_log import describe_reads
-from stratos.evaluate.verdict import against_logged
+from stratos.evaluate.verdict import against_logged, errs_most
 from stratos.records import (
     Corpus,
     Deployment,
@@ -164,18 +164,18 @@ def _kinds(kinds: Sequence[KindProbe]) -> str:
     behind = "".join(f", {kind.student} {percent(_reached(kind))}" for kind in rest)
     f1 = "" if best.micro_f1 is None else "micro-F1 "
     ends = best.accuracy if best.micro_f1 is None else best.micro_f1
-    unseen = ""
-    if best.unseen is not None:
-        unseen = f"; {percent(best.unseen)} with whole layouts held out: new wordings may be worse"
+    known = ""
+    if best.known is not None:
+        known = f", on new wordings; {percent(best.known)} on those that rows show"
     rows = counted(best.n_rows, "row", spec=",")
     return (
         f"{best.student} {f1}{percent(_reached(best))} ({interval(ends)}){behind}, "
-        f"cross-validated on {rows}{unseen}"
+        f"cross-validated on {rows}{known}"
     )
 
 
 def _reached(kind: KindProbe) -> float:
-    return kind.accuracy.mean if kind.micro_f1 is None else kind.micro_f1.mean
+    return kind.measured if kind.micro_f1 is None else kind.micro_f1.mean
 
 
 @lines_of.register
@@ -296,6 +296,8 @@ def _(scorecard: Scorecard) -> Iterator[Line]:
         f"{n_items} that {read}; {measured(scorecard.metric)}, 95% interval",
         *(f"  {name:<{width}}  {score}" for name, score in rows),
     ]
+    if student is not None and student.fields_wrong and (worst := errs_most(student)):
+        lines.append(worst.strip())
     yield Line("test", "\n".join(lines))
     for score in scores:
         slices = (row for row in score.rows if row.slice != "all")
@@ -405,6 +407,5 @@ def errs_most_on(scorecard: Scorecard | None, n_most: int = 3) -> str:
     student = None if scorecard is None else scorecard.score("student")
     if student is None:
         return ""
-    wrong = {label: sum(row.values()) - row.get(label, 0) for label, row in student.labels.items()}
-    worst = sorted((label for label in wrong if wrong[label]), key=lambda label: -wrong[label])
-    return listed(worst[:n_most]) if worst and len(wrong) > n_most else ""
+    worst = [*student.errors][:n_most]
+    return listed(worst) if worst and len(student.labels) > n_most else ""

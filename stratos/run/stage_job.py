@@ -16,14 +16,7 @@ from stratos.core.formats import exact_usd, usd
 from stratos.core.names import find
 from stratos.core.reasons import Because, Reason
 from stratos.executors import submission
-from stratos.executors.job import (
-    PLANNED,
-    ROLE_OF,
-    Returns,
-    has_server,
-    job_spec,
-    offer_of,
-)
+from stratos.executors.job import PLANNED, ROLE_OF, Returns, has_server, job_spec, offer_of
 from stratos.ledger import reserves
 from stratos.plan.option import list_prices
 from stratos.plan.schedule import sent_back_gb
@@ -127,18 +120,14 @@ def _teachers(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher
     if plan is None:
         return
     strategy = find(config.strategies, plan.strategy)
-    asks = {
-        "synthesize": strategy is not None
-        and (
-            strategy.writes_reasoning
-            or strategy.words_questions
-            or strategy.n_questions(config.task) > 0
-        ),
-        "distill": strategy is not None and strategy.needs_logits,
-        "evaluate": True,
-    }
+    asks = stage == "evaluate"
+    if strategy is not None and stage == "synthesize":
+        has_questions = strategy.n_questions(config.task) > 0
+        asks = strategy.writes_reasoning or strategy.words_questions or has_questions
+    elif strategy is not None and stage == "distill":
+        asks = strategy.needs_logits
     teacher = find(config.teachers, plan.teacher)
-    if teacher is not None and asks.get(stage, False):
+    if teacher is not None and asks:
         yield teacher
 
 
@@ -171,17 +160,12 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
     hand_over(folder, stage.name)  # the job reads it
     deadline = state.config.limits.deadline_hours
     spec = job_spec(
-        state.plan,
-        stage.name,
-        folder,
-        executor,
-        deadline_hours=deadline,
+        state.plan, stage.name, folder, executor, deadline_hours=deadline,
         nodes=state.config.trainer.num_nodes if stage.name == "distill" else 1,
-        withheld=keys_of(state.config),
-        files=resume.files_of(stage, state.config),
+        withheld=keys_of(state.config), files=resume.files_of(stage, state.config),
         cache=cache_for(state.config, stage.name, state.records.get("distill")),
         returns=returns_of(state.config, stage.name, state.plan),
-    )
+    )  # fmt: skip
     longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
     run_there(Handover(executor, spec, mark, state.inputs_now(stage), longest), context)
     stored = _found_late(stage, folder)

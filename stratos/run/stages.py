@@ -6,16 +6,7 @@ from typing import Any
 
 from stratos.core.extensions import extensions, load, room_configs
 from stratos.ledger.book import TEACHER
-from stratos.records import (
-    Corpus,
-    Deployment,
-    Pilot,
-    Plan,
-    Probe,
-    Report,
-    Scorecard,
-    Student,
-)
+from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
 from stratos.run.resume import Stage
 
 CHOICES = {"plan": ("teacher", "prompt", "max_tokens", "student", "strategy")}
@@ -29,7 +20,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=3,
+    version=4,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -60,7 +51,7 @@ PILOT = Stage(
 )  # fmt: skip
 PLAN = Stage(
     name="plan",
-    version=5,
+    version=6,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -93,7 +84,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=4,
+    version=5,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
@@ -107,7 +98,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(

@@ -16,6 +16,7 @@ from stratos.core.formats import (
     counted,
     duration,
     hours,
+    points_gained,
     usd,
 )
 from stratos.core.names import named
@@ -32,15 +33,19 @@ from stratos.records import (
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.frontier import next_steps
 from stratos.report.planned import PlannedRow, misses, planned_rows
-from stratos.report.run_verdict import is_needless, missed_limit, run_verdict, run_worth
+from stratos.report.run_verdict import (
+    is_needless,
+    may_be_chance,
+    missed_limit,
+    run_verdict,
+    run_worth,
+)
 from stratos.run.console import Console, from_here
 from stratos.run.screen import ROLES, Level, Line, errs_most_on, no_answers
 
 _MEASURED = "hours measured × the plan's price"
 _STYLES = {"serve": "green", "open": "yellow", "stay": "yellow"}
 """No red: a student that is not worth it is a result, and no fault."""
-_LEAST_POINTS = 0.5
-"""Points of accuracy below which more rows are not worth their labels."""
 
 
 def show(console: Console, config: Config, records: Mapping[str, Any], ledger: Path) -> None:
@@ -98,13 +103,17 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
     kind = None if probe is None or plan is None else probe.of_kind(plan.student)
     if kind is not None and plan is not None and (why := plan.left_out.get("encoder")):
         yield f"encoder was not tried, which is often the best: {why}"
-    if kind is not None and kind.gain is not None:
-        low, high = (100 * end for end in kind.gain)
-        rows = counted(kind.n_rows, "more labelled row", spec=",")
-        points = f"may bring {low:.0f} to {high:.0f} points"
-        yield f"{rows} {points if high >= _LEAST_POINTS else 'would bring next to nothing'}"
-    if labels := errs_most_on(records.get("evaluate")):
-        yield f"label more rows of {labels}: there it is wrong most often"
+    scorecard: Scorecard | None = records.get("evaluate")
+    gain = None if kind is None else kind.gain
+    is_flat = gain is not None and gain[0] <= 0
+    if scorecard is not None and is_flat and may_be_chance(scorecard):
+        yield "check the labels: nothing shows that the texts tell them; more rows may not help"
+    else:
+        if kind is not None and gain is not None:
+            rows = counted(kind.n_rows, "more labelled row", spec=",")
+            yield f"{rows} {points_gained(gain)}"
+        if labels := errs_most_on(scorecard):
+            yield f"label more rows of {labels}: there it is wrong most often"
     if missed_limit(config, records) is not None:
         remedies = (room.remedy(config, records) for room in config.rooms.values())
         yield from (str(remedy) for remedy in remedies if remedy is not None)

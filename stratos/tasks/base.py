@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -474,6 +474,10 @@ class Task(ABC):
     @property
     def left_out(self) -> Mapping[str, int]:
         """How many lines of the files are not used, by reason."""
+        return {}
+
+    def lines_of(self, ids: Collection[str]) -> dict[str, str]:
+        """Return where rows that are learnt stand in their file, by the ids of their items."""
         return {}
 
     @property

@@ -22,6 +22,9 @@ from stratos.tasks.table import Rows
 
 _FEWEST = 2
 """Rows that each split has to have."""
+FEWEST_LEARNT, _ENOUGH = 20, 100
+"""Rows that are learnt below which nothing can be told, and those that a first student should
+have."""
 _FEW_VALIDATION, _FEW_TEST, _FEW_PER_LABEL = 20, 50, 5
 """Rows below which a warning says what they cannot tell."""
 _MANY_NEAR = 1 / 3
@@ -84,7 +87,15 @@ def of_sizes(rows: BySplit) -> list[Reason]:
     """Return how sharply so few rows measure, where they are few."""
     splits: tuple[tuple[Split, int], ...] = (("validation", _FEW_VALIDATION), ("test", _FEW_TEST))
     few: dict[str, int] = {split: n for split, least in splits if (n := len(rows[split])) < least}
-    return [words.WideIntervals(few)] if few else []
+    n_test = len(rows["test"])
+    n_rows = sum(map(len, rows.values()))
+    return too_few_to_tell(n_rows - n_test, n_rows) or ([words.WideIntervals(few)] if few else [])
+
+
+def too_few_to_tell(n_learnable: int, n_labelled: int) -> list[Reason]:
+    """Return that nothing can be told of a student of so few rows, if they are."""
+    few = n_learnable < FEWEST_LEARNT
+    return [words.TooFewToTell(n_labelled, _ENOUGH)] if few else []
 
 
 def of_labels(by_split: Mapping[Split, Mapping[str, int]], labels: Sequence[str]) -> list[Reason]:

@@ -11,6 +11,7 @@ from stratos.tasks import doubts
 from stratos.tasks.files import separators_in
 from stratos.tasks.metrics import Metric, Own
 from stratos.tasks.reader import PATH, TEST_PATH, UNLABELLED_PATH, Content, FileReader
+from stratos.tasks.rows import swapped
 
 if TYPE_CHECKING:
     from stratos.tasks.dedup.splits import Splits
@@ -89,6 +90,7 @@ class FileReport:
         return (
             *(() if unlabelled is None else doubts.of_unlabelled(unlabelled, path)),
             *(reason for of_file in of_files for reason in of_file if reason is not None),
+            *self._swapped,
             *doubts.of_ids(path, content.files[0].rows, named.question, named.answer),
             *doubts.of_copies(path, splits.excluded[doubts.COPY]),
             *doubts.of_near(splits.n_near_test, len(splits.rows["test"])),
@@ -96,6 +98,15 @@ class FileReport:
             *doubts.of_sizes(splits.rows),
             *doubts.of_languages(path, splits.rows["train"]),
         )
+
+    @property
+    def _swapped(self) -> tuple[Reason, ...]:
+        """Return that questions and answers look swapped, if they do."""
+        path = self.files[PATH]
+        if not self.content.files[0].rows[0].question.startswith("{"):
+            return ()
+        reason = swapped(path, self.reader.fields)
+        return () if reason is None else (reason,)
 
     @property
     def _doubtful_golds(self) -> tuple[Reason, ...]:

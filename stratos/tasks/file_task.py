@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -293,6 +293,12 @@ class FileTask(Task, Generic[ContentT]):
         return len(self._unlabelled)
 
     # --- what is said of the files ---------------------------------------------------------------
+
+    @override
+    def lines_of(self, ids: Collection[str]) -> dict[str, str]:
+        parts = (self.splits.rows["train"], self.splits.rows["validation"])
+        keyed = ((content_id(row.question), row.line) for rows in parts for row in rows)
+        return {key: line for key, line in keyed if key in ids}
 
     @property
     def report(self) -> FileReport:

@@ -1,4 +1,4 @@
-"""Read rows from JSON lines, CSV or Parquet: local, behind a URL, or on the hub.
+"""Read rows from JSON lines, CSV or Parquet: local, behind a URL, or on the hub; gzip is unpacked.
 
 `hf://datasets/OWNER/NAME[@REVISION]/FILE` goes through the hub's own client, which keeps what it
 fetched, so that a second run needs no network; `@~parquet` is the Parquet copy that the hub keeps
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import hashlib
 import io
 import itertools
 import json
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -47,7 +49,6 @@ Encoding: TypeAlias = str
 """Name of an encoding, as iconv takes it."""
 _FAST = msgspec.json.Decoder()
 _NO_TEXT = {
-    b"\x1f\x8b": "gzip. Type: gunzip -k <it>",
     b"PK\x03\x04": "a zip archive. Type: unzip <it>",
     b"\x28\xb5\x2f\xfd": "zstd. Type: zstd -d <it>",
     b"BZh": "bzip2. Type: bunzip2 -k <it>",
@@ -57,6 +58,10 @@ _NO_TEXT = {
     b"PAR1": "Parquet. Give it a name that ends in .parquet",
 }
 """What files begin with that are no text, what they are, and what to type."""
+_GZIP = b"\x1f\x8b"
+_MOST_TIMES, _FREE_BYTES = 200, 2**26
+"""How many times its size a gzip file may unpack to, behind the first bytes of it; text is ten or
+twenty times as large."""
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 TO_LABEL = ".to_label.csv"
 """What the table ends in that people fill in, in a spreadsheet."""
@@ -85,7 +90,7 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
         OSError: the file cannot be fetched or read.
     """
     with _open(path) as file:
-        name = path.partition("?")[0].lower()
+        name = name_of(path)
         if name.endswith((".parquet", ".pq")):
             yield from _parquet(file)
             return
@@ -122,11 +127,16 @@ def separator_of(path: str) -> str:
 def separators_in(paths: Iterable[str]) -> Iterator[str]:
     """Yield which files have columns that are separated by other signs than commas."""
     for path in paths:
-        if not path.partition("?")[0].lower().endswith(".csv"):
+        if not name_of(path).endswith(".csv"):
             continue
         name = OTHER_SEPARATORS.get(separator_of(path))
         if name is not None:
             yield f"{path}: read with {name} between its columns, as its header shows."
+
+
+def name_of(path: str) -> str:
+    """Return the address of a file in lower case without what says that it is packed."""
+    return path.partition("?")[0].lower().removesuffix(".gz")
 
 
 def is_local(path: str) -> bool:
@@ -166,10 +176,45 @@ class _Recoded(io.RawIOBase):
         return n
 
 
+class _Unpacked(io.RawIOBase):
+    """What a gzip file unpacks to; no more of it than any text can be."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._most = _FREE_BYTES + _MOST_TIMES * file.seek(0, os.SEEK_END)
+        file.seek(0)
+        self._file = gzip.GzipFile(fileobj=file)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._file.read(len(buffer))
+        except (EOFError, zlib.error) as error:
+            raise OSError(f"it is no whole gzip file ({error})") from error
+        if self._file.tell() > self._most:
+            raise OSError(
+                f"it unpacks to more than {_MOST_TIMES} times its size, as no text does. If it is "
+                "one all the same, type: gunzip -k <it>"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def _open(path: str) -> IO[bytes]:
-    """Open a file; one that begins with the mark of UTF-16 or UTF-32 is read as UTF-8."""
+    """Open a file; of gzip what it unpacks to, of UTF-16 or UTF-32 the bytes of UTF-8."""
     file = _opened(path)
-    encoding = _other_encoding(file.read(4))
+    head = file.read(4)
+    if head.startswith(_GZIP):
+        file = io.BufferedReader(_Unpacked(file))
+        head = file.read(4)
+    encoding = _other_encoding(head)
     file.seek(0)
     return file if encoding is None else io.BufferedReader(_Recoded(file, encoding))
 

@@ -16,7 +16,7 @@ from stratos.core.foreign import beside
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
 from stratos.tasks import rows
-from stratos.tasks.files import is_local
+from stratos.tasks.files import is_local, name_of
 from stratos.tasks.metrics import LETTERS, Metric, Own
 from stratos.tasks.shown import shown
 from stratos.tasks.table import Row, Rows
@@ -281,6 +281,8 @@ class FileReader:
             ConfigError: it is refused.
         """
         path, fields = file.path, self.fields
+        if file.broken.n_lines == file.n_lines and (swapped := rows.swapped(path, fields)):
+            raise ConfigError(str(swapped))
         if file.same_everywhere and not file.rows:
             meant, (question, answer) = _likely_fields(path, fields)
             raise ConfigError(
@@ -319,7 +321,7 @@ class FileReader:
         if file.rows and self.can_label and is_own:
             offer = f", or let a teacher answer them: {UNLABELLED_PATH}={path}"
         mend = _MEND
-        if file.broken.n_lines == file.n_lines and Path(path).suffix not in _SUFFIXES:
+        if file.broken.n_lines == file.n_lines and Path(name_of(path)).suffix not in _SUFFIXES:
             mend = (
                 "No line of it can be read. If it is a CSV file, name it "
                 f"{Path(path).stem}.csv: the suffix tells how a file is read."

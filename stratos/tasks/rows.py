@@ -22,6 +22,7 @@ from stratos.core.remote import local_path
 from stratos.tasks import words
 from stratos.tasks.base import FieldName
 from stratos.tasks.files import is_local, read_records
+from stratos.tasks.objects import object_of
 from stratos.tasks.shown import LONGEST_SHOWN, shown
 from stratos.tasks.table import Row, Rows, Table
 
@@ -34,7 +35,7 @@ _ANSWERS_SHOWN = 3
 _ALIKE_SHOWN = 20
 """Characters of a common beginning that are shown in front of where answers differ."""
 _ROWS_TO_GUESS_BY = 1000
-_ROWS_OF_AN_ANSWER = 3
+_ROWS_OF_SWAP, _ROWS_OF_AN_ANSWER = 20, 3
 """Rows that each value of a field has on average, from which the field may hold answers."""
 _ALIKE = 0.7
 """Likeness of the name of a field with that of another from which it may be a slip of it."""
@@ -245,6 +246,17 @@ def likely_fields(path: str) -> tuple[str, str] | None:
         return None
     first, second = texts
     return (first, second) if len(texts[second]) <= len(texts[first]) else (second, first)
+
+
+def swapped(path: str, fields: Fields) -> words.Swapped | None:
+    """Return that the first questions are JSON objects and their answers are texts; else None."""
+    first = [row for _, row in islice(read_records(path), _ROWS_OF_SWAP) if isinstance(row, dict)]
+    pairs = [(text_of(row, fields.question), answer_of(row, fields.answer)) for row in first]
+    if not all(object_of(question) and not object_of(answer) for question, answer in pairs):
+        return None
+    of = fields.of(first[0]) if first else {}
+    question, answer = of.get(fields.question), of.get(fields.answer)
+    return words.Swapped(path, question, answer) if question and answer else None
 
 
 def read_rows(

@@ -211,6 +211,19 @@ class LacksField(Reason):
         return f"has no field {self.field.replace('|', ' or ')}; it has {known}"
 
 
+class Swapped(Reason):
+    """Questions are JSON objects, and answers are texts."""
+
+    path: str
+    question: str
+    """Column that is read as the question; below: as the answer."""
+    answer: str
+    says = (
+        "{path}: its columns look swapped: {question} holds JSON objects, and {answer} texts. If "
+        "JSON is the answer, type: task.question={answer} task.answer={question}"
+    )
+
+
 class EmptyField(Reason):
     """A field of a line has no text."""
 
@@ -505,6 +518,17 @@ class MoreLabelsThanRows(Reason):
             f"{2 * self.least * self.n_labels} rows in all. Add rows, or name fewer labels: "
             "task.labels=[…]."
         )
+
+
+class TooFewToTell(Reason):
+    """What a student reaches cannot be told from so few rows."""
+
+    n_rows: int
+    enough: int
+
+    def __str__(self) -> str:
+        rows = counted(self.n_rows, "labelled row")
+        return f"What a student reaches cannot be said of {rows}: label {self.enough} or more."
 
 
 class WideIntervals(Reason):

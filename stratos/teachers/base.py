@@ -205,6 +205,11 @@ class Teacher(ABC):
         return type(self).as_batch is not Teacher.as_batch
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether what it is asked leaves the user's machines: by default it does not."""
+        return False
+
+    @property
     def is_measured(self) -> bool:
         """Whether it is known by answers of its own, and nobody asks: its class has `measure`."""
         return type(self).measure is not Teacher.measure

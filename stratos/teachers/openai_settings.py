@@ -195,9 +195,14 @@ class OpenAISettings:
         return (self.base_url,) if isinstance(self.base_url, str) else tuple(self.base_url)
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether an endpoint is not one of the user's own."""
+        return not all(is_own(url) for url in self.base_urls)
+
+    @property
     def unknown_prices(self) -> tuple[str, ...]:
         """The keys of prices that nobody gave, of a server that is not one of the user's own."""
-        if all(is_own(url) for url in self.base_urls):
+        if not self.is_elsewhere:
             return ()
         keys = ("usd_per_million_input_tokens", "usd_per_million_output_tokens")
         return tuple(key for key, price in zip(keys, self._prices, strict=True) if price is None)

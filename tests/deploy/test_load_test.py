@@ -1,17 +1,30 @@
 """Load generators beside a small server whose every answer takes a known time."""
 
 import heapq
+import math
 import random
+import signal
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import pytest
 from slow_server import CHATS, OneAtATime, one_at_a_time
 
+from stratos.core.process import Terminated
 from stratos.deploy import exports
-from stratos.deploy.load_test import LoadTest, OpenLoop, Served, load_test, open_loop
+from stratos.deploy import load_test as module
+from stratos.deploy.load_test import (
+    LoadTest,
+    OpenLoop,
+    Served,
+    _whole,
+    load_test,
+    open_loop,
+    p95_interval,
+)
 from stratos.deploy.server import ServeError, free_port, serving
 from stratos.evaluate.answer_files import KeptAnswer
 from stratos.records import ServingSetting
@@ -123,6 +136,42 @@ def test_an_open_loop_goes_on_while_it_is_not_sure():
     for part in range(parts):
         assert sum(0.3 * part <= one.due < 0.3 * (part + 1) for one in few.answers) == 6
     assert ticks[-1] == (6 * parts, 6 * parts)
+
+
+def test_the_interval_of_a_p95_holds_it_and_few_requests_have_none():
+    rng = random.Random(0)
+    intervals = [p95_interval([rng.expovariate(1) for _ in range(400)]) for _ in range(300)]
+    assert sum(low <= -math.log(0.05) <= high for low, high in intervals) > 0.92 * 300
+    assert math.isinf(p95_interval([1.0] * 19)[1]) and p95_interval([1.0] * 1000) == (1.0, 1.0)
+    assert math.isinf(p95_interval([1.0] * 960 + [2.0] * 40)[1]), "one queue, at the end"
+
+
+@pytest.mark.slow
+def test_an_open_loop_ends_when_its_numbers_are_known():
+    with one_at_a_time(0.001) as server:
+        test = open_loop(
+            server, CHATS, requests_per_s=100, n_requests=200, max_tokens=4, seed=3, tick=quiet,
+            most_parts=8, is_clear=True,
+        )  # fmt: skip
+    low, high = p95_interval([answer.seconds for answer in test.answers])
+    assert test.due_seconds == 16 or high <= 1.25 * low
+    assert low <= test.latency_ms(0.95) / 1000 <= high
+
+
+def test_a_signal_while_a_request_connects_ends_it_without_a_traceback(monkeypatch, caplog):
+    async def whole(create, request):
+        async def end():
+            if request["messages"] != CHATS[0]:  # the loop runs, and others are under way
+                raise Terminated(signal.SIGTERM)
+
+        async with anyio.create_task_group() as group:  # as a client connects
+            group.start_soon(end)
+        return await _whole(create, request)
+
+    monkeypatch.setattr(module, "_whole", whole)
+    with one_at_a_time(0.01) as server, pytest.raises(Terminated):
+        load_test(server, CHATS, max_tokens=4, concurrency=4, tick=quiet)
+    assert not caplog.records
 
 
 def test_a_stream_tells_when_its_first_token_came():

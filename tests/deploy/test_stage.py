@@ -16,6 +16,7 @@ from tiny_run import tiny_context
 
 from stratos import config as c
 from stratos.catalog.offers import local_offer
+from stratos.core.errors import StratosError
 from stratos.deploy import stage
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.card import sentences
@@ -98,6 +99,20 @@ def test_an_answer_that_is_not_that_of_the_evaluation_is_counted(run, tmp_path):
     assert (record.n_requests, record.n_equal) == (12, 9)
     assert metrics["deploy/equal"] == 0.75
     assert warnings[0].startswith("3 of 12 answers of the server differ from the evaluation.")
+
+
+def test_a_run_folder_that_is_deleted_meanwhile_is_not_made_anew(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+
+    def delete(done, total, text=""):
+        if text.startswith("requests") and done == total:
+            shutil.rmtree(folder)
+
+    config = replace(run.config, deploy=replace(run.config.deploy, load_seconds=0))
+    with pytest.raises(StratosError, match="was deleted or emptied"):
+        deploy(config, run.plan, run.scorecard, run.student, tiny_context(folder, tick=delete))
+    assert not (folder / "bundle").exists() and not (folder / "deploy").exists()
 
 
 def test_latency_and_throughput_are_measured(deployed):

@@ -168,7 +168,7 @@ class Scripted:
     def __init__(self, holds, share_failed=0.0):
         self.holds, self.share_failed, self.rates = holds, share_failed, []
 
-    def at(self, rate, *, stream=False, most_parts=1):
+    def at(self, rate, *, stream=False, is_clear=False):
         self.rates.append(rate)
         n, s = round(rate * self.seconds), 0.9 / rate if self.holds(rate) else 1.4 / rate
         spans, free = [], 0.0

@@ -304,6 +304,14 @@ def test_much_traffic_pays_and_little_does_not():
     assert 100 < even.low <= even.mean <= even.high
 
 
+def test_a_teacher_whose_answers_cannot_be_read_is_named_and_decides_nothing():
+    mute = replace(PAID, exact=wilson(0, 64), parsable=0.0)
+    _, _, verdict = planned(TrafficConfig(requests_per_day=50_000, months=12), teachers=(mute,))
+    assert verdict.outcome == "open" and verdict.unable[0].name == "large"
+    assert verdict.unable[0].why_not == str(words.NothingRead(64))
+    assert str(words.NothingRead(64)) in verdict_text(verdict)
+
+
 def test_without_traffic_the_volume_is_told():
     _, _, found = planned(TrafficConfig())
     assert found.outcome == "open" and found.payback_days is None
@@ -595,7 +603,8 @@ def test_reasons_in_words(snapshot):
     reasons = (
         words.NotProbed(), words.BelowLimit(student), words.AtMostBelowLimit(student),
         words.MayBeBelowLimit(student),
-        words.SurelyWorse(student), words.NextToNothing(student), words.TooSlow(8000.0, 300.0),
+        words.NothingRead(64), words.LearnsRows("linear"), words.SurelyWorse(student),
+        words.NextToNothing(student), words.TooSlow(8000.0, 300.0),
         words.WorsePrompt("terse", 0.75, 0.5, 16),
         words.Beaten((("large", better), ("cheap", better))),
         words.AccuracyUnknown(), words.MissesLimit(student, 0.9, True),

@@ -19,8 +19,11 @@ from stratos.models.kinds import student_kinds
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
 from stratos.probe.look.columns import UncertainError
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
+from stratos.probe.words import LooksMislabelled, Suspect
+from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.words import TooFewToTell
 
 WORDS = {
     "refund": ("money", "refund", "charge", "return"),
@@ -384,6 +387,39 @@ def test_what_the_nearest_row_does_needs_no_training(tmp_path: Path, linear_only
     assert measured.baselines[0].name == "lookup" and measured.worth is Worth.NO
 
 
+def test_rows_that_look_mislabelled_are_named_with_line_and_likely_label(
+    tmp_path: Path, linear_only: None
+) -> None:
+    rows = [(f"{text} {' '.join(WORDS[x])}", x) for text, x in texts(400)]
+    order = [*WORDS, *WORDS]
+    wrong = {k: order[order.index(rows[k][1]) + 1 + k % 2] for k in range(0, 400, 25)}
+    given = [(text, wrong.get(k, label)) for k, (text, label) in enumerate(rows)]
+    clean = look(table(tmp_path / "a.csv", "text,label", rows)).measured
+    assert clean.mislabelled is None
+    looked = look(table(tmp_path / "b.csv", "text,label", given))
+    found = looked.measured.mislabelled
+    assert found is not None and len(found.suspects) >= 5
+    for row in found.suspects:
+        k = int(row.line.removeprefix("line ")) - 2  # below the header
+        assert (row.label, row.likely) == (wrong.get(k), rows[k][1])
+    assert "look mislabelled: line" in str(looked)
+
+
+def test_a_token_that_tells_the_label_is_a_leak(tmp_path: Path) -> None:
+    leaky = [(f"{t} [action={x[0]}]", x) for t, x in texts(60)]
+    facts = read_facts(table(tmp_path / "a.csv", "text,label", leaky))
+    assert facts.leaks == {x: f"[action={x[0]}]" for x in WORDS}
+    assert "[action=" in " ".join(fact_lines(facts))
+    assert not read_facts(table(tmp_path / "b.csv", "text,label", texts(60))).leaks
+
+
+def test_look_and_run_say_the_same_of_too_few_rows(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", "text,label", texts(19))
+    few = TooFewToTell(19, 100)
+    assert look(path).measured.why == str(few)
+    assert few in ClassifyTask(path).complaints
+
+
 def test_labels_that_no_text_tells_are_not_said_to_pay(tmp_path: Path, linear_only: None) -> None:
     rng = random.Random(1)
     rows = [(t, rng.choice("ab")) for t, _ in texts(120)]
@@ -458,9 +494,10 @@ def test_a_look_is_short_whatever_is_in_the_file(tmp_path: Path, linear_only: No
         n_cut=10**6,
         not_measured={name: "needs what is not here and has to be installed" for name in "abcd"},
         students=looked.measured.students * 6,
+        mislabelled=LooksMislabelled((Suspect("line 123456", "a" * 50, "b" * 50),) * 99, 10**6),
     )
     said = [*fact_lines(worst), *measured_lines(worst, measured)]
-    assert len(said) <= 24  # and one of how long it took
+    assert len(said) <= 25  # and one of how long it took
     assert max(map(len, said)) <= 100
 
 

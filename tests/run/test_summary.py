@@ -33,7 +33,7 @@ from stratos.run.console import Console, PlainConsole
 from stratos.run.screen import Level, Line, lines_of
 from stratos.run.summary import final_numbers, last_lines, show
 from stratos.tasks.base import Item, Score
-from tests.report.factory import make_records
+from tests.report.factory import make_plan, make_records
 
 NO_READS = EarlierReads(0, 0, 0)
 
@@ -238,6 +238,36 @@ def test_the_verdict_is_beside_the_best_that_is_free(
     assert (numbers["accuracy"], numbers["n_test"]) == (exact.mean, 10)
 
 
+@pytest.mark.parametrize(
+    ("text", "p95_ms", "right", "reason"),
+    [
+        ("mail me at ann@example.com", 900.0, 37, "privacy"),
+        ("the card is lost", 2.0, 37, "latency"),
+        ("the card is lost", 500.0, 37, "accuracy"),
+        ("mail me at ann@example.com", 2.0, 30, "accuracy"),  # the teacher is better
+    ],
+)
+def test_what_speaks_for_a_student_as_good_as_its_teacher(
+    text: str, p95_ms: float, right: int, reason: str
+) -> None:
+    by_role = {"student": right, "teacher": 38, "majority": 1}
+    asked = SimpleNamespace(teacher="teacher", seconds=9.0, n_items=10)
+    made = {
+        "evaluate": judged_card(by_role, 40),
+        "probe": SimpleNamespace(real_teachers=(asked,)),
+        "deploy": SimpleNamespace(latency_p95_ms=p95_ms, served=None),
+    }
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(),
+        rooms={},
+        teachers=(SimpleNamespace(name="teacher", is_elsewhere=True),),
+        task=SimpleNamespace(has_rows=True, items=lambda *of: [Item("1", "main", text, "a")]),
+    )
+    judgement = run_verdict(config, made)
+    assert judgement is not None and judgement.reason == reason
+    assert "900 ms" in judgement.text or reason != "latency"
+
+
 def test_a_student_that_gives_one_answer_is_not_to_be_served() -> None:
     config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
     card = judged_card({"student": 9, "lookup": 5, "majority": 1}, 10)
@@ -277,3 +307,28 @@ def test_an_encoder_that_is_not_here_is_what_may_help(left_out: dict[str, str]) 
     plan: Any = SimpleNamespace(student="static", left_out=left_out)
     steps = [*summary._next(config, {"probe": probe, "plan": plan, "distill": None})]
     assert [text.partition(": ")[2] for text in steps] == [*left_out.values()]
+
+
+@pytest.mark.parametrize(
+    ("n_right", "planned", "outcome"),
+    [
+        (29, (0.98, 0.95, 1.0), "stay"),
+        (29, (0.6, 0.5, 0.7), "open"),
+        (29, None, "open"),
+        (45, (1.0, 0.99, 1.0), "serve"),
+    ],
+)
+def test_a_student_that_is_often_wrong_is_not_served_beside_baselines_that_do_nothing(
+    n_right: int, planned: tuple[float, float, float] | None, outcome: str
+) -> None:
+    config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
+    card = judged_card({"student": n_right, "lookup": 0, "majority": 0}, 50)
+    student = replace(card.scores[0], fields_wrong={"date": 3, "people": 20, "name": 0})
+    made: dict[str, Any] = {"evaluate": replace(card, scores=(student, *card.scores[1:]))}
+    if planned is not None:
+        made["plan"] = replace(make_plan(), accuracy=Interval(*planned), worth=None)
+    judgement = run_verdict(config, made)
+    assert judgement is not None and judgement.outcome == outcome
+    assert ("people (20) and date (3)" in judgement.text) == (outcome != "serve")
+    printed = " ".join(line.text for line in lines_of(made["evaluate"]))
+    assert "50 rows: people (20) and date (3)." in printed

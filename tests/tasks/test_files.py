@@ -25,8 +25,9 @@ from stratos.core.errors import ConfigError
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.words import NotUtf8, OtherFieldCount, UnreadableJson
+from stratos.tasks.words import NotUtf8, OtherFieldCount, Swapped, UnreadableJson
 
+SPLITS = ("train", "validation", "test")
 ROWS = [{"question": f'say "{i}",\ntwice', "answer": str(i)} for i in range(30)]
 
 
@@ -85,7 +86,7 @@ def test_a_header_that_leaves_open_what_separates_is_refused(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("packed", "typed"),
-    [(gzip.compress, "gunzip -k <it>"), (bz2.compress, "bunzip2 -k <it>"),
+    [(bz2.compress, "bunzip2 -k <it>"),
      (lzma.compress, "xz -dk <it>"), (lambda data: b"PK\x03\x04" + data, "unzip <it>"),
      (lambda data: b"SQLite format 3\x00" + data, "sqlite3 -csv -header <it> ")],
 )  # fmt: skip
@@ -97,6 +98,38 @@ def test_what_is_packed_says_how_it_is_unpacked(
         path.write_bytes(packed(b'{"question": "a", "answer": "b"}\n'))
         with pytest.raises(ValueError, match=re.escape(typed)):
             JsonlTask(str(path))
+
+
+def test_gzip_is_read_as_what_it_unpacks_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f'{{"question": "what {i}", "answer": "{i}"}}\n' for i in range(30))
+    table = "question;answer\n" + "".join(f"what {i};{i}\n" for i in range(30))
+    for name, text in (("t.jsonl.gz", lines), ("t.csv.gz", table)):
+        path = tmp_path / name
+        for encoding in ("utf-8", "utf-16"):
+            path.write_bytes(gzip.compress(text.encode(encoding)))
+            assert sum(len(JsonlTask(str(path)).items(s, 99)) for s in SPLITS) == 30
+    path.write_bytes(gzip.compress(lines.encode())[:-20])
+    with pytest.raises(ValueError, match="no whole gzip file"):
+        JsonlTask(str(path))
+    monkeypatch.setattr("stratos.tasks.files._FREE_BYTES", 0)
+    path.write_bytes(gzip.compress(b'{"question": "a", "answer": "b"}\n' * 300_000))
+    with pytest.raises(ValueError, match=r"more than 200 times its size.*gunzip -k"):
+        JsonlTask(str(path))
+
+
+def test_columns_that_look_swapped_are_named(tmp_path: Path) -> None:
+    path, schema = tmp_path / "t.jsonl", tmp_path / "schema.json"
+    rows = [{"question": {"n": i}, "answer": f"number {i} it is"} for i in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    schema.write_text('{"type": "object", "properties": {"n": {"type": "integer"}}}')
+    typed = "task.question=answer task.answer=question"
+    with pytest.raises(ValueError, match=f"look swapped: .*{typed}"):
+        JsonlTask(str(path), schema=str(schema))
+    assert typed in str(JsonlTask(str(path)).complaints[0])
+    right = JsonlTask(str(path), question="answer", answer="question", schema=str(schema))
+    assert not any(isinstance(reason, Swapped) for reason in right.complaints)
 
 
 def test_a_file_that_is_not_there_has_those_beside_it(

@@ -56,6 +56,7 @@ REASONS = (
     words.TooFewRows("a.jsonl", {"train": 4, "validation": 1, "test": 2}, 2),
     words.MoreLabelsThanRows("a.jsonl", 6, 4, 8, 4),
     words.WideIntervals({"validation": 12, "test": 20}),
+    words.TooFewToTell(19, 100),
     words.UnlearnableLabels({"c": 20}),
     words.UnusedLabels(("d",)),
     words.UnusedLabels(tuple("abcdefghij")),

@@ -30,8 +30,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from stratos.contrib.data_files import table
 from stratos.contrib.gym import source
+from stratos.core.extensions import table
 from stratos.tasks import chat
 from stratos.tasks.answers import AnswerText, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task

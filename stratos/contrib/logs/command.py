@@ -12,7 +12,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stratos.contrib.data_files import filled
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, history_of
 from stratos.contrib.logs.messages.row_formats import KNOWN
 from stratos.contrib.logs.messages.turn_rows import suited_to, unreadable
@@ -20,6 +19,7 @@ from stratos.contrib.logs.survey import Facts, Survey, survey
 from stratos.contrib.logs.teacher import shipped_card
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError, UsageError
+from stratos.core.extensions import filled
 from stratos.core.formats import cents, counted, listed, shown, visible
 from stratos.core.values import override
 from stratos.teachers.openai_settings import OpenAISettings, card_of

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from stratos.contrib.data_files import filled
 from stratos.contrib.nginx_config import Limits, script
 from stratos.contrib.skypilot.task import resources_of, slug
+from stratos.core.extensions import filled
 from stratos.core.extras import python_version
 from stratos.deploy.bundle_server import context_of, engine_of, serve_command
 from stratos.deploy.engines.base import Engine

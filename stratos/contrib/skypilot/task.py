@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.data_files import filled
+from stratos.core.extensions import filled
 from stratos.core.extras import TRAIN
 from stratos.executors.job import JobSpec
 from stratos.records import Offer

@@ -19,7 +19,6 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from stratos.contrib.data_files import table
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm import words
@@ -41,6 +40,7 @@ from stratos.contrib.slurm.nodes import (
 )
 from stratos.contrib.slurm.queue import expected_start, reason, signal_of, silent
 from stratos.core.errors import StratosError
+from stratos.core.extensions import table
 from stratos.core.formats import duration
 from stratos.core.reasons import Reason
 from stratos.core.shares import Share

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stratos.contrib.data_files import table
 from stratos.contrib.tools.calls import Call
 from stratos.contrib.tools.signatures import Tool
 from stratos.contrib.tools.words import NoDraw, NotDrawn
+from stratos.core.extensions import table
 from stratos.tasks.schema.document import resolved
 
 VALUES: dict[str, Any] = table(__file__, "values.toml")

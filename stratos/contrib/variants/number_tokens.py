@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 
-from stratos.contrib.data_files import table
+from stratos.core.extensions import table
 from stratos.core.reasons import Reason
 
 

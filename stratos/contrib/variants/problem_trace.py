@@ -23,7 +23,6 @@ from functools import lru_cache
 from itertools import pairwise
 from types import CodeType
 
-from stratos.contrib.data_files import table
 from stratos.contrib.variants.number_tokens import (
     Kind,
     NoVariant,
@@ -34,6 +33,7 @@ from stratos.contrib.variants.number_tokens import (
     numbers_in_words,
     tokens_of,
 )
+from stratos.core.extensions import table
 
 Formula = str
 """A sum of numbers `v[0]`, `v[1]` and so on, in Python. It is made of these, of + - * / and

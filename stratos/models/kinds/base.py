@@ -102,8 +102,8 @@ class Fit:
     calibration_error: float = 0.0
     right: np.ndarray | None = None
     """Whether each row was answered right by what has not seen it, shape (rows,)."""
-    unseen: float | None = None
-    """Accuracy where layouts are held out as wholes."""
+    known: Interval | None = None
+    """Accuracy on wordings that other rows show; None where none is held out whole."""
     fields: dict[str, float] = field(default_factory=dict)
     """Share of rows that have each field right."""
 

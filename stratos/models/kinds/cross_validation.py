@@ -33,6 +33,7 @@ from stratos.models.kinds.kind_choice import (
     wilson_ends,
     without_optimism,
 )
+from stratos.models.kinds.mislabelled import suspects
 from stratos.models.kinds.student_kinds import LABELS
 from stratos.tasks.dedup.near import Alike
 
@@ -62,6 +63,8 @@ class KindScore:
     """Of each held-out row twice the labels that are right, and the labels of answer and gold
     answer together, shape (rows, 2). Summed, their ratio is the micro-F1: where each row has one
     label and one answer, it is the accuracy."""
+    unseen: np.ndarray
+    """What is mixed of each held-out row: of one label a text log-probabilities, (rows, labels)."""
 
     @property
     def micro_f1(self) -> float:
@@ -261,7 +264,7 @@ class Study:
         totals = micro_f1(counts) * len(self._held) + ahead
         best = int(totals.argmax())
         mean, f1 = without_optimism(right, counts, ahead, self._seed)
-        n = self._n_independent()
+        n = self.n_independent()
         low, high = wilson_ends(mean, n)
         # Rows of several folds are worth fewer than they are.
         spread = np.sqrt(len(self._held) / n) * np.array(deviations(counts[best], self._seed))
@@ -301,8 +304,15 @@ class Study:
                 calibration_error(sure, right),
                 right,
                 counts,
+                mixed,
             )
         return self._scores[kind]
+
+    def suspects(self, kind: str) -> dict[int, str]:
+        """Return the rows whose one label looks wrong to a kind, to the likelier label."""
+        given = self._answers[self._held]
+        wrong = suspects(self.score(kind).unseen, given)
+        return {int(self._held[row]): self.labels[label] for row, label in wrong.items()}
 
     def fit(self, kind: str) -> Classifier:
         """Return the kind fitted on all rows, mixed and calibrated on held-out rows."""
@@ -328,6 +338,11 @@ class Study:
             weights,
             np.concatenate([self._is_gold, np.ones(len(texts), bool)]),
         )
+        every = np.arange(len(self._texts))
+        for block in (self._blocks[name] for name in LABELS[kind].blocks):
+            if not block.is_fitted:  # an encoder reads each text once
+                features = self._features(block, every), block.transform(texts)
+                grown._fixed[block.name] = np.vstack(features)
         return grown._assembled(kind, self)
 
     @property
@@ -383,7 +398,7 @@ class Study:
             sizes.append(len(learnt))
         return float(np.mean(sizes)), right
 
-    def _n_independent(self) -> float:
+    def n_independent(self) -> float:
         """Return how many independent rows the held-out ones are worth.
 
         Models of different folds learn from mostly the same rows, so that their errors go together
@@ -505,18 +520,39 @@ def folds_of(
         rows = random.permutation(np.flatnonzero((answers == label) & is_gold))
         folds[rows] = (np.arange(len(rows)) + offset) % n_folds
         offset += len(rows)
-    alike, gold = Alike(), np.flatnonzero(is_gold)
-    for row in gold:
-        alike.add(texts[int(row)], answer=int(answers[row]))
-    apart, first = folds.copy(), dict[int, int]()
-    groups = alike.keys(alike.edited(alike.groups()))
-    for row, group in zip(gold, groups.tolist(), strict=True):
-        folds[row] = first.setdefault(group, folds[row])
-    if len(np.unique(folds[is_gold])) < min(n_folds, n_gold):
-        folds = apart  # nearly all rows are alike, and some fold would be empty
+    together = _with_groups(texts, answers, np.flatnonzero(is_gold), folds)
+    if len(np.unique(together[is_gold])) == min(n_folds, n_gold):  # else nearly all rows are alike
+        folds = together
     if n_gold > _MOST_CROSSED:
         folds[folds > 0] = -1
     return folds
+
+
+def _with_groups(
+    texts: Sequence[str], answers: np.ndarray, gold: np.ndarray, folds: np.ndarray
+) -> np.ndarray:
+    """Return folds in which near duplicates are together.
+
+    A label whose rows would all be in one fold could not be learnt there: its rows stay apart.
+
+    Args:
+        texts: of all rows.
+        answers: the number of each row's label.
+        gold: the rows to group.
+        folds: of each row alone.
+    """
+    alike, first = Alike(), dict[int, int]()
+    for row in gold:
+        alike.add(texts[int(row)], answer=int(answers[row]))
+    groups = alike.keys(alike.edited(alike.groups()))
+    together = folds.copy()
+    for row, group in zip(gold, groups.tolist(), strict=True):
+        together[row] = first.setdefault(group, folds[row])
+    for label in np.unique(answers[gold]):
+        rows = gold[answers[gold] == label]
+        if len(np.unique(together[rows])) == 1:
+            together[rows] = folds[rows]
+    return together
 
 
 def calibration_error(

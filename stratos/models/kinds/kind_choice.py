@@ -57,6 +57,8 @@ def without_optimism(
         ahead: right answers that the prior gives each kind.
         seed: of the resamples.
     """
+    if len(right) == 1:  # nothing was chosen
+        return float(right.mean()), float(micro_f1(counts[0]))
     random = np.random.default_rng(seed)
     n = right.shape[1]
     means, scores = [], []

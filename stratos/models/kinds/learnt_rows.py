@@ -45,10 +45,9 @@ class Rows:
     @classmethod
     def of(cls, items: Sequence[Item], teacher: TeacherRows = _NONE) -> Rows:
         """Return the rows of items, in an order that depends on nothing but the items."""
-        unique = {item.id: item for item in items}
-        ordered = [unique[key] for key in sorted(unique)]
-        texts = tuple(item.question for item in ordered)
-        return cls(texts, tuple(item.answer for item in ordered), teacher)
+        own = ordered(items)
+        texts = tuple(item.question for item in own)
+        return cls(texts, tuple(item.answer for item in own), teacher)
 
     @classmethod
     def of_corpus(cls, path: Path, validation: Sequence[Item]) -> Rows:
@@ -71,6 +70,12 @@ class Rows:
     def as_gold(self) -> Rows:
         """All rows, a teacher's labels taken like gold ones."""
         return Rows(self.texts + self.teacher.texts, self.labels + self.teacher.labels)
+
+
+def ordered(items: Sequence[Item]) -> list[Item]:
+    """Return items in the order of their rows, each once."""
+    unique = {item.id: item for item in items}
+    return [unique[key] for key in sorted(unique)]
 
 
 def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:

@@ -347,8 +347,8 @@ def _entry(text: str, override: str, choice: Choice) -> list[str]:
 
 def _notes(problem: Problem) -> list[str]:
     """Say what else made the limits tight."""
-    lines = []
     limits, settings = problem.limits, problem.settings
+    lines = [problem.more_rows] if limits.accuracy is not None and problem.more_rows else []
     if problem.spent_usd and limits.budget_usd is not None:
         lines.append(f"Of the budget ${problem.spent_usd:.2f} is spent already.")
     if problem.spent_hours and limits.deadline_hours is not None:

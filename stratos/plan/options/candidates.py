@@ -15,7 +15,7 @@ from stratos.catalog.offers import local_offer
 from stratos.catalog.residency import areas
 from stratos.config import Config, StudentConfig
 from stratos.core.errors import ConfigError
-from stratos.core.formats import counted
+from stratos.core.formats import counted, points_gained
 from stratos.core.machine import slowness_now
 from stratos.core.names import find, named
 from stratos.core.reasons import Because
@@ -38,7 +38,7 @@ from stratos.plan.options.role_options import jobs_of, roles_that_are_up
 from stratos.plan.options.teacher_load import TeacherLoad, teacher_load_of
 from stratos.plan.options.workload import Checks, Lengths, Requests, requests_of, training_job
 from stratos.plan.problem import Candidate, Exclusions, Problem
-from stratos.plan.words import TooBig, TooSlowHere, TooSmall
+from stratos.plan.words import LearnsRows, TooBig, TooSlowHere, TooSmall
 from stratos.records import CardRun, Interval, KindProbe, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.synthesize.choice import Reason, StudentFacts, Verdict, pick
 from stratos.synthesize.strategy import Strategy
@@ -122,7 +122,17 @@ def build_problem(
         settings=config.plan,
         up=roles_that_are_up(config),
         jobs=jobs_of(config),
+        more_rows=_more_rows(probe),
     )
+
+
+def _more_rows(probe: Probe) -> str:
+    """Return what more labelled rows bring, where the learning curve rises; "" elsewhere."""
+    best = probe.best_kind
+    if best is None or best.gain is None or best.gain[0] <= 0:
+        return ""
+    rows = counted(best.n_rows, "more labelled row", spec=",")
+    return f"Or label more rows: {rows} {points_gained(best.gain)} ({best.student})."
 
 
 def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
@@ -279,8 +289,11 @@ class _Builder:
             verdict = self._verdict(teacher, strategy, card, card.name in kinds)
             if verdict.evidence:
                 self.evidence.append(verdict.evidence)
-            if card.name in kinds and (not strategy.learns_rows or strategy.writes_rows):
-                continue  # it learns answers of rows: beside rows made of them it is not measured
+            if card.name in kinds and not _suits_kinds(strategy):
+                if not any(map(_suits_kinds, config.strategies)):
+                    key, why_none = f"{name} to {card.name}", LearnsRows(card.name)
+                    self.left_out.add(key, Reason.STUDENT, why_none, strategy=name)
+                continue
             if verdict.is_taken:
                 able.append(card)
                 if strategy.adds_rows:
@@ -446,6 +459,11 @@ class _Builder:
         largest = int(np.argmax(memory_gib))
         name = self.catalog.offer(largest).name
         return TooBig(verb, n_bytes / 2**30, name, float(memory_gib[largest]))
+
+
+def _suits_kinds(strategy: Strategy) -> bool:
+    """Return whether it learns the rows themselves: beside others no kind is measured."""
+    return strategy.learns_rows and not strategy.writes_rows
 
 
 def _pair_of_kind(

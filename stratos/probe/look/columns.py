@@ -21,6 +21,7 @@ from stratos.probe.look.words import (
     Uncertain,
 )
 from stratos.tasks.dedup.hashes import normalised
+from stratos.tasks.files import name_of
 from stratos.tasks.label_sets import SetForm, form_of
 from stratos.tasks.numbers import stated_number
 from stratos.tasks.objects import object_of
@@ -281,7 +282,7 @@ def _known(columns: Sequence[Column], names: Sequence[str]) -> Column | None:
 
 def _lacks_header(path: str, values: Mapping[str, Sequence[str]]) -> bool:
     """Return whether the first line of a CSV file is a row, so that its values became names."""
-    if not path.partition("?")[0].lower().endswith((".csv", ".tsv")):
+    if not name_of(path).endswith((".csv", ".tsv")):
         return False
     names = {name.casefold() for name in values}
     if names & {*TEXTS, *TITLES, *ANSWERS}:

@@ -35,6 +35,9 @@ _MOST_HARMLESS = 2_000
 """Texts that are not searched again for personal data: labels repeat."""
 _LEAKS = 0.8
 """Share of the texts with their own label from which it is a leak."""
+_ONE_TO_ONE, _FEWEST_LEAKS = 0.97, 8
+"""Share of the texts of a label with a token, and of the texts with the token that are of the
+label, from which it tells the label; and texts below which that may be chance."""
 _MOST_LINES = 5
 """Lines that are named of one thing."""
 
@@ -113,6 +116,8 @@ class Facts:
     personal: tuple[Finding, ...]
     n_with_label: int
     """Rows whose text holds its own label, where texts hold no others: a leak of the label."""
+    leaks: dict[str, str]
+    """Labels that one token tells: it is in nearly all texts of the label and in no others."""
     sorted_by: str
     """Column of dates or times that the first rows are sorted by; "" for none."""
 
@@ -217,6 +222,20 @@ class _Reading:
         wrong = [wrong in text for text, label, wrong in pairs if wrong != label]
         return own if own >= _LEAKS * len(texts) and sum(wrong) < (1 - _LEAKS) * len(wrong) else 0
 
+    def leaks(self) -> dict[str, str]:
+        """Return to labels the token that tells each one to one; none where few rows have such."""
+        some = self._groups[:_MOST_COMPARED]
+        texts = [set(self.texts[first].casefold().split()) for first, *_ in some]
+        labels = [normalised(self.answers[first]) for first, *_ in some]
+        n_rows, n_all = Counter(labels), Counter(chain.from_iterable(texts))
+        pairs = zip(texts, labels, strict=True)
+        n_both = Counter((label, token) for tokens, label in pairs for token in tokens)
+        likely = {label: (0, "") for label in n_rows}
+        for (label, token), n in n_both.items():
+            if n >= max(_FEWEST_LEAKS, _ONE_TO_ONE * n_rows[label], _ONE_TO_ONE * n_all[token]):
+                likely[label] = max(likely[label], (n, token))
+        return {label: token for label, (n, token) in likely.items() if n}
+
     def languages(self) -> tuple[dict[str, int], int]:
         step = max(1, len(self.texts) // _MOST_LANGUAGES)
         some = self.texts[::step]
@@ -315,6 +334,7 @@ def _facts(
         n_languages=n_languages,
         personal=rows.personal,
         n_with_label=rows.n_with_label() if kind is AnswerKind.LABELS else 0,
+        leaks=rows.leaks() if kind is AnswerKind.LABELS else {},
         sorted_by=time_column(values),
     )
 

@@ -1,4 +1,4 @@
-"""A look as lines of a terminal: at most 25 of 100 characters."""
+"""A look as lines of a terminal: at most 26 of 100 characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from stratos.core.formats import counted, listed, percent, shown
+from stratos.core.formats import counted, listed, percent, points_gained, shown
 from stratos.core.values import override
 from stratos.probe.look.columns import MOST_LABELS, AnswerKind
 from stratos.probe.look.facts import Facts, Finding
@@ -22,9 +22,8 @@ _MOST_LINES = {
     "doubts": 2,
     "to beat": 1,
     "not tried": 1,
-    "more rows": 1,
 }
-"""Lines of a section; of others two. All sections together have 25 at most."""
+"""Lines of a section; of others two. All sections together have 26 at most."""
 _MOST_LABELS_SHOWN = 8
 _MOST_CONTRADICTIONS_SHOWN, _MOST_ROWS_SHOWN = 3, 4
 _MOST_LANGUAGES_SHOWN = 3
@@ -33,8 +32,6 @@ _LONGEST_LABEL = 30
 _FEWEST_OF_LANGUAGE = 0.01
 """Share of the texts from which a language is named."""
 _ROLES = {"majority": "most frequent answer", "lookup": "nearest row"}
-_ENOUGH_ROWS = 100
-"""Rows that a first student should have."""
 
 
 def fact_lines(facts: Facts) -> Iterator[str]:
@@ -108,6 +105,13 @@ def _doubts(facts: Facts) -> Iterator[str]:
     """Yield what may be wrong with the rows."""
     if n := facts.n_with_label:
         yield f"{n:,} of {facts.n_labelled:,} texts hold their label: will those to be answered?"
+    elif facts.leaks:
+        label, token = next(iter(facts.leaks.items()))
+        labels = counted(len(facts.leaks), "label is", "labels are", spec=",")
+        yield (
+            f"{labels} told by a token of the text, as {shown(label, _LONGEST_LABEL)} by "
+            f"{shown(token, _LONGEST_LABEL)}: will those to be answered have it?"
+        )
     if facts.sorted_by:
         column = shown(facts.sorted_by, _LONGEST_LABEL)
         yield f"sorted by {column}: test the newest rows with task.test_path=<file>"
@@ -142,7 +146,10 @@ def _private(findings: Sequence[Finding]) -> str:
     ]
     more = len(findings) - len(parts)
     end = f" and {more} more kinds" if more else ""
-    return f"by form: {', '.join(parts)}{end}"
+    return (
+        f"by form: {', '.join(parts)}{end}. A student holds words of its rows, which whoever has "
+        "it can read"
+    )
 
 
 def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
@@ -158,6 +165,8 @@ def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
         yield from _wrapped("measured", _sample(facts, measured))
     for doubt in of_near(measured.n_near_test, measured.n_test):
         yield from _wrapped("careful", str(doubt))
+    if measured.mislabelled is not None:
+        yield from _wrapped("check", str(measured.mislabelled))
     if measured.curve is not None:
         yield from _wrapped("more rows", _curve(measured.curve, measured))
     yield from _wrapped("worth it", _verdict(facts, measured))
@@ -216,8 +225,7 @@ def _curve(curve: Curve, measured: Measured) -> str:
     points = ", ".join(
         f"{point.n_rows:,} rows {percent(point.accuracy.mean)}" for point in curve.points
     )
-    low, high = 100 * curve.gain_low, 100 * curve.gain_high
-    return f"{points}; {curve.n_doubled:,} should bring {low:.0f} to {high:.0f} points more"
+    return f"{points}; {curve.n_doubled:,} {points_gained((curve.gain_low, curve.gain_high))}"
 
 
 def _beats(gain: Interval, measured: Measured) -> str:
@@ -241,10 +249,7 @@ def _verdict(facts: Facts, measured: Measured) -> str:
         return _beats(measured.gain, measured)
     match measured.worth:
         case Worth.TOO_FEW:
-            n = facts.n_labelled
-            return measured.why or (
-                f"cannot be said of {counted(n, 'labelled row')}: label {_ENOUGH_ROWS} or more"
-            )
+            return measured.why
         case Worth.ONE_LABEL:
             return "no: every row has the same label, so that there is nothing to learn"
         case Worth.TOO_MANY_LABELS:
@@ -276,7 +281,7 @@ def _wrapped(title: str, text: str) -> list[str]:
         text,
         _WIDTH,
         max_lines=_MOST_LINES.get(title, 2),
-        placeholder=" …",
+        placeholder=" … (whole: --json)",
         initial_indent=f"{title:<{_INDENT}}",
         subsequent_indent=" " * _INDENT,
         break_on_hyphens=False,

@@ -18,7 +18,9 @@ from stratos.core.intervals import wilson
 from stratos.probe.look.columns import MOST_LABELS, AnswerKind
 from stratos.probe.look.facts import Facts
 from stratos.probe.look.words import NotHere, TakesMinutes
+from stratos.probe.words import LooksMislabelled
 from stratos.records import Interval
+from stratos.tasks.doubts import FEWEST_LEARNT, too_few_to_tell
 from stratos.tasks.rows import find_field
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ _MOST_ROWS, _MOST_TAGGED = 1_000, 300
 """Rows that kinds are measured on at most, and those of a tagger."""
 MOST_CHARACTERS = 2_000
 """Of a text that are read here."""
-_FEWEST_ROWS = 20
-"""Rows below which nothing is measured."""
 _LONG_ANSWER, _BY_WORDS = 5, "f1"
 """Words of an answer, on average, from which a run compares words; the nearest row is right here
 only where its whole answer is, for words in common are no answer."""
@@ -119,6 +119,8 @@ class Measured:
     gain: Interval | None = None
     """Accuracy of the best student beyond that of the best baseline."""
     curve: Curve | None = None
+    mislabelled: LooksMislabelled | None = None
+    """Rows whose label looks wrong to the chosen kind."""
     n_cut: int = 0
     """Texts of which only the first characters were read."""
 
@@ -133,7 +135,8 @@ def measure(facts: Facts) -> Measured:
         ConfigError: a run cannot read the file; the message says what to type.
     """
     if (worth := _why_nothing(facts)) is not None:
-        return Measured(worth)
+        few = too_few_to_tell(facts.n_labelled, facts.n_labelled)
+        return Measured(worth, str(few[0]) if worth is Worth.TOO_FEW else "")
     try:
         task = task_of(facts)
     except ValueError as error:
@@ -141,8 +144,8 @@ def measure(facts: Facts) -> Measured:
     if refusals := task.refusals():
         return Measured(Worth.TOO_FEW, str(refusals[0]))
     rows = _Rows(facts, task)
-    if rows.n < _FEWEST_ROWS:
-        return Measured(Worth.TOO_FEW, n_rows=rows.n)
+    if few := too_few_to_tell(rows.n, facts.n_labelled):
+        return Measured(Worth.TOO_FEW, str(few[0]), n_rows=rows.n)
     measured = Measured(
         Worth.LANGUAGE_MODEL,
         n_rows=rows.n,
@@ -164,14 +167,14 @@ def _why_nothing(facts: Facts) -> Worth | None:
         return Worth.ONE_LABEL
     if len(facts.labels) > MOST_LABELS:
         return Worth.TOO_MANY_LABELS
-    return Worth.TOO_FEW if facts.n_labelled < _FEWEST_ROWS else None
+    return Worth.TOO_FEW if facts.n_labelled < FEWEST_LEARNT else None
 
 
 class _Rows:
     """The rows of a run that are learnt from here, in the order that its probe has them."""
 
     def __init__(self, facts: Facts, task: FileTask[Any]) -> None:
-        from stratos.models.kinds.learnt_rows import Rows
+        from stratos.models.kinds.learnt_rows import Rows, ordered
         from stratos.models.kinds.student_kinds import MOST_ROWS
         from stratos.synthesize.leaks import labelled_rows
 
@@ -181,8 +184,7 @@ class _Rows:
         self.n_like_test = min(task.n_train, MOST_ROWS) - len(labelled)
         self.n_learnable = task.n_train + len(validation)
         is_tagged = facts.kind is AnswerKind.OBJECTS
-        unique = {item.id: item for item in learnable[: _MOST_TAGGED if is_tagged else _MOST_ROWS]}
-        self.items = [unique[key] for key in sorted(unique)]
+        self.items = ordered(learnable[: _MOST_TAGGED if is_tagged else _MOST_ROWS])
         self.n_cut = 0
         if not is_tagged:  # whose values may stand anywhere
             self.n_cut = sum(len(item.question) > MOST_CHARACTERS for item in self.items)
@@ -230,6 +232,7 @@ class _Rows:
 def _with_classifiers(measured: Measured, rows: _Rows) -> Measured:
     """Return what the kinds for labels reach beside the rest."""
     from stratos.models.kinds.learnt_rows import studied
+    from stratos.probe.kind_probes import mislabelled
 
     students, not_measured = _students(rows.n)
     several = rows.kind is AnswerKind.SETS
@@ -241,9 +244,11 @@ def _with_classifiers(measured: Measured, rows: _Rows) -> Measured:
         not_measured=not_measured,
         micro_f1=Interval(*f1) if several else None,
         curve=_curve(study, choice),
+        mislabelled=None if several else mislabelled(rows.task, rows.items, study, choice.kind),
     )
-    [right] = [score.right for score in choice.scores if score.kind == choice.kind]
-    return _judged(measured, *rows.baselines(), right)
+    [score] = [score for score in choice.scores if score.kind == choice.kind]
+    optimism = score.accuracy - choice.accuracy
+    return _judged(measured, *rows.baselines(), score.right, optimism)
 
 
 def _with_tagger(measured: Measured, rows: _Rows) -> Measured:
@@ -255,8 +260,11 @@ def _with_tagger(measured: Measured, rows: _Rows) -> Measured:
         measured = replace(measured, not_measured={"tagger": why})
         return _judged(measured, *rows.baselines(), None)
     fit = TaggerLearner().fit(texts, answers, rows.task, SEED)
-    reached = Reached("tagger", fit.accuracy)
-    return _judged(replace(measured, students=(reached,)), *rows.baselines(), fit.right)
+    reached = [Reached("tagger", fit.accuracy)]
+    if fit.known is not None:
+        reached[0] = Reached("tagger on new wordings", fit.accuracy)
+        reached.append(Reached("on wordings that rows show", fit.known))
+    return _judged(replace(measured, students=tuple(reached)), *rows.baselines(), fit.right)
 
 
 def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
@@ -286,7 +294,9 @@ def _reached(choice: Choice) -> tuple[Reached, ...]:
     n, source = choice.n_independent, f"cross-validation on {choice.n_rows:,} rows"
     rest = [score for score in choice.scores if score.kind != choice.kind]
     rest.sort(key=lambda score: -score.accuracy)
-    best = Reached(choice.kind, Interval(choice.accuracy, choice.low, choice.high, source))
+    [measured] = [score.accuracy for score in choice.scores if score.kind == choice.kind]
+    ends = min(choice.low, measured), max(choice.high, measured)
+    best = Reached(choice.kind, Interval(measured, *ends, source))
     behind = (Reached(s.kind, wilson(s.accuracy * n, n, source=source)) for s in rest)
     return best, *behind
 
@@ -309,6 +319,7 @@ def _judged(
     baselines: tuple[Reached, ...],
     right_untrained: np.ndarray,
     right: np.ndarray | None,
+    optimism: float = 0.0,
 ) -> Measured:
     """Return a measurement with whether it pays.
 
@@ -317,12 +328,13 @@ def _judged(
         baselines: what needs no training, the best first.
         right_untrained: whether the best baseline answers each row right.
         right: whether the chosen student does; None where none was measured.
+        optimism: by how much its accuracy may be too high, because the best kind was chosen.
     """
     measured = replace(measured, baselines=baselines)
     best = baselines[0].accuracy
     if right is None:
         return replace(measured, worth=Worth.NO) if best.mean >= _ENOUGH else measured
-    gain = _gain(right, right_untrained, measured.students[0].accuracy, best)
+    gain = _gain(right, right_untrained, optimism)
     worth = Worth.UNDECIDED
     if gain.low > 0:
         worth = Worth.YES
@@ -331,13 +343,11 @@ def _judged(
     return replace(measured, worth=worth, gain=gain)
 
 
-def _gain(
-    right: np.ndarray, right_untrained: np.ndarray, student: Interval, baseline: Interval
-) -> Interval:
+def _gain(right: np.ndarray, right_untrained: np.ndarray, optimism: float) -> Interval:
     """Return by how much a student is better, by the rows that only one of both answers right.
 
-    Rows of several folds are worth fewer than they are, and the chosen student's accuracy is
-    without the optimism of the choice.
+    Rows of several folds are worth fewer than they are, and the low end is without the optimism of
+    the choice.
     """
     from stratos.evaluate.metrics import difference_interval
 
@@ -345,10 +355,9 @@ def _gain(
     only = round(share * int((right & ~right_untrained).sum()))
     only_untrained = round(share * int((right_untrained & ~right).sum()))
     low, high = difference_interval(only, only_untrained, max(1, round(share * len(right))))
-    mean = student.mean - baseline.mean
-    shift = mean - float(right.mean() - right_untrained.mean())
-    low, high = max(-1.0, low + shift), min(1.0, high + shift)
-    return Interval(mean, low, high, f"{len(right):,} rows, paired")
+    mean = float(right.mean() - right_untrained.mean())
+    low = max(-1.0, low - max(0.0, optimism))
+    return Interval(mean, min(low, mean), max(high, mean), f"{len(right):,} rows, paired")
 
 
 def task_of(facts: Facts) -> FileTask[Any]:

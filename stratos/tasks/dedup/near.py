@@ -19,6 +19,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -357,6 +358,8 @@ class Near:
     """Questions with most word triples in common, whatever their answers."""
     edited: Groups = field(default_factory=Groups)
     """These, and short questions with one answer that differ in a word or two."""
+    worded: Groups = field(default_factory=Groups)
+    """These, and where answers are JSON objects questions that their values alone tell apart."""
     why_not: str = ""
     """Why they were not looked for; "" where they were."""
 
@@ -372,9 +375,11 @@ class Near:
                 return Near(why_not=f"questions have more than {MOST_CHARACTERS:,} characters")
             alike.add(row.question, answer=answer)
         of_rows, groups = alike.wholes(), alike.groups()
+        edited = alike.edited(groups)
         return Near(
             Groups.of(of_rows, alike.keys(groups)),
-            Groups.of(of_rows, alike.keys(alike.edited(groups))),
+            Groups.of(of_rows, alike.keys(edited)),
+            Groups.of(of_rows, alike.keys(_worded(rows, edited))),
         )
 
     def note(self, together: Groups) -> str:
@@ -386,6 +391,8 @@ class Near:
         if self.why_not:
             return f" Only exact duplicates were looked for, no near ones: {self.why_not}."
         n, n_together = (counted(some.n_rows, "row", spec=",") for some in (self.edited, together))
+        if together is self.worded and together.n_rows > self.edited.n_rows:
+            return f" Rows of one wording, or near duplicates, are in one split: {n_together}."
         note = f" Near duplicates, which are in one split: {n_together}." * (together.n_rows > 0)
         if together.n_rows < self.edited.n_rows:
             note += (
@@ -393,6 +400,25 @@ class Near:
                 "they would leave a split with too few rows or labels."
             )
         return note
+
+
+def _worded(rows: Rows, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return groups joined where questions are of one wording, if all answers are objects."""
+    from stratos.tasks.objects import object_of
+    from stratos.tasks.wordings import Wordings
+
+    answers: list[dict[str, Any]] = []
+    for row in rows:
+        answer = object_of(row.answer)
+        if answer is None:
+            return groups
+        answers.append(answer)
+    if not answers:
+        return groups
+    _, numbers = Wordings.among([row.question for row in rows], answers)
+    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    own = np.arange(len(groups))
+    return minhash.connected([(own, groups), (own, first[inverse])], len(groups))
 
 
 def is_even(together: Rows, apart: Rows, labelled: bool) -> bool:

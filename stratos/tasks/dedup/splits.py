@@ -181,7 +181,7 @@ class HashSplitter:
         near = content.near or Near()
         labelled = are_labels(answer_forms(rows, self.normal))
         splits, together = self._divided(content, rows, tested, Groups(), Groups()), Groups()
-        for groups in (near.edited, near.alike):
+        for groups in (near.worded, near.edited, near.alike):
             # Whoever wrote a file of test questions has answers there that nobody may learn by.
             grouped = self._divided(content, rows, tested, groups, near.alike)
             if all(

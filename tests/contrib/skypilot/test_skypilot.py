@@ -32,8 +32,8 @@ from stratos.contrib.skypilot.follower import Copies, rules
 from stratos.contrib.skypilot.task import cluster_name, install, script_of, server_name, task_of
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.extras import pins, write_wheel
-from stratos.executors import job_folder, submission
-from stratos.executors.job import JobSpec, Returns, State, job_spec
+from stratos.executors import submission
+from stratos.executors.job import JobSpec, Returns, State, events_path, job_spec
 from stratos.executors.job_costs import ByteCounter
 from stratos.executors.submission import Submission
 from stratos.records import Offer, Plan, RoleChoice
@@ -589,7 +589,7 @@ def test_what_an_earlier_job_has_said_is_not_said_again(
 ) -> None:
     monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
     executor, spec = SkyPilot(program=str(sky(launch="sleep 60"))), spec_of(tmp_path / "run")
-    events = job_folder.events_path(spec.folder, "distill")
+    events = events_path(spec.folder, "distill")
     events.parent.mkdir(parents=True)
     events.write_text('{"note": ["of an earlier server"]}\n')
     job = executor.submit(spec)

@@ -32,6 +32,33 @@ def test_only_the_kinds_that_were_named_are_scored(rows, table):
     assert [score.kind for score in choice.scores] == ["static"]
 
 
+def test_a_kind_reaches_the_same_whatever_is_tried_beside_it(rows, table):
+    texts, labels = rows(60)
+    labels = ["card" if k % 9 == 0 else label for k, label in enumerate(labels)]
+    alone = Study(texts, labels, [Tfidf()]).choose()
+    beside = Study(texts, labels, [Tfidf(), table]).choose()
+    by_kind = {score.kind: score.accuracy for score in beside.scores}
+    assert alone.accuracy == alone.scores[0].accuracy == by_kind["linear"] < 1
+
+
+def test_a_few_templates_are_not_learnt_by_their_copies():
+    """Each of few templates is in one fold, so that labels of these at random are chance."""
+    rng = Random(0)
+    frames = (
+        "cancel {} {} right now",
+        "where is {} {} today",
+        "please show {} {} soon",
+        "stop {} {} from charging",
+        "is {} {} still valid",
+        "how does {} {} work",
+    )
+    texts = [f.format(f"a{rng.random()}", f"b{rng.random()}") for f in frames for _ in range(20)]
+    labels = [label for label in "xyxyxx" for _ in range(20)]
+    study = Study(texts, labels, [Tfidf()])
+    folds = study._folds.reshape(len(frames), 20)
+    assert (folds == folds[:, :1]).all() and len(np.unique(folds)) == 5
+
+
 def test_without_a_table_only_the_linear_kind_is_there(rows):
     texts, labels = rows()
     assert Study(texts, labels, [Tfidf()]).kinds == ["linear"]
@@ -57,6 +84,17 @@ def test_rows_that_are_not_gold_are_learnt_from_and_never_scored(rows, table):
     assert choice.accuracy > 0.9
     misled = Study(texts + texts, labels + wrong, [Tfidf(), table], is_gold=is_gold).choose()
     assert misled.accuracy < choice.accuracy
+
+
+def test_a_student_of_more_rows_reads_each_text_once(rows, table, monkeypatch):
+    texts, labels = rows(60)
+    study = Study(texts[:40], labels[:40], [Tfidf(), table])
+    study.choose()
+    read, transform = [], table.transform
+    monkeypatch.setattr(table, "transform", lambda some: read.extend(some) or transform(some))
+    grown = study.fit_with("static", texts[40:], labels[40:])
+    assert read == texts[40:]
+    assert [grown.labels[k] for k in grown.probabilities(texts).argmax(axis=1)] == labels
 
 
 def test_labels_whose_rows_are_near_duplicates_do_not_make_the_others_unsure(rows):
@@ -124,6 +162,13 @@ def test_the_learning_curve_of_a_kind_that_still_learns_promises_a_gain(rows):
     assert accuracies[0] < accuracies[-1]
     assert curve.n_doubled == 96
     assert 0 <= curve.gain_low <= curve.gain_high <= 1 - accuracies[-1] + 0.05
+
+
+def test_the_learning_curve_of_labels_at_random_may_bring_nothing(rows):
+    texts, labels = rows(200)
+    rng = Random(0)
+    curve = learning_curve(Study(texts, [rng.choice("ab") for _ in labels], [Tfidf()]), "linear")
+    assert curve.gain_low == 0
 
 
 def test_the_learning_curve_of_a_perfect_kind_promises_next_to_nothing(rows, table):

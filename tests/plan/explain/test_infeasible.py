@@ -107,6 +107,14 @@ def test_golden_one_limit(snapshot):
     assert told(tiny(LimitsConfig(budget_usd=4))) == snapshot
 
 
+def test_more_rows_are_offered_where_accuracy_is_missing_and_the_curve_rises():
+    rows = "Or label more rows: 200 more labelled rows may bring 2 to 8 points (linear)."
+    missing = replace(tiny(LimitsConfig(accuracy=0.99)), more_rows=rows)
+    text = told(missing)
+    assert rows in text and "limits.accuracy=" in text
+    assert rows not in told(replace(missing, limits=LimitsConfig(budget_usd=4)))
+
+
 def test_golden_one_change_or_a_pair_of_smaller_ones(snapshot):
     text = told(tiny(LimitsConfig(deadline_hours=1.9, accuracy=0.9, budget_usd=20)))
     assert text == snapshot

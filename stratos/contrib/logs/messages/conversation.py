@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from stratos.contrib.data_files import table
+from stratos.core.extensions import table
 from stratos.core.redact import redact_shapes
 from stratos.tasks.base import Message
 from stratos.tasks.rows import writable

@@ -1,6 +1,6 @@
 """Fit a tagger: what reads each field is chosen by cross-validation, and the estimate is honest.
 
-Where texts have layouts, whole layouts are held out, as the next text may have a new one. The
+Rows of one wording, or layout, are held out together, as the next text may have a new one. The
 accuracy is that of the chosen readers on rows that the choice has not seen (bootstrap
 bias-corrected cross-validation, Tsamardinos, Greasidou, Borboudakis 2018).
 """
@@ -22,8 +22,6 @@ from stratos.models.kinds.tagger.chain import fit as fit_chain
 from stratos.models.kinds.tagger.extraction import (
     ExtractionScore,
     extraction_scores,
-    folds_of,
-    layouts_of,
 )
 from stratos.models.kinds.tagger.fields import Field, Form, amounts_of, split
 from stratos.models.kinds.tagger.labels import Labelling
@@ -44,6 +42,7 @@ from stratos.models.kinds.tagger.tagger import (
     fit_scale,
 )
 from stratos.tasks.objects import object_of, same
+from stratos.tasks.wordings import Wordings, folds_of
 
 _N_FOLDS = 4
 _FEWEST_ROWS = 10
@@ -58,6 +57,13 @@ _READS = 0.2
 _CLEAR = 0.05
 """Lead in whole answers after one fold that ends the trial of the other readers."""
 _STRENGTH = 30.0
+_MARGIN = 0.5
+"""Lead of ranking, over the root of the number of wordings: few of them tell little of others, and
+ranking depends least on what it has seen."""
+_SHARE_TESTED = 4
+"""Wordings for each that a test holds: what is measured on so few varies as much as they do."""
+_EVEN_ODDS = (0.0, 0.0)
+"""Scale of answers to new wordings where nothing says how often these are right."""
 _KNOWN_ROWS = 400
 """Rows of known layouts that are scored at most."""
 _N_RESAMPLES = 200
@@ -107,6 +113,11 @@ class TaggerFit:
     n_rows: int
     cpu_seconds: float
 
+    @property
+    def expected(self) -> tuple[float, float, float]:
+        """Accuracy on new wordings, with ends that hold the high end of known ones, too."""
+        return self.accuracy, self.low, max(self.high, self.known[2])
+
 
 def fit_tagger(
     texts: Sequence[str],
@@ -143,13 +154,20 @@ def fit_tagger(
     right = np.array([same(o, a) for o, (a, _) in zip(study.answers, pairs, strict=True)])
     raw = np.array([p for _, p in pairs])
     unseen = np.empty(len(right))
-    for fold in range(_N_FOLDS):
+    for fold in np.unique(study.folds):
         in_fold = study.folds == fold
-        scale = fit_scale(raw[~in_fold], right[~in_fold])
+        scale = fit_scale(raw[~in_fold], right[~in_fold], study.n_wordings(~in_fold))
         unseen[in_fold] = [calibrated(p, scale) for p in raw[in_fold]]
     accuracy, low, high = study.estimate(right_by_method, right)
+    known, scale_new = (accuracy, low, high), _EVEN_ODDS
+    scale = fit_scale(raw, right, study.n_wordings(np.ones(len(right), bool)))
+    if study.holds_out_layouts:
+        known_raw, known_right = study.of_known_layouts(methods)
+        interval = wilson(int(known_right.sum()), len(known_right))
+        known = interval.mean, interval.low, interval.high
+        scale, scale_new = fit_scale(known_raw, known_right), scale
     readers = study.readers(np.arange(len(texts)), methods)
-    tagger = Tagger(study.form, methods, readers, fit_scale(raw, right), amounts)
+    tagger = Tagger(study.form, methods, readers, scale, amounts, scale_new, study.wordings)
     scores = extraction_scores(study.answers, [answer for answer, _ in pairs])
     return TaggerFit(
         tagger,
@@ -158,10 +176,10 @@ def fit_tagger(
         high,
         tuple(FieldFit(name, methods[name], scores[name]) for name in study.form.names),
         calibration_error(unseen, right),
-        study.of_known_layouts(methods) if study.holds_out_layouts else (accuracy, low, high),
+        known,
         right,
         study.holds_out_layouts,
-        len(np.unique(study.layouts)),
+        study.n_layouts,
         len(texts),
         time.process_time() - began,
     )
@@ -191,7 +209,8 @@ def fit_again(
         chosen = tagger.methods.get(name)
         methods[name] = chosen if chosen in able else next(iter(able), Method.CANNOT)
     readers = study.readers(np.arange(len(texts)), methods)
-    return replace(tagger, form=study.form, methods=methods, readers=readers)
+    made = replace(tagger, form=study.form, methods=methods, readers=readers)
+    return replace(made, wordings=study.wordings)
 
 
 def cannot_tag(texts: Sequence[str], answers: Sequence[str]) -> str | None:
@@ -312,8 +331,9 @@ class _Study:
         n_tokens = [len(document) for document in self.documents]
         self.mean_tokens = max(float(np.mean(n_tokens)), 1.0)
         self.is_short = bool(np.median(n_tokens) < _SHORT_TEXT)
-        self.layouts = layouts_of(self.documents)
+        self.wordings, self.layouts = Wordings.among(texts, answers)
         self.folds, self.holds_out_layouts = folds_of(self.layouts, _N_FOLDS, seed)
+        self.n_layouts = len(np.unique(self.layouts))
         least = 3 if len(texts) > 200 and not self.is_short else 2
         self.vocabulary = Vocabulary.fitted(self.documents, least)
         self.features = [self.vocabulary.features(document) for document in self.documents]
@@ -347,11 +367,12 @@ class _Study:
     def run(self) -> None:
         """Answer each row with readers that have not seen it.
 
-        After the first fold, ranking or the chain is dropped if the other is right far more often.
+        After the first fold, ranking or the chain is dropped if the other is right far more often;
+        not where it holds a few wordings, which say too little of others.
         """
         random = np.random.default_rng(self.seed)
         most = max(_LEARNT_ROWS, int(_LEARNT_TOKENS / self.mean_tokens))
-        for fold in range(_N_FOLDS):
+        for fold in np.unique(self.folds):
             learnt, unseen = (
                 np.flatnonzero(flags) for flags in (self.folds != fold, self.folds == fold)
             )
@@ -360,23 +381,28 @@ class _Study:
                 terms = self.terms[row : row + 1] if self.terms is not None else None
                 document, features = self.documents[row], self.features[row]
                 self.drafts[row] = draft(readers, self.form, document, features, terms)
-            if fold == 0 and self.is_short:
+            if fold == 0 and self.is_short and not self.holds_out_layouts:
                 self._drop(unseen)
 
-    def of_known_layouts(self, methods: Mapping[str, Method]) -> tuple[float, float, float]:
-        """Return the accuracy on a random quarter of the rows, learnt from others, and its ends."""
+    def of_known_layouts(self, methods: Mapping[str, Method]) -> tuple[np.ndarray, np.ndarray]:
+        """Return how likely each of a random quarter of the rows is, and whether it is right."""
         order = np.random.default_rng(self.seed).permutation(len(self.documents))
         n_held = min(_KNOWN_ROWS, max(1, len(order) // 4))
         tested, learnt = order[:n_held], order[n_held:]
         most = max(_LEARNT_ROWS, int(_LEARNT_TOKENS / self.mean_tokens))
         readers = self.readers(np.sort(learnt[:most]), methods)
-        n_right = 0
+        raw, right = [], []
         for row in tested:
             terms = self.terms[row : row + 1] if self.terms is not None else None
             made = draft(readers, self.form, self.documents[row], self.features[row], terms)
-            n_right += same(self.answers[row], assembled(self.form, methods, made)[0])
-        interval = wilson(n_right, n_held)
-        return interval.mean, interval.low, interval.high
+            answer, p = assembled(self.form, methods, made)
+            raw.append(p)
+            right.append(same(self.answers[row], answer))
+        return np.array(raw), np.array(right)
+
+    def n_wordings(self, rows: np.ndarray) -> int | None:
+        """Return how many wordings rows have, where these are held out whole; else None."""
+        return len(np.unique(self.layouts[rows])) if self.holds_out_layouts else None
 
     def _drop(self, rows: np.ndarray) -> None:
         right = self.right_by_method()
@@ -475,7 +501,11 @@ class _Study:
     ) -> tuple[dict[str, Method], np.ndarray]:
         """Return the methods with which most of some rows are right, and which of all rows are."""
         best: tuple[float, dict[str, Method], np.ndarray] | None = None
-        shares = {key: float(flags[rows].mean()) for key, flags in right.items()}
+        margin = _MARGIN / np.sqrt(self.n_layouts) if self.holds_out_layouts else 0.0
+        shares = {
+            (method, name): float(flags[rows].mean()) + margin * (method is Method.RANK)
+            for (method, name), flags in right.items()
+        }
         for preferred in preferences:
             methods, whole = {}, np.ones(len(self.texts), bool)
             for name, able in self.able.items():
@@ -483,7 +513,7 @@ class _Study:
                 methods[name] = max(options, key=lambda m: shares[m, name], default=Method.CANNOT)
                 whole = whole & right.get((methods[name], name), False)
             share = float(whole[rows].mean())
-            if best is None or share > best[0]:
+            if best is None or share > best[0] + margin:
                 best = (share, methods, whole)
         assert best is not None
         return best[1], best[2]
@@ -513,6 +543,8 @@ class _Study:
         variance = float((gaps**2).sum()) / n**2 * n_units / max(n_units - 1, 1)
         spread = float(right.mean() * (1 - right.mean()))
         n_rows = min(float(n), spread / variance) if variance > 0 else float(n_units)
+        if self.holds_out_layouts and variance > 0:
+            n_rows /= 1 + _SHARE_TESTED
         n_rows = max(1, round(n_rows))
         interval = wilson(accuracy * n_rows, n_rows)
         return accuracy, interval.low, interval.high

@@ -15,7 +15,8 @@ import numpy as np
 
 from stratos.models.kinds.tagger.fields import Absent, Field
 from stratos.models.kinds.tagger.spans import Extraction, day_order, readings, spans
-from stratos.models.kinds.tagger.tagged_text import STYLES, Document
+from stratos.models.kinds.tagger.tagged_text import Document
+from stratos.tasks.readings import STYLES
 
 _NEAR = 6
 """Tokens between the first spans of an element."""

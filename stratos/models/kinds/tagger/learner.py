@@ -30,17 +30,14 @@ class TaggerLearner(Learner):
         self, texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: int = 0
     ) -> Fit:
         fitted = _fitted(texts, answers, seed, json.dumps(_schema(task)))
-        mean, low, high = fitted.known
-        if task.tests_other_rows:  # whose layouts may be others
-            low = min(low, fitted.low)
         source = f"cross-validation on {counted(fitted.n_rows, 'row', spec=',')}"
         return Fit(
             fitted.tagger,
-            Interval(mean, low, high, source),
+            Interval(*fitted.expected, source),
             fitted.n_rows,
             fitted.calibration_error,
             fitted.right,
-            fitted.accuracy if fitted.holds_out_layouts else None,
+            Interval(*fitted.known, source) if fitted.holds_out_layouts else None,
             {field.name: field.score.exact for field in fitted.fields},
         )
 

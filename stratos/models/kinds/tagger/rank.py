@@ -22,7 +22,8 @@ import numpy as np
 from scipy import sparse
 
 from stratos.models.kinds.tagger.spans import Extraction, Options, options
-from stratos.models.kinds.tagger.tagged_text import Document, Vocabulary, equal
+from stratos.models.kinds.tagger.tagged_text import Document, Vocabulary
+from stratos.tasks.readings import equal
 
 _COPIES = 3
 _DROP_ATTRIBUTE, _DROP_SLOT = 0.5, 0.3

@@ -12,18 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from stratos.models.kinds.tagger.tagged_text import (
+from stratos.models.kinds.tagger.tagged_text import Document, shape, sort_of
+from stratos.tasks.readings import (
     PERIODS,
     READERS,
     STYLES,
-    Document,
     Reading,
     dates,
     equal,
     later,
     numbers,
-    shape,
-    sort_of,
 )
 
 FEW = 40

@@ -22,6 +22,7 @@ from stratos.models.kinds.tagger.labels import Labelling
 from stratos.models.kinds.tagger.rank import Ranker
 from stratos.models.kinds.tagger.tagged_text import N_LOCAL, Document, Vocabulary, read
 from stratos.tasks.objects import written
+from stratos.tasks.wordings import Wordings
 
 _UNREAD = 0.05
 """Probability of what stands for a field that no reader has a value of."""
@@ -170,6 +171,9 @@ class Tagger(Predictor):
     """Slope and shift of the log odds: Platt scaling."""
     amounts: tuple[Amount, ...] = ()
     """Fields that are read as a number and a unit."""
+    scale_new: tuple[float, float] = (1.0, 0.0)
+    """The same for a text of a wording that no row shows, which is never taken for surer."""
+    wordings: Wordings = field(default_factory=Wordings)
 
     @override
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
@@ -180,7 +184,10 @@ class Tagger(Predictor):
             made = draft(readers, self.form, read(text, spaced=readers.spaced), terms=row)
             answer, p = assembled(self.form, self.methods, made)
             whole = joined(answer, self.amounts)
-            predictions.append(Prediction(written(whole), calibrated(p, self.scale)))
+            likely = calibrated(p, self.scale)
+            if not self.wordings.knows(text, whole):
+                likely = min(likely, calibrated(p, self.scale_new))
+            predictions.append(Prediction(written(whole), likely))
         return predictions
 
     @property
@@ -240,12 +247,16 @@ def calibrated(p: float, scale: tuple[float, float]) -> float:
     return float(1 / (1 + np.exp(-(scale[0] * log_odds(p) + scale[1]))))
 
 
-def fit_scale(raw: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+def fit_scale(
+    raw: np.ndarray, right: np.ndarray, n_wordings: int | None = None
+) -> tuple[float, float]:
     """Return slope and shift that suit answers best which were not learnt from (Platt 1999).
 
     Args:
         raw: probabilities, shape (rows,).
         right: whether each answer is right.
+        n_wordings: how many the rows have, which are as many answers; a probability that few of
+            them support says little, so that the slope starts from none. None counts rows.
     """
     from scipy.optimize import minimize
 
@@ -255,8 +266,10 @@ def fit_scale(raw: np.ndarray, right: np.ndarray) -> tuple[float, float]:
 
     def loss(weights: np.ndarray) -> float:
         scores = weights[0] * x + weights[1]
-        prior = (weights[0] - 1) ** 2 + weights[1] ** 2
-        return float((np.logaddexp(0, scores) - target * scores).sum() + 0.01 * prior)
+        misfit = (np.logaddexp(0, scores) - target * scores).sum()
+        if n_wordings is not None:
+            return float(misfit * n_wordings / len(raw) + 2 * weights[0] ** 2)
+        return float(misfit + 0.01 * ((weights[0] - 1) ** 2 + weights[1] ** 2))
 
     best = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.02, 5), (-20, 20)])
     return float(best.x[0]), float(best.x[1])

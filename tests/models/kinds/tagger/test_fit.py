@@ -19,9 +19,8 @@ from stratos.models.kinds.tagger import (
     majority_object,
     rank,
 )
-from stratos.models.kinds.tagger.extraction import folds_of, layouts_of
-from stratos.models.kinds.tagger.tagged_text import later, read
 from stratos.tasks.objects import object_of, same
+from stratos.tasks.readings import later
 
 SCHEMA = {
     "type": "object",
@@ -58,7 +57,7 @@ def bill(source):
 
 def bills(seed, n):
     source = random.Random(seed)
-    return map(list, zip(*[bill(source) for _ in range(n)], strict=True))
+    return tuple(map(list, zip(*[bill(source) for _ in range(n)], strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +78,29 @@ def share_right(tagger, texts, answers):
 
 def test_bills_are_read(fit):
     assert share_right(fit.tagger, *bills(1, 60)) >= 0.9
-    assert all(0 <= p.probability <= 1 for p in fit.tagger.predict(next(bills(1, 9))))
+    assert all(0 <= p.probability <= 1 for p in fit.tagger.predict(bills(1, 9)[0]))
 
 
 def test_the_fit_says_what_cross_validation_shows(fit):
     assert fit.n_rows == len(fit.right) == 80
-    assert 0.8 <= fit.low < fit.accuracy <= fit.high <= 1
-    assert abs(fit.right.mean() - fit.accuracy) < 0.05
-    assert fit.calibration_error < 0.15
+    known, low, high = fit.known
+    assert fit.holds_out_layouts and fit.n_layouts == 4, "two orders of two terms"
+    assert 0.6 <= low < known <= high == fit.expected[2] <= 1
+    assert fit.low < fit.accuracy <= fit.high
+    assert fit.accuracy < known, "new wordings are harder"
     methods = {field.name: field.method for field in fit.fields}
     assert methods["urgent"] is Method.FEW
     assert {methods[name] for name in ("number", "date", "total")} <= {Method.RANK, Method.CHAIN}
     assert fit.cpu_seconds > 0
+
+
+def test_a_new_wording_lowers_the_probability(fit):
+    known, new = (
+        bills(3, 20)[0],
+        ["Kindly note RX-123 costs 99.50 EUR since 3 May 2025, cheers"] * 3,
+    )
+    sure = [np.mean([p.probability for p in fit.tagger.predict(texts)]) for texts in (known, new)]
+    assert sure[1] < sure[0] - 0.2
 
 
 def test_answers_match_the_schema_whatever_the_text(fit):
@@ -185,31 +195,6 @@ def test_too_few_rows_are_an_error():
 
 
 #
-
-TEMPLATES = [
-    " ".join(f"{word}{k}" for word in ("alpha", "beta", "gamma", "delta", "epsilon")).translate(
-        str.maketrans("0123456789", "zyxwvutsrq")
-    )
-    for k in range(10)
-]
-
-
-def test_texts_of_one_template_are_held_out_together():
-    source = random.Random(0)
-    kinds = [source.randrange(10) for _ in range(200)]
-    layouts = layouts_of([read(f"{TEMPLATES[k]} {source.random()}") for k in kinds])
-    pairs = {(kind, int(layout)) for kind, layout in zip(kinds, layouts, strict=True)}
-    assert len(pairs) == len(set(kinds)) == len(set(layouts))
-    folds, are_whole = folds_of(layouts, 4, seed=0)
-    assert are_whole
-    assert all(len(set(folds[layouts == layout])) == 1 for layout in set(layouts))
-    assert set(folds) == {0, 1, 2, 3}
-
-
-def test_rows_without_layouts_are_held_out_at_random():
-    folds, are_whole = folds_of(layouts_of([read(f"word{k}") for k in range(40)]), 4, seed=0)
-    assert not are_whole
-    assert np.bincount(folds).tolist() == [10, 10, 10, 10]
 
 
 #

@@ -1,7 +1,8 @@
 import pytest
 
 from stratos.models.kinds.tagger.spans import Extraction, learn, learn_base, options, spans
-from stratos.models.kinds.tagger.tagged_text import Vocabulary, dates, later, numbers, read, times
+from stratos.models.kinds.tagger.tagged_text import Vocabulary, read
+from stratos.tasks.readings import dates, later, numbers, times
 
 
 def values(text, extraction, base=None):
@@ -130,3 +131,10 @@ def test_features_fit_the_vocabulary(text):
     assert ids.min(initial=0) >= 0
     assert ids.max(initial=0) < vocabulary.size
     assert len(document.folded) == len(text)
+
+
+def test_nothing_of_an_address_is_kept():
+    for spaced in (True, False):
+        documents = [read("write to ann.lee@example.com today", spaced=spaced)] * 3
+        names = Vocabulary.fitted(documents, 2).names
+        assert "w=write" in names and not any("ann" in name or "xam" in name for name in names)

@@ -1,0 +1,83 @@
+import json
+import random
+
+import numpy as np
+import pytest
+
+from stratos.tasks.dedup.near import Near
+from stratos.tasks.dedup.splits import HashSplitter
+from stratos.tasks.reader import Content
+from stratos.tasks.rows import Fields, read_rows
+from stratos.tasks.wordings import Wordings, folds_of
+
+TEMPLATES = (
+    "Book a table for {n} at {p} on {d}.",
+    "Could we come to {p}? There are {n} of us, {d}.",
+    "{p}, {d}: seats wanted, {n} guests",
+    "We are {n} and wish to eat with {p} the evening of {d}",
+    "Is {p} free {d}? My party has {n} heads.",
+    "Dinner, {n} people; {d} suits us; {p} please",
+    "Reserve {p} now - {d} - all {n} chairs",
+    "Hello, do you keep space in {p} when {n} friends arrive {d}",
+)
+PLACES = ("Casa Verde", "Old Mill", "El Toro", "Blue Lagoon", "Taj Palace")
+
+
+def requests(n_templates, n, seed=0):
+    """Return texts, answers and the template of each."""
+    source, rows = random.Random(seed), []
+    for _ in range(n):
+        kind, month = source.randrange(n_templates), source.choice(["May", "June", "July"])
+        people, day = source.randint(1, 9), source.randint(1, 28)
+        place = source.choice(PLACES)
+        text = TEMPLATES[kind].format(n=people, p=place, d=f"{day} {month} 2026")
+        rows.append((text, {"people": people, "place": place, "day": day}, kind))
+    return map(list, zip(*rows, strict=True))
+
+
+def test_rows_of_one_template_are_of_one_wording_and_of_one_fold():
+    texts, answers, kinds = requests(8, 200)
+    wordings, numbers = Wordings.among(texts, answers)
+    assert len(set(zip(kinds, numbers.tolist(), strict=True))) == len(set(kinds)) == 8
+    _, turned = Wordings.among(texts[::-1], answers[::-1])
+    assert (turned[::-1] == numbers).all(), "whatever their order"
+    folds, are_whole = folds_of(numbers, 4, seed=0)
+    assert are_whole and set(folds) == {0, 1, 2, 3}
+    assert all(len(set(folds[numbers == number])) == 1 for number in set(numbers))
+    assert not {"casa", "may", "toro"} & set(wordings.words), "values are no words of a wording"
+
+
+def test_a_new_wording_is_not_known():
+    texts, answers, _ = requests(4, 120)
+    wordings, _ = Wordings.among(texts, answers)
+    known, known_answers, _ = requests(4, 40, seed=1)
+    new, new_answers, kinds = requests(8, 80, seed=2)
+    assert all(map(wordings.knows, known, known_answers))
+    told = [wordings.knows(*row) for row in zip(new, new_answers, strict=True)]
+    assert told == [kind < 4 for kind in kinds]
+    assert Wordings().knows("anything", {}), "where rows have no wordings"
+
+
+@pytest.mark.parametrize("text", ["word{}", "the {} day of a {} man"])
+def test_rows_are_held_out_at_random_where_there_is_no_other_wording(text):
+    letters = [chr(ord("a") + k % 26) + chr(ord("a") + k // 26) for k in range(40)]
+    texts = [text.format(word, word) for word in letters]
+    _, numbers = Wordings.among(texts, [{}] * 40)
+    folds, are_whole = folds_of(numbers, 4, seed=0)
+    assert not are_whole
+    assert np.bincount(folds).tolist() == [10, 10, 10, 10]
+
+
+def test_a_test_asks_in_other_wordings(tmp_path):
+    texts, answers, kinds = requests(8, 200)
+    kind_of = dict(zip(texts, kinds, strict=True))
+    path = tmp_path / "rows.jsonl"
+    lines = [
+        json.dumps({"question": text, "answer": json.dumps(answer)})
+        for text, answer in zip(texts, answers, strict=True)
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    file = read_rows(str(path), Fields("question", "answer"), lambda row: row)
+    splits = HashSplitter(0.1, 0.2, str).split(Content((file,), near=Near.among(file.rows)))
+    kinds_of = {name: {kind_of[row.question] for row in rows} for name, rows in splits.rows.items()}
+    assert kinds_of["test"] and not kinds_of["test"] & (kinds_of["train"] | kinds_of["validation"])
