@@ -20,6 +20,7 @@ from stratos.core.values import OneOf
 from stratos.deploy.engines.base import Engine
 from stratos.executors.here import Here
 from stratos.executors.job import Executor
+from stratos.models.kinds.student_kinds import KINDS
 from stratos.records import CardRun
 
 if TYPE_CHECKING:
@@ -132,16 +133,13 @@ class ComplexityConfig:
         return self.level != "measured"
 
 
-StudentKind = Literal["lm", "linear", "static", "encoder", "tuned", "tagger", "nearest", "majority"]
-
-
 @dataclass(frozen=True)
 class StudentConfig:
     """One student (`student=`): a Llama-architecture config, or an existing model at `path`."""
 
     name: str
     """Name shown in tables and written into the card."""
-    kind: StudentKind = "lm"
+    kind: Annotated[str, OneOf(KINDS)] = "lm"
     """lm: a language model. For tasks with labels: linear (TF-IDF and logistic regression), static
     (a table of token vectors), encoder (a pretrained encoder), tuned (an encoder whose upper layers
     learn from the rows). For tasks whose answers are JSON: tagger (values found in the text). For
@@ -181,6 +179,11 @@ class StudentConfig:
     only_if_here: bool = False
     """For automatic candidates: exclude it if its weights are not on this machine, or if training
     it here takes too long."""
+
+    @property
+    def is_lm(self) -> bool:
+        """Whether it is a language model."""
+        return self.kind == "lm"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from stratos.core.errors import CapacityError, ConfigError, StratosError
 from stratos.core.redact import redact
 from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
-from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
 from stratos.run.refusals import (
@@ -176,8 +175,9 @@ def _wants_pilot(config: Config, probe: Probe | None) -> bool:
     if config.plan.pilot != "auto":
         return bool(config.plan.pilot)
     best = None if probe is None else probe.best_kind
-    if best is not None and (best.kind != TAGGER or best.accuracy.mean >= ENOUGH):
-        return False  # what is measured is good, or no language model is known to be better
+    has_rival = any(student.is_lm for student in config.students)
+    if best is not None and (best.accuracy.mean >= ENOUGH or not has_rival):
+        return False  # what is measured is good, or there is no language model beside it
     is_made = (config.run_dir / "pilot.json").exists()
     if probe is None or "plan" not in config.stages or is_made:
         return is_made

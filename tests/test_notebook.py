@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import stratos
-from stratos.models.kinds import suits
+from stratos.models.kinds import student_kinds
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "notebooks" / "tickets.ipynb"
@@ -33,9 +33,11 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     Here it is as on a machine without the weights of an encoder, which takes a minute.
     """
-    here = suits.folder_here
+    here = student_kinds.folder_here
     monkeypatch.setattr(
-        suits, "folder_here", lambda student: None if student.kind == "encoder" else here(student)
+        student_kinds,
+        "folder_here",
+        lambda student: None if student.kind == "encoder" else here(student),
     )
     monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'launchers'}")

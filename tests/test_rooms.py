@@ -23,7 +23,7 @@ ARROWS = {
     "core": "contrib ledger records",
     "records": "core",
     # A config names the contracts of what it configures.
-    "config": "core engines executors records synthesize tasks teachers",
+    "config": "core engines executors models records synthesize tasks teachers",
     "ledger": "core records",
     "executors": "core ledger records",
     "tasks": "core records",
@@ -87,6 +87,10 @@ TOGETHER = {
     ("stratos.synthesize.strategy", "stratos.config"): (
         "a run's config holds its strategies, and a strategy is handed the config of its run: both "
         "for type checkers alone"
+    ),
+    ("stratos.models.kinds.student_kinds", "stratos.config"): (
+        "the config of a student names its kind, and a kind reads that config: for type checkers "
+        "alone"
     ),
 }
 """Imports that close a circle and are not counted, with the reason."""

@@ -101,7 +101,10 @@ def test_another_name_changes_no_verdict_price_or_accuracy(strategy: str, right:
     second, renamed = problem(strategy, "mine", one)
     assert seen(second, "mine") == seen(first, strategy)
     loads = [
-        (teacher_load_of(now, one, now.strategies[0]), expected_rows(now, one, now.strategies[0]))
+        (
+            teacher_load_of(now, one, now.strategies[0]),
+            expected_rows(now.task, one, now.strategies[0]),
+        )
         for now in (config, renamed)
     ]
     assert loads[0] == loads[1]

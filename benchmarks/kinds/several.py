@@ -31,9 +31,9 @@ import record
 
 from stratos.config import StudentConfig
 from stratos.models.kinds.cross_validation import calibration_error
+from stratos.models.kinds.kind_choice import micro_f1
 from stratos.models.kinds.learnt_rows import blocks_of
 from stratos.models.kinds.set_classifier import SetClassifier, SetStudy
-from stratos.models.kinds.suits import micro_f1
 from stratos.tasks.label_sets import labels_of, written
 
 _FEWEST = 40

@@ -30,7 +30,7 @@ import record
 from label_sets import SETS
 
 from stratos.config import StudentConfig
-from stratos.models.kinds.suits import folder_here
+from stratos.models.kinds.student_kinds import folder_here
 
 RESULT = Path(__file__).parents[1] / "results" / "kinds" / "tuned_peers.jsonl"
 _BATCH, _MOST_EPOCHS, _LONGEST = 16, 10, 128

@@ -38,9 +38,9 @@ from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, Server
 from stratos.evaluate.metrics import percentile
 from stratos.models.kinds.classifier import Classifier
-from stratos.models.kinds.cross_validation import KINDS
 from stratos.models.kinds.encoder import Encoder
 from stratos.models.kinds.features import Features, StaticTable, Tfidf, fit_head
+from stratos.models.kinds.student_kinds import LABELS
 
 CONNECTIONS = (1, 4, 16, 64)
 STRENGTH = 10.0
@@ -79,7 +79,7 @@ def trained(kind: str, rows: list[dict[str, str]]) -> Classifier:
     """Return a student of a kind, with the same weight for each of its blocks."""
     texts, labels = [row["text"] for row in rows], sorted({row["label"] for row in rows})
     answers = np.array([labels.index(row["label"]) for row in rows])
-    blocks = tuple(block_named(name).fitted(texts) for name in KINDS[kind])
+    blocks = tuple(block_named(name).fitted(texts) for name in LABELS[kind].blocks)
     heads = tuple(
         fit_head(block.transform(texts), answers, len(labels), STRENGTH) for block in blocks
     )
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=500, help="of the load generator, each")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each number of connections")
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--kinds", nargs="*", default=list(LABELS))
     options = parser.parse_args()
     rows, test = (
         [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

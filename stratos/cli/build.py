@@ -28,7 +28,7 @@ from stratos.core.redact import learn, redact, resolved
 from stratos.core.trust import find_class, untrusted
 from stratos.core.values import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
-from stratos.models.kinds.suits import FREE, LM, does, kinds_for
+from stratos.models.kinds.student_kinds import KINDS
 from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
@@ -46,16 +46,13 @@ def suited(config: Config) -> Config:
 def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentConfig, ...]:
     if len(students) == 1:
         return tuple(students)
-    kinds = kinds_for(task)
-    if not task.has_labels:
-        kinds = (*kinds, LM)
     able = tuple(
         student
         for student in students
-        if student.kind in kinds or (student.kind in FREE and does(student.kind, task))
+        if KINDS[student.kind].does(task) and not (student.is_lm and task.has_labels)
     )
     if task.has_rows and task.vocabulary() is None:
-        able = tuple(student for student in able if student.kind != LM or student.path is not None)
+        able = tuple(student for student in able if not student.is_lm or student.path is not None)
     return able or tuple(students)
 
 

@@ -26,7 +26,7 @@ from stratos.core.formats import listed, shown
 from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
-from stratos.models.kinds.suits import LM, does, kinds_for
+from stratos.models.kinds.student_kinds import KINDS, kinds_for
 from stratos.plan.payback import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.base import FACTS
@@ -134,11 +134,11 @@ def impossible(config: Config) -> list[str]:
 
 def _kinds(config: Config) -> Iterator[Reason]:
     """Yield students of a kind that does not do the task, or of which there are two."""
-    kinds = [student.kind for student in config.students if student.kind != LM]
+    kinds = [student.kind for student in config.students if not student.is_lm]
     able = kinds_for(config.task) if kinds else ()
     for student in config.students if config.task.is_here else ():
-        if student.kind != LM and not does(student.kind, config.task):
-            yield KindUnsuited(student.name, student.kind, config.task.name, able)
+        if not (named := KINDS[student.kind]).does(config.task):
+            yield KindUnsuited(student.name, named.name, named.answers, config.task.name, able)
     for kind in sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         yield KindTwice(kind)
 

@@ -154,15 +154,16 @@ class KindUnsuited(Reason):
 
     student: str
     kind: str
+    answers: str
+    """What the kind answers with."""
     task: str
     able: tuple[str, ...]
 
     def __str__(self) -> str:
-        does = "JSON whose values stand in the text" if self.kind == "tagger" else "labels"
         able = f", or one of {', '.join(self.able)}" if self.able else ""
         return (
-            f"student {self.student}: a {self.kind} student answers with {does}, and so do no "
-            f"answers of the task {self.task}. Type student=auto{able}."
+            f"student {self.student}: a {self.kind} student answers with {self.answers}, and so do "
+            f"no answers of the task {self.task}. Type student=auto{able}."
         )
 
 

@@ -40,6 +40,7 @@ from stratos.records import (
     Student,
     TriedRate,
 )
+from stratos.tasks.base import Task
 
 _MARK = 16
 """Characters beside an answer that only announce it: The answer is: ..."""
@@ -57,13 +58,6 @@ _ROLES = {
     "linear": "TF-IDF with logistic regression",
     "chance": "random guess",
 }
-_FEATURES = {
-    "tfidf": "TF-IDF of words, pairs of words and runs of two to five letters",
-    "static": "the mean of the token vectors of a fixed table",
-    "encoder": "the mean of the last hidden states of a pretrained encoder",
-    "tuned": "mean hidden states of a pretrained encoder, as it was and with upper layers tuned",
-}
-"""Blocks of features, as `student.json` names them."""
 
 
 def model_card(
@@ -100,8 +94,8 @@ def model_card(
         request["logprobs"] = True
     earlier_reads = scorecard.earlier_reads
     return _template("card.md.jinja").render(
-        name=card_name(config, student),
-        front=_front_matter(scorecard, card_name(config, student), start.license, predictor),
+        name=card_name(config.task, student),
+        front=_front_matter(scorecard, card_name(config.task, student), start.license, predictor),
         predictor=predictor,
         n_rows_learnt=0 if final is None else final.n_rows,
         agrees="" if final is None or not final.n_rows else str(final.note),
@@ -125,7 +119,7 @@ def model_card(
         max_tokens=max_tokens,
         serve_command=serve_command("."),
         request=shlex.quote(json.dumps(request)),
-        writes_reasoning=_writes_reasoning(config, answers),
+        writes_reasoning=_writes_reasoning(config.task, answers),
     )
 
 
@@ -158,9 +152,9 @@ def _template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def card_name(config: Config, student: Student) -> str:
+def card_name(task: Task, student: Student) -> str:
     """Return the name of the model: task and student."""
-    return f"{config.task.name}-{student.name}"
+    return f"{task.name}-{student.name}"
 
 
 def _front_matter(
@@ -211,9 +205,9 @@ def terms_of(license_name: str) -> Mapping[str, str] | None:
         return next((row for row in csv.DictReader(file) if row["license"] == license_name), None)
 
 
-def _writes_reasoning(config: Config, answers: Sequence[KeptAnswer]) -> bool:
+def _writes_reasoning(task: Task, answers: Sequence[KeptAnswer]) -> bool:
     """Return whether most answers that can be read have more text than an answer and its mark."""
-    read = [(answer.text.strip(), config.task.parse(answer.text)) for answer in answers]
+    read = [(answer.text.strip(), task.parse(answer.text)) for answer in answers]
     longer = [len(text) > len(parsed) + _MARK for text, parsed in read if parsed is not None]
     return 2 * sum(longer) > len(longer)
 
@@ -226,6 +220,7 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
         return None
     import numpy as np
 
+    from stratos.models.kinds.classifier import block_class
     from stratos.models.kinds.cross_validation import calibration_error
 
     facts = {} if is_lm else json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -240,7 +235,7 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
         if is_lm or is_classifier or is_lookup
         else "token-classification",
         "has_words": "tfidf" in features or facts.get("format") == "tagger",
-        "features": [_FEATURES.get(name, name) for name in features],
+        "features": [block_class(name).about for name in features],
         "n_labels": len(facts["labels"]) if is_classifier else 0,
         "is_several": facts.get("format") == "label_sets",
         "confidence": confidence.mean(),

@@ -18,7 +18,6 @@ from stratos.distill.kind_training import with_test_rows
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.evaluate.verdict import SURE
 from stratos.models.kinds import load_predictor
-from stratos.models.kinds.suits import LM
 from stratos.records import Corpus, Student
 from stratos.tasks.base import Item, Split, Task
 
@@ -94,7 +93,7 @@ def final_student(
     tested, task = FinalStudent(Path(student.path)), config.task
     if corpus is None or config.trainer.final == "train":
         return tested
-    if student.kind == LM:
+    if student.is_lm:
         is_own = task.has_rows and not task.tests_other_rows
         note = TrainedOnce(student.name, task.n_test) if is_own else None
         return FinalStudent(tested.folder, note=note)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.config import Config
+from stratos.config import Config, LimitsConfig
 from stratos.core.atomic_files import replacing, write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
@@ -126,7 +126,7 @@ def deploy(
     write_known(bundle, known)
     run, exports = _engine_and_exports(config, plan, bundle, answers, context)
     run = setting_of(bundle, run) or ALONE
-    service = _write_service(plan, card_name(config, student), bundle, run, context)
+    service = _write_service(plan, card_name(config.task, student), bundle, run, context)
 
     context.tick(0, len(questions), "server starts")
     with serving_bundle(bundle, run, folder / "server.log", port=port) as server:
@@ -143,7 +143,7 @@ def deploy(
         trial = try_server(asking, plans, config.deploy.concurrency)
     _check_folder(context)
     deployment = replace(
-        _deployment(config, bundle, run, questions, trial),
+        _deployment(config.limits, bundle, run, questions, trial),
         service_path=str(service),
         exports=exports,
         n_rows_learnt=final.n_rows,
@@ -208,7 +208,9 @@ def _plans(
         task=config.task.name,
         strategy=kind_of(config.strategies, plan.strategy),
         run=run,
-        planned_per_s=planned_per_s(plan, rates_of(config, len(serve.traffic)) if rate else None),
+        planned_per_s=planned_per_s(
+            plan, rates_of(config.traffic, len(serve.traffic)) if rate else None
+        ),
         cache_dir=context.cache_dir,
         limit_ms=config.limits.latency_ms,
         offer=serve.offer,
@@ -217,14 +219,14 @@ def _plans(
 
 
 def _deployment(
-    config: Config,
+    limits: LimitsConfig,
     bundle: Path,
     run: ServingSetting,
     questions: Sequence[KeptAnswer],
     trial: Trial,
 ) -> Deployment:
     """Return what the server showed, without what the rest of the stage tells."""
-    test, limit_ms = trial.closed, config.limits.latency_ms
+    test, limit_ms = trial.closed, limits.latency_ms
     p95_ms = test.latency_ms(0.95)
     pairs = zip(test.answers, questions, strict=True)
     return Deployment(

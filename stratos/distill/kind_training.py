@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import replacing
@@ -19,15 +18,11 @@ from stratos.models.kinds.learnt_rows import (
     Rows,
     students_of_kinds,
     studied,
-    tagged,
-    tagged_again,
     validation_rows,
 )
-from stratos.models.kinds.row_lookup import fit_lookup
-from stratos.models.kinds.suits import FREE, LM, MOST_ROWS, TAGGER, TUNED
+from stratos.models.kinds.student_kinds import KINDS, MOST_ROWS
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
-from stratos.tasks.base import Task
 
 
 def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: Context) -> Student:
@@ -89,7 +84,7 @@ def with_test_rows(
     """
     task, own = config.task, Path(student.path)
     takes_unread = any(room.takes_validation for room in config.rooms.values())
-    if student.kind == LM or task.tests_other_rows or takes_unread:
+    if student.is_lm or task.tests_other_rows or takes_unread:
         return own, 0
     rows = Rows.of_corpus(Path(corpus.path), validation_rows(config))
     learnt = set(rows.texts)
@@ -98,17 +93,12 @@ def with_test_rows(
     known = rows.as_gold
     every = Rows(known.texts + test.texts, known.labels + test.labels)
     served: Predictor
-    if student.kind in FREE:
-        served = fit_lookup(
-            student.kind, every.texts, every.labels, task.normal, config.seed
-        ).student
-        n_rows = len(every.texts)
-    elif student.kind == TAGGER:
-        served = tagged_again(own, every, config.seed, _schema(config.task))
+    if (learner := KINDS[student.kind].learns()) is not None:
+        served = learner.fit_again(own, every.texts, every.labels, task, config.seed)
         n_rows = len(every.texts)
     else:
         several = task.has_several_labels
-        study, _ = studied(rows, students_of_kinds(config), config.seed, several=several)
+        study, _ = studied(rows, students_of_kinds(config.students), config.seed, several=several)
         served = study.fit_with(student.kind, test.texts, test.labels)
         n_rows = study.n_rows + len(test.texts)
     with replacing(folder) as staged:
@@ -122,20 +112,16 @@ def _fitted(
     config: Config, chosen: StudentConfig, rows: Rows, context: Context
 ) -> tuple[Predictor, float, float]:
     """Return a student fitted on rows, and accuracy and calibration error by cross-validation."""
-    if chosen.kind in FREE:
+    if (learner := KINDS[chosen.kind].learns()) is not None:
         known = rows.as_gold
-        normal, seed = config.task.normal, config.seed
-        lookup = fit_lookup(chosen.kind, known.texts, known.labels, normal, seed)
-        return lookup.student, lookup.accuracy, 0.0
-    if chosen.kind == TAGGER:
-        fitted = tagged(rows.as_gold, config.seed, _schema(config.task))
-        return fitted.tagger, fitted.accuracy, fitted.calibration_error
+        fit = learner.fit(known.texts, known.labels, config.task, config.seed)
+        return fit.student, fit.accuracy.mean, fit.calibration_error
     study, choice = studied(
         rows,
-        students_of_kinds(config),
+        students_of_kinds(config.students),
         config.seed,
         several=config.task.has_several_labels,
-        tunes=chosen.kind == TUNED,
+        tunes=KINDS[chosen.kind].takes_minutes,
     )
     if isinstance(study, TaughtStudy):
         context.note(str(_learnt(study.correction)))
@@ -146,11 +132,6 @@ def _fitted(
             "machine."
         )
     return study.fit(chosen.kind), score.accuracy, score.calibration_error
-
-
-def _schema(task: Task) -> Mapping[str, Any] | None:
-    """Return the schema of the answers, which is the same for every row."""
-    return task.answer_schema(task.items("validation", 1)[0])
 
 
 def _digest(folder: Path) -> str:

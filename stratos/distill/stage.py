@@ -30,7 +30,6 @@ from stratos.core.names import named
 from stratos.distill import meeting
 from stratos.distill.trainer import SIGNALS, check_machine
 from stratos.distill.words import CheckpointsAside, OtherInputs
-from stratos.models.kinds.suits import LM
 from stratos.models.pretrained.folder import free_memory
 from stratos.records import Corpus, Plan, Student
 
@@ -47,7 +46,7 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     folder.mkdir(parents=True, exist_ok=True)
     context.ledger.cut_at_usd = None
     chosen = named(config.students, plan.student)
-    if chosen.kind != LM:
+    if not chosen.is_lm:
         from stratos.distill.kind_training import train_kind
 
         return train_kind(config, chosen, corpus, context)

@@ -48,7 +48,6 @@ from stratos.distill.trainer import (
 from stratos.distill.validation import Measuring, Validator
 from stratos.distill.words import BeginningsApart, BeginningsShared
 from stratos.models.decode.label_scores import LabelAnswers
-from stratos.models.kinds.suits import LM
 from stratos.models.pretrained import load_model
 from stratos.models.students import content_of
 from stratos.records import Corpus, Plan, Student
@@ -278,7 +277,7 @@ def _planned(plan: Plan) -> str:
 
 def _smaller(students: Sequence[StudentConfig], n_params: int) -> tuple[tuple[str, float], ...]:
     """Return the smaller ones of some students, and the part of the time that each would take."""
-    models = [student for student in students if student.kind == LM]
+    models = [student for student in students if student.is_lm]
     sizes = {student.name: _about_params(student) for student in models}
     shares = [(name, n / n_params) for name, n in sizes.items() if 0 < n < n_params]
     return tuple(sorted(shares, key=lambda share: -share[1]))

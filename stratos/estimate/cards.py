@@ -76,7 +76,7 @@ def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
         ConfigError: `path` is no folder, and no model of the hub, with a config.json that tells
             the shape of a causal model.
     """
-    if student.kind != "lm":
+    if not student.is_lm:
         return _card_of_kind(student)
     if student.path is not None:
         return _card_of_folder(student)

@@ -16,7 +16,7 @@ from typing import Any
 
 from stratos.evaluate.metrics import mean
 from stratos.evaluate.scores import by_slice, confusion, field_shares, objects_of
-from stratos.models.kinds.suits import MOST_ROWS
+from stratos.models.kinds.student_kinds import MOST_ROWS
 from stratos.records import Interval, ModelScore, SliceScore
 from stratos.synthesize.leaks import labelled_rows
 from stratos.tasks.base import Item, Score, Task

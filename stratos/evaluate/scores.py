@@ -54,7 +54,7 @@ def _micro_f1(scores: Sequence[Score]) -> Interval | None:
         return None
     import numpy as np
 
-    from stratos.models.kinds.suits import micro_f1
+    from stratos.models.kinds.kind_choice import micro_f1
 
     drawn = np.random.default_rng(0).integers(0, len(rows), (_N_RESAMPLES, len(rows)))
     low, high = np.quantile(micro_f1(rows[drawn]), (0.025, 0.975))
@@ -123,7 +123,7 @@ def _permuted(first: np.ndarray, second: np.ndarray) -> tuple[tuple[float, float
     """
     import numpy as np
 
-    from stratos.models.kinds.suits import micro_f1
+    from stratos.models.kinds.kind_choice import micro_f1
 
     swapped = np.random.default_rng(0).random((_N_RESAMPLES, len(first))) < 0.5
     moved = swapped.astype(np.float64) @ (second - first)  # (resamples, 2)

@@ -40,7 +40,7 @@ class Here(Executor):
 
     def submit(self, spec: JobSpec) -> Job:
         """Start the process of a job, or return the one of its name that still runs."""
-        if (running := _running(spec)) is not None:
+        if (running := self._running(spec)) is not None:
             return _job(spec, running, is_new=False)
         log = folder_of(spec.folder) / f"{spec.stage}.log"
         ours = {name: os.environ[name] for name in os.environ if name not in spec.withheld}
@@ -60,7 +60,7 @@ class Here(Executor):
         """Return how a job stands."""
         ours = _started.get(job.spec.name)
         if ours is None:
-            if _running(job.spec) is None:
+            if self._running(job.spec) is None:
                 return Status(State.LOST, f"{job.label} is gone")
             return Status(State.RUNNING, job.label)
         code = ours.poll()
@@ -76,7 +76,7 @@ class Here(Executor):
 
     def cancel(self, spec: JobSpec) -> None:
         """Tell the process of a job to save and end; end it for good if it does not."""
-        running = _running(spec)
+        running = self._running(spec)
         if running is None:
             return
         pid = running.pid
@@ -87,7 +87,7 @@ class Here(Executor):
                 return
             until = time.monotonic() + seconds
             while time.monotonic() < until:
-                if _running(spec) is None:
+                if self._running(spec) is None:
                     return
                 time.sleep(_LOOK_S)
         raise StratosError(f"{spec.stage}: process {pid} does not end. Type kill -9 {pid}.")
@@ -96,20 +96,16 @@ class Here(Executor):
         """Forget a process that has ended."""
         _started.pop(job.spec.name, None)
 
-
-def _running(spec: JobSpec) -> Process | None:
-    """Return the process of a job, if it runs."""
-    ours = _started.get(spec.name)
-    if ours is not None:
-        return Process.of(ours.pid) if ours.poll() is None else None
-    known = submission.find(spec.folder, spec.stage)
-    id = known.id if known is not None and known.kind == Here.kind else ""
-    id = id or submission.id_of(spec.name)  # where the folder of the run is gone
-    if not id:
-        return None
-    pid, boot, since = id.split()
-    process = Process(Process.this().host, int(pid), boot, since)
-    return None if process.is_dead() else process
+    def _running(self, spec: JobSpec) -> Process | None:
+        """Return the process of a job, if it runs."""
+        ours = _started.get(spec.name)
+        if ours is not None:
+            return Process.of(ours.pid) if ours.poll() is None else None
+        if not (id := submission.known_id(self, spec)):
+            return None
+        pid, boot, since = id.split()
+        process = Process(Process.this().host, int(pid), boot, since)
+        return None if process.is_dead() else process
 
 
 def _job(spec: JobSpec, process: Process, is_new: bool) -> Job:

@@ -191,6 +191,16 @@ def id_of(name: str) -> str:
     return "" if submission is None else submission.id
 
 
+def known_id(executor: Executor, spec: JobSpec) -> str:
+    """Return what the engine knows the job of a stage by; "" where it has none.
+
+    The run folder says it, or, where that is gone, the user's list.
+    """
+    known = find(spec.folder, spec.stage)
+    own = known.id if known is not None and known.kind == executor.kind else ""
+    return own or id_of(spec.name)
+
+
 def add_to_list(submission: Submission) -> None:
     """List a job; one that is not submitted yet does not hide what still has its name.
 

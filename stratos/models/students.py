@@ -25,7 +25,7 @@ from stratos.core.extras import why_no_torch
 from stratos.core.formats import listed
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import cached_folder, cached_weights, config_file, location
-from stratos.models.kinds.suits import LM, TUNED, has_weights, kinds_for, why_no_torch_for
+from stratos.models.kinds.student_kinds import KINDS, has_weights, kinds_for, why_no_torch_for
 from stratos.models.pretrained import (
     load_model,
     load_tokenizer,
@@ -39,7 +39,7 @@ from stratos.teachers.weights import Weights, find_weights
 
 def is_here(student: StudentConfig) -> bool:
     """Return whether a student can be trained on this machine without the network."""
-    if student.kind != LM:
+    if not student.is_lm:
         return has_weights(student)
     if why_no_torch() is not None:
         return False
@@ -190,7 +190,7 @@ def why_not(student: StudentConfig, stages: Sequence[str]) -> Reason | None:
     """
     if student.only_if_here and not is_here(student):
         return not_here(student)
-    if student.kind != LM:
+    if not student.is_lm:
         return None if is_here(student) else not_here(student)
     if "distill" in stages and (no_torch := why_no_torch()) is not None:
         return no_torch
@@ -232,12 +232,11 @@ def better_student(config: Config, student: StudentConfig) -> str:
         config: the run's config, whose own students come first.
         student: the one that learnt nothing.
     """
-    if student.kind == LM and (kinds := [kind for kind in kinds_for(config.task) if kind != TUNED]):
-        return f"student=auto, which measures {listed(kinds)} in seconds"
+    quick = [kind for kind in kinds_for(config.task) if not KINDS[kind].takes_minutes]
+    if student.is_lm and quick:
+        return f"student=auto, which measures {listed(quick)} in seconds"
     own = [
-        candidate
-        for candidate in config.students
-        if candidate.kind == LM and candidate.path is not None
+        candidate for candidate in config.students if candidate.is_lm and candidate.path is not None
     ]
     size = student.facts.get("n_params", 0)
     larger = [
@@ -275,7 +274,7 @@ def _shipped() -> tuple[StudentConfig, ...]:
             gguf=row.get("gguf"),
         )
         for row in raw
-        if row.get("kind", LM) == LM and row.get("path") and row.get("facts")
+        if row.get("kind", "lm") == "lm" and row.get("path") and row.get("facts")
     ]
     return tuple(sorted(models, key=lambda model: model.facts["n_params"]))
 

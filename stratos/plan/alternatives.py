@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from stratos.catalog import Catalog
-from stratos.config import Config
+from stratos.config import Config, LimitsConfig
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
@@ -61,9 +61,9 @@ def is_share(accuracy: Interval) -> bool:
     return accuracy.is_known and accuracy.is_share_known
 
 
-def why_not(config: Config, accuracy: Interval, plan: Plan) -> Reason | None:
+def why_not(limits: LimitsConfig, accuracy: Interval, plan: Plan) -> Reason | None:
     """Return why a model of some accuracy is no alternative to the student; None if it is."""
-    least, student = config.limits.accuracy, plan.accuracy
+    least, student = limits.accuracy, plan.accuracy
     if not is_share(accuracy):
         return NotProbed()
     if least is not None:
@@ -73,13 +73,12 @@ def why_not(config: Config, accuracy: Interval, plan: Plan) -> Reason | None:
     return NextToNothing(accuracy) if accuracy.high < LEAST_SHOWN else None
 
 
-def unsure(config: Config, accuracy: Interval) -> MayBeBelowLimit | None:
+def unsure(limits: LimitsConfig, accuracy: Interval) -> MayBeBelowLimit | None:
     """Return why a model may be no alternative, though nothing shows it; None if it surely is one.
 
     The probe asks few items: by one end of its interval the model may meet `limits.accuracy`, by
     what counts (`limits.confidence`) it does not.
     """
-    limits = config.limits
     if limits.accuracy is None or not is_share(accuracy):
         return None
     counts = accuracy.low if limits.confidence == "low" else accuracy.mean
@@ -87,9 +86,9 @@ def unsure(config: Config, accuracy: Interval) -> MayBeBelowLimit | None:
     return MayBeBelowLimit(accuracy) if is_between else None
 
 
-def too_slow(config: Config, latency_ms: float | None) -> TooSlow | None:
+def too_slow(limits: LimitsConfig, latency_ms: float | None) -> TooSlow | None:
     """Return that a model takes longer on average than a request may; None where it does not."""
-    limit = config.limits.latency_ms
+    limit = limits.latency_ms
     if limit is None or latency_ms is None or latency_ms <= limit:
         return None
     return TooSlow(latency_ms, limit)
@@ -177,7 +176,7 @@ def _price(card: ModelCard, answers: SliceAnswers) -> tuple[float, float]:
 # Hosted models, with the prompt that did best and with the task's first one.
 
 
-def hosted_models(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
+def hosted_models(limits: LimitsConfig, probe: Probe, plan: Plan) -> tuple[Way, ...]:
     """Return the hosted models that were probed and have a price, each with its best prompt.
 
     An endpoint of the user's own has no price by the token, and is paid for otherwise.
@@ -186,15 +185,15 @@ def hosted_models(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
     if probe.logged is not None and all(teacher.logged is None for teacher in probed):
         probed.append(probe.logged)
     models = [
-        _hosted(config, probe, teacher, plan) for teacher in probed if is_hosted(teacher.card)
+        _hosted(limits, probe, teacher, plan) for teacher in probed if is_hosted(teacher.card)
     ]
     return tuple(
         way for way in models if way.usd_per_answer is not None and way.usd_per_answer.mean > 0
     )
 
 
-def _hosted(config: Config, probe: Probe, teacher: TeacherProbe, plan: Plan) -> Way:
-    card, accuracy, least = teacher.card, teacher.exact, config.limits.accuracy
+def _hosted(limits: LimitsConfig, probe: Probe, teacher: TeacherProbe, plan: Plan) -> Way:
+    card, accuracy, least = teacher.card, teacher.exact, limits.accuracy
     way = Way(
         name=teacher.teacher,
         is_student=False,
@@ -209,12 +208,12 @@ def _hosted(config: Config, probe: Probe, teacher: TeacherProbe, plan: Plan) -> 
         return replace(way, name=f"{card.name} (logged)", why_not=_text(why), is_logged=True)
     latency_ms = 1000 * teacher.seconds / teacher.n_items if teacher.n_items else 0.0
     mute = NothingRead(teacher.n_items) if not teacher.parsable else None
-    why = mute or too_slow(config, latency_ms) or why_not(config, accuracy, plan)
+    why = mute or too_slow(limits, latency_ms) or why_not(limits, accuracy, plan)
     return replace(
         way,
         latency_ms=latency_ms or None,
         why_not=_text(why),
-        unsure=_text(unsure(config, accuracy)),
+        unsure=_text(unsure(limits, accuracy)),
         prompt=teacher.prompt,
     )
 
@@ -250,13 +249,13 @@ def other_prompts(config: Config, probe: Probe) -> Iterator[Way]:
 # An open model as it is, on rented servers: one with weights that was probed, or of a student.
 
 
-def judged(config: Config, plan: Plan, way: Way) -> Way:
+def judged(limits: LimitsConfig, plan: Plan, way: Way) -> Way:
     """Return an open model with whether it is an alternative to the student of a plan."""
     accuracy = way.accuracy
     return replace(
         way,
-        why_not=_text(why_not(config, accuracy, plan)),
-        unsure=_text(unsure(config, accuracy)),
+        why_not=_text(why_not(limits, accuracy, plan)),
+        unsure=_text(unsure(limits, accuracy)),
     )
 
 
@@ -297,7 +296,7 @@ def open_models(
             usd_per_day_range=(fewest * option.usd, most * option.usd),
             servers=(f"{count} × " if count > 1 else "") + option.name,
         )
-        models.append(judged(config, plan, way))
+        models.append(judged(config.limits, plan, way))
     return tuple(models)
 
 
@@ -314,7 +313,7 @@ def _cards(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval, 
     seen = {trial.student: trial.exact for trial in probe.students}
     for student in config.students:
         # Random weights answer nothing as they are.
-        if student.kind == "lm" and student.path is not None and works:
+        if student.is_lm and student.path is not None and works:
             # Asked as the shortest of the teachers: the probe keeps no answers of its own.
             work = min(works, key=lambda work: work.context)
             accuracy = seen.get(student.name) or _NOT_PROBED
@@ -328,7 +327,7 @@ def _cheapest(
 
     Its dollars are those of a day of one of them. Formats that may change answers are left out.
     """
-    rates, limit = rates_of(config, 1), config.limits.latency_ms
+    rates, limit = rates_of(config.traffic, 1), config.limits.latency_ms
     if rates is None:
         return None
     choices = engine_choices(config.deploy)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from stratos.catalog.offers import local_offer
 from stratos.catalog.table import LOCAL
-from stratos.config import Config
+from stratos.config import Config, DeployConfig
 from stratos.core.formats import about
 from stratos.core.names import named
 from stratos.estimate.cards import adapter_params, card_of_student
@@ -135,7 +135,7 @@ def _hours_here(
         return 0.0 if made is None else machine.slowness * made.mean
 
     is_pretrained = student.path is not None
-    job = training_job(config, student, length)
+    job = training_job(config.trainer, student, length)
     trained = train(card, local_offer(), job, calibration=machine)
     if trained is not None:
         hours["distill"] = machine.slowness * trained.mean + written(checks.n_answers)
@@ -181,17 +181,17 @@ def sent_back_gb(config: Config, plan: Plan | None, stage: str) -> tuple[float, 
     card = card_of_student(named(config.students, plan.student), config.task)
     weights = _BYTES_PER_PARAM * card.n_params / 1e9
     if stage == "deploy":
-        return SMALL_GB + weights + _exports_gb(config, plan, card.n_params), 0.0
+        return SMALL_GB + weights + _exports_gb(config.deploy, plan, card.n_params), 0.0
     trained = card.n_params if config.trainer.adapter == "none" else adapter_params(card)
     copy = _BYTES_PER_TRAINED * trained / 1e9
     return SMALL_GB + 2 * weights + copy, copy
 
 
-def _exports_gb(config: Config, plan: Plan, n_params: float) -> float:
+def _exports_gb(deploy: DeployConfig, plan: Plan, n_params: float) -> float:
     """Return GB of the files that are made of a bundle for its engine, in every format."""
-    engine, run = config.deploy.engine, plan.role("serve").run
+    engine, run = deploy.engine, plan.role("serve").run
     if engine is None:
-        known = {engine.kind: engine for engine in config.deploy.engines.values()}
+        known = {engine.kind: engine for engine in deploy.engines.values()}
         if run is None or run.engine not in known:
             return 0.0
         engine = known[run.engine].as_planned(run)

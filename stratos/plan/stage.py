@@ -16,7 +16,6 @@ from stratos.core.errors import InfeasibleError
 from stratos.core.formats import counted
 from stratos.core.names import named
 from stratos.estimate.fleet import calibration
-from stratos.models.kinds.suits import LM
 from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model
 from stratos.plan.alternatives import open_models
@@ -38,6 +37,7 @@ from stratos.plan.words import RowsNotLabelled, TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe, RoleChoice
 from stratos.synthesize.choice import Reason
+from stratos.tasks.base import Task
 
 MAX_FRONTIER = 200
 """Points of the frontier that the record keeps; `n_frontier` counts all."""
@@ -135,9 +135,9 @@ def solve(
     )
 
 
-def not_labelled(config: Config, problem: Problem, chosen: Plan) -> list[RowsNotLabelled]:
+def not_labelled(task: Task, problem: Problem, chosen: Plan) -> list[RowsNotLabelled]:
     """Return why rows without a label are not used; nothing where they are, or there are none."""
-    n = config.task.n_unlabelled
+    n = task.n_unlabelled
     by_name = problem.strategies
     if not n or chosen.strategy not in by_name or by_name[chosen.strategy].labels_rows:
         return []
@@ -271,14 +271,14 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         if len(every.candidates) == len(problem.candidates):
             raise
         chosen = chosen_from(with_all, every)
-    if named(config.students, chosen.student).kind == LM:
+    if named(config.students, chosen.student).is_lm:
         engines = map(str, not_chosen_from(config.deploy))
         chosen = replace(chosen, warnings=tuple(dict.fromkeys((*chosen.warnings, *engines))))
     context.tick(3, 3, "planned")
     for warning in chosen.warnings:
         if warning not in catalog.warnings:
             context.warn(warning)
-    for unused in not_labelled(config, problem, chosen):
+    for unused in not_labelled(config.task, problem, chosen):
         context.warn(str(unused))
     if reason := hardly_learnt(config, chosen):
         context.warn(str(reason))
@@ -304,7 +304,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     if verdict is None:  # one begins with what needs no model
         if (baseline := needs_no_model(probe)) is not None:
             context.warn(str(baseline))
-        if (unsaid := why_no_verdict(config, probe)) is not None:
+        if (unsaid := why_no_verdict(config.traffic, probe)) is not None:
             context.note(str(unsaid))
     worth = None if verdict is None else worth_of(verdict)
     return replace(chosen, history=history, history_recipe=recipe_of(config), worth=worth)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stratos.config import Config
+from stratos.config import Config, LimitsConfig, TrafficConfig
 from stratos.core.formats import (
     NOTHING,
     counted,
@@ -168,7 +168,7 @@ def verdict_of(
         on_same_items: names of models that were measured on the student's own test items: of those
             `beaten_by` has all that speaks against the student.
     """
-    hosted = hosted_models(config, probe, plan)
+    hosted = hosted_models(config.limits, probe, plan)
     priced = (*hosted, *open_models)
     if not priced:
         return None
@@ -187,9 +187,9 @@ def verdict_of(
         without_model=None if beats_baselines else needs_no_model(probe),
     )
     able = [way for way in priced if not way.why_not]
-    slow = [_only_slow(config, plan, way) for way in priced]
+    slow = [_only_slow(config.limits, plan, way) for way in priced]
     if able:
-        verdict = _compared(verdict, config, plan, able)
+        verdict = _compared(verdict, config.limits, plan, able)
     else:
         unable = [way for way, why in zip(priced, slow, strict=True) if why is None]
         verdict = replace(verdict, unable=tuple(unable))
@@ -198,14 +198,16 @@ def verdict_of(
             verdict = replace(verdict, beside_models="open")
     doubt: Reason | None = Beaten(tuple(better_free.items())) if better_free else None
     doubt = doubt or doubt_of(
-        config, plan, priced, beaten_by or {}, verdict.reference, on_same_items
+        config.limits, plan, priced, beaten_by or {}, verdict.reference, on_same_items
     )
     if doubt is not None and verdict.beside_models == "distil":
         verdict = replace(verdict, beside_models="open")
     if isinstance(doubt, FALLS_SHORT):
         verdict = replace(verdict, payback_days=None)
     against = [reason for reason in (*slow, doubt) if reason is not None]
-    notes = _notes(config, probe, plan, verdict, able, against, today or datetime.date.today())
+    notes = _notes(
+        config.limits, probe, plan, verdict, able, against, today or datetime.date.today()
+    )
     return replace(verdict, doubt=doubt, notes=tuple(notes))
 
 
@@ -230,14 +232,14 @@ def worth_of(verdict: Verdict) -> Worth:
     )
 
 
-def why_no_verdict(config: Config, probe: Probe) -> Reason | None:
+def why_no_verdict(traffic: TrafficConfig, probe: Probe) -> Reason | None:
     """Return why there is no verdict, for a user who gave the traffic; None where none was given.
 
     Args:
-        config: of the run.
+        traffic: of the run.
         probe: what the models showed, none of which has a price.
     """
-    if config.traffic.requests_per_day is None:
+    if traffic.requests_per_day is None:
         return None
     names = tuple(teacher.teacher for teacher in probe.real_teachers)
     return NonePriced(names) if names else NoneProbed()
@@ -246,7 +248,7 @@ def why_no_verdict(config: Config, probe: Probe) -> Reason | None:
 # The comparison in dollars.
 
 
-def _compared(verdict: Verdict, config: Config, plan: Plan, able: Sequence[Way]) -> Verdict:
+def _compared(verdict: Verdict, limits: LimitsConfig, plan: Plan, able: Sequence[Way]) -> Verdict:
     """Return the verdict beside the alternatives: models that do the task as well, or may."""
     once, servers, horizon = verdict.once_usd, verdict.servers, verdict.horizon
     rate = verdict.requests_per_day
@@ -254,7 +256,7 @@ def _compared(verdict: Verdict, config: Config, plan: Plan, able: Sequence[Way])
         reference = min(able, key=_usd_per_answer)
         even = ends_of(once, servers, reference).break_even(horizon)
         return replace(verdict, beside_models="open", reference=reference, break_even_per_day=even)
-    outcome, reference = _decided(verdict, config, plan, able, servers)
+    outcome, reference = _decided(verdict, limits, plan, able, servers)
     ends = ends_of(once, servers, reference)
     return replace(
         verdict,
@@ -267,7 +269,7 @@ def _compared(verdict: Verdict, config: Config, plan: Plan, able: Sequence[Way])
 
 
 def _decided(
-    verdict: Verdict, config: Config, plan: Plan, able: Sequence[Way], servers: Servers
+    verdict: Verdict, limits: LimitsConfig, plan: Plan, able: Sequence[Way], servers: Servers
 ) -> tuple[Outcome, Way]:
     """Return the verdict where models may turn out to be no alternatives: open if that turns it.
 
@@ -278,7 +280,7 @@ def _decided(
     paid = (verdict.once_usd, servers, rate, verdict.horizon)
     outcome, reference = decided(able, *paid)
     sure = [way for way in able if not way.unsure]
-    if len(sure) == len(able) or misses_limit(config, plan) is not None:
+    if len(sure) == len(able) or misses_limit(limits, plan) is not None:
         return outcome, reference
     if not sure:
         return ("distil" if outcome == "distil" else "open"), reference
@@ -344,7 +346,7 @@ def is_measured(plan: Plan) -> bool:
 
 
 def doubt_of(
-    config: Config,
+    limits: LimitsConfig,
     plan: Plan,
     models: Sequence[Way],
     beaten_by: Mapping[str, Reason],
@@ -354,7 +356,7 @@ def doubt_of(
     """Return why distilling is not advised; None where nothing speaks against the student.
 
     Args:
-        config: the limits.
+        limits: of the run.
         plan: its student.
         models: those that have a price, alternatives or not.
         beaten_by: as `verdict_of` takes it.
@@ -365,32 +367,32 @@ def doubt_of(
     better = tuple(
         (way.name, beaten_by[way.name])
         for way in models
-        if way.name in beaten_by and too_slow(config, way.latency_ms) is None
+        if way.name in beaten_by and too_slow(limits, way.latency_ms) is None
     )
     if better:
         return Beaten(better)
     if not is_share(plan.accuracy):
         return AccuracyUnknown()
-    if (missed := misses_limit(config, plan)) is not None:
+    if (missed := misses_limit(limits, plan)) is not None:
         return missed
     if reference is None or not reference.is_logged:
         less = _less_accurate(plan, models, reference)
         if less is not None or reference is None or reference.name in on_same_items:
             return less
-        return _behind(config, plan, reference)
+        return _behind(limits, plan, reference)
     # What agrees with the logged answers is all that is known; the user says what is enough.
-    if config.limits.accuracy is not None:
+    if limits.accuracy is not None:
         return None
     doubt = AgreesTooLittle if plan.accuracy.high < _HALF else EnoughUnsaid
     return doubt(plan.accuracy, is_measured(plan))
 
 
-def misses_limit(config: Config, plan: Plan) -> MissesLimit | None:
+def misses_limit(limits: LimitsConfig, plan: Plan) -> MissesLimit | None:
     """Return that the student has too little for `limits.accuracy`; None where it may have enough.
 
     That is so if it was measured to have less, or if all of its predicted interval is below.
     """
-    student, least = plan.accuracy, config.limits.accuracy
+    student, least = plan.accuracy, limits.accuracy
     if least is None or not is_share(student):
         return None
     if (student.mean if is_measured(plan) else student.high) >= least:
@@ -411,14 +413,14 @@ def _less_accurate(plan: Plan, models: Sequence[Way], reference: Way | None) -> 
     return LessAccurate(plan.accuracy, is_measured(plan), most.name, most.accuracy.mean)
 
 
-def _behind(config: Config, plan: Plan, reference: Way) -> Behind | MayBeBehind | None:
+def _behind(limits: LimitsConfig, plan: Plan, reference: Way) -> Behind | MayBeBehind | None:
     """Return that the reference has more, or may have, where nobody has said how much is enough.
 
     That two intervals meet shows of neither model that it is as accurate as the other: at the bad
     end of their difference (Newcombe 1998, method 10) the student may be far behind.
     """
     student, model = plan.accuracy, reference.accuracy
-    if config.limits.accuracy is not None or not is_share(model):
+    if limits.accuracy is not None or not is_share(model):
         return None
     ahead = model.mean - student.mean
     if ahead > MOST_BEHIND:
@@ -429,16 +431,16 @@ def _behind(config: Config, plan: Plan, reference: Way) -> Behind | MayBeBehind 
     return MayBeBehind(student, is_measured(plan), reference.name, model, 100 * worst)
 
 
-def _only_slow(config: Config, plan: Plan, way: Way) -> OnlySlow | None:
+def _only_slow(limits: LimitsConfig, plan: Plan, way: Way) -> OnlySlow | None:
     """Return that a model would do the task, and is too slow; None where it is otherwise."""
-    slow = too_slow(config, way.latency_ms)
-    if not way.why_not or slow is None or why_not(config, way.accuracy, plan) is not None:
+    slow = too_slow(limits, way.latency_ms)
+    if not way.why_not or slow is None or why_not(limits, way.accuracy, plan) is not None:
         return None
     return OnlySlow(way.name, slow, bool(way.unsure))
 
 
 def _notes(
-    config: Config,
+    limits: LimitsConfig,
     probe: Probe,
     plan: Plan,
     verdict: Verdict,
@@ -457,14 +459,14 @@ def _notes(
     if verdict.beside_models != "stay":
         yield from against
     if reference is not None:
-        if reference.unsure and (why := unsure(config, reference.accuracy)) is not None:
+        if reference.unsure and (why := unsure(limits, reference.accuracy)) is not None:
             yield NotSure(reference.name, why)
         if (slices := unweighted_slices(probe, reference.name)) is not None:
             yield slices
         falls_short = any(isinstance(reason, FALLS_SHORT) for reason in against)
         if (scaled := verdict.scaled) is not None and not falls_short:
             paid = scaled.usd_per_day
-            then, _ = _decided(verdict, config, plan, able, Servers(Interval(paid, paid, paid)))
+            then, _ = _decided(verdict, limits, plan, able, Servers(Interval(paid, paid, paid)))
             outcome = verdict.beside_models
             yield IfGivenBack(scaled, verdict.servers_usd_per_day, outcome, then)
     if (free := free_servers(plan.roles_of("serve"))) is not None:

@@ -12,7 +12,7 @@ from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
-from stratos.models.kinds.cross_validation import KINDS, Choice, Study
+from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Features
 from stratos.models.kinds.learnt_rows import (
     Rows,
@@ -22,13 +22,11 @@ from stratos.models.kinds.learnt_rows import (
     ordered,
     students_of_kinds,
     studied,
-    tagged,
     tuning,
     validation_rows,
 )
-from stratos.models.kinds.row_lookup import fit_lookup
-from stratos.models.kinds.suits import MOST_ROWS, TAGGER, TUNED
-from stratos.probe.words import CannotTag, KindsReached, LooksMislabelled, Suspect, Tunes
+from stratos.models.kinds.student_kinds import KINDS, LABELS, MOST_ROWS
+from stratos.probe.words import CannotLearn, KindsReached, LooksMislabelled, Suspect, Tunes
 from stratos.records import Interval, KindProbe
 from stratos.synthesize.leaks import labelled_rows
 from stratos.tasks.base import Item, Task
@@ -109,11 +107,20 @@ def learnable(config: Config) -> list[Item]:
 
 def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     """Return what each kind of student among the run's reaches by cross-validation."""
-    students, free = students_of_kinds(config), free_students(config)
+    students, free = students_of_kinds(config.students), free_students(config.students)
     if not students and not free:
         return ()
     rows = Rows.of(learnable(config))
-    probed = _learnt_kinds(config, students, rows, context) if students else ()
+    classifiers = [student for student in students if student.kind in LABELS]
+    probed = list(_classifiers(config, classifiers, rows, context)) if classifiers else []
+    for student in students:
+        if student.kind not in LABELS:
+            context.tick(0, 1, f"cross-validating a {student.kind}")
+            measured = _alone(config, student, rows)
+            if isinstance(measured, CannotLearn):
+                context.note(str(measured))
+            else:
+                probed.append(measured)
     return (*probed, *_winning(config, free, rows, probed))
 
 
@@ -144,43 +151,54 @@ def _winning(
     is_named = len(free) == len(config.students)
     beaten = max((probe.accuracy.mean for probe in probed), default=_ENOUGH)
     for student in free if len(rows.texts) > 1 else ():
-        began = time.perf_counter()
-        fitted = fit_lookup(student.kind, rows.texts, rows.labels, config.task.normal, config.seed)
-        n, mean = fitted.n_rows, fitted.accuracy
-        if mean <= beaten and not is_named:
-            continue
-        source = f"cross-validation on {counted(n, 'row', spec=',')}"
-        yield KindProbe(
-            student=student.name,
-            kind=student.kind,
-            accuracy=wilson(mean * n, n, source=source),
-            measured=mean,
-            n_rows=n,
-            calibration_error=0.0,
-            seconds=time.perf_counter() - began,
-            ms_per_answer=milliseconds_alone(fitted.student.predict, rows.texts),
-            n_params=fitted.student.n_params,
-        )
+        measured = _alone(config, student, rows)
+        if isinstance(measured, KindProbe) and (measured.measured > beaten or is_named):
+            yield measured
 
 
-def _learnt_kinds(
+def _alone(config: Config, student: StudentConfig, rows: Rows) -> KindProbe | CannotLearn:
+    """Return what a kind reaches that is measured by itself, or why it does not do the task."""
+    learner = KINDS[student.kind].learns()
+    assert learner is not None, "it is no kind for labels"
+    if (why := learner.why_not(rows.texts, rows.labels)) is not None:
+        return CannotLearn(student.kind, why)
+    began = time.perf_counter()
+    fit = learner.fit(rows.texts, rows.labels, config.task, config.seed)
+    return KindProbe(
+        student=student.name,
+        kind=student.kind,
+        accuracy=fit.accuracy,
+        measured=fit.accuracy.mean,
+        known=None if fit.known is None else fit.known.mean,
+        n_rows=fit.n_rows,
+        calibration_error=fit.calibration_error,
+        seconds=(time.perf_counter() - began) / _FOLDS,
+        ms_per_answer=milliseconds_alone(fit.student.predict, rows.texts),
+        n_params=fit.student.n_params,
+        fields=fit.fields,
+    )
+
+
+def _classifiers(
     config: Config, students: Sequence[StudentConfig], rows: Rows, context: Context
 ) -> tuple[KindProbe, ...]:
-    """Return what each kind reaches that learns a model."""
-    if students[0].kind == TAGGER:
-        return _tagger(config, students[0], rows, context)
+    """Return what each kind for labels reaches, on the same folds."""
     context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")
     began = time.perf_counter()
     several = config.task.has_several_labels
     study, choice = studied(rows, students, config.seed, several=several)
-    seconds = dict.fromkeys(KINDS, time.perf_counter() - began)
+    seconds = dict.fromkeys(LABELS, time.perf_counter() - began)
     if (tunes := tuning(config, rows, students, study, choice)) is not None:
         reached = (choice.kind, choice.accuracy, choice.low, choice.high)
         context.note(str(Tunes(*reached, tunes.cpu_seconds, tunes.is_tried)))
         if tunes.is_tried:
             began = time.perf_counter()
             study, choice = studied(rows, students, config.seed, several=several, tunes=True)
-            seconds[TUNED] += time.perf_counter() - began
+            seconds |= {
+                kind: seconds[kind] + time.perf_counter() - began
+                for kind in study.kinds
+                if LABELS[kind].takes_minutes
+            }
     blocks = {
         block.name: block if block.learns_labels else block.fitted(rows.texts)
         for block in blocks_of(students)
@@ -194,8 +212,7 @@ def _learnt_kinds(
         probed = [replace(probe, micro_f1=_micro_f1(probe, choice)) for probe in probed]
     elif wrong := mislabelled(config.task, ordered(learnable(config)), study, choice.kind):
         context.warn(str(wrong))
-    # Of a tuned encoder the curve would take ten more trainings: that of the frozen one has to do.
-    kind = "encoder" if choice.kind == TUNED else choice.kind
+    kind = LABELS[choice.kind].curve_of or choice.kind
     if study.n_rows < FEWEST_FOR_CURVE or kind not in study.kinds:
         return tuple(probed)
     context.tick(1, 1, "learning curve")
@@ -207,36 +224,6 @@ def _learnt_kinds(
     )
 
 
-def _tagger(
-    config: Config, student: StudentConfig, rows: Rows, context: Context
-) -> tuple[KindProbe, ...]:
-    """Return what a tagger reaches; nothing, and why, where values are not in the text."""
-    from stratos.models.kinds.tagger import cannot_tag
-
-    context.tick(0, 1, "cross-validating a tagger")
-    if (why := cannot_tag(rows.texts, rows.labels)) is not None:
-        context.note(str(CannotTag(why)))
-        return ()
-    schema = config.task.answer_schema(config.task.items("validation", 1)[0])
-    began = time.perf_counter()
-    fitted = tagged(rows, config.seed, schema)
-    source = f"cross-validation on {counted(fitted.n_rows, 'row', spec=',')}"
-    probed = KindProbe(
-        student=student.name,
-        kind=student.kind,
-        accuracy=Interval(*fitted.expected, source),
-        measured=fitted.accuracy,
-        known=fitted.known[0] if fitted.holds_out_layouts else None,
-        n_rows=fitted.n_rows,
-        calibration_error=fitted.calibration_error,
-        seconds=(time.perf_counter() - began) / _FOLDS,
-        ms_per_answer=milliseconds_alone(fitted.tagger.predict, rows.texts),
-        n_params=fitted.tagger.n_params,
-        fields={field.name: field.score.exact for field in fitted.fields},
-    )
-    return (probed,)
-
-
 def _probed(
     student: StudentConfig,
     study: Study,
@@ -246,7 +233,7 @@ def _probed(
     seconds: float,
 ) -> KindProbe:
     index = [score.kind for score in choice.scores].index(student.kind)
-    used = [blocks[name] for name in KINDS[student.kind]]
+    used = [blocks[name] for name in LABELS[student.kind].blocks]
     n = choice.n_independent
     # Kinds are behind by their micro-F1. Where each text has one label, that is the accuracy.
     mean = choice.accuracy * max(0.0, 1 - choice.behind[index] / max(choice.micro_f1[0], 1e-9))

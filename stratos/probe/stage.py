@@ -29,7 +29,6 @@ from stratos.core.foreign import cause
 from stratos.core.formats import counted, cut_short
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
-from stratos.models.kinds.suits import LM
 from stratos.probe.kind_probes import in_words, probe_kinds
 from stratos.probe.questioning import ERROR, listed, looks, undecided
 from stratos.probe.teacher_evaluation import TeacherEvaluation
@@ -214,7 +213,7 @@ def probe_students(
         _probe(student, Path(student.path).expanduser(), config, questions, context)
         for student in config.students
         # Nobody named those: asking each of them takes longer than what it would tell is worth.
-        if student.kind == LM and student.path is not None and not student.only_if_here
+        if student.is_lm and student.path is not None and not student.only_if_here
     )
 
 

@@ -75,11 +75,12 @@ class LooksMislabelled(Reason):
         return f"{n:,} of {of} look mislabelled: {'; '.join([*first, *more])}"
 
 
-class CannotTag(Reason):
-    """A tagger does not do the task."""
+class CannotLearn(Reason):
+    """A kind of student does not do the task."""
 
+    kind: str
     why: str
-    says = "A tagger does not do this task: {why}."
+    says = "A {kind} does not do this task: {why}."
 
 
 class Tunes(Reason):

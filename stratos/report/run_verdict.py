@@ -269,7 +269,7 @@ def is_needless(config: Config, records: Mapping[str, Any], judgement: Verdict) 
     return (
         plan is not None
         and bool(judgement.against_free)
-        and named(config.students, plan.student).kind == "lm"
+        and named(config.students, plan.student).is_lm
     )
 
 

@@ -67,7 +67,9 @@ def worth_measured(
     measured = replace(plan, accuracy=replace(served[0], source=MEASURED))
     # Why a model is no alternative was judged beside the student that was predicted.
     open_models = [
-        judged(config, measured, way) for way in plan.worth.alternatives if way.kind == "open"
+        judged(config.limits, measured, way)
+        for way in plan.worth.alternatives
+        if way.kind == "open"
     ]
     by_items = verdict(scorecard)
     outcome = verdict_of(

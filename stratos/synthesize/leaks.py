@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from stratos.config import Config
-from stratos.models.kinds.suits import MOST_ROWS
+from stratos.models.kinds.student_kinds import MOST_ROWS
 from stratos.tasks.base import Item, Task
 from stratos.tasks.dedup.held_out import HeldOut, grams_of
 

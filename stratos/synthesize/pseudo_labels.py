@@ -116,7 +116,7 @@ def by_expected_gain(
     )
     from stratos.synthesize.leaks import labelled_rows
 
-    students, task = students_of_kinds(config), config.task
+    students, task = students_of_kinds(config.students), config.task
     if not students or not task.has_labels or task.has_several_labels or not rows:
         return None
     gold = Rows.of([*labelled_rows(task), *validation_rows(config)])

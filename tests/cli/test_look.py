@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stratos.models.kinds import suits
+from stratos.models.kinds import student_kinds
 from stratos.probe.look import read_facts
 from stratos.probe.look.measure import task_of
 from tests.in_process import Done, stratos
@@ -22,7 +22,7 @@ TASK = "conf/task/tickets.yaml"
 @pytest.fixture(autouse=True)
 def linear_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no weights of encoders and tables: they take most of the seconds."""
-    monkeypatch.setattr(suits, "has_weights", lambda student: student.kind == "linear")
+    monkeypatch.setattr(student_kinds, "has_weights", lambda student: student.kind == "linear")
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from stratos.config import StudentConfig, StudentKind
+from stratos.config import StudentConfig
 from stratos.core.errors import ForeignFileError
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import FILE
 from stratos.models.kinds.learnt_rows import Rows
-from stratos.models.kinds.row_lookup import RowLookup, fit_lookup
-from stratos.models.kinds.suits import FREE, does
+from stratos.models.kinds.row_lookup import MostFrequentAnswer, NearestRow, RowLookup
+from stratos.models.kinds.student_kinds import KINDS
 from stratos.probe.kind_probes import _winning
 from stratos.records import Interval, KindProbe
 from stratos.tasks.classify import ClassifyTask
@@ -24,30 +24,32 @@ from stratos.tasks.mahjong import MahjongTask
 ABOUT = ("card", "loan", "parcel", "rent", "tax")
 TEXTS = tuple(f"my {about} of x{i}{about}" for i in range(12) for about in ABOUT)
 ANSWERS = tuple(text.split()[1] for text in TEXTS)
+TASK: Any = SimpleNamespace(normal=str.lower)
 
 
 def test_the_nearest_row_answers_and_the_most_frequent_answer_does() -> None:
-    nearest = fit_lookup("nearest", TEXTS, ANSWERS, str.lower)
-    assert nearest.accuracy == 1.0 and nearest.student.right == 1.0
+    nearest = NearestRow().fit(TEXTS, ANSWERS, TASK)
+    assert nearest.accuracy.mean == 1.0
     [prediction] = nearest.student.predict(["a parcel for me"])
     assert (prediction.text, prediction.probability) == ("parcel", 1.0)
     uneven = ("card",) * 30 + ANSWERS[30:]
-    majority = fit_lookup("majority", TEXTS, uneven, str.lower)
-    assert majority.accuracy == pytest.approx(uneven.count("card") / len(uneven))
+    majority = MostFrequentAnswer().fit(TEXTS, uneven, TASK)
+    assert majority.accuracy.mean == pytest.approx(uneven.count("card") / len(uneven))
     assert [p.text for p in majority.student.predict(["", "my loan"])] == ["card", "card"]
 
 
 def test_a_near_duplicate_in_another_fold_answers_no_row() -> None:
     sources = [" ".join(f"w{i}{k}" for k in range(20)) for i in range(40)]
     copies = [f"{source} once more" for source in sources]
-    answers = tuple(f"answer {i}" for i in range(40))  # of a text and its copy alone
-    fitted = fit_lookup("nearest", (*sources, *copies), answers * 2, str.lower)
-    assert fitted.accuracy == 0.0 and fitted.n_rows == 80
+    strangers = [" ".join(f"s{i}{k}" for k in range(20)) for i in range(40)]
+    answers = tuple(f"answer {i}" for i in range(40))  # of a text, its copy and a stranger
+    fitted = NearestRow().fit((*sources, *copies, *strangers), answers * 3, TASK)
+    assert fitted.accuracy.mean < 0.05 and fitted.n_rows == 120
 
 
-@pytest.mark.parametrize("kind", FREE)
-def test_a_folder_gives_the_same_answers(kind: StudentKind, tmp_path: Path) -> None:
-    student = fit_lookup(kind, TEXTS, ANSWERS, str.lower).student
+@pytest.mark.parametrize("learner", [NearestRow, MostFrequentAnswer])
+def test_a_folder_gives_the_same_answers(learner: type[NearestRow], tmp_path: Path) -> None:
+    student = learner().fit(TEXTS, ANSWERS, TASK).student
     student.save(tmp_path)
     loaded = load_predictor(tmp_path)
     assert isinstance(loaded, RowLookup) and loaded == student
@@ -62,7 +64,7 @@ def test_it_is_a_student_by_itself_only_where_it_beats_what_learns(tmp_path: Pat
     rows = ({"text": t, "label": a} for t, a in zip(TEXTS, ANSWERS, strict=True))
     path.write_text("\n".join(map(json.dumps, rows)))
     task = ClassifyTask(path=str(path), question="text", answer="label")
-    free = tuple(StudentConfig(kind, kind=kind) for kind in FREE)
+    free = tuple(StudentConfig(kind, kind=kind) for kind in ("nearest", "majority"))
     linear = StudentConfig("linear", kind="linear")
     config: Any = SimpleNamespace(task=task, seed=0, students=(*free, linear))
 
@@ -78,4 +80,4 @@ def test_it_is_a_student_by_itself_only_where_it_beats_what_learns(tmp_path: Pat
     config.students = free[1:]
     named = [*_winning(config, free[1:], Rows(TEXTS, ANSWERS), ())]
     assert [probe.kind for probe in named] == ["majority"], "however little it reaches"
-    assert does("nearest", task) and not does("nearest", MahjongTask())
+    assert KINDS["nearest"].does(task) and not KINDS["nearest"].does(MahjongTask())

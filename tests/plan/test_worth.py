@@ -233,12 +233,12 @@ def test_distil_is_seldom_said_of_a_student_that_is_far_behind():
             model = wilson(rng.binomial(n_model, right), n_model)
             student = wilson(rng.binomial(n_student, right - MOST_UNSURE), n_student)
             way = replace(large, accuracy=model)
-            doubt = doubt_of(config, replace(plan, accuracy=student), [way], {}, way)
+            doubt = doubt_of(config.limits, replace(plan, accuracy=student), [way], {}, way)
             n_advised += doubt is None
         assert n_advised / n_draws <= 0.04, (n_model, n_student)
     good = Interval(0.95, 0.94, 0.96)
     way = replace(large, accuracy=wilson(1880, 2000))
-    assert doubt_of(config, replace(plan, accuracy=good), [way], {}, way) is None
+    assert doubt_of(config.limits, replace(plan, accuracy=good), [way], {}, way) is None
 
 
 def test_a_server_that_is_given_back_is_paid_as_long_as_in_a_simulation():
@@ -528,10 +528,10 @@ def test_once_it_is_measured_the_verdict_rests_on_that():
 
 def test_without_a_price_it_is_said_why_there_is_no_verdict():
     config, probe, _ = of_a_year(200, (BLIND,))
-    assert why_no_verdict(config, probe) == words.NonePriced((BLIND.teacher,))
-    assert why_no_verdict(config, replace(probe, teachers=())) == words.NoneProbed()
+    assert why_no_verdict(config.traffic, probe) == words.NonePriced((BLIND.teacher,))
+    assert why_no_verdict(config.traffic, replace(probe, teachers=())) == words.NoneProbed()
     silent = replace(config, traffic=TrafficConfig())
-    assert why_no_verdict(silent, probe) is None
+    assert why_no_verdict(silent.traffic, probe) is None
 
 
 def test_verdicts_in_words(snapshot):

@@ -167,12 +167,12 @@ def test_the_accuracy_is_that_of_the_format_that_is_served():
 def test_a_student_that_hardly_agrees_with_the_log_takes_the_place_of_nothing():
     config, probe, plan = of_a_year(50_000, (BLIND, PAID))
     little = replace(plan, accuracy=Interval(0.0, 0.0, 0.02, "test items"))
-    way = replace(hosted_models(config, probe, plan)[0], is_logged=True)
+    way = replace(hosted_models(config.limits, probe, plan)[0], is_logged=True)
     config = replace(config, limits=replace(config.limits, accuracy=None))
-    doubt = doubt_of(config, little, [way], {}, way)
+    doubt = doubt_of(config.limits, little, [way], {}, way)
     assert doubt == words.AgreesTooLittle(little.accuracy, is_measured=True)
     much = replace(plan, accuracy=Interval(0.7, 0.6, 0.8, "test items"))
-    assert doubt_of(config, much, [way], {}, way) == words.EnoughUnsaid(
+    assert doubt_of(config.limits, much, [way], {}, way) == words.EnoughUnsaid(
         much.accuracy, is_measured=True
     )
 

@@ -15,7 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.errors import ConfigError
 from stratos.core.personal_data import CARD, EMAIL, PHONE, SECRET
-from stratos.models.kinds import suits
+from stratos.models.kinds import student_kinds
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
 from stratos.probe.look.columns import UncertainError
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
@@ -59,7 +59,7 @@ def table(path: Path, header: str, rows: Iterable[tuple[Any, ...]], separator: s
 @pytest.fixture
 def linear_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no weights of encoders and tables on this machine: they take most of the seconds."""
-    monkeypatch.setattr(suits, "has_weights", lambda student: student.kind == "linear")
+    monkeypatch.setattr(student_kinds, "has_weights", lambda student: student.kind == "linear")
 
 
 # --- what is in a file ----------------------------------------------------------------------------

@@ -29,6 +29,7 @@ import yaml
 
 import stratos
 from stratos.core.extensions import conf_dir, extensions
+from stratos.models.kinds.student_kinds import KINDS
 from stratos.run.resume import Stage
 from stratos.run.stages import STAGES
 
@@ -118,6 +119,8 @@ def digest(files: Iterable[str]) -> str:
 def imports_of(file: str) -> tuple[str, ...]:
     """Return the files that a module imports itself, but those that shape no record."""
     modules = {module for node in _run(_tree(file)) for module in _imported(node)}
+    if "stratos.models.kinds.student_kinds" in modules:
+        modules |= {module for node in _run(_tree(file)) for module in _learnt(node)}
     if "stratos.core.extensions.load" in modules:
         modules |= {module for node in _run(_tree(file)) for module in _hooked(node)}
     files = {path for module in modules if (path := _file(module)) is not None}
@@ -156,6 +159,14 @@ def _hooked(node: ast.AST) -> Iterator[str]:
             targets = getattr(room, node.attr)
             for target in [targets] if isinstance(targets, str) else targets.values():
                 yield target.partition(":")[0]
+
+
+def _learnt(node: ast.AST) -> Iterator[str]:
+    """Yield the modules of kinds of student that a module loads to learn or read one."""
+    if isinstance(node, ast.Attribute) and node.attr in ("block", "block_class", "learns"):
+        for kind in KINDS.values():
+            for target in filter(None, (kind.learner, getattr(kind, "features", ""))):
+                yield f"stratos.models.kinds.{target.partition(':')[0]}"
 
 
 @functools.cache

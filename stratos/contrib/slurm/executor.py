@@ -363,9 +363,7 @@ class Slurm(Executor):
             if state != "COMPLETING":
                 return id
         # One whose node has died is in no queue until SLURM has put it there again.
-        known = submission.find(spec.folder, spec.stage)
-        id = known.id if known is not None and known.kind == self.kind else ""
-        id = id or submission.id_of(spec.name)
+        id = submission.known_id(self, spec)
         if not id or any(id == queued_id for queued_id, _ in queued):
             return None
         facts = slurm_queue.job_facts(id, spec.name)

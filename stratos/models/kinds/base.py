@@ -11,13 +11,19 @@ from __future__ import annotations
 import abc
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from stratos.core.errors import ForeignFileError
 from stratos.core.foreign import reading
+from stratos.records import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stratos.tasks.base import Task
 
 FILE, WEIGHTS = "student.json", "student.safetensors"
 ENCODER = "encoder"
@@ -83,6 +89,55 @@ class Predictor(abc.ABC):
     def is_slow(self) -> bool:
         """Whether an answer takes milliseconds, so that it has a thread of its own."""
         return self.uses_torch
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A student that has learnt all rows, and what cross-validation shows of it."""
+
+    student: Predictor
+    accuracy: Interval
+    """Of other rows."""
+    n_rows: int
+    calibration_error: float = 0.0
+    right: np.ndarray | None = None
+    """Whether each row was answered right by what has not seen it, shape (rows,)."""
+    known: Interval | None = None
+    """Accuracy on wordings that other rows show; None where none is held out whole."""
+    fields: dict[str, float] = field(default_factory=dict)
+    """Share of rows that have each field right."""
+
+
+class Learner(abc.ABC):
+    """What fits students of a kind that is measured by itself."""
+
+    def why_not(self, texts: Sequence[str], answers: Sequence[str]) -> str | None:
+        """Return why no student of the kind does the task of some rows; None where one may."""
+        return None
+
+    @abc.abstractmethod
+    def fit(
+        self, texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: int = 0
+    ) -> Fit:
+        """Cross-validate a student, and fit it on all rows.
+
+        Args:
+            texts: of the rows.
+            answers: theirs.
+            task: compares answers.
+            seed: of the folds.
+        """
+
+    @abc.abstractmethod
+    def fit_again(
+        self,
+        folder: Path,
+        texts: tuple[str, ...],
+        answers: tuple[str, ...],
+        task: Task,
+        seed: int = 0,
+    ) -> Predictor:
+        """Return the student in a folder fitted on more rows: what was chosen for it stays."""
 
 
 def text_of(messages: Sequence[Mapping[str, str]]) -> str:

@@ -18,16 +18,16 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.encoder import Encoder
-from stratos.models.kinds.features import Arrays, Features, Head, StaticTable, Tfidf, mix
-from stratos.models.kinds.tuned import TunedEncoder
+from stratos.models.kinds.features import Arrays, Features, Head, Tfidf, mix
+from stratos.models.kinds.student_kinds import LABELS
 
-_BLOCKS: dict[str, type[Features]] = {
-    block.name: block for block in (Tfidf, StaticTable, Encoder, TunedEncoder)
-}
-"""By the name that a student's JSON has."""
 _N_OTHERS = 19
 """Further labels that are told: with the answer as many as the OpenAI API lists."""
+
+
+def block_class(name: str) -> type[Features]:
+    """Return the class of a block of features, by the name that a student's JSON has."""
+    return Tfidf if name == Tfidf.name else LABELS[name].block_class()
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Classifier(Predictor):
                 if key.startswith(f"{name}.")
             }
             heads.append(Head(own.pop("head"), own.pop("bias")))
-            blocks.append(_BLOCKS[name].of_state(settings, own, folder))
+            blocks.append(block_class(name).of_state(settings, own, folder))
         labels = tuple(described["labels"])
         mixing = arrays["mixing_weights"]
         is_whole = all(

@@ -26,25 +26,17 @@ from stratos.models.kinds.features import (
     mix,
     mixing_weights,
 )
-from stratos.models.kinds.mislabelled import suspects
-from stratos.models.kinds.suits import (
-    TUNED,
+from stratos.models.kinds.kind_choice import (
     ahead_by_prior,
     deviations,
     micro_f1,
     wilson_ends,
     without_optimism,
 )
+from stratos.models.kinds.mislabelled import suspects
+from stratos.models.kinds.student_kinds import LABELS
 from stratos.tasks.dedup.near import Alike
 
-KINDS: dict[str, tuple[str, ...]] = {
-    "linear": ("tfidf",),
-    "static": ("static", "tfidf"),
-    "encoder": ("encoder", "tfidf"),
-    TUNED: ("tuned", "tfidf"),
-}
-"""Blocks of each kind, the cheapest kind first. TF-IDF stands beside vectors in each: where it says
-nothing its weight in the mixture falls to 0."""
 _FIRST_STRENGTH, _STEP, _MOST_MOVES = 10.0, 10**0.5, 4
 """Where the search for the inverse strength of the L2 penalty of a head begins, the factor between
 neighbours, and how often it moves on."""
@@ -246,8 +238,8 @@ class Study:
 
         The one that takes minutes is among them after `tune`.
         """
-        here = [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]
-        return [kind for kind in here if kind != TUNED or self._tunes]
+        here = [kind for kind in LABELS.values() if set(kind.blocks) <= set(self._blocks)]
+        return [kind.name for kind in here if self._tunes or not kind.takes_minutes]
 
     @property
     def n_trainings(self) -> float:
@@ -330,7 +322,7 @@ class Study:
         """Return the kind fitted on these rows and more; strengths and mixture stay.
 
         Args:
-            kind: one of `KINDS`.
+            kind: one of `LABELS`.
             texts: of further rows, whose labels are gold.
             answers: their labels.
         """
@@ -347,7 +339,7 @@ class Study:
             np.concatenate([self._is_gold, np.ones(len(texts), bool)]),
         )
         every = np.arange(len(self._texts))
-        for block in (self._blocks[name] for name in KINDS[kind]):
+        for block in (self._blocks[name] for name in LABELS[kind].blocks):
             if not block.is_fitted:  # an encoder reads each text once
                 features = self._features(block, every), block.transform(texts)
                 grown._fixed[block.name] = np.vstack(features)
@@ -366,7 +358,7 @@ class Study:
         """Return a kind fitted on all rows, with strengths and mixture of a study of it."""
         blocks, heads, totals = [], [], []
         weights = chosen._mixing_weights(chosen._unseen(kind))
-        for name in KINDS[kind]:
+        for name in LABELS[kind].blocks:
             every = np.arange(len(self._texts))
             strengths = [view.strength for view in chosen._study(name)]
             block, fitted = self._fit_views(name, every, strengths)
@@ -395,7 +387,7 @@ class Study:
             learnt = np.sort(random.permutation(learnt)[: max(1, round(share * len(learnt)))])
             tested = np.flatnonzero(self._folds == fold)
             parts = []
-            for name in KINDS[kind]:
+            for name in LABELS[kind].blocks:
                 strengths = [view.strength for view in self._study(name)]
                 block, heads = self._fit_views(name, learnt, strengths)
                 views = block.views(self._features(block, tested))
@@ -417,7 +409,7 @@ class Study:
         return len(self._held) / (1 + n_folds * per_fold / max(1.0, self.n_rows - per_fold))
 
     def _unseen(self, kind: str) -> list[np.ndarray]:
-        return [view.unseen for name in KINDS[kind] for view in self._study(name)]
+        return [view.unseen for name in LABELS[kind].blocks for view in self._study(name)]
 
     def _mixing_weights(
         self, parts: Sequence[np.ndarray], rows: np.ndarray | None = None

@@ -27,6 +27,7 @@ class Encoder(Features):
     """
 
     name: ClassVar[str] = "encoder"
+    about: ClassVar[str] = "the mean of the last hidden states of a pretrained encoder"
     is_slow: ClassVar[bool] = True
     folder: Path
     longest: int = 128

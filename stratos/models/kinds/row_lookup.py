@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,10 +16,11 @@ from typing import Self
 import numpy as np
 from typing_extensions import override
 
-from stratos.config import StudentKind
-from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.suits import MAJORITY
+from stratos.core.formats import counted
+from stratos.core.intervals import wilson
+from stratos.models.kinds.base import FILE, WEIGHTS, Fit, Learner, Prediction, Predictor
 from stratos.tasks.answers import nearest_by_words
+from stratos.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -69,56 +70,54 @@ class RowLookup(Predictor):
         return cls(texts, answers, right)
 
 
-@dataclass(frozen=True)
-class LookupFit:
-    """A look-up of rows, and what it answers right of rows that it has not seen."""
+class NearestRow(Learner):
+    """Learns a student that answers with the answer of the nearest row."""
 
-    student: RowLookup
-    accuracy: float
-    n_rows: int
-    """Rows that were answered, each from rows of other folds."""
+    @override
+    def fit(
+        self, texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: int = 0
+    ) -> Fit:
+        """Cross-validate a look-up in the folds of other kinds, and return that of all rows."""
+        from stratos.models.kinds.cross_validation import folds_of  # imports scikit-learn
 
+        normal = [task.normal(answer) for answer in answers]
+        _, numbers = np.unique(normal, return_inverse=True)
+        folds = folds_of(texts, numbers, np.ones(len(texts), bool), seed)
+        right = []
+        for fold in np.unique(folds[folds >= 0]):
+            learnt, unseen = (
+                np.flatnonzero(which).tolist() for which in (folds != fold, folds == fold)
+            )
+            part = self._lookup([texts[i] for i in learnt], [answers[i] for i in learnt], 0.0)
+            given = part.predict([texts[i] for i in unseen])
+            right += [
+                task.normal(prediction.text) == normal[i]
+                for prediction, i in zip(given, unseen, strict=True)
+            ]
+        n, n_right = len(right), sum(right)
+        source = f"cross-validation on {counted(n, 'row', spec=',')}"
+        student = self._lookup(texts, answers, n_right / n)
+        return Fit(student, wilson(n_right, n, source=source), n)
 
-def fit_lookup(
-    kind: StudentKind,
-    texts: Sequence[str],
-    answers: Sequence[str],
-    normal: Callable[[str], str],
-    seed: int = 0,
-) -> LookupFit:
-    """Cross-validate a look-up in the folds of other kinds, and return that of all rows.
+    @override
+    def fit_again(
+        self,
+        folder: Path,
+        texts: tuple[str, ...],
+        answers: tuple[str, ...],
+        task: Task,
+        seed: int = 0,
+    ) -> Predictor:
+        return self.fit(texts, answers, task, seed).student
 
-    Args:
-        kind: of the student: the nearest row, or the most frequent answer.
-        texts: of the rows, at least two.
-        answers: theirs.
-        normal: returns an answer in the form that is compared.
-        seed: of the folds.
-    """
-    from stratos.models.kinds.cross_validation import folds_of  # imports scikit-learn
-
-    _, numbers = np.unique([normal(answer) for answer in answers], return_inverse=True)
-    folds = folds_of(texts, numbers, np.ones(len(texts), bool), seed)
-    n_right = n_scored = 0
-    for fold in np.unique(folds[folds >= 0]):
-        learnt, unseen = (
-            np.flatnonzero(which).tolist() for which in (folds != fold, folds == fold)
-        )
-        part = _lookup(kind, [texts[i] for i in learnt], [answers[i] for i in learnt], 0.0)
-        given = part.predict([texts[i] for i in unseen])
-        n_scored += len(unseen)
-        n_right += sum(
-            normal(prediction.text) == normal(answers[i])
-            for prediction, i in zip(given, unseen, strict=True)
-        )
-    accuracy = n_right / n_scored
-    return LookupFit(_lookup(kind, texts, answers, accuracy), accuracy, n_scored)
+    def _lookup(self, texts: Sequence[str], answers: Sequence[str], right: float) -> RowLookup:
+        return RowLookup(tuple(texts), tuple(answers), right)
 
 
-def _lookup(
-    kind: StudentKind, texts: Sequence[str], answers: Sequence[str], right: float
-) -> RowLookup:
-    if kind == MAJORITY:
+class MostFrequentAnswer(NearestRow):
+    """Learns a student that gives every text the answer which most rows have."""
+
+    @override
+    def _lookup(self, texts: Sequence[str], answers: Sequence[str], right: float) -> RowLookup:
         [(answer, _)] = Counter(answers).most_common(1)
         return RowLookup(("",), (answer,), right)
-    return RowLookup(tuple(texts), tuple(answers), right)

@@ -52,6 +52,9 @@ class TunedEncoder(Features):
     """The layers that `Encoder` gives, and the mean states of upper layers that rows have tuned."""
 
     name: ClassVar[str] = "tuned"
+    about: ClassVar[str] = (
+        "mean hidden states of a pretrained encoder, as it was and with upper layers tuned"
+    )
     is_fitted: ClassVar[bool] = True
     is_slow: ClassVar[bool] = True
     learns_labels: ClassVar[bool] = True

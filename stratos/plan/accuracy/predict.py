@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
-from stratos.config import Config
+from stratos.config import Config, StudentConfig
 from stratos.core.formats import counted, cut_short, right
 from stratos.core.names import named
 from stratos.models.students import better_student
@@ -294,7 +294,7 @@ _SURELY_BELOW = 2 * LEAST_SHOWN
 
 
 def without_hopeless(
-    config: Config, candidates: Sequence[Candidate], left_out: Exclusions
+    students: Sequence[StudentConfig], candidates: Sequence[Candidate], left_out: Exclusions
 ) -> tuple[Candidate, ...]:
     """Return the pairs without those that are surely next to useless beside a better one.
 
@@ -303,7 +303,7 @@ def without_hopeless(
     It is a preference: where no plan of the others meets the limits, all are weighed.
 
     Args:
-        config: the run.
+        students: of the run.
         candidates: all pairs.
         left_out: where it is said why a pair is left out.
     """
@@ -313,7 +313,7 @@ def without_hopeless(
         in_vain = any(candidate.accuracy.tried is not None for candidate in candidates)
         if best is not None:
             in_vain = all(candidate.accuracy.high < _SURELY_BELOW for candidate in known)
-        return _of_models(config, candidates, left_out) if in_vain else tuple(candidates)
+        return _of_models(students, candidates, left_out) if in_vain else tuple(candidates)
     hopeless = [
         candidate
         for candidate in known
@@ -325,10 +325,10 @@ def without_hopeless(
 
 
 def _of_models(
-    config: Config, candidates: Sequence[Candidate], left_out: Exclusions
+    students: Sequence[StudentConfig], candidates: Sequence[Candidate], left_out: Exclusions
 ) -> tuple[Candidate, ...]:
     """Return those that start from a model and may learn it; all, where there are none."""
-    pretrained = {student.name for student in config.students if student.path is not None}
+    pretrained = {student.name for student in students if student.path is not None}
     able = tuple(
         candidate
         for candidate in candidates

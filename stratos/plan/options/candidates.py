@@ -23,7 +23,6 @@ from stratos.distill.recipe import Length
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import Calibration, calibration
 from stratos.estimate.hours import train
-from stratos.models.kinds.suits import LM
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
 from stratos.plan.option import Egress, list_prices
@@ -94,7 +93,7 @@ def build_problem(
     if not any(candidate.is_known for candidate in candidates):
         candidates = [builder.with_stand_in(candidate) for candidate in candidates]
     if not with_hopeless:
-        candidates = list(without_hopeless(config, candidates, builder.left_out))
+        candidates = list(without_hopeless(config.students, candidates, builder.left_out))
     builder.leave_out_unfit(candidates, areas)
     return Problem(
         candidates=tuple(candidates),
@@ -143,7 +142,7 @@ def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
     """
     if "local" in config.cloud.providers:
         # Those of random weights are so small that their products are the lesser part.
-        from_weights = any(s.kind == LM and s.path is not None for s in config.students)
+        from_weights = any(s.is_lm and s.path is not None for s in config.students)
         with_bf16 = from_weights and config.trainer.precision != "fp32"
         here = calibration(cache_dir, with_bf16=with_bf16)
         return replace(here, slowness=slowness_now())
@@ -249,7 +248,7 @@ class _Builder:
             if (reason := why_not(student, _PLANNED)) is not None:
                 self.left_out.add(student.name, Reason.STUDENT, reason)
                 continue
-            if student.kind != LM:
+            if not student.is_lm:
                 continue  # measured, and so planned, by the probe
             try:
                 card = card_of_student(student, self.config.task)
@@ -271,7 +270,7 @@ class _Builder:
         if self.calibration is None:
             return None
         length = self.lengths.longest(self.probe.teachers, card)
-        job = training_job(config, student, length)
+        job = training_job(config.trainer, student, length)
         hours = train(card, local_offer(), job, calibration=self.calibration)
         limits = [config.limits.train_hours, config.limits.deadline_hours]
         most = min((limit for limit in limits if limit is not None), default=math.inf)
@@ -284,7 +283,7 @@ class _Builder:
         config, name = self.config, strategy.name
         if strategy.learns_rows and not strategy.writes_rows:
             self.evidence += more_rows(config, teacher)
-        kinds = {student.name for student in config.students if student.kind != LM}
+        kinds = {student.name for student in config.students if not student.is_lm}
         able = []
         for card in self.students:
             verdict = self._verdict(teacher, strategy, card, card.name in kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -277,7 +278,7 @@ class CachedAnswers:
         return self._after_deploy[probed.teacher]
 
     def _count(self, probed: TeacherProbe, strategy: Strategy) -> int:
-        teacher = _teacher(self.config, probed)
+        teacher = _teacher(self.config.teachers, probed)
         if teacher is None or not is_hosted(probed.card):
             return 0
         questions = strategy.asks(self.config, teacher, probed.prompt, probed.max_tokens_by_prompt)
@@ -297,7 +298,7 @@ def n_after_deploy(config: Config, probe: Probe, probed: TeacherProbe) -> int:
 def _after_deploy(
     config: Config, probe: Probe, probed: TeacherProbe
 ) -> tuple[Teacher | None, list[Question]]:
-    teacher = _teacher(config, probed)
+    teacher = _teacher(config.teachers, probed)
     if teacher is None or not is_hosted(probed.card):
         return teacher, []
     return teacher, [
@@ -307,5 +308,5 @@ def _after_deploy(
     ]
 
 
-def _teacher(config: Config, probed: TeacherProbe) -> Teacher | None:
-    return next((teacher for teacher in config.teachers if teacher.name == probed.teacher), None)
+def _teacher(teachers: Sequence[Teacher], probed: TeacherProbe) -> Teacher | None:
+    return next((teacher for teacher in teachers if teacher.name == probed.teacher), None)

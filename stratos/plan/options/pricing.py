@@ -30,7 +30,7 @@ from stratos.estimate.cards import Workload, serving_bytes, training_memory
 from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, startup_hours, within
 from stratos.estimate.hours import generate_all, train_all
 from stratos.estimate.serving import serving_all, serving_table_of_kind
-from stratos.models.kinds.suits import TUNED
+from stratos.models.kinds.student_kinds import KINDS
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.engine_choices import engine_choices, without
 from stratos.plan.options.hosted import hosted_options, is_hosted
@@ -282,7 +282,7 @@ class Pricing:
         key += self.suffix
         if key not in self.options:
             student = named(config.students, card.name)
-            training = training_job(config, student, length)
+            training = training_job(config.trainer, student, length)
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             self.options[key] = self._job_options(
                 "distill",
@@ -360,7 +360,7 @@ class Pricing:
             choices = without(choices, left_out)
         if key not in self.options:
             hours = config.limits.serve_hours
-            rates = rates_of(config, len(works))
+            rates = rates_of(config.traffic, len(works))
             self.gb[key] = _bundle_gb(card)
             self.assumed[key] = requests.assumptions
             service = Service(
@@ -420,12 +420,12 @@ class Pricing:
         key = f"serve {kind.student}{self.suffix}"
         if key not in self.options:
             config = self.config
-            rates = rates_of(config, max(1, len(config.traffic.buckets)))
+            rates = rates_of(config.traffic, max(1, len(config.traffic.buckets)))
             self.gb[key] = _FLOAT_BYTES * kind.n_params / 1e9
             hours = config.limits.serve_hours
             service = Service(
                 lambda fleet: serving_table_of_kind(
-                    kind.ms_per_answer, fleet, rates, kind.kind in ("encoder", TUNED)
+                    kind.ms_per_answer, fleet, rates, KINDS[kind.kind].has_encoder
                 ),
                 hours,
                 self.slack.moving(gb_in=self.gb[key]),

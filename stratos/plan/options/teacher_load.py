@@ -26,6 +26,7 @@ from stratos.plan.option import BYTES_PER_TOKEN
 from stratos.plan.options.workload import assumed
 from stratos.records import Assumption, TeacherProbe
 from stratos.synthesize.strategy import Strategy, Writing
+from stratos.tasks.base import Task
 from stratos.teachers.cost_estimate import n_expected
 from stratos.teachers.reply import MESSAGE_TOKENS
 
@@ -127,7 +128,7 @@ def teacher_load_of(
     # The reasonings of injection, where the teacher writes them.
     sizes = strategy.writing(config.task) if config.task.can_reverse else None
     if sizes is not None:
-        per_byte = _tokens_per_byte(config, teacher)
+        per_byte = _tokens_per_byte(config.task, teacher)
         written, assumptions = _written(sizes, declared if sizes.is_learnt else None, per_byte)
         n_asked = max(0, sizes.n_items - n_cached)
         for parts, refused in ((expected, sizes.refused_share), (least, 0.0), (most, 1.0)):
@@ -192,7 +193,7 @@ def _scored(
     is_paid = bool(teacher.card.usd_per_million_input_tokens)
     if not is_paid or signal.cache_path is not None or signal.beyond_servers() is not None:
         return nothing, ""
-    n_tokens = max(1.0, _student_tokens(config, teacher) + answer.answer_tokens)
+    n_tokens = max(1.0, _student_tokens(config.task, teacher) + answer.answer_tokens)
     epochs = [
         training_length(config.trainer, student, n_texts, n_tokens).epochs
         for student in config.students
@@ -209,12 +210,12 @@ def _scored(
     return Load.of([(n_texts * n_times, Workload(n_tokens, 1))]), why
 
 
-def _student_tokens(config: Config, teacher: TeacherProbe) -> float:
+def _student_tokens(task: Task, teacher: TeacherProbe) -> float:
     """Return the teacher's tokens of a question as the student is asked it."""
-    items = config.task.items("validation", teacher.n_items)
-    chats = [config.task.student_messages(item) for item in items]
+    items = task.items("validation", teacher.n_items)
+    chats = [task.student_messages(item) for item in items]
     n_bytes = sum(len(message["content"].encode()) for chat in chats for message in chat)
-    return _tokens_per_byte(config, teacher) * n_bytes / max(1, len(chats))
+    return _tokens_per_byte(task, teacher) * n_bytes / max(1, len(chats))
 
 
 def _writing(
@@ -255,9 +256,8 @@ def _of_probe(teacher: TeacherProbe) -> Workload:
     return Workload(teacher.input_tokens / n, teacher.output_tokens / n)
 
 
-def _tokens_per_byte(config: Config, teacher: TeacherProbe) -> float:
+def _tokens_per_byte(task: Task, teacher: TeacherProbe) -> float:
     """Return the teacher's tokens of a byte of text, template included, as the probe saw them."""
-    task = config.task
     chats = [
         task.messages(item, teacher.prompt)
         if teacher.prompt in task.prompts

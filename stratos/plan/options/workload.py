@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import fmean, mean
 from typing import Any
 
-from stratos.config import Config, StudentConfig
+from stratos.config import Config, StudentConfig, TrafficConfig, TrainerConfig
 from stratos.core.formats import counted
 from stratos.core.names import named
 from stratos.distill.recipe import Length, optimizer_of, training_length
@@ -33,7 +33,7 @@ from stratos.estimate import constants as k
 from stratos.estimate.cards import TrainingJob, Workload
 from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe
 from stratos.synthesize.strategy import Strategy
-from stratos.tasks.base import Item, Message
+from stratos.tasks.base import Item, Message, Task
 
 _ASSUMPTIONS = Path(__file__).with_name("assumptions.csv")
 """What a plan may assume: what it is, why, and what would replace it."""
@@ -82,7 +82,7 @@ class Lengths:
 
     def of(self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig) -> Length:
         """Return how long a student will be trained by a strategy on what a teacher gives."""
-        n_rows = expected_rows(self.config, teacher, strategy)
+        n_rows = expected_rows(self.config.task, teacher, strategy)
         per_row = self.sizes(teacher, strategy, student).row
         return training_length(self.config.trainer, student, n_rows, per_row)
 
@@ -209,7 +209,7 @@ class Lengths:
     @property
     def _is_of_train(self) -> bool:
         """Whether the sample is of training rows."""
-        n_train = n_labelled(self.config)
+        n_train = n_labelled(self.config.task)
         return n_train is not None and n_train <= _MOST_SORTED
 
     @cached_property
@@ -240,36 +240,36 @@ class _Written:
     """The teacher whose answers in the probe were so long; "" where the size is assumed."""
 
 
-def training_job(config: Config, student: StudentConfig, length: Length) -> TrainingJob:
+def training_job(trainer: TrainerConfig, student: StudentConfig, length: Length) -> TrainingJob:
     """Return a student's training of some length."""
     return TrainingJob(
         length.tokens,
         length.batch_tokens,
         student.context_length,
-        optimizer=optimizer_of(config.trainer, student.path is None),
-        precision=config.trainer.precision,
+        optimizer=optimizer_of(trainer, student.path is None),
+        precision=trainer.precision,
     )
 
 
-def expected_rows(config: Config, teacher: TeacherProbe, strategy: Strategy) -> float:
+def expected_rows(task: Task, teacher: TeacherProbe, strategy: Strategy) -> float:
     """Return how many rows a strategy is expected to make of a task.
 
     Two digits of what teachers answer right, so that teachers that are about as good share a work.
     """
-    n_items, n_train = strategy.n_items, n_labelled(config)
-    n_made = config.task.n_made if strategy.makes_questions else 0
+    n_items, n_train = strategy.n_items, n_labelled(task)
+    n_made = task.n_made if strategy.makes_questions else 0
     n = min(n_items, (n_train or n_items) + n_made)
     if strategy.adds_rows:
-        added = float(f"{strategy.n_added(config.task, teacher.exact.mean):.2g}")
+        added = float(f"{strategy.n_added(task, teacher.exact.mean):.2g}")
         return min(n_items, n + added)
     if not strategy.learns_teacher:
         return n
     return max(1.0, float(f"{n * teacher.exact.mean:.2g}"))
 
 
-def n_labelled(config: Config) -> int | None:
+def n_labelled(task: Task) -> int | None:
     """Return how many training items the task has; None where it makes as many as are asked."""
-    return config.task.n_train if config.task.has_rows else None
+    return task.n_train if task.has_rows else None
 
 
 def _like(text: str, n_bytes: int) -> str:
@@ -398,10 +398,10 @@ def _answer(
     return tokens, "complexity.path_tokens" if declared else _NO_RUN
 
 
-def rates_of(config: Config, n_sizes: int) -> tuple[float, ...] | None:
+def rates_of(traffic: TrafficConfig, n_sizes: int) -> tuple[float, ...] | None:
     """Return requests per second of each size; None where they come one at a time."""
-    rate = config.traffic.requests_per_s
+    rate = traffic.requests_per_s
     if rate is None:
         return None
-    shares = [bucket.share for bucket in config.traffic.buckets] or [1.0] * n_sizes
+    shares = [bucket.share for bucket in traffic.buckets] or [1.0] * n_sizes
     return tuple(rate * share / sum(shares) for share in shares)

@@ -175,7 +175,7 @@ class _Rows:
 
     def __init__(self, facts: Facts, task: FileTask[Any]) -> None:
         from stratos.models.kinds.learnt_rows import Rows, ordered
-        from stratos.models.kinds.suits import MOST_ROWS
+        from stratos.models.kinds.student_kinds import MOST_ROWS
         from stratos.synthesize.leaks import labelled_rows
 
         self.kind, self.task = facts.kind, task
@@ -253,19 +253,18 @@ def _with_classifiers(measured: Measured, rows: _Rows) -> Measured:
 
 def _with_tagger(measured: Measured, rows: _Rows) -> Measured:
     """Return what a tagger reaches beside the rest, where it does the task."""
-    from stratos.models.kinds.learnt_rows import tagged
-    from stratos.models.kinds.tagger import cannot_tag
+    from stratos.models.kinds.tagger.learner import TaggerLearner
 
-    if (why := cannot_tag(rows.rows.texts, rows.rows.labels)) is not None:
+    texts, answers = rows.rows.texts, rows.rows.labels
+    if (why := TaggerLearner().why_not(texts, answers)) is not None:
         measured = replace(measured, not_measured={"tagger": why})
         return _judged(measured, *rows.baselines(), None)
-    fitted = tagged(rows.rows, SEED, None)
-    source = f"cross-validation on {counted(fitted.n_rows, 'row', spec=',')}"
-    reached = [Reached("tagger", Interval(*fitted.expected, source))]
-    if fitted.holds_out_layouts:
-        reached[0] = Reached("tagger on new wordings", reached[0].accuracy)
-        reached.append(Reached("on wordings that rows show", Interval(*fitted.known, source)))
-    return _judged(replace(measured, students=tuple(reached)), *rows.baselines(), fitted.right)
+    fit = TaggerLearner().fit(texts, answers, rows.task, SEED)
+    reached = [Reached("tagger", fit.accuracy)]
+    if fit.known is not None:
+        reached[0] = Reached("tagger on new wordings", fit.accuracy)
+        reached.append(Reached("on wordings that rows show", fit.known))
+    return _judged(replace(measured, students=tuple(reached)), *rows.baselines(), fit.right)
 
 
 def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
@@ -273,18 +272,18 @@ def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
     from stratos.config import StudentConfig
     from stratos.core.extensions import shipped_choices
     from stratos.models.kinds.learnt_rows import FEWEST_TO_TUNE
-    from stratos.models.kinds.suits import LABELS, TUNED, has_weights, why_no_torch_for
+    from stratos.models.kinds.student_kinds import LABELS, has_weights, why_no_torch_for
 
     files = shipped_choices("student")
     students: list[StudentConfig] = []
     missing: dict[str, str] = {}
-    for kind in LABELS:
-        student = StudentConfig(**yaml.safe_load(files[kind].read_text(encoding="utf-8")))
-        if kind == TUNED:
+    for name, kind in LABELS.items():
+        student = StudentConfig(**yaml.safe_load(files[name].read_text(encoding="utf-8")))
+        if kind.takes_minutes:
             if n_rows >= FEWEST_TO_TUNE:
-                missing[kind] = str(TakesMinutes())
+                missing[name] = str(TakesMinutes())
         elif not has_weights(student):
-            missing[kind] = str(NotHere(kind, why_no_torch_for(student)))
+            missing[name] = str(NotHere(kind.package, why_no_torch_for(student)))
         else:
             students.append(student)
     return students, missing

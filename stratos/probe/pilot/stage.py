@@ -113,7 +113,7 @@ class Ladder:
         if self.pace is None:
             return desired
         telling = min(desired, max(1, int(decision.TELLING_PART * pair.train_tokens)))
-        may_wait = decision.is_of_model(self.config, pair)
+        may_wait = decision.is_of_model(self.config.students, pair)
         tokens = self.pace.tokens(pair, desired, telling, later, may_wait=may_wait)
         if tokens is not None:
             return tokens
@@ -305,7 +305,7 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
         parts = frugal.parts
         left_out.update(frugal.left_out)
         chosen = [pair for pair in pairs if pair.name in parts]
-        pairs = decision.in_order(config, chosen, frugal.estimate)
+        pairs = decision.in_order(config.students, chosen, frugal.estimate)
     ladder = Ladder(config, context, problem, pace, parts)
     with _leaving(context.ledger, alive.least_usd):
         runs = ladder.climb(pairs, left_out)

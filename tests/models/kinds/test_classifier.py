@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from stratos.core.errors import ForeignFileError
 from stratos.core.extensions import shipped_choices
 from stratos.models.kinds.base import WEIGHTS, load_predictor
-from stratos.models.kinds.classifier import _BLOCKS
-from stratos.models.kinds.cross_validation import KINDS, Study
+from stratos.models.kinds.classifier import block_class
+from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.encoder import Encoder
 from stratos.models.kinds.features import (
     Head,
@@ -20,7 +20,7 @@ from stratos.models.kinds.features import (
     mix,
     mixing_weights,
 )
-from stratos.models.kinds.suits import _PRIOR_GAIN, LABELS
+from stratos.models.kinds.student_kinds import LABELS
 
 
 def _numbers(n_labels: int, n: int = 60):
@@ -29,9 +29,10 @@ def _numbers(n_labels: int, n: int = 60):
     return features, (features[:, :n_labels].argmax(axis=1))
 
 
-def test_every_kind_of_labels_is_known_wherever_one_is_looked_up():
-    assert tuple(KINDS) == LABELS and set(LABELS) == set(_PRIOR_GAIN)
-    assert {name for names in KINDS.values() for name in names} == set(_BLOCKS)
+def test_every_kind_of_labels_has_its_block_and_is_among_the_candidates():
+    for kind in LABELS.values():
+        assert [block_class(name).name for name in kind.blocks] == list(kind.blocks)
+        assert all(block_class(name).about for name in kind.blocks)
     auto = OmegaConf.load(shipped_choices("student")["auto"]).defaults
     assert {f"{kind}@candidates.{kind}" for kind in LABELS} <= set(auto)
 

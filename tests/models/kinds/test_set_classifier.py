@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from stratos.core.errors import ForeignFileError
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.features import StaticTable, Tfidf
+from stratos.models.kinds.kind_choice import micro_f1
 from stratos.models.kinds.set_classifier import Decision, SetClassifier, SetStudy, added, fit_heads
-from stratos.models.kinds.suits import micro_f1
 from stratos.tasks.label_sets import labels_of, written
 
 Rows = Callable[..., tuple[list[str], list[str]]]

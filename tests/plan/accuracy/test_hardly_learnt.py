@@ -85,11 +85,11 @@ def test_where_all_that_is_known_is_useless_what_starts_from_a_model_is_tried() 
     )
     pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
     left_out = Exclusions()
-    assert without_hopeless(pretrained, (known, unknown), left_out) == (unknown,)
+    assert without_hopeless(pretrained.students, (known, unknown), left_out) == (unknown,)
     [why] = [one.why for one in left_out.values()]
     assert why == AlmostNothing(known.accuracy, LARGER.name, None)
     random = replace(config, students=(TINY, replace(LARGER, path=None)))
-    assert without_hopeless(random, (known, unknown), Exclusions()) == (known, unknown)
+    assert without_hopeless(random.students, (known, unknown), Exclusions()) == (known, unknown)
 
 
 def test_what_may_be_more_than_nothing_is_not_left_out_for_what_is_unknown() -> None:
@@ -97,7 +97,7 @@ def test_what_may_be_more_than_nothing_is_not_left_out_for_what_is_unknown() -> 
     config, problem = build(world(), **{TINY.name: 4})
     pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
     assert max(one.accuracy.high for one in problem.candidates if one.is_known) > 0.2
-    found = without_hopeless(pretrained, problem.candidates, Exclusions())
+    found = without_hopeless(pretrained.students, problem.candidates, Exclusions())
     assert {one.student for one in found} == {TINY.name, LARGER.name}
 
 
@@ -109,9 +109,12 @@ def test_a_model_that_surely_learns_nothing_either_is_not_tried_in_its_place() -
     )
     pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
     bounded = replace(unknown, accuracy=replace(unknown.accuracy, high=0.03))
-    assert without_hopeless(pretrained, (known, bounded), Exclusions()) == (known, bounded)
+    assert without_hopeless(pretrained.students, (known, bounded), Exclusions()) == (known, bounded)
     is_known = replace(unknown, accuracy=replace(known.accuracy))
-    assert without_hopeless(pretrained, (known, is_known), Exclusions()) == (known, is_known)
+    assert without_hopeless(pretrained.students, (known, is_known), Exclusions()) == (
+        known,
+        is_known,
+    )
 
 
 def test_what_is_left_out_comes_back_where_no_other_plan_meets_the_limits(tmp_path) -> None:
@@ -132,9 +135,9 @@ def test_a_low_figure_that_rests_on_nothing_leaves_nobody_out() -> None:
     known = next(iter(problem.candidates))
     guess = replace(known.accuracy, mean=0.0, low=0.0, high=0.01, is_known=False)
     unknown = replace(known, student=TINY.name, accuracy=guess)
-    assert without_hopeless(config, (known, unknown), Exclusions()) == (known, unknown)
+    assert without_hopeless(config.students, (known, unknown), Exclusions()) == (known, unknown)
     measured = replace(unknown, accuracy=replace(guess, is_known=True))
-    assert without_hopeless(config, (known, measured), Exclusions()) == (known,)
+    assert without_hopeless(config.students, (known, measured), Exclusions()) == (known,)
 
 
 def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried() -> None:
@@ -152,11 +155,11 @@ def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried() -> No
     pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
     assert not larger.is_known and larger.accuracy.tried is None
     left_out = Exclusions()
-    assert without_hopeless(pretrained, (tried(tiny, 0), larger), left_out) == (larger,)
+    assert without_hopeless(pretrained.students, (tried(tiny, 0), larger), left_out) == (larger,)
     [why] = [one.why for one in left_out.values()]
     assert why == AlmostNothing(tried(tiny, 0).accuracy, LARGER.name, None)
     both = tried(tiny, 0), tried(larger, 2)
-    assert without_hopeless(pretrained, both, Exclusions()) == both
+    assert without_hopeless(pretrained.students, both, Exclusions()) == both
     assert both[0].counted_accuracy < both[1].counted_accuracy == 2 / 45, "the better one counts"
     problem = replace(problem, candidates=both)
     chosen = solve(problem)

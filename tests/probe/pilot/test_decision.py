@@ -256,7 +256,9 @@ def test_what_starts_from_a_model_is_trained_right_behind_the_cheapest(probed: P
 
     def order(students: Any) -> list[str]:
         changed = replace(now, students=students)
-        ordered = in_order(changed, pairs[::-1], lambda pair, tokens: seconds[pair.student])
+        ordered = in_order(
+            changed.students, pairs[::-1], lambda pair, tokens: seconds[pair.student]
+        )
         return [pair.student for pair in ordered]
 
     assert order(now.students) == list(seconds)
