@@ -22,7 +22,7 @@ from stratos.deploy.engines.predictor import setting_of
 from stratos.deploy.exports import chosen_format, make_exports, write_exports
 from stratos.deploy.final_student import FinalIsWorse, final_student
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
-from stratos.deploy.server import ServeError, check_free
+from stratos.deploy.server import ServeError, Server, check_free
 from stratos.deploy.service import WHEELS, service_files, write_wheels
 from stratos.deploy.trial import (
     Asking,
@@ -100,12 +100,8 @@ def deploy(
     bundle, folder = context.run_dir / "bundle", context.run_dir / "deploy"
     # A bundle is published with its card and its known answers: those come last that seem personal.
     answers = sorted(read_answers(context.run_dir, scorecard), key=_is_personal)
-    if is_predictor(student.path) and (n_personal := sum(map(_is_personal, answers))):
-        rows = counted(n_personal, "test row holds", "test rows hold", spec=",")
-        context.warn(
-            f"{rows} what looks like personal data. The student holds words of the rows that it "
-            "has learnt: whoever has its bundle can read them."
-        )
+    if is_predictor(student.path):
+        _warn_of_words(answers, context)
     final = final_student(config, student, corpus, folder / "student")
     if final.note is not None:
         (context.warn if isinstance(final.note, FinalIsWorse) else context.note)(str(final.note))
@@ -130,15 +126,7 @@ def deploy(
 
     context.tick(0, len(questions), "server starts")
     with serving_bundle(bundle, run, folder / "server.log", port=port) as server:
-        asking = Asking(
-            server,
-            [answer.messages for answer in questions],
-            config.evaluate.max_new_tokens,
-            config.deploy.load_seconds,
-            config.seed,
-            context.tick,
-            run.slots,
-        )
+        asking = _asking(config, server, questions, run, context)
         plans = _plans(config, plan, bundle, run, context)
         trial = try_server(asking, plans, config.deploy.concurrency)
     _check_folder(context)
@@ -158,6 +146,34 @@ def deploy(
     _warn(deployment, config.limits.latency_ms, context)
     _log(deployment, context)
     return deployment
+
+
+def _warn_of_words(answers: Sequence[KeptAnswer], context: Context) -> None:
+    """Warn that a student holds words of its rows, where these are like rows with personal data."""
+    if n_personal := sum(map(_is_personal, answers)):
+        rows = counted(n_personal, "test row holds", "test rows hold", spec=",")
+        context.warn(
+            f"{rows} what looks like personal data. The student holds words of the rows that it "
+            "has learnt: whoever has its bundle can read them."
+        )
+
+
+def _asking(
+    config: Config,
+    server: Server,
+    questions: Sequence[KeptAnswer],
+    run: ServingSetting,
+    context: Context,
+) -> Asking:
+    return Asking(
+        server,
+        [answer.messages for answer in questions],
+        config.evaluate.max_new_tokens,
+        config.deploy.load_seconds,
+        config.seed,
+        context.tick,
+        run.slots,
+    )
 
 
 def _check_folder(context: Context) -> None:
