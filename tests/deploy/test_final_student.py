@@ -70,7 +70,7 @@ def run(tmp_path: Path) -> SimpleNamespace:
             task=task, rooms={}, seed=0, trainer=TrainerConfig(),
             students=(StudentConfig("tagger", kind="tagger"),),
         ),
-        student=SimpleNamespace(kind="tagger", name="tagger", path=str(tested)),
+        student=SimpleNamespace(kind="tagger", is_lm=False, name="tagger", path=str(tested)),
         corpus=SimpleNamespace(path=str(corpus)),
         items=[Item(str(k), "main", **line) for k, line in enumerate(rows())],
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_a_final_student_that_is_worse_is_not_served(run: SimpleNamespace, tmp_p
 def test_a_language_model_is_the_tested_one_and_it_is_said(
     run: SimpleNamespace, tmp_path: Path
 ) -> None:
-    run.student.kind, run.student.name = "lm", "smollm2"
+    run.student.is_lm, run.student.name = True, "smollm2"
     final = final_student(run.config, run.student, run.corpus, tmp_path / "final")
     assert final.folder == Path(run.student.path) and final.n_rows == 0
     assert final.note == TrainedOnce("smollm2", run.config.task.n_test)
