@@ -170,6 +170,7 @@ def _alone(config: Config, student: StudentConfig, rows: Rows) -> KindProbe | Ca
         accuracy=fit.accuracy,
         measured=fit.accuracy.mean,
         known=None if fit.known is None else fit.known.mean,
+        new=None if fit.new is None else fit.new.mean,
         n_rows=fit.n_rows,
         calibration_error=fit.calibration_error,
         seconds=(time.perf_counter() - began) / _FOLDS,

@@ -35,6 +35,8 @@ class KindsReached(Reason):
         text += f" by {reached.source}."
         if best.known is not None:
             text += f" That is on new wordings; on those that rows show: {percent(best.known)}."
+        elif best.new is not None:
+            text += f" That is on wordings that rows show; on new ones: {percent(best.new)}."
         if best.gain is not None:
             text += f" {2 * best.n_rows:,} rows {points_gained(best.gain)}."
         return text

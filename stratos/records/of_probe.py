@@ -115,6 +115,9 @@ class KindProbe:
     known: float | None = None
     """Of a tagger, whose accuracy is that of wordings which no row shows: the same of wordings that
     rows show; None where no wording has several rows, or one has most of all."""
+    new: float | None = None
+    """Of a tagger, where the wordings of validation rows stand in training rows, and so those of
+    test rows: its accuracy on new ones, where `accuracy` is that of wordings that rows show."""
     fields: dict[str, float] = field(default_factory=dict)
     """Of a tagger: share of the rows in which each field is right."""
     micro_f1: Interval | None = None

@@ -167,6 +167,8 @@ def _kinds(kinds: Sequence[KindProbe]) -> str:
     known = ""
     if best.known is not None:
         known = f", on new wordings; {percent(best.known)} on those that rows show"
+    elif best.new is not None:
+        known = f", on wordings that rows show; {percent(best.new)} on new ones"
     rows = counted(best.n_rows, "row", spec=",")
     return (
         f"{best.student} {f1}{percent(_reached(best))} ({interval(ends)}){behind}, "

@@ -14,7 +14,7 @@ from stratos.evaluate.scores import field_shares
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.schema import BySchema
-from stratos.tasks.schema.document import read_schema, validator, why_refused
+from stratos.tasks.schema.document import finds, read_schema, validator, why_refused
 from stratos.tasks.schema.words import (
     AtPlace,
     DynamicReference,
@@ -413,3 +413,12 @@ def test_one_of_several_ways_to_end_is_enough() -> None:
     both = [{"$ref": "#"}, {"type": "array", "minItems": 1, "items": {"$ref": "#"}}]
     endless = {"type": "object", "properties": {"x": {"anyOf": both}}, "required": ["x"]}
     assert "it requires itself" in str(why_refused(endless))
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_a_pattern_is_matched_with_and_without_arrow(is_here, monkeypatch):
+    if not is_here:
+        monkeypatch.setattr("stratos.tasks.schema.document.find_spec", lambda name: None)
+    assert finds("on 2025-05-03", r"\d{4}-\d\d") and not finds("on ٢٠٢٥", r"\d")
+    with pytest.raises(ValueError):
+        finds("a", "a(")

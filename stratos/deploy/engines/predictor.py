@@ -35,6 +35,7 @@ class PredictorServer(Engine):
     packages: ClassVar[tuple[str, ...]] = (
         "httpx>=0.27",
         "jinja2>=3.1",
+        "jsonschema>=4.21",
         "msgspec>=0.19",
         "numpy>=1.26",
         "psutil>=5.9",

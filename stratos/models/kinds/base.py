@@ -103,7 +103,9 @@ class Fit:
     right: np.ndarray | None = None
     """Whether each row was answered right by what has not seen it, shape (rows,)."""
     known: Interval | None = None
-    """Accuracy on wordings that other rows show; None where none is held out whole."""
+    """Accuracy on wordings that other rows show, where `accuracy` is that of new ones."""
+    new: Interval | None = None
+    """Accuracy on new wordings, where `accuracy` is that of wordings that other rows show."""
     fields: dict[str, float] = field(default_factory=dict)
     """Share of rows that have each field right."""
 

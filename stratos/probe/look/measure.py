@@ -264,7 +264,21 @@ def _with_tagger(measured: Measured, rows: _Rows) -> Measured:
     if fit.known is not None:
         reached[0] = Reached("tagger on new wordings", fit.accuracy)
         reached.append(Reached("on wordings that rows show", fit.known))
-    return _judged(replace(measured, students=tuple(reached)), *rows.baselines(), fit.right)
+    elif fit.new is not None:
+        reached.append(Reached("on new wordings", fit.new))
+    measured = replace(measured, students=tuple(reached))
+    return _beside(_judged(measured, *rows.baselines(), fit.right), fit.accuracy)
+
+
+def _beside(measured: Measured, accuracy: Interval) -> Measured:
+    """Return a measurement whose gain is that of an accuracy, as sure as that is known."""
+    if measured.gain is None:
+        return measured
+    ends = accuracy.mean, accuracy.low, accuracy.high
+    mean, low, high = (end - measured.baselines[0].accuracy.mean for end in ends)
+    worth = Worth.UNDECIDED if measured.worth is Worth.YES else measured.worth
+    gain = Interval(mean, low, high, measured.gain.source)
+    return replace(measured, gain=gain, worth=Worth.YES if low > 0 else worth)
 
 
 def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:

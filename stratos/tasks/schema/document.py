@@ -5,8 +5,8 @@ reference leads to itself without a step into the answer, so that validation wou
 pattern that needs backtracking is refused.
 
 A value is checked by jsonschema, with own keywords where its ones mislead. Patterns are matched by
-RE2 (through Arrow), whose time grows with the length of a text alone. `multipleOf` is exact, and
-1e999 is no number.
+RE2 (through Arrow, where that is here), whose time grows with the length of a text alone.
+`multipleOf` is exact, and 1e999 is no number.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import cache, cached_property
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from stratos.core.foreign import cause, open_regular
@@ -54,13 +56,21 @@ def class_of(schema: Mapping[str, Any]) -> Any:
 def finds(text: str, pattern: str) -> bool:
     """Return whether a pattern of RE2 matches somewhere in a text.
 
+    RE2 comes with pyarrow. The core has none: there Python matches, which a pattern of nested
+    repeats keeps busy for long.
+
     Raises:
         ValueError: it is no such pattern.
     """
+    text = text.encode("utf-8", "replace").decode()
+    if find_spec("pyarrow") is None:
+        try:
+            return re.search(pattern, text, re.ASCII) is not None
+        except re.error as error:
+            raise ValueError(str(error)) from error
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    text = text.encode("utf-8", "replace").decode()
     return bool(pc.match_substring_regex(pa.scalar(text), pattern).as_py())
 
 

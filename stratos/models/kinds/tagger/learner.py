@@ -16,6 +16,8 @@ from stratos.models.kinds.tagger.fit import TaggerFit, cannot_tag, fit_again, fi
 from stratos.models.kinds.tagger.tagger import Tagger
 from stratos.records import Interval
 from stratos.tasks.base import Task
+from stratos.tasks.objects import object_of
+from stratos.tasks.wordings import Wordings
 
 
 class TaggerLearner(Learner):
@@ -31,14 +33,17 @@ class TaggerLearner(Learner):
     ) -> Fit:
         fitted = _fitted(texts, answers, seed, json.dumps(_schema(task)))
         source = f"cross-validation on {counted(fitted.n_rows, 'row', spec=',')}"
+        new, known = Interval(*fitted.expected, source), Interval(*fitted.known, source)
+        of_known = fitted.holds_out_layouts and _are_wordings_shown(task)
         return Fit(
             fitted.tagger,
-            Interval(*fitted.expected, source),
+            known if of_known else new,
             fitted.n_rows,
             fitted.calibration_error,
             fitted.right,
-            Interval(*fitted.known, source) if fitted.holds_out_layouts else None,
-            {field.name: field.score.exact for field in fitted.fields},
+            known=known if fitted.holds_out_layouts and not of_known else None,
+            new=new if of_known else None,
+            fields={field.name: field.score.exact for field in fitted.fields},
         )
 
     @override
@@ -55,6 +60,22 @@ class TaggerLearner(Learner):
         with threadpool_limits(limits=1):
             tagger = Tagger.load(folder)
             return fit_again(tagger, texts, answers, seed=seed, schema=_schema(task))
+
+
+def _are_wordings_shown(task: Task) -> bool:
+    """Return whether most validation rows are worded as training rows are, and so test rows.
+
+    A split keeps rows of one wording together, unless that leaves it too small.
+    """
+    train, validation = (task.items(split, _N_WORDED) for split in ("train", "validation"))
+    answers = [object_of(item.answer) or {} for item in train]
+    wordings, _ = Wordings.among([item.question for item in train], answers)
+    shown = [wordings.knows(item.question, object_of(item.answer) or {}) for item in validation]
+    return 2 * sum(shown) > len(shown)
+
+
+_N_WORDED = 1_000
+"""Rows of each split whose wordings are compared."""
 
 
 def _schema(task: Task) -> Mapping[str, Any] | None:
