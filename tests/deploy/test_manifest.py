@@ -14,7 +14,7 @@ from typing import Any
 import fsspec
 import pytest
 from in_process import stratos
-from one_s3 import BUCKET, S3, whats_lacking
+from tests.s3_server import BUCKET, S3, whats_lacking
 from required import lacking
 
 from stratos.core.errors import StratosError

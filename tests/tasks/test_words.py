@@ -33,6 +33,7 @@ REASONS = (
     words.NoObject(),
     words.NoObject("[1]"),
     words.NotCsv("unexpected end of data"),
+    words.Swapped("rows.jsonl", "answer", "text"),
     words.OtherFieldCount(1),
     words.LacksField("question|text", ()),
     words.LacksField("answer", ("question", "why")),
