@@ -14,7 +14,6 @@ from typing import Any
 import fsspec
 import pytest
 from in_process import stratos
-from tests.s3_server import BUCKET, S3, whats_lacking
 from required import lacking
 
 from stratos.core.errors import StratosError
@@ -28,6 +27,7 @@ from stratos.deploy.manifest import (
     repository_of,
     write_manifest,
 )
+from tests.s3_server import BUCKET, S3, whats_lacking
 
 
 @pytest.fixture
