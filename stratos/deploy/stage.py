@@ -151,10 +151,10 @@ def deploy(
 def _warn_of_words(answers: Sequence[KeptAnswer], context: Context) -> None:
     """Warn that a student holds words of its rows, where these are like rows with personal data."""
     if n_personal := sum(map(_is_personal, answers)):
-        rows = counted(n_personal, "test row holds", "test rows hold", spec=",")
+        rows = counted(len(answers), "test row", spec=",")
         context.warn(
-            f"{rows} what looks like personal data. The student holds words of the rows that it "
-            "has learnt: whoever has its bundle can read them."
+            f"{n_personal:,} of {rows} hold what looks like personal data, and so may those that "
+            "it has learnt: whoever has the student's bundle can read words of these."
         )
 
 

@@ -173,7 +173,7 @@ def _alone(config: Config, student: StudentConfig, rows: Rows) -> KindProbe | Ca
         new=None if fit.new is None else fit.new.mean,
         n_rows=fit.n_rows,
         calibration_error=fit.calibration_error,
-        seconds=(time.perf_counter() - began) / _FOLDS,
+        seconds=max(time.perf_counter() - began, fit.seconds) / _FOLDS,
         ms_per_answer=milliseconds_alone(fit.student.predict, rows.texts),
         n_params=fit.student.n_params,
         fields=fit.fields,
@@ -185,21 +185,16 @@ def _classifiers(
 ) -> tuple[KindProbe, ...]:
     """Return what each kind for labels reaches, on the same folds."""
     context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")
-    began = time.perf_counter()
     several = config.task.has_several_labels
     study, choice = studied(rows, students, config.seed, several=several)
-    seconds = dict.fromkeys(LABELS, time.perf_counter() - began)
+    seconds = dict.fromkeys(LABELS, study.seconds)
     if (tunes := tuning(config, rows, students, study, choice)) is not None:
         reached = (choice.kind, choice.accuracy, choice.low, choice.high)
         context.note(str(Tunes(*reached, tunes.cpu_seconds, tunes.is_tried)))
         if tunes.is_tried:
-            began = time.perf_counter()
             study, choice = studied(rows, students, config.seed, several=several, tunes=True)
-            seconds |= {
-                kind: seconds[kind] + time.perf_counter() - began
-                for kind in study.kinds
-                if LABELS[kind].takes_minutes
-            }
+            tuned = (kind for kind in study.kinds if LABELS[kind].takes_minutes)
+            seconds |= dict.fromkeys(tuned, study.seconds)
     blocks = {
         block.name: block if block.learns_labels else block.fitted(rows.texts)
         for block in blocks_of(students)

@@ -108,6 +108,8 @@ class Fit:
     """Accuracy on new wordings, where `accuracy` is that of wordings that other rows show."""
     fields: dict[str, float] = field(default_factory=dict)
     """Share of rows that have each field right."""
+    seconds: float = 0.0
+    """CPU seconds that all its trainings took, whenever that was."""
 
 
 class Learner(abc.ABC):

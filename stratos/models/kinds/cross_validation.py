@@ -147,6 +147,8 @@ class Study:
         self._unseen_share = single if single < 1 else 0.0
         self._scores: dict[str, KindScore] = {}
         self._tunes = False
+        self.seconds = 0.0
+        """By the clock: what its cross-validation took, which a second call has for nothing."""
 
     # --- what differs where a text has several labels --------------------------------------------
 

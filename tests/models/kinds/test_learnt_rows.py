@@ -58,6 +58,15 @@ def test_a_study_learns_them_beside_the_gold_ones(tmp_path: Path) -> None:
     assert answer.text == "praise"
 
 
+def test_what_a_look_has_measured_took_as_long_as_it_took_then(tmp_path: Path) -> None:
+    linear = [StudentConfig("linear", "linear")]
+    study, _ = studied(Rows.of(items(60, 1000)), linear, seed=0, several=False)
+    first = study.seconds
+    again, _ = studied(Rows.of(items(60, 1000)), linear, seed=0, several=False)
+    assert again is study and first > 0.01
+    assert first <= again.seconds < 1.5 * first
+
+
 @pytest.mark.parametrize(
     "n_rows, train_hours, n_students, is_tried",
     [(600, 1.0, 2, True), (600, 0.02, 2, False), (300, 1.0, 2, None), (300, 0.02, 1, True)],

@@ -44,6 +44,7 @@ class TaggerLearner(Learner):
             known=known if fitted.holds_out_layouts and not of_known else None,
             new=new if of_known else None,
             fields={field.name: field.score.exact for field in fitted.fields},
+            seconds=fitted.cpu_seconds,
         )
 
     @override
