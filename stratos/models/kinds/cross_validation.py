@@ -535,31 +535,39 @@ def _with_groups(
 ) -> np.ndarray:
     """Return folds in which near duplicates are together.
 
-    A label whose rows would all be in one fold could not be learnt there: its rows stay apart.
+    Each group goes where its labels are rarest so far, the largest group first. One with much of a
+    label stays apart: it is how short texts are worded, and without it the label is not learnt.
 
     Args:
         texts: of all rows.
         answers: the number of each row's label.
         gold: the rows to group.
         folds: of each row alone.
-        n_folds: how many there are to be.
+        n_folds: how many there are.
     """
-    alike, first = Alike(), dict[int, int]()
+    alike, together = Alike(), folds.copy()
     for row in gold:
         alike.add(texts[int(row)], answer=int(answers[row]))
     groups = alike.keys(alike.edited(alike.groups()))
-    together = folds.copy()
-    for row, group in zip(gold, groups.tolist(), strict=True):
-        together[row] = first.setdefault(group, folds[row])
-    keys, sizes = np.unique(groups, return_counts=True)
-    if len(np.unique(together[gold])) < n_folds <= len(keys):  # chance leaves a fold empty
-        fold_of = (-sizes).argsort(kind="stable").argsort() % n_folds
-        together[gold] = fold_of[np.searchsorted(keys, groups)]
-    for label in np.unique(answers[gold]):
-        rows = gold[answers[gold] == label]
-        if len(np.unique(together[rows])) == 1:
-            together[rows] = folds[rows]
+    _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    labels, label_of = np.unique(answers[gold], return_inverse=True)
+    n_of_label = np.bincount(label_of)
+    filled, n_filled = np.zeros((len(labels), n_folds)), np.zeros(n_folds)
+    for group in np.argsort(-sizes, kind="stable"):
+        members = np.flatnonzero(group_of == group)
+        most = max(2.0, _MOST_OF_LABEL * n_of_label[label_of[members]].mean())
+        if len(members) > most:
+            continue
+        fold = int((filled[label_of[members]].sum(axis=0) + _EVEN * n_filled).argmin())
+        together[gold[members]] = fold
+        np.add.at(filled, (label_of[members], fold), 1)
+        n_filled[fold] += len(members)
     return together
+
+
+_MOST_OF_LABEL, _EVEN = 0.2, 1e-3
+"""Share of a label's rows that a group of near duplicates may have, and how much the size of a fold
+counts beside its rows of the same labels."""
 
 
 def calibration_error(

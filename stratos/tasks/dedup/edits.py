@@ -21,7 +21,7 @@ from stratos.tasks.dedup import minhash
 _FEWEST_WORDS, _MOST_WORDS = 4, 20
 """Words of a text that is compared: of longer ones the triples show it."""
 _64_BITS = 2**64 - 1
-_FEWEST_FOR_TWO = 5
+_FEWEST_FOR_TWO = 7
 """Words from which on two may differ."""
 
 

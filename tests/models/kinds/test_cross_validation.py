@@ -41,22 +41,25 @@ def test_a_kind_reaches_the_same_whatever_is_tried_beside_it(rows, table):
     assert alone.accuracy == alone.scores[0].accuracy == by_kind["linear"] < 1
 
 
-def test_a_few_templates_are_not_learnt_by_their_copies():
-    """Each of few templates is in one fold, so that labels of these at random are chance."""
+FRAMES = (
+    *("cancel {} {} right now please my friend", "where is {} {} today or tomorrow then"),
+    *("please show me {} {} very soon again", "stop the {} {} from charging me twice"),
+    *("is my {} {} still valid this week", "how does a {} {} work out there"),
+    *("who has sent {} {} to that address", "we would like {} {} for our house"),
+    *("never bring us {} {} on a sunday", "can they swap {} {} before next month"),
+    *("what does one {} {} cost with tax", "both {} {} have come without their box"),
+)
+
+
+@pytest.mark.parametrize("n_frames, are_together", [(12, True), (4, False)])
+def test_rows_of_a_template_are_of_one_fold_unless_it_has_much_of_its_label(n_frames, are_together):
     rng = Random(0)
-    frames = (
-        "cancel {} {} right now",
-        "where is {} {} today",
-        "please show {} {} soon",
-        "stop {} {} from charging",
-        "is {} {} still valid",
-        "how does {} {} work",
-    )
+    frames = FRAMES[:n_frames]
     texts = [f.format(f"a{rng.random()}", f"b{rng.random()}") for f in frames for _ in range(20)]
-    labels = [label for label in "xyxyxx" for _ in range(20)]
-    study = Study(texts, labels, [Tfidf()])
-    folds = study._folds.reshape(len(frames), 20)
-    assert (folds == folds[:, :1]).all() and len(np.unique(folds)) == 5
+    labels = [label for label in "xy" * (n_frames // 2) for _ in range(20)]
+    folds = Study(texts, labels, [Tfidf()])._folds.reshape(n_frames, 20)
+    assert (folds == folds[:, :1]).all() == are_together
+    assert len(np.unique(folds)) == 5
 
 
 def test_without_a_table_only_the_linear_kind_is_there(rows):
