@@ -58,7 +58,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> SimpleNamespace:
         config=SimpleNamespace(
             task=task, rooms={}, seed=0, students=(StudentConfig(kind, kind=kind),)
         ),
-        student=SimpleNamespace(kind=kind, path=str(tmp_path / "student")),
+        student=SimpleNamespace(kind=kind, is_lm=False, path=str(tmp_path / "student")),
         corpus=SimpleNamespace(path=str(corpus)),
         folder=tmp_path / "served",
         make=lambda **more: make(path=str(path), **keys, **more),
@@ -98,5 +98,5 @@ def test_a_test_of_its_own_is_not_learnt(run: SimpleNamespace, tmp_path: Path) -
 
 
 def test_a_language_model_is_trained_once(run: SimpleNamespace) -> None:
-    run.student.kind = "lm"
+    run.student.is_lm = True
     assert again(run) == (Path(run.student.path), 0)
