@@ -102,7 +102,7 @@ def test_its_student_answers_texts_and_chats(run: Run) -> None:
     assert run.predict([text, "why is the iban late"]) == ["card", "wire"]
     shares = run.probability(text)
     assert list(shares) == sorted(WORDS, key=shares.__getitem__, reverse=True)
-    assert next(iter(shares)) == "card" and 0.9 < sum(shares.values()) <= 1.0
+    assert next(iter(shares)) == "card" and 0.9 < sum(shares.values()) < 1 + 1e-9
     with pytest.raises(TypeError):
         run.predict(text)
 
