@@ -37,7 +37,6 @@ from stratos.deploy.trial import (
 from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import (
     KeptAnswer,
-    answers_path,
     read_answers,
     room_for_answers,
 )
@@ -182,7 +181,7 @@ def _check_folder(context: Context) -> None:
     Raises:
         StratosError: it is not.
     """
-    if not answers_path(context.run_dir).exists():
+    if not context.run_dir.is_dir() or not any(context.run_dir.iterdir()):
         raise StratosError(f"{context.run_dir} was deleted or emptied while the stage worked.")
 
 

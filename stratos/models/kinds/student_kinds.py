@@ -15,12 +15,12 @@ from stratos.core.errors import ConfigError
 from stratos.core.extensions import load
 from stratos.core.extras import ModuleMissing, why_no_torch
 from stratos.core.remote import cached_folder, location
-from stratos.tasks.base import Task
 
 if TYPE_CHECKING:
     from stratos.config import StudentConfig
     from stratos.models.kinds.base import Learner
     from stratos.models.kinds.features import Features
+    from stratos.tasks.base import Task
 
 MOST_ROWS = 20_000
 """Rows of each split of a file that a classifier or a baseline reads at most."""
@@ -225,6 +225,8 @@ class NearestKind(Kind):
 
     def does(self, task: Task) -> bool:
         """Return whether a task has rows, and texts whose words tell which of them is near."""
+        from stratos.tasks.base import Task
+
         return task.has_rows and type(task).lookup is Task.lookup
 
 
