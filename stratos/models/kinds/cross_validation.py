@@ -560,7 +560,7 @@ def _with_groups(
             continue
         fold = int((filled[label_of[members]].sum(axis=0) + _EVEN * n_filled).argmin())
         together[gold[members]] = fold
-        np.add.at(filled, (label_of[members], fold), 1)
+        filled[:, fold] += np.bincount(label_of[members], minlength=len(labels))
         n_filled[fold] += len(members)
     return together
 
