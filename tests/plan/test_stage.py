@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -137,5 +138,6 @@ def test_engines_of_language_models_are_spoken_of_where_one_was_chosen(tmp_path,
     world = World()
     config = world.config()
     assert "no llama.cpp" in plan(config, world.probe(), context(tmp_path)).warnings
-    monkeypatch.setattr("stratos.plan.stage.LM", "no kind of these")
+    other = SimpleNamespace(is_lm=False)
+    monkeypatch.setattr("stratos.plan.stage.named", lambda students, name: other)
     assert "no llama.cpp" not in plan(config, world.probe(), context(tmp_path)).warnings
