@@ -37,6 +37,8 @@ def url(
     else:
         for name, value in request.getfixturevalue("s3").env.items():
             monkeypatch.setenv(name, value)
+        # One that an earlier test has opened asks the server of that test.
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         yield f"s3://{BUCKET}/{tmp_path.name}"
 
 
