@@ -97,14 +97,11 @@ is sent at that moment fails."""
 
 
 def limits() -> Any:
-    """Return the connection limits of the OpenAI client, with `MOST_IDLE_S`."""
-    import openai
+    """Return the connection limits of a client: those of OpenAI's, with `MOST_IDLE_S`."""
+    import httpx
 
-    default = openai.DEFAULT_CONNECTION_LIMITS
-    return type(default)(
-        max_connections=default.max_connections,
-        max_keepalive_connections=default.max_keepalive_connections,
-        keepalive_expiry=MOST_IDLE_S,
+    return httpx.Limits(
+        max_connections=1000, max_keepalive_connections=100, keepalive_expiry=MOST_IDLE_S
     )
 
 

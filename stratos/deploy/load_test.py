@@ -20,7 +20,7 @@ from itertools import pairwise
 from statistics import fmean, pstdev, stdev
 from typing import TYPE_CHECKING, Any
 
-from stratos.core.remote import MOST_IDLE_S
+from stratos.core.remote import limits
 from stratos.deploy.server import ServeError, Server
 from stratos.evaluate.metrics import percentile
 from stratos.tasks.base import Message
@@ -392,8 +392,8 @@ def open_loop(
 
 
 _Ask = Callable[[list[Message]], Awaitable[Served]]
-_MOST_CONNECTIONS, _MOST_SHOWN = 1000, 300
-"""Connections that are open at once, and characters of a refusal that are shown."""
+_MOST_SHOWN = 300
+"""Characters of a refusal that are shown."""
 
 
 def _with_client(
@@ -406,15 +406,13 @@ def _with_client(
     """
     import httpx
 
-    limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, keepalive_expiry=MOST_IDLE_S)
-
     async def main() -> Any:
         asyncio.get_running_loop().set_exception_handler(_unless_interrupted)
         async with httpx.AsyncClient(
             base_url=f"{server.url}/v1",
             timeout=_REQUEST_SECONDS,
             trust_env=False,  # no proxy to this machine
-            limits=limits,
+            limits=limits(),
         ) as client:
             listed = await client.get("/models")
             await _check(listed)

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import prometheus_client as prometheus
 import uvicorn
@@ -58,6 +58,8 @@ from stratos.deploy.server import HEALTH, READY
 if TYPE_CHECKING:
     from stratos.deploy.hosted_server import Hosted
 
+Body: TypeAlias = bytes | dict[str, Any]
+"""Of a request: as it came, or the object that it was read as."""
 METRICS = "/metrics"
 CHAT = "/v1/chat/completions"
 ROUTES = (CHAT, "/v1/completions", "/v1/models", HEALTH, READY, METRICS)
@@ -278,13 +280,15 @@ class Proxy:
         return Response(status_code=GONE) if answer is None else answer
 
     async def _answered(self, request: Request, data: bytes) -> Response:
+        body: Body = data
         try:
             if request.scope["path"] == CHAT and request.method == "POST":
-                chat_of(parsed(data).get("messages"))  # every kind of student refuses the same
+                body = parsed(data)
+                chat_of(body.get("messages"))  # every kind of student refuses the same
         except ValueError as error:
             return api_error(400, str(error))
         try:
-            upstream, answer, content = await self._sent(request, data)
+            upstream, answer, content = await self._sent(request, body)
         except EngineDownError:
             return _unavailable()
         except NoModelError as error:
@@ -297,7 +301,7 @@ class Proxy:
         return Response(self._as_served(exchange, upstream, content), answer.status, headers)
 
     async def _sent(
-        self, request: Request, data: bytes
+        self, request: Request, body: Body
     ) -> tuple[Upstream, EngineAnswer, bytes | None]:
         """Send a request until an engine answers it; return both, and the text of no stream.
 
@@ -311,7 +315,7 @@ class Proxy:
             upstream = self._upstream
             exchange.move_to(upstream)
             try:
-                answer = exchange.answer = await self._send(request, upstream, data)
+                answer = exchange.answer = await self._send(request, upstream, body)
                 return upstream, answer, None if answer.is_stream else await answer.read()
             except UnreachableError:  # it starts, or has ended: it has not read the request
                 pass
@@ -322,13 +326,13 @@ class Proxy:
                 raise EngineDownError
             await asyncio.sleep(AGAIN_S)
 
-    async def _send(self, request: Request, upstream: Upstream, data: bytes) -> EngineAnswer:
+    async def _send(self, request: Request, upstream: Upstream, body: Body) -> EngineAnswer:
         """Send a request once; return its answer when it begins."""
         if not upstream.models:
             upstream.models = await self._names(upstream)
         query = f"?{request.url.query}" if request.url.query else ""
         path = request.scope["raw_path"].decode("latin-1") + query
-        data = _with_model(data, upstream.models)
+        data = _with_model(body, upstream.models)
         return await ask_engine(upstream.port, path, data, request.method)
 
     async def _names(self, upstream: Upstream) -> dict[str, str]:
@@ -398,14 +402,15 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _with_model(data: bytes, models: Mapping[str, str]) -> bytes:
+def _with_model(data: Body, models: Mapping[str, str]) -> bytes:
     """Return a request with the engine's own name of the model: the student if it names none.
 
     Raises:
         NoModelError: it names another.
     """
-    body = _object(data)
+    body = _object(data) if isinstance(data, bytes) else data
     if body is None:
+        assert isinstance(data, bytes), "it is no object"
         return data
     served = next(iter(models))
     name = str(served if body.get("model") is None else body["model"])

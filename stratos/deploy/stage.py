@@ -35,11 +35,7 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.estimate.cards import card_of_student
-from stratos.evaluate.answer_files import (
-    KeptAnswer,
-    read_answers,
-    room_for_answers,
-)
+from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor
 from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS

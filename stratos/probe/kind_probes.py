@@ -110,9 +110,10 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     students, free = students_of_kinds(config.students), free_students(config.students)
     if not students and not free:
         return ()
-    rows = Rows.of(learnable(config))
+    items = ordered(learnable(config))
+    rows = Rows.of(items)
     classifiers = [student for student in students if student.kind in LABELS]
-    probed = list(_classifiers(config, classifiers, rows, context)) if classifiers else []
+    probed = list(_classifiers(config, classifiers, items, rows, context)) if classifiers else []
     for student in students:
         if student.kind not in LABELS:
             context.tick(0, 1, f"cross-validating a {student.kind}")
@@ -181,7 +182,11 @@ def _alone(config: Config, student: StudentConfig, rows: Rows) -> KindProbe | Ca
 
 
 def _classifiers(
-    config: Config, students: Sequence[StudentConfig], rows: Rows, context: Context
+    config: Config,
+    students: Sequence[StudentConfig],
+    items: Sequence[Item],
+    rows: Rows,
+    context: Context,
 ) -> tuple[KindProbe, ...]:
     """Return what each kind for labels reaches, on the same folds."""
     context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")
@@ -206,7 +211,7 @@ def _classifiers(
     ]
     if several:
         probed = [replace(probe, micro_f1=_micro_f1(probe, choice)) for probe in probed]
-    elif wrong := mislabelled(config.task, ordered(learnable(config)), study, choice.kind):
+    elif wrong := mislabelled(config.task, items, study, choice.kind):
         context.warn(str(wrong))
     kind = LABELS[choice.kind].curve_of or choice.kind
     if study.n_rows < FEWEST_FOR_CURVE or kind not in study.kinds:

@@ -400,6 +400,19 @@ def test_what_the_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Pa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_a_supervisor_that_is_told_again_and_again_to_end_was_stopped(
+    serves: tuple[Path, Hosted],
+) -> None:
+    state, hosted = serves
+    hosted.write(state)
+    process = subprocess.Popen([sys.executable, "-m", "stratos.deploy.supervisor", str(state)])
+    wait_for(lambda: (now := Hosted.read(state)) is not None and now.runs)
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
 def test_a_stop_ends_a_start_wherever_it_is(serves: tuple[Path, Hosted], after_s: float) -> None:
     state, hosted = serves

@@ -553,8 +553,9 @@ def _with_groups(
     labels, label_of = np.unique(answers[gold], return_inverse=True)
     n_of_label = np.bincount(label_of)
     filled, n_filled = np.zeros((len(labels), n_folds)), np.zeros(n_folds)
+    of_groups = np.split(np.argsort(group_of, kind="stable"), np.cumsum(sizes)[:-1])
     for group in np.argsort(-sizes, kind="stable"):
-        members = np.flatnonzero(group_of == group)
+        members = of_groups[group]
         most = max(2.0, _MOST_OF_LABEL * n_of_label[label_of[members]].mean())
         if len(members) > most:
             continue

@@ -69,8 +69,8 @@ def test_few_items_pass_nobody_who_is_worse_and_say_how_many_would_tell() -> Non
     expected = test.n_needed(Counts(15, 5, 80))
     assert expected is not None and expected > 100
     drawn = [Counts(*rng.multinomial(2 * expected, shares).tolist()) for _ in range(30)]
-    told = [test.outcome(counts) for counts in drawn]
-    assert told.count("worse") > 15, "twice as many as are said are mostly enough"
+    outcomes = [test.outcome(counts) for counts in drawn]
+    assert outcomes.count("worse") > 15, "twice as many as are said are mostly enough"
 
 
 def test_the_docs_say_how_many_items_that_are_alike_are_enough() -> None:

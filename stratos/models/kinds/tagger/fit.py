@@ -19,10 +19,7 @@ from stratos.core.intervals import wilson
 from stratos.models.kinds.cross_validation import calibration_error
 from stratos.models.kinds.features import Tfidf, fit_head
 from stratos.models.kinds.tagger.chain import fit as fit_chain
-from stratos.models.kinds.tagger.extraction import (
-    ExtractionScore,
-    extraction_scores,
-)
+from stratos.models.kinds.tagger.extraction import ExtractionScore, extraction_scores
 from stratos.models.kinds.tagger.fields import Field, Form, amounts_of, split
 from stratos.models.kinds.tagger.labels import Labelling
 from stratos.models.kinds.tagger.labels import fit as fit_labels
