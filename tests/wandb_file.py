@@ -20,6 +20,8 @@ def chunks(data: bytes) -> Iterator[bytes]:
             at += 32768 - at % 32768
             continue
         size, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        if at + 7 + size > len(data):  # it is being written
+            return
         parts += data[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):

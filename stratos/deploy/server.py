@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +24,9 @@ HEALTH = "/health"
 """Path that every engine answers with 200 when it has loaded its model."""
 READY = "/ready"
 """Path that the address of a hosted student answers with 200 when its engine does."""
+LASTING_PORTS = range(20_000, 30_000)
+"""Ports of what is started again at the same address: no system lends them to outgoing connections,
+as Linux does with those from 32768 on and others from 49152."""
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LOG_LINES = 12
@@ -127,6 +131,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+def lasting_port(host: str = HOST) -> int:
+    """Return a free port of `LASTING_PORTS`, else any that is free."""
+    tried = random.sample(LASTING_PORTS, 100)
+    return next((port for port in tried if is_free(port, host)), 0) or free_port()
 
 
 def is_free(port: int, host: str = HOST) -> bool:

@@ -110,8 +110,10 @@ def test_a_run_folder_that_is_deleted_meanwhile_is_not_made_anew(run, tmp_path):
             shutil.rmtree(folder)
 
     config = replace(run.config, deploy=replace(run.config.deploy, load_seconds=0))
+    # What the server showed is kept for this machine, outside the run.
+    context = tiny_context(folder, tick=delete, cache_dir=tmp_path / "cache")
     with pytest.raises(StratosError, match="was deleted or emptied"):
-        deploy(config, run.plan, run.scorecard, run.student, tiny_context(folder, tick=delete))
+        deploy(config, run.plan, run.scorecard, run.student, context)
     assert not (folder / "bundle").exists() and not (folder / "deploy").exists()
 
 
