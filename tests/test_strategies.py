@@ -44,7 +44,7 @@ OURS = (
     Alignment, AlignmentLogits, AlignmentOnPolicy, Augmentation, Injection, PseudoLabels,
     Supervised,
 )  # fmt: skip
-DOC = Path(__file__).parents[1] / "docs" / "strategies.md"
+DOC = Path(__file__).parents[1] / "docs" / "extending.md"
 
 
 def composed(*argv: str, config_dir: Path | None = None) -> Config:
@@ -183,15 +183,14 @@ def test_a_class_that_is_none_is_refused(tmp_path: Path) -> None:
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The example of the documentation: a module and one YAML."""
     text = DOC.read_text(encoding="utf-8")
-    code, yaml = (
-        re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[0] for kind in ("python", "yaml")
-    )
-    (tmp_path / "my_strategies.py").write_text(code)
-    (tmp_path / "mine" / "strategy").mkdir(parents=True)
-    (tmp_path / "mine" / "strategy" / "first_right.yaml").write_text(yaml)
+    for name in ("own/strategy.py", "mine/strategy/first_right.yaml"):
+        [content] = re.findall(rf"```\w+\n# {re.escape(name)}\n(.*?)```", text, re.DOTALL)
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv(ALLOW_TARGETS, "my_strategies")
-    monkeypatch.delitem(sys.modules, "my_strategies", raising=False)
+    monkeypatch.setenv(ALLOW_TARGETS, "own")
+    for name in ("own", "own.strategy"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path / "mine"
 
 

@@ -21,11 +21,11 @@ def cascade() -> str:
     rows = [row for name, run in runs.items() for row in _answers(name, run)]
     first = runs[TASKS[0]]
     return (
-        f"{table(heads, rows)}\n\nTest items, with the 95% interval of what is right. The month "
-        f"has {first['cascade']['month']['requests_per_day']:,.0f} requests a day, and its servers "
-        "are paid when they are idle; 1,000 answers are priced as on a busy server. The teacher is "
-        f"wrong on {first['wrong_share']:.0%} of the questions and has the price of "
-        f"{first['priced_as']}; its milliseconds are those of the local server that plays it. "
+        f"{table(heads, rows)}\n\nTest items, with 95% intervals. A month has "
+        f"{first['cascade']['month']['requests_per_day']:,.0f} requests a day and pays for idle "
+        "servers; 1,000 answers have the price of a busy server. The teacher is wrong on "
+        f"{first['wrong_share']:.0%} of the questions and has the price of "
+        f"{first['priced_as']}; its milliseconds are those of the local server. "
         f"{' '.join(_endpoint(name, run) for name, run in runs.items())} "
         f"{source(*(f'cascade/{name}' for name in TASKS))}."
     )
@@ -59,12 +59,12 @@ def _answers(name: str, run: dict[str, Any]) -> list[list[str]]:
 
 def _endpoint(name: str, run: dict[str, Any]) -> str:
     endpoint = run["endpoint"]
-    refused = "".join(f"{percent(share, 0)} was refused to {name}. " for share in run["refused"])
+    refused = "".join(f"A promise of {percent(share, 0)} was refused. " for share in run["refused"])
     return (
-        f"{refused}The endpoint of {name} was asked {endpoint['n']:,} of the test items: "
-        f"{percent(endpoint['right'] / endpoint['n'])} came back right, in "
-        f"{milliseconds(endpoint['mean_ms'])} on average."
-    )
+        f"The endpoint of {name} answered {percent(endpoint['right'] / endpoint['n'])} of "
+        f"{endpoint['n']:,} test items right, in {milliseconds(endpoint['mean_ms'])} on average. "
+        f"{refused}"
+    ).strip()
 
 
 def drift() -> str:
@@ -100,8 +100,9 @@ def log_filters() -> str:
     wrongly += sum(sum(log["wrongly"].values()) for log in replies)
     heads = ["spoilt", *(f"{log['share']:.1%} of the rows each" for log in logs)]
     return (
-        f"All were found of: {'; '.join(whole)}. Not all of:\n\n{table(heads, cells)}\n\n"
-        f"Answers that were in order, and found all the same: {wrongly}. {source(FILTERS)}."
+        f"Every spoilt answer was detected of these kinds: {'; '.join(whole)}. Not every one of "
+        f"these:\n\n{table(heads, cells)}\n\nGood answers that were called doubtful: {wrongly}. "
+        f"{source(FILTERS)}."
     )
 
 
@@ -113,8 +114,8 @@ def log_personal() -> str:
         ("forms", "{forms}"),
         ("found", "{found}/{planted}"),
         ("not found", lambda row: _forms(row["missed"])),
-        ("found where it is not", "{wrongly}/{others}"),
-        ("there", lambda row: _forms(row["mistaken"])),
+        ("false alarms", "{wrongly}/{others}"),
+        ("on", lambda row: _forms(row["mistaken"])),
     )
 
 

@@ -175,13 +175,12 @@ def operated() -> str:
     measured = result(OPERATED)
     lost = {name: f"{measured[name]['lost']} of {measured[name]['requests']}" for name in _OPERATED}
     return (
-        f"Behind a door at {measured['plain']['per_s']:.0f} requests a second: lost while it was "
-        f"replaced {lost['swap']}, on the way back {lost['back']}, with its engine killed "
-        f"{counted(measured['kills']['events'], 'time')} {lost['kills']} (longest wait "
-        f"{measured['kills']['longest_s']:.1f} s). The process that keeps it takes "
-        f"{100 * measured['idle_cores']:.2f}% of a core "
-        f"while nobody asks, and {measured['cpu_ms']['proxy']:.1f} ms of one a request. "
-        f"{source(OPERATED)}; load average {measured['load_average']:.0f} "
+        f"Requests lost behind a door at {measured['plain']['per_s']:.0f} a second: while the "
+        f"student was replaced {lost['swap']}, on the way back {lost['back']}, with its engine "
+        f"killed {counted(measured['kills']['events'], 'time')} {lost['kills']} (longest wait "
+        f"{measured['kills']['longest_s']:.1f} s). The process in front takes "
+        f"{100 * measured['idle_cores']:.2f}% of a core when idle, and "
+        f"{measured['cpu_ms']['proxy']:.1f} CPU ms a request. {source(OPERATED)} "
         "(`benchmarks/serving/operated.py`)."
     )
 

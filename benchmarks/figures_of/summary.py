@@ -1,4 +1,4 @@
-"""The table of README: each row from a raw result, as a range over what was measured."""
+"""Of docs/evidence/summary.md: each row from a raw result, as a range over what was measured."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import csv
 from collections.abc import Callable
 from typing import Any
 
-from figures_of.runs import clients_of
 from figures_of.tables import result, source, span, table, written
 from figures_of.training import SFT, SFT_CASES, STEP, STEP_CASES, peer_speeds
 from stratos.deploy.card import TERMS
 
-SCALE, PEERS, CACHE = "planner/scale", "planner/peers", "distillation/cache_topk"
-ASKED, STARTUP = "teachers/throughput", "startup"
-CORPUS, ENGINE = "corpus/mahjong", "mahjong_engine"
+PEERS, STARTUP, CORPUS = "planner/peers", "startup", "corpus/mahjong"
 
 
 def _optima(chains: Any) -> str:
@@ -29,27 +26,7 @@ def _memory(shapes: Any) -> str:
     return f"{span((row['stratos_memory_over']['trl GKD'] for row in shapes.values()), '.2f')}×"
 
 
-def _clients(cell: str) -> Callable[[Any], str]:
-    return lambda measured: "; ".join(
-        f"{name}: {cell.format_map(client)}" for name, client in clients_of(measured).items()
-    )
-
-
 ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
-    (
-        SCALE,
-        "plan over 90,000 real catalog rows × 12 students × 8 teachers, cold cache, warm cache "
-        "(`benchmarks/planner/scale.py`)",
-        "{real-cold[total]:.1f}, {real-warm[total]:.1f} CPU s; {real-warm[peak MiB]} MiB",
-        "10, 2 s",
-    ),
-    (
-        SCALE,
-        "plan over 1,000,000 synthetic offers; over 3,700 private nodes at 2,000 requests/s; over "
-        "the real rows at 20 requests/s in 3 sizes",
-        "{million[total]:.1f}; {private[total]:.1f}; {real-rate[total]:.1f} CPU s",
-        "15; 5; 2 s",
-    ),
     (
         PEERS,
         "plan vs SkyPilot's optimizer on 11 task chains and diamonds "
@@ -73,19 +50,6 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
         "1.5× the best",
     ),
     (
-        CACHE,
-        "speed of an epoch from the logits cache vs the first epoch; vs asking the teacher again "
-        "(`benchmarks/training/cache.py`)",
-        "{later_epoch_over_first:.1f}×; {cache_over_online:.1f}×",
-        "3×",
-    ),
-    (
-        ASKED,
-        "1,000 requests of 200 ms (`benchmarks/teachers/throughput.py`), share of ideal throughput",
-        _clients("{share:.1%}"),
-        "95%",
-    ),
-    (
         STARTUP,
         "start-up of `--help`, `--cfg job` vs a bare Hydra app (`benchmarks/product/startup.py`)",
         "{--help[ratio]:.2f}×, {--cfg job[ratio]:.2f}×",
@@ -104,24 +68,12 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
         "{wall_s:.0f} s, {cpu_s:.0f} CPU s",
         "60 s",
     ),
-    (
-        ENGINE,
-        "reverse generation, every step verified (`benchmarks/tasks/mahjong_engine.py`)",
-        "{items_per_s_a_core:,.0f} items/s a core",
-        "2,000",
-    ),
-    (
-        ENGINE,
-        "Mahjong engine vs the package `mahjong` (same script)",
-        "agrees on {agree:,} of {hands:,} hands",
-        "all",
-    ),
 )
 """Raw result, what was measured, how it came out, and the target."""
 
 
 def peers() -> str:
-    """What README says beside public peers, and of our own speed."""
+    """What the summary says beside public peers, and of speeds that no other page has."""
     rows = [
         (title, written(cell, result(name)), target, source(name))
         for name, title, cell, target in ROWS

@@ -79,7 +79,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     rows = ({"id": str(i), **by_teacher} for i in range(100))
     write("outputs/run/evaluate/examples.jsonl", *rows)
     yield here
-    for name in ("my_strategies", "mine", "roman"):
+    for name in ("mine", "roman"):
         sys.modules.pop(name, None)
 
 
