@@ -125,7 +125,8 @@ def _missing(groups: dict[tuple[str, str], list[Cell]]) -> Iterator[str]:
     for (task, _), group in groups.items():
         for cell in group:
             if "failed" in cell:
-                yield f"- {task}, {cell['n_rows']} rows, {_ending(cell)}: {cell['failed']}"
+                why = cell["failed"].partition(". ")[0].removesuffix(".")
+                yield f"- {task}, {cell['n_rows']} rows, {_ending(cell)}: {why}."
 
 
 BLOCKS = {"scoreboard": scoreboard}
