@@ -10,7 +10,7 @@ import numpy as np
 
 from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
-from stratos.core.formats import counted
+from stratos.core.formats import counted, percent
 from stratos.core.intervals import wilson
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Features
@@ -197,6 +197,8 @@ def _classifiers(
         reached = (choice.kind, choice.accuracy, choice.low, choice.high)
         context.note(str(Tunes(*reached, tunes.cpu_seconds, tunes.is_tried)))
         if tunes.is_tried:
+            so_far = f"{choice.kind} has {percent(choice.accuracy)}"
+            context.tick(0, 1, f"cross-validating a tuned encoder; {so_far}")
             study, choice = studied(rows, students, config.seed, several=several, tunes=True)
             tuned = (kind for kind in study.kinds if LABELS[kind].takes_minutes)
             seconds |= dict.fromkeys(tuned, study.seconds)
