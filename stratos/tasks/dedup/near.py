@@ -398,10 +398,10 @@ class Near:
         note = f" Near duplicates, which are in one split: {n_together}." * (together.n_rows > 0)
         if self.worded.n_rows > self.edited.n_rows:
             n = counted(self.worded.n_rows, "row", spec=",")
-            why = ", so that the test asks in wordings that training rows show" * of_rows
+            so = ": the test asks in wordings that training rows show" * of_rows
             note += (
-                f" Rows of one wording: {n}. They are in several splits{why}: together, they would "
-                "leave a split with too few rows or wordings."
+                f" Rows of one wording: {n}. They are in several splits, as together they would "
+                f"leave a split with too few rows or wordings{so}."
             )
         elif together.n_rows < self.edited.n_rows:
             note += (
