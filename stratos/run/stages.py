@@ -20,7 +20,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=4,
+    version=5,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -84,7 +84,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=5,
+    version=6,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(

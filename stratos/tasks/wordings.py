@@ -1,8 +1,8 @@
 """The wordings of texts: what is left of each when the values of its answer are masked.
 
 Rows of one template differ in their values alone. A student that has learnt some of them knows the
-others, and says nothing of how it does on a text that is worded otherwise. So they are of one split
-and of one fold.
+others, and says nothing of how it does on a text that is worded otherwise. So they are of one fold,
+and of one split where a test gets enough wordings (`stratos.tasks.dedup.splits`).
 """
 
 from __future__ import annotations

@@ -4,10 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from stratos.tasks.dedup.near import Near
-from stratos.tasks.dedup.splits import HashSplitter
-from stratos.tasks.reader import Content
-from stratos.tasks.rows import Fields, read_rows
+from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.wordings import Wordings, folds_of
 
 TEMPLATES = (
@@ -68,16 +65,60 @@ def test_rows_are_held_out_at_random_where_there_is_no_other_wording(text):
     assert np.bincount(folds).tolist() == [10, 10, 10, 10]
 
 
-def test_a_test_asks_in_other_wordings(tmp_path):
-    texts, answers, kinds = requests(8, 200)
-    kind_of = dict(zip(texts, kinds, strict=True))
-    path = tmp_path / "rows.jsonl"
+def written(path, texts, answers):
+    """Write rows into a file, and return its path."""
     lines = [
         json.dumps({"question": text, "answer": json.dumps(answer)})
         for text, answer in zip(texts, answers, strict=True)
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
-    file = read_rows(str(path), Fields("question", "answer"), lambda row: row)
-    splits = HashSplitter(0.1, 0.2, str).split(Content((file,), near=Near.among(file.rows)))
-    kinds_of = {name: {kind_of[row.question] for row in rows} for name, rows in splits.rows.items()}
-    assert kinds_of["test"] and not kinds_of["test"] & (kinds_of["train"] | kinds_of["validation"])
+    return str(path)
+
+
+def kinds_of(splits, texts, kinds):
+    """Return the templates of each split."""
+    kind_of = dict(zip(texts, kinds, strict=True))
+    return {
+        name: {kind_of[row.question] for row in rows if row.question in kind_of}
+        for name, rows in splits.rows.items()
+    }
+
+
+def many_requests(n_templates, n):
+    """Return texts, answers and the template of each, where each template has its own words."""
+    source, letters = random.Random(0), "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(source.choices(letters, k=6)) for _ in range(5 * n_templates)]
+    templates, rows = [words[5 * k : 5 * k + 5] for k in range(n_templates)], []
+    for k in range(n):
+        (a, b, c, d, e), n_people = templates[k % n_templates], 100 + k
+        rows.append((f"{a} {b} {n_people} {c} {d} {e}", {"people": n_people}, k % n_templates))
+    return map(list, zip(*rows, strict=True))
+
+
+def test_a_test_asks_in_other_wordings_where_it_has_several(tmp_path):
+    texts, answers, kinds = many_requests(60, 480)
+    splits = JsonlTask(written(tmp_path / "rows.jsonl", texts, answers)).splits
+    shown = kinds_of(splits, texts, kinds)
+    assert len(shown["test"]) >= 8
+    assert not shown["test"] & (shown["train"] | shown["validation"])
+    assert "in wordings that no training row shows" in splits.how
+
+
+@pytest.mark.parametrize("n_templates", [3, 4, 8])
+def test_a_test_that_would_have_few_wordings_asks_in_those_that_are_learnt(tmp_path, n_templates):
+    # else its result is the luck of one wording, which the choice of readers would not know
+    texts, answers, kinds = requests(n_templates, 250)
+    splits = JsonlTask(written(tmp_path / "rows.jsonl", texts, answers)).splits
+    shown = kinds_of(splits, texts, kinds)
+    assert shown["train"] == shown["test"] == set(range(n_templates))
+    assert "in wordings that training rows show" in splits.how
+
+
+def test_what_a_file_of_test_rows_measures_is_planned_for_new_wordings(tmp_path):
+    texts, answers, kinds = requests(4, 250)
+    path = written(tmp_path / "rows.jsonl", texts, answers)
+    test_path = written(tmp_path / "test.jsonl", *[*requests(8, 100, seed=1)][:2])
+    splits = JsonlTask(path, test_path=test_path, on_error="skip").splits
+    shown = kinds_of(splits, texts, kinds)
+    assert shown["validation"] and not shown["validation"] & shown["train"]
+    assert "training row" not in splits.how, "nobody knows how the file asks"

@@ -382,19 +382,28 @@ class Near:
             Groups.of(of_rows, alike.keys(_worded(rows, edited))),
         )
 
-    def note(self, together: Groups) -> str:
+    def note(self, together: Groups, *, of_rows: bool) -> str:
         """Say how many rows are near duplicates, and of which split; "" where there are none.
 
         Args:
             together: those that are of one split.
+            of_rows: whether the test is a part of the rows, not a file of its own.
         """
         if self.why_not:
             return f" Only exact duplicates were looked for, no near ones: {self.why_not}."
         n, n_together = (counted(some.n_rows, "row", spec=",") for some in (self.edited, together))
         if together is self.worded and together.n_rows > self.edited.n_rows:
-            return f" Rows of one wording, or near duplicates, are in one split: {n_together}."
+            why = ", so that the test asks in wordings that no training row shows" * of_rows
+            return f" Rows of one wording, or near duplicates, are in one split: {n_together}{why}."
         note = f" Near duplicates, which are in one split: {n_together}." * (together.n_rows > 0)
-        if together.n_rows < self.edited.n_rows:
+        if self.worded.n_rows > self.edited.n_rows:
+            n = counted(self.worded.n_rows, "row", spec=",")
+            so = ": the test asks in wordings that training rows show" * of_rows
+            note += (
+                f" Rows of one wording: {n}. They are in several splits, as together they would "
+                f"leave a split with too few rows or wordings{so}."
+            )
+        elif together.n_rows < self.edited.n_rows:
             note += (
                 f" Near duplicates: {n}, as of templates. They are in several splits: together, "
                 "they would leave a split with too few rows or labels."

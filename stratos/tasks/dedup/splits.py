@@ -33,6 +33,8 @@ _LEAST, _MOST = 3 / 4, 4 / 3
 """Part of its share that a split has to have of a label, and may have."""
 _FEW = 10
 """Rows of a label below which its training rows are counted exactly."""
+_FEWEST_WORDINGS = 8
+"""Wordings of a test below which it says next to nothing of other wordings."""
 
 
 def stratified(
@@ -176,7 +178,9 @@ class HashSplitter:
     def divided(self, content: Content, rows: Rows, tested: Rows) -> Splits:
         """Return the splits of rows, where others are tested whatever their hash.
 
-        Near duplicates are apart where a split would have too few rows or labels.
+        Near duplicates are apart where a split would have too few rows or labels, and rows of one
+        wording also where the test would have too few wordings: what is measured then would be the
+        luck of which these are, and readers would be chosen without them.
         """
         near = content.near or Near()
         labelled = are_labels(answer_forms(rows, self.normal))
@@ -184,6 +188,9 @@ class HashSplitter:
         for groups in (near.worded, near.edited, near.alike):
             # Whoever wrote a file of test questions has answers there that nobody may learn by.
             grouped = self._divided(content, rows, tested, groups, near.alike)
+            is_worded = groups is near.worded and not len(tested)
+            if is_worded and _n_groups(content, groups, grouped) < _FEWEST_WORDINGS:
+                continue
             if all(
                 is_even(some, splits.rows[name], labelled) for name, some in grouped.rows.items()
             ):
@@ -191,7 +198,7 @@ class HashSplitter:
                 break
         return replace(
             splits,
-            how=f"split by their hash.{near.note(together)}",
+            how=f"split by their hash.{near.note(together, of_rows=not len(tested))}",
             near_sha256=together.sha256(),
             n_near_test=_n_near(content, near.edited, splits),
         )
@@ -237,6 +244,13 @@ def _n_near(content: Content, groups: Groups, splits: Splits) -> int:
     """Return how many test rows belong together with a row that is learnt from."""
     keys = {name: groups.of_families(content.families(some)) for name, some in splits.rows.items()}
     return int(np.isin(keys["test"], keys["train"]).sum())
+
+
+def _n_groups(content: Content, groups: Groups, splits: Splits) -> float:
+    """Return how many groups test rows are of, as if all had one size (inverse Simpson index)."""
+    keys = groups.of_families(content.families(splits.rows["test"]))
+    sizes = np.unique(keys, return_counts=True)[1]
+    return float(sizes.sum() ** 2 / max((sizes**2).sum(), 1))
 
 
 def without_copies(rows: Rows, normal: Callable[[str], str]) -> Rows:

@@ -66,7 +66,7 @@ class TaggerLearner(Learner):
 def _are_wordings_shown(task: Task) -> bool:
     """Return whether most validation rows are worded as training rows are, and so test rows.
 
-    A split keeps rows of one wording together, unless that leaves it too small.
+    A split keeps rows of one wording together, unless that leaves it too few rows or wordings.
     """
     train, validation = (task.items(split, _N_WORDED) for split in ("train", "validation"))
     answers = [object_of(item.answer) or {} for item in train]

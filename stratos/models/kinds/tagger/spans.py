@@ -138,9 +138,11 @@ def _candidates(document: Document, extraction: Extraction, base: Any) -> Iterat
         yield from _span_candidates(document, extraction)
         return
     if extraction.reader == "lexicon":
-        for token, word in enumerate(document.tokens):
-            if (value := extraction.lexicon.get(word.lower())) is not None:
-                yield Candidate(value, token, token, "lexicon")
+        for first in range(len(document)):
+            for last in range(first, min(len(document), first + extraction.longest)):
+                words = document.span(first, last).lower()
+                if (value := extraction.lexicon.get(words)) is not None:
+                    yield Candidate(value, first, last, "lexicon")
         return
     yield from _typed_candidates(document, extraction, base)
     if extraction.base is not None and extraction.reader == "date":
@@ -254,22 +256,31 @@ def _learn_typed(name: str, reader: str, rows: Rows) -> tuple[Extraction, float]
 def _learn_lexicon(name: str, rows: Rows) -> tuple[Extraction, float]:
     """Learn words such as "€" for EUR: nearly all rows that have the word have the value.
 
-    Of a word that spells the value itself most rows are enough: other amounts may stand beside it.
+    Words that spell the value itself may stand in a single row, and of rows that have them most are
+    enough: other amounts may stand beside it.
     """
     pairs, words = Counter[tuple[str, Any]](), Counter[str]()
+    phrases = {form for _, value in rows if len((form := str(value).lower()).split()) > 1}
+    longest = 1
     for document, value in rows:
         present = {word.lower() for word in document.tokens if not word[0].isdigit()}
+        for phrase in phrases:
+            for first, last in occurrences(document, phrase, "lower"):
+                present.add(phrase)
+                longest = max(longest, last - first + 1)
         words.update(present)
         pairs.update((word, value) for word in present)
     values = Counter(value for _, value in rows)
     lexicon = {}
     for (word, value), n in sorted(pairs.items(), key=str):
-        share = 0.5 if word == str(value).lower() else 0.9
-        is_sure = n >= max(4, 0.005 * len(rows)) and n > share * words[word]
+        is_spelt = word == str(value).lower()
+        least, share = (1, 0.5) if is_spelt else (max(4, 0.005 * len(rows)), 0.9)
+        is_sure = n >= least and n > share * words[word]
         if is_sure and values[value] < 0.7 * len(rows):
             lexicon[word] = value
-    explained = sum(any(lexicon.get(w.lower()) == v for w in d.tokens) for d, v in rows)
-    return Extraction(name, "lexicon", lexicon=lexicon), explained / max(len(rows), 1)
+    extraction = Extraction(name, "lexicon", longest=longest, lexicon=lexicon)
+    explained = sum(any(c.value == v for c in _candidates(d, extraction, None)) for d, v in rows)
+    return extraction, explained / max(len(rows), 1)
 
 
 def _learn_spans(name: str, rows: Rows) -> tuple[Extraction, float]:

@@ -184,6 +184,19 @@ def test_no_number_stands_for_a_text_without_any_unless_the_schema_wants_one(sch
     assert unrelated.probability < 0.5
 
 
+def test_a_value_of_few_rows_is_answered_where_it_stands_in_the_text():
+    source, signs = random.Random(0), {"EUR": "€", "GBP": "£"}
+    rows = [
+        (source.choice([signs[code], code]), code, source.randint(10, 999))
+        for code in source.choices(list(signs), k=40)
+    ]
+    rows += [("SEK", "SEK", 77), ("SEK", "SEK", 412)]
+    texts = [f"we owe {sign} {total} in all" for sign, _, total in rows]
+    answers = [json.dumps({"currency": code, "total": total}) for _, code, total in rows]
+    [answer] = fit_tagger(texts, answers).tagger.predict(["we owe SEK 31 in all"])
+    assert json.loads(answer.text) == {"currency": "SEK", "total": 31}
+
+
 @pytest.mark.parametrize("answers", [["yes"] * 20, ["{}"] * 20, ['{"a": "b"}'] * 5, ["[1]"] * 20])
 def test_rows_that_are_no_objects_or_too_few_are_refused(answers):
     assert cannot_tag(["a"] * len(answers), answers)

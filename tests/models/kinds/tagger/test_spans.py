@@ -36,6 +36,16 @@ def test_a_word_that_spells_its_value_may_stand_beside_another():
     assert learnt.lexicon == {"€": "EUR", "gbp": "GBP", "usd": "USD", **learnt.lexicon}
 
 
+def test_a_value_of_a_single_row_is_learnt_where_words_spell_it():
+    rows = [(f"€ {n} in all", "EUR") for n in range(10, 30)]
+    rows += [(f"GBP {n} in all", "GBP") for n in range(30, 42)]
+    rows += [("SEK 77 in all, soon", "SEK"), ("paid by gift card, 10 in all", "gift card")]
+    learnt, _ = learn("currency", [(read(text), value) for text, value in rows])
+    assert values("now SEK 12", learnt) == ["SEK"]
+    assert values("two on a Gift card", learnt) == ["gift card"]
+    assert not values("soon by card", learnt), "of other words, one row tells nothing"
+
+
 def test_a_date_may_be_another_one_plus_a_count():
     texts = [f"made 2025-01-0{n}, net {n + 7} days" for n in range(1, 9)]
     made = [f"2025-01-0{n}" for n in range(1, 9)]
