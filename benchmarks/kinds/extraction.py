@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -132,8 +133,9 @@ def peer(
 
 
 def fitted(rows: Sequence[tuple[str, str]], schema: dict[str, Any] | None = None) -> TaggerFit:
-    """Fit a tagger to questions and answers."""
-    return fit_tagger([text for text, _ in rows], [answer for _, answer in rows], schema=schema)
+    """Fit a tagger to questions and answers, as a run does."""
+    with threadpool_limits(limits=1):
+        return fit_tagger([text for text, _ in rows], [answer for _, answer in rows], schema=schema)
 
 
 def described(fit: TaggerFit) -> dict[str, Any]:

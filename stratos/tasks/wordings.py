@@ -28,6 +28,8 @@ _SHORT, _ALIKE_SHORT, _ALIKE = 12, 0.7, 0.5
 which have optional parts."""
 _MOST = 1_000
 """Wordings that are told apart."""
+_MOST_OF_ONE, _SHARED = 2 / 3, 0.5
+"""Share of the rows that one wording may have, and that wordings of several rows have to have."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Wordings:
         """Return the wordings of rows, and the number of each row's, whatever their order.
 
         This is leader clustering by cosine, the most frequent frames first. A row without a wording
-        is alone with a number of its own.
+        is alone with a number of its own. Where most rows are alone, no wording is known: their
+        texts are worded freely, and so is the next, which is answered as these are.
         """
         frames = [_frame(*row) for row in zip(texts, answers, strict=True)]
         counts = Counter(word for frame in frames for word in frame)
@@ -57,7 +60,10 @@ class Wordings:
         numbers = np.array([of_bag.get(bag, -1) for bag in bags], np.int64)
         alone = numbers < 0
         numbers[alone] = len(sums) + np.arange(int(alone.sum()))
-        shared = np.bincount(numbers, minlength=len(sums))[: len(sums)] > 1
+        sizes = np.bincount(numbers, minlength=len(sums))[: len(sums)]
+        shared = sizes > 1
+        if sizes[shared].sum() < _SHARED * len(numbers):
+            return cls(), numbers
         centres = sums[shared] / np.linalg.norm(sums[shared], axis=1, keepdims=True)
         return cls(made.words, centres.astype(np.float32)), numbers
 
@@ -147,7 +153,3 @@ def folds_of(
         filled[folds[names[k]]] += sizes[k]
     is_shared = sizes[sizes > 1].sum() >= _SHARED * len(wordings)
     return folds[wordings], bool(is_shared)
-
-
-_MOST_OF_ONE, _SHARED = 2 / 3, 0.5
-"""Share of the rows that one wording may have, and that wordings of several rows have to have."""

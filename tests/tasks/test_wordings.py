@@ -55,6 +55,16 @@ def test_a_new_wording_is_not_known():
     assert Wordings().knows("anything", {}), "where rows have no wordings"
 
 
+def test_no_wording_is_known_where_most_texts_are_worded_freely():
+    source = random.Random(0)
+    words = [f"{a}{b}{c}" for a in "bdfg" for b in "aeio" for c in "lmnr"]
+    free = [" ".join(source.sample(words, 8)) for _ in range(80)]
+    texts, answers, _ = requests(1, 20)
+    wordings, numbers = Wordings.among(free + texts, [{}] * 80 + answers)
+    assert len(set(numbers[80:])) == 1, "rows of one template stay together"
+    assert wordings.knows(" ".join(source.sample(words, 8)), {})
+
+
 @pytest.mark.parametrize("text", ["word{}", "the {} day of a {} man"])
 def test_rows_are_held_out_at_random_where_there_is_no_other_wording(text):
     letters = [chr(ord("a") + k % 26) + chr(ord("a") + k // 26) for k in range(40)]

@@ -156,13 +156,15 @@ def fit_tagger(
         scale = fit_scale(raw[~in_fold], right[~in_fold], study.n_wordings(~in_fold))
         unseen[in_fold] = [calibrated(p, scale) for p in raw[in_fold]]
     accuracy, low, high = study.estimate(right_by_method, right)
-    known, scale_new = (accuracy, low, high), _EVEN_ODDS
-    scale = fit_scale(raw, right, study.n_wordings(np.ones(len(right), bool)))
+    known = accuracy, low, high
+    scale = scale_new = fit_scale(raw, right, study.n_wordings(np.ones(len(right), bool)))
     if study.holds_out_layouts:
         known_raw, known_right = study.of_known_layouts(methods)
         interval = wilson(int(known_right.sum()), len(known_right))
         known = interval.mean, interval.low, interval.high
-        scale, scale_new = fit_scale(known_raw, known_right), scale
+        scale = fit_scale(known_raw, known_right)
+    elif len(study.wordings.centres):
+        scale_new = _EVEN_ODDS
     readers = study.readers(np.arange(len(texts)), methods)
     tagger = Tagger(study.form, methods, readers, scale, amounts, scale_new, study.wordings)
     scores = extraction_scores(study.answers, [answer for answer, _ in pairs])
