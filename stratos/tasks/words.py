@@ -430,7 +430,7 @@ class HeldOutCopies(Reason):
 
 
 class AnswersLikeIds(Reason):
-    """A field has another value in every row, so that it may not be the answer."""
+    """A field has another value in nearly every row, so that it may not be the answer."""
 
     path: str
     field: str
@@ -439,8 +439,8 @@ class AnswersLikeIds(Reason):
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: every row has another answer in its field {self.field}: it looks like "
-            f"an id. Which column holds the answer? Type {' or '.join(self.likely)}."
+            f"{self.path}: nearly every row has another answer in its field {self.field}: it looks "
+            f"like an id. Which column holds the answer? Type {' or '.join(self.likely)}."
         )
 
 

@@ -19,6 +19,7 @@ from stratos.models.kinds import student_kinds
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
 from stratos.probe.look.columns import UncertainError
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
+from stratos.probe.look.words import LooksLikeId
 from stratos.probe.words import LooksMislabelled, Suspect
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.file_task import FileTask
@@ -262,6 +263,49 @@ def test_labels_in_the_text_and_rows_sorted_by_time_are_said(tmp_path: Path) -> 
     plain = [(t.partition(": ")[2], a, day) for t, a, day in rows]
     facts = read_facts(table(tmp_path / "b.csv", "text,label,day", plain))
     assert (facts.n_with_label, facts.sorted_by) == (0, "")
+
+
+IDS: dict[str, Callable[[int], Any]] = {
+    "number": lambda k: 4_000 + 3 * k,
+    "number in no order": lambda k: 4_000 + k * 7 % 60,
+    "code": lambda k: f"T-{k * 7 % 60:03}",
+    "nearly each": lambda k: f"T-{k - k % 15 // 14:03}",
+    "day": lambda k: f"2026-{1 + k // 28:02}-{1 + k % 28:02}",
+}
+
+
+@pytest.mark.parametrize("form", IDS)
+def test_an_id_in_place_of_the_label_is_named_with_the_column_of_labels(
+    tmp_path: Path, form: str
+) -> None:
+    rows = [{"id": IDS[form](k), "body": t, "team": x} for k, (t, x) in enumerate(texts(60))]
+    path = lines(tmp_path / "rows.jsonl", rows)
+    facts = read_facts(path, answer="id")
+    assert facts.like_id == LooksLikeId(path, "body", "id", {"team": 3})
+    measured = measure(facts)
+    assert measured.worth is Worth.LIKE_ID and str(facts.like_id) in measured.why
+    assert command(facts, measured) == f"stratos look {path} --text body --label team"
+    printed = "\n".join(measured_lines(facts, measured))
+    assert "stratos plan +task=jsonl" in printed and "task.answer=id" in printed, "it may be"
+    assert max(map(len, fact_lines(facts))) <= 100
+    assert read_facts(path).answer == "team"
+
+
+def test_an_answer_of_its_own_in_each_row_may_be_no_id(tmp_path: Path) -> None:
+    some = list(enumerate(texts(60)))
+    read_off = [
+        {"text": f"order T-{k:03}: {t}", "code": f"T-{k:03}", "team": x} for k, (t, x) in some
+    ]
+    alone = [{"word": f"{t} and so on", "code": f"{k * 7 % 60:03}x"} for k, (t, _) in some]
+    for name, rows in (("read off", read_off), ("no other column", alone)):
+        facts = read_facts(lines(tmp_path / "rows.jsonl", rows), answer="code")
+        assert facts.like_id is None, name
+    numbered = lines(tmp_path / "rows.jsonl", [{"row": 700 + k, "body": t} for k, (t, _) in some])
+    with pytest.raises(ConfigError, match=r"no answers.*\+task=classify"):
+        read_facts(numbered)
+    facts = read_facts(numbered, answer="row")
+    assert facts.like_id == LooksLikeId(numbered, "body", "row", {})
+    assert command(facts, measure(facts)).startswith("stratos plan +task=classify")
 
 
 # --- what cannot be looked at ---------------------------------------------------------------------

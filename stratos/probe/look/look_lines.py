@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from stratos.core.formats import counted, listed, percent, points_gained, shown
 from stratos.core.values import override
-from stratos.probe.look.columns import MOST_LABELS, AnswerKind
+from stratos.probe.look.columns import MOST_LABELS, AnswerKind, to_label
 from stratos.probe.look.facts import Facts, Finding
 from stratos.probe.look.measure import MOST_CHARACTERS, Curve, Measured, Reached, Worth, settings
 from stratos.records import Interval
@@ -172,6 +172,11 @@ def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
     yield from _wrapped("worth it", _verdict(facts, measured))
     if typed := command(facts, measured):
         yield from _typed("next", typed)
+        if measured.worth is Worth.LIKE_ID:
+            *lines, last = _typed("or", _train(facts, measured))
+            comment = f"   # if {shown(facts.answer, 40)} is the answer"
+            yield from (*lines, f"{last}{comment}" if len(last + comment) <= _WIDTH else last)
+            return
         flags = {"question": ("--text", facts.text), "answer": ("--answer", facts.answer)}
         columns = [word for key in settings(facts)[1] for word in flags.get(key, ())]
         typed = shlex.join(["stratos", "init", facts.path, *columns])
@@ -248,8 +253,8 @@ def _verdict(facts: Facts, measured: Measured) -> str:
     if measured.gain is not None:
         return _beats(measured.gain, measured)
     match measured.worth:
-        case Worth.TOO_FEW:
-            return measured.why
+        case Worth.TOO_FEW | Worth.LIKE_ID:
+            return f"not measured: {measured.why}" if facts.like_id else measured.why
         case Worth.ONE_LABEL:
             return "no: every row has the same label, so that there is nothing to learn"
         case Worth.TOO_MANY_LABELS:
@@ -269,8 +274,17 @@ def command(facts: Facts, measured: Measured) -> str:
     """Return what to type next; "" where the file has to change first."""
     if measured.worth in (Worth.TOO_FEW, Worth.ONE_LABEL, Worth.TOO_MANY_LABELS):
         return ""
+    if facts.like_id is not None:
+        label = next(iter(facts.like_id.labels), "")
+        look = ["stratos", "look", facts.path, "--text", facts.text, "--label", label]
+        return shlex.join(look) if label else to_label(facts.path, facts.text)
+    return _train(facts, measured)
+
+
+def _train(facts: Facts, measured: Measured) -> str:
+    """Return the command that trains a student on the columns that were looked at."""
     base, keys = settings(facts)
-    verb = "plan" if measured.worth is Worth.LANGUAGE_MODEL else "run"
+    verb = "plan" if measured.worth in (Worth.LANGUAGE_MODEL, Worth.LIKE_ID) else "run"
     words = [override(f"task.{key}", str(value)) for key, value in keys.items()]
     return shlex.join(["stratos", verb, f"+task={base}", *words])
 

@@ -141,6 +141,25 @@ class Uncertain(Reason):
         )
 
 
+class LooksLikeId(Reason):
+    """The column of the answers has another value in nearly each row, as an id has."""
+
+    path: str
+    text: str
+    """Column with the text."""
+    column: str
+    """Column that was taken for the answers."""
+    labels: Mapping[str, int]
+    """Columns that may hold labels, each with how many different values it has."""
+
+    def __str__(self) -> str:
+        offered = [f"{shown(name)} ({n:,} values)" for name, n in self.labels.items()]
+        where = "no other column repeats, as labels do, so that rows have to be labelled"
+        if offered:
+            where = f"the labels may be in {listed(offered[:_MOST_NAMED], 'or')}"
+        return f"{shown(self.column)} looks like an id, another in nearly each row: {where}"
+
+
 class OneColumn(Reason):
     """One column was given for the text and for the answer."""
 
