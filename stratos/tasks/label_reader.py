@@ -14,7 +14,7 @@ from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.label_sets import SetForm
 from stratos.tasks.metrics import Label
 from stratos.tasks.reader import PATH, Content, FileReader
-from stratos.tasks.rows import Fields, likely_answers
+from stratos.tasks.rows import Fields, likely_answers, swapped
 from stratos.tasks.shown import shown
 from stratos.tasks.table import Rows
 from stratos.tasks.words import AnswersLikeIds
@@ -106,7 +106,8 @@ class LabelSpelling:
         key = normalised(answer)
         self._counts[key] += 1
         if len(self._counts) > _MOST_COUNTED:
-            raise ConfigError(self._too_many(f"more than {_MOST_COUNTED:,}"))
+            reason = swapped(self.path, self.fields)
+            raise ConfigError(str(reason or self._too_many(f"more than {_MOST_COUNTED:,}")))
         spellings = self._spellings.setdefault(key, Counter())
         spellings[answer] += 1
         return next(iter(spellings))

@@ -320,6 +320,8 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
         path, "text,label", [(t, "") for t, _ in texts(9)])),
     "several answers": ("a.csv", lambda path: table(
         path, "body,team,state", [(t, x, k % 2) for k, (t, x) in enumerate(texts(30))])),
+    "swapped": ("a.csv", lambda path: table(
+        path, "text,label", [(x, f"{t} and so on") for t, x in texts(30)])),
     "conversations": ("a.jsonl", lambda path: lines(
         path, ({"messages": [{"role": "user", "content": t}]} for t, _ in texts(9)))),
     "ids alone": ("a.csv", lambda path: table(

@@ -16,6 +16,7 @@ from stratos.probe.look.words import (
     HeaderMissing,
     HoldsConversations,
     LooksLikeId,
+    LooksSwapped,
     NoAnswers,
     NoColumn,
     NoTexts,
@@ -47,6 +48,8 @@ MOST_LABELS = 200
 """Different answers above which a run wants labels to be named."""
 _ROWS_OF_A_LABEL = 2
 """Rows that each answer has on average, from which answers are labels."""
+_TEXTS_OF_A_LABEL = 3
+"""Different answers for each text from which both columns may be swapped."""
 _FEW_NUMBERS = 20
 """Different numbers up to which they are labels, such as stars."""
 _FEW_ROWS = 20
@@ -221,7 +224,17 @@ def chosen(
         of_answer = _answer(path, columns, of_text)
     if of_answer is of_text:
         raise ConfigError(str(OneColumn(path, typed, of_text.name)))
+    if _are_swapped(of_text, of_answer):
+        names = of_text.name, of_answer.name
+        raise ConfigError(str(LooksSwapped(path, typed, *names, of_text.n_different)))
     return of_text, of_answer
+
+
+def _are_swapped(text: Column, answer: Column) -> bool:
+    """Return whether the texts look like labels, and the answers like what is to be labelled."""
+    is_text = answer.is_varied and answer.words > max(text.words, _WORDS_OF_A_TEXT)
+    n_fewer = answer.n_different / _TEXTS_OF_A_LABEL
+    return is_text and text.is_like_labels and text.n_different <= n_fewer
 
 
 def why_id(

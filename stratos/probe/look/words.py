@@ -160,6 +160,26 @@ class LooksLikeId(Reason):
         return f"{shown(self.column)} looks like an id, another in nearly each row: {where}"
 
 
+class LooksSwapped(Reason):
+    """The column of the texts holds labels, and that of the answers holds texts."""
+
+    path: str
+    typed: str
+    text: str
+    """Column that was taken for the texts; below: for the answers."""
+    answer: str
+    n_labels: int
+    """Different values of the first."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: its columns look swapped: {shown(self.text)} holds {self.n_labels:,} "
+            f"values that repeat, and {shown(self.answer)} texts. If these are the labels, type: "
+            f"stratos look {self.typed} --text {shlex.quote(self.answer)} "
+            f"--label {shlex.quote(self.text)}"
+        )
+
+
 class OneColumn(Reason):
     """One column was given for the text and for the answer."""
 
