@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from stratos.core.digest import identity
-from stratos.core.formats import listed
+from stratos.core.formats import listed, writable
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
@@ -508,11 +508,6 @@ def _text(value: Any) -> str:
 
 def _clean(text: str) -> str:
     return writable(text).strip()
-
-
-def writable(text: str) -> str:
-    """Return a text without lone surrogates, which can stand in JSON and in no file."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _quoted(value: Any) -> str:
