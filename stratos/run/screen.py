@@ -208,7 +208,7 @@ def _(plan: Plan) -> Iterator[Line]:
     )
     yield Line(
         "plan",
-        f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {hours(plan.hours)} until it serves, "
+        f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {hours(plan.hours)} until trained, "
         f"{milliseconds(plan.latency_ms)} an answer, accuracy {_expected(plan.accuracy)}; "
         f"{'; '.join(filter(None, asides))}",
     )
