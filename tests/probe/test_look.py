@@ -449,6 +449,11 @@ def test_rows_that_look_mislabelled_are_named_with_line_and_likely_label(
         k = int(row.line.removeprefix("line ")) - 2  # below the header
         assert (row.label, row.likely) == (wrong.get(k), rows[k][1])
     assert "look mislabelled: line" in str(looked)
+    parts = looked.facts, looked.measured
+    whole = [line.strip() for line in measured_lines(*parts, is_whole=True)]
+    for row in found.suspects:
+        assert f"{row.line} has {row.label}, likely {row.likely}" in whole
+    assert any(line.endswith("… (whole: --verbose)") for line in measured_lines(*parts))
 
 
 def test_a_token_that_tells_the_label_is_a_leak(tmp_path: Path) -> None:
