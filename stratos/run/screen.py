@@ -336,6 +336,8 @@ def _(deployment: Deployment) -> Iterator[Line]:
         f"95% of answers within {milliseconds(deployment.latency_p95_ms)} here"
         f"{limit[deployment.meets_latency_limit]}"
     )
+    if deployment.load is not None:
+        parts.append("load-tested (off: deploy.load_seconds=0)")
     if n_learnt:
         rows = counted(n_learnt, "row", spec=",")
         share = deployment.agreement
