@@ -167,7 +167,7 @@ def distil(
             dicts, a table (pandas, polars, pyarrow, or another that speaks Arrow), or the name of a
             task that makes its own, such as "mahjong".
         budget_usd: dollars for everything, serving included; what would pass them is not begun.
-        deadline_hours: until the student is served.
+        deadline_hours: until the student is trained.
         accuracy: least share of right answers, 0 to 1, that the plan has to predict.
         latency_ms: longest 95th percentile of one answer.
         task: kind of task, such as "classify" or "jsonl"; None tells by the columns.

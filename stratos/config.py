@@ -193,7 +193,7 @@ class LimitsConfig:
     budget_usd: Amount | None = None
     """Dollars for everything: teacher, training, and serving for `serve_hours`."""
     deadline_hours: Amount | None = None
-    """Hours until the student is served: probe and pilot, teacher inference, training."""
+    """Hours until the student is trained: probe and pilot, teacher inference, training."""
     train_hours: Amount | None = 1.0
     """Maximum training hours on this machine: a longer training does not start."""
     latency_ms: Amount | None = None

@@ -37,7 +37,7 @@ class Remedy:
     """As they are typed: ("limits.budget_usd=52.10",)."""
     usd: float
     hours: float
-    """Until the student is served."""
+    """Until the student is trained."""
     latency_ms: float
     """95th percentile of an answer."""
     accuracy: float | None

@@ -424,6 +424,11 @@ def visible(text: str) -> str:
     return "".join(map(_visible_character, text))
 
 
+def writable(text: str) -> str:
+    """Return a text with "?" for lone surrogates: JSON may have them, no file or tokenizer does."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def unseen(text: str) -> str:
     """Return the first character that nobody can see, as U+202E; "" where there is none."""
     codes = (f"U+{ord(c):04X}" for c in text if _is_unseen(c) and c not in _JOINERS)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stratos.core.errors import StratosError
 from stratos.core.extras import required
+from stratos.core.formats import writable
 from stratos.deploy.manifest import bundle_in
 from stratos.models.kinds.base import (
     Predictor,
@@ -190,4 +191,6 @@ def _text(question: Question) -> str:
 
 
 def _chat(question: Question) -> list[Message]:
-    return [{"role": "user", "content": question}] if isinstance(question, str) else [*question]
+    if isinstance(question, str):
+        return [{"role": "user", "content": writable(question)}]
+    return [{**message, "content": writable(message["content"])} for message in question]

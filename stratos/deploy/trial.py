@@ -120,7 +120,7 @@ class Asking:
         if n < LEAST_REQUESTS:
             return None
         parts = 1 if stream else min(LOOKS, n // LEAST_REQUESTS)
-        what = "streamed requests" if stream else "requests with random arrivals"
+        what = f"load test, {'streamed' if stream else 'random arrivals'}"
         return open_loop(
             self.server,
             self.chats,

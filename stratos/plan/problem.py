@@ -274,7 +274,7 @@ class Choice:
 
     @property
     def hours(self) -> float:
-        """Hours until the student is served: teacher, then training."""
+        """Hours until the student is trained: teacher, then training."""
         return self.options[0].hours + self.options[1].hours
 
     @property

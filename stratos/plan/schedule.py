@@ -1,6 +1,6 @@
 """What a run takes from its plan to its report, and what its stages send back.
 
-A plan's hours are those until the student serves, on the servers that it chose. A run that is
+A plan's hours are those until the student is trained, on the servers that it chose. A run that is
 carried out here (`executor=here`) trains on this machine, whatever it chose, and then compares
 models and tries the server.
 """

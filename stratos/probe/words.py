@@ -67,14 +67,24 @@ class LooksMislabelled(Reason):
     """The surest first."""
     n_rows: int
 
-    def __str__(self) -> str:
-        first = [
+    @property
+    def counted(self) -> str:
+        """How many they are."""
+        of = counted(self.n_rows, "row", spec=",")
+        return f"{len(self.suspects):,} of {of} look mislabelled"
+
+    @property
+    def named(self) -> list[str]:
+        """Each with its label and the likelier one."""
+        return [
             f"{row.line} has {shown(row.label, _LONGEST)}, likely {shown(row.likely, _LONGEST)}"
-            for row in self.suspects[:_MOST_SUSPECTS]
+            for row in self.suspects
         ]
-        n, of = len(self.suspects), counted(self.n_rows, "row", spec=",")
+
+    def __str__(self) -> str:
+        first, n = self.named[:_MOST_SUSPECTS], len(self.suspects)
         more = [f"{n - len(first):,} more"] if n > len(first) else []
-        return f"{n:,} of {of} look mislabelled: {'; '.join([*first, *more])}"
+        return f"{self.counted}: {'; '.join([*first, *more])}"
 
 
 class CannotLearn(Reason):

@@ -53,7 +53,7 @@ def _latency(value: float) -> str:
 
 ACCURACY = Quantity("accuracy", "accuracy", _share, bounds=(0.0, 1.0))
 USD = Quantity("usd", "cost in dollars, log scale", _money, log=True, bounds=(0.0, math.inf))
-HOURS = Quantity("hours", "hours until served, log scale", _span, log=True)
+HOURS = Quantity("hours", "hours until trained, log scale", _span, log=True)
 RUN_HOURS = Quantity("here", "hours this run took, log scale", _span, log=True)
 LATENCY = Quantity("latency_ms", "p95 latency, log scale", _latency, log=True)
 NET = Quantity("net_usd", "net cost beyond the chosen plan", formats.usd)

@@ -183,7 +183,7 @@ def plan_rows(
             f"{points:+.1f} points" if both_known and abs(points) >= 0.05 else "",
         ),
         ("cost", formats.usd(point.usd), _against(point.usd, base.usd)),
-        ("until served", formats.hours(point.hours), _against(point.hours, base.hours)),
+        ("until trained", formats.hours(point.hours), _against(point.hours, base.hours)),
         (
             "p95 latency",
             formats.milliseconds(point.latency_ms),

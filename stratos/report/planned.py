@@ -380,7 +380,7 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
     before = f"{taken_before(plan.spent_hours)}, on neither side" if plan.spent_hours else ""
     notes = elsewhere or _without(between), *_attempts(spends), before
     note = "; ".join(filter(None, notes))
-    name = "time from the plan until served"
+    name = "time from the plan until trained"
     return _compared(name, "hours", hours, plan.hours, took, between, note, elsewhere)
 
 

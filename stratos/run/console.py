@@ -24,6 +24,7 @@ from stratos.core.formats import clock, duration, visible
 from stratos.core.output import QUIET, VERBOSE, is_for_machines, is_on
 from stratos.core.process import every
 from stratos.records import RoomRecord
+from stratos.run.progress import Pace
 from stratos.run.screen import Level, Line, lines_of
 
 _HEARTBEAT_S = 60.0
@@ -276,22 +277,24 @@ class _Work:
 
     def __init__(self, name: str) -> None:
         self._name, self._began = name, time.monotonic()
-        self._share, self._text = 0.0, ""
+        self._share, self._text, self._pace = 0.0, "", Pace(self._began)
 
     def tick(self, done: float, total: float, text: str = "") -> None:
         """Take how far it is."""
         self._share, self._text = (done / total if total else 0.0), text
+        self._pace.tick(self._share, time.monotonic())
 
     def text(self) -> str:
         """Return share, time left and what is done, as one line."""
-        seconds = time.monotonic() - self._began
+        now = time.monotonic()
         far = (
             f"{min(self._share, 0.99):.0%} done"
             if self._share
-            else f"at work for {duration(seconds)}"
+            else f"at work for {duration(now - self._began)}"
         )
-        if 0 < self._share < 1 and " left" not in self._text:
-            far += f", about {clock(seconds / self._share * (1 - self._share))} left"
+        left_s = self._pace.left_s(now)
+        if left_s is not None and " left" not in self._text:
+            far += f", about {clock(left_s)} left"
         return f"{self._name} {far}{f' · {self._text}' if self._text else ''}"
 
 

@@ -61,13 +61,41 @@ class Progress:
     """Of the training."""
     samples: list[Sample] = field(default_factory=list)
     """The newest last."""
+    left_s: float | None = None
+    """Seconds that the part of the stage takes yet if it goes on as it went; None before that is
+    known."""
 
-    @property
-    def left_s(self) -> float | None:
-        """Seconds that the stage takes yet if it goes on as it went; None before that is known."""
-        if not self.share or self.share < 0.02:
+
+class Pace:
+    """How fast a stage goes on, part by part.
+
+    A stage begins a new part of its work with a share of 0, or with a smaller one than before. What
+    its earlier parts took, or what was prepared before the first item, is no part of its pace.
+    """
+
+    def __init__(self, now: float) -> None:
+        """Begin with a stage.
+
+        Args:
+            now: a clock's seconds, as everywhere here.
+        """
+        self._share, self._is_prepared = 0.0, True
+        self._first_share, self._began = 0.0, now
+
+    def tick(self, share: float, now: float) -> None:
+        """Take the share that is done."""
+        if not share:
+            self._is_prepared = False
+        elif share < self._share or not self._is_prepared:
+            self._first_share, self._began, self._is_prepared = share, now, True
+        self._share = share
+
+    def left_s(self, now: float) -> float | None:
+        """Return the seconds that the part takes yet; None before its pace is known."""
+        done = self._share - self._first_share
+        if not 0 < self._share < 1 or done <= 0:
             return None
-        return (self.written_s - self.began_s) * (1 - self.share) / self.share
+        return (now - self._began) / done * (1 - self._share)
 
 
 def read_progress(folder: Path) -> Progress | None:
@@ -85,6 +113,7 @@ class ProgressFile:
         self._path = folder / NAME
         self._is_gone = is_gone
         self._progress = Progress()
+        self._pace = Pace(time.time())
         self._samples: deque[Sample] = deque(maxlen=_MOST_SAMPLES)
         self._lock = threading.Lock()
 
@@ -93,11 +122,13 @@ class ProgressFile:
         now = time.time()
         curve = [] if stage == "distill" else self._progress.curve
         self._progress = Progress(stage, began_s=now, curve=curve)
+        self._pace = Pace(now)
         self._write(now)
 
     def tick(self, done: float, total: float, text: str = "") -> None:
         """Say how far the stage is."""
         self._progress.share = min(1.0, done / total) if total else None
+        self._pace.tick(self._progress.share or 0.0, time.time())
         self._progress.text = redact_text(text)
         self._write_soon()
 
@@ -145,7 +176,7 @@ class ProgressFile:
         if not self._lock.acquire(blocking=False):  # another thread is at it
             return
         try:
-            self._progress.written_s = now
+            self._progress.written_s, self._progress.left_s = now, self._pace.left_s(now)
             self._progress.samples = list(self._samples)
             if not self._is_gone():
                 with contextlib.suppress(OSError):  # of a full disk the stages tell

@@ -208,7 +208,7 @@ def _(plan: Plan) -> Iterator[Line]:
     )
     yield Line(
         "plan",
-        f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {hours(plan.hours)} until it serves, "
+        f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {hours(plan.hours)} until trained, "
         f"{milliseconds(plan.latency_ms)} an answer, accuracy {_expected(plan.accuracy)}; "
         f"{'; '.join(filter(None, asides))}",
     )
@@ -336,6 +336,8 @@ def _(deployment: Deployment) -> Iterator[Line]:
         f"95% of answers within {milliseconds(deployment.latency_p95_ms)} here"
         f"{limit[deployment.meets_latency_limit]}"
     )
+    if deployment.load is not None:
+        parts.append("load-tested (off: deploy.load_seconds=0)")
     if n_learnt:
         rows = counted(n_learnt, "row", spec=",")
         share = deployment.agreement

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from stratos.core.formats import writable
 from stratos.tasks.base import Item, Message
-from stratos.tasks.rows import writable
 from stratos.tasks.table import Row
 
 MARK = "Answer:"

@@ -42,6 +42,8 @@ _ONE_AGAINST = 5
 """Rows of a label of which a single other row may be a slip."""
 _FEWEST_IDS = 10
 """Rows from which answers that are all different may be ids."""
+_NEARLY_ALL = 0.9
+"""Different answers for each row from which they may be ids of the rows."""
 _NUMBER = re.compile(r"\d+")
 _IS_ID = re.compile(r"[\w.:/#-]*\d[\w.:/#-]*")
 _IS_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
@@ -151,7 +153,7 @@ def of_spellings(path: str, spellings: Mapping[str, Mapping[str, int]]) -> list[
 
 
 def of_ids(path: str, rows: Rows, question: str, answer: str) -> list[Reason]:
-    """Return that the answers look like ids of the rows: each another one, in the file's order.
+    """Return that the answers look like ids of the rows: nearly each another, in the file's order.
 
     Whether that is right, nobody can tell; so it is a doubt only where another field has values
     that repeat.
@@ -168,7 +170,8 @@ def of_ids(path: str, rows: Rows, question: str, answer: str) -> list[Reason]:
     if any(row.answer in row.question or not _IS_ID.fullmatch(row.answer) for row in some):
         return []
     keys = [_NUMBER.sub(lambda digits: digits[0].zfill(20), row.answer) for row in some]
-    is_counted = all(before < after for before, after in pairwise(keys))
+    is_unique = len(set(keys)) >= _NEARLY_ALL * len(keys)
+    is_counted = is_unique and all(before <= after for before, after in pairwise(keys))
     if not is_counted and not all(_IS_UUID.fullmatch(row.answer) for row in some):
         return []
     likely = likely_answers(path, question, answer)

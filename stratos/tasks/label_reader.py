@@ -14,7 +14,7 @@ from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.label_sets import SetForm
 from stratos.tasks.metrics import Label
 from stratos.tasks.reader import PATH, Content, FileReader
-from stratos.tasks.rows import Fields, likely_answers
+from stratos.tasks.rows import Fields, likely_answers, swapped
 from stratos.tasks.shown import shown
 from stratos.tasks.table import Rows
 from stratos.tasks.words import AnswersLikeIds
@@ -23,6 +23,8 @@ _MOST_LABELS = 200
 """Different answers of a file that are taken for labels without being named."""
 _FEW_LABELS = 10
 """Different answers up to which each may have a single row."""
+_NEARLY_ALL = 0.9
+"""Different answers for each row from which they look like ids of the rows."""
 _MOST_COUNTED = 10_000
 """Different answers after which nobody counts on."""
 
@@ -104,7 +106,8 @@ class LabelSpelling:
         key = normalised(answer)
         self._counts[key] += 1
         if len(self._counts) > _MOST_COUNTED:
-            raise ConfigError(self._too_many(f"more than {_MOST_COUNTED:,}"))
+            reason = swapped(self.path, self.fields)
+            raise ConfigError(str(reason or self._too_many(f"more than {_MOST_COUNTED:,}")))
         spellings = self._spellings.setdefault(key, Counter())
         spellings[answer] += 1
         return next(iter(spellings))
@@ -126,7 +129,7 @@ class LabelSpelling:
             ConfigError: there are too many, or too few.
         """
         n = len(self._counts)
-        is_id = n > _FEW_LABELS and self._are_all_different and self._likely
+        is_id = n > _FEW_LABELS and self._are_like_ids and self._likely
         if n > _MOST_LABELS or is_id:
             raise ConfigError(self._too_many(f"{n:,}"))
         if n < (2 if self.form is None else 1):
@@ -155,8 +158,8 @@ class LabelSpelling:
         }
 
     @property
-    def _are_all_different(self) -> bool:
-        return len(self._counts) == self._counts.total()
+    def _are_like_ids(self) -> bool:
+        return len(self._counts) >= _NEARLY_ALL * self._counts.total()
 
     @cached_property
     def _likely(self) -> list[str]:
@@ -164,9 +167,14 @@ class LabelSpelling:
 
     def _too_many(self, n: str) -> str:
         likely = self._likely
-        if likely and self._are_all_different:
+        if likely and self._are_like_ids:
             return str(AnswersLikeIds(self.path, self.fields.answer, tuple(likely)))
         typed = f" The labels may be in another field: {' or '.join(likely)}." if likely else ""
+        if self._are_like_ids:
+            typed = (
+                " Nearly every row has another: if they are ids, name the field with the labels: "
+                "task.answer=<field>."
+            )
         return (
             f"{self.path} has {n} different answers in its field {self.fields.answer}: are they "
             f"labels? Name them with task.labels=[…], or type +task=jsonl.{typed}"

@@ -281,7 +281,7 @@ class FileReader:
             ConfigError: it is refused.
         """
         path, fields = file.path, self.fields
-        if file.broken.n_lines == file.n_lines and (swapped := rows.swapped(path, fields)):
+        if 2 * file.broken.n_lines >= file.n_lines and (swapped := rows.swapped(path, fields)):
             raise ConfigError(str(swapped))
         if file.same_everywhere and not file.rows:
             meant, (question, answer) = _likely_fields(path, fields)

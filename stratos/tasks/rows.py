@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from stratos.core.digest import identity
-from stratos.core.formats import listed
+from stratos.core.formats import listed, writable
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
@@ -37,6 +37,8 @@ _ALIKE_SHOWN = 20
 _ROWS_TO_GUESS_BY = 1000
 _ROWS_OF_SWAP, _ROWS_OF_AN_ANSWER = 20, 3
 """Rows that each value of a field has on average, from which the field may hold answers."""
+_WORDS_OF_A_TEXT = 3
+"""Words that values of a field have on average, from which they may be texts to be labelled."""
 _ALIKE = 0.7
 """Likeness of the name of a field with that of another from which it may be a slip of it."""
 
@@ -228,12 +230,15 @@ def likely_answers(path: str, *used: str) -> list[str]:
     likely = [
         (len(texts), f"task.answer={name} ({len(texts)} different values)")
         for name, texts in columns.items()
-        if name not in used_names
-        and 2 <= len(texts) <= most / _ROWS_OF_AN_ANSWER
-        and max(map(len, texts)) <= LONGEST_SHOWN
-        and name == shown(name)
+        if name not in used_names and _are_like_labels(texts, most) and name == shown(name)
     ]
     return [typed for _, typed in sorted(likely)[:_ANSWERS_SHOWN]]
+
+
+def _are_like_labels(texts: set[str], n: int) -> bool:
+    """Return whether the texts of a field are labels, beside a field of `n` different texts."""
+    is_few = 2 <= len(texts) <= n / _ROWS_OF_AN_ANSWER
+    return is_few and max(map(len, texts)) <= LONGEST_SHOWN
 
 
 def likely_fields(path: str) -> tuple[str, str] | None:
@@ -249,7 +254,26 @@ def likely_fields(path: str) -> tuple[str, str] | None:
 
 
 def swapped(path: str, fields: Fields) -> words.Swapped | None:
-    """Return that the first questions are JSON objects and their answers are texts; else None."""
+    """Return that questions are JSON objects or labels, and their answers texts; else None."""
+    return _swapped_objects(path, fields) or _swapped_labels(path, fields)
+
+
+def _swapped_labels(path: str, fields: Fields) -> words.Swapped | None:
+    columns = columns_of(path)
+    question, answer = (
+        find_field(dict.fromkeys(columns), names) for names in (fields.question, fields.answer)
+    )
+    if question is None or answer is None:
+        return None
+    labels, texts = columns[question], columns[answer]
+    n_words = [sum(len(text.split()) for text in some) / len(some) for some in (labels, texts)]
+    is_text = n_words[1] > max(n_words[0], _WORDS_OF_A_TEXT)
+    if not is_text or not _are_like_labels(labels, len(texts)):
+        return None
+    return words.Swapped(path, question, answer, len(labels))
+
+
+def _swapped_objects(path: str, fields: Fields) -> words.Swapped | None:
     first = [row for _, row in islice(read_records(path), _ROWS_OF_SWAP) if isinstance(row, dict)]
     pairs = [(text_of(row, fields.question), answer_of(row, fields.answer)) for row in first]
     if not all(object_of(question) and not object_of(answer) for question, answer in pairs):
@@ -484,11 +508,6 @@ def _text(value: Any) -> str:
 
 def _clean(text: str) -> str:
     return writable(text).strip()
-
-
-def writable(text: str) -> str:
-    """Return a text without lone surrogates, which can stand in JSON and in no file."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _quoted(value: Any) -> str:

@@ -212,16 +212,24 @@ class LacksField(Reason):
 
 
 class Swapped(Reason):
-    """Questions are JSON objects, and answers are texts."""
+    """Questions are JSON objects or labels, and answers are texts."""
 
     path: str
     question: str
     """Column that is read as the question; below: as the answer."""
     answer: str
-    says = (
-        "{path}: its columns look swapped: {question} holds JSON objects, and {answer} texts. If "
-        "JSON is the answer, type: task.question={answer} task.answer={question}"
-    )
+    n_labels: int = 0
+    """Different values of the question, where these repeat; 0 where they are JSON objects."""
+
+    def __str__(self) -> str:
+        holds, meant = "JSON objects", "JSON is the answer"
+        if self.n_labels:
+            holds, meant = f"{self.n_labels:,} values that repeat", "these are the labels"
+        return (
+            f"{self.path}: its columns look swapped: {self.question} holds {holds}, and "
+            f"{self.answer} texts. If {meant}, type: task.question={self.answer} "
+            f"task.answer={self.question}"
+        )
 
 
 class EmptyField(Reason):
@@ -430,7 +438,7 @@ class HeldOutCopies(Reason):
 
 
 class AnswersLikeIds(Reason):
-    """A field has another value in every row, so that it may not be the answer."""
+    """A field has another value in nearly every row, so that it may not be the answer."""
 
     path: str
     field: str
@@ -439,8 +447,8 @@ class AnswersLikeIds(Reason):
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: every row has another answer in its field {self.field}: it looks like "
-            f"an id. Which column holds the answer? Type {' or '.join(self.likely)}."
+            f"{self.path}: nearly every row has another answer in its field {self.field}: it looks "
+            f"like an id. Which column holds the answer? Type {' or '.join(self.likely)}."
         )
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stratos.core.errors import TeacherError
+from stratos.core.formats import writable
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
 from stratos.teachers.base import CacheMode, Question, check_facts
-from stratos.teachers.reply import writable
 from stratos.teachers.words import NoKey, NoPrice, OddKey, Retired
 
 _OWN_SUFFIXES = (".local", ".internal", ".lan", ".localhost")

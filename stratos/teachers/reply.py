@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from stratos.core.formats import writable
 from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Billed, Question
 from stratos.teachers.scheduler import LONGEST_RETRY_AFTER_S, Outcome
 
@@ -166,11 +167,6 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after") or "")
         return max(0.0, date.timestamp() - time.time())
     return None
-
-
-def writable(text: str) -> str:
-    """Return a text without lone surrogates, which can stand in JSON and in no file."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _never_connected(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from stratos.deploy.engines.predictor import PredictorServer
 from stratos.deploy.manifest import bundle_in, check_manifest, is_bundle, read_known
 from stratos.deploy.service import installs
 from stratos.deploy.stage import deploy, make_bundle
+from stratos.deploy.student import Student
 from stratos.evaluate.answer_files import read_answers, write_answers
 from stratos.evaluate.answers import Answers
 from stratos.models.kinds import load_predictor
@@ -212,6 +213,18 @@ def test_a_student_that_lacks_its_weights_is_not_bundled(deployed, tmp_path) -> 
     with pytest.raises(StratosError, match="and no encoder"):
         make_bundle(student, tmp_path / "bundle", card="x", max_new_tokens=8)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("kind", ["linear", "static", "encoder"])
+def test_a_lone_surrogate_is_answered_as_in_a_row_of_a_file(kind, tmp_path) -> None:
+    student = trained(kind, tmp_path / "pretrained")
+    student.save(tmp_path / "student")
+    [known] = student.predict(["my card ? is late"])
+    assert student.predict(["my card \ud800 is late"]) == [known]
+    loaded = Student(tmp_path / "student")
+    chat = [{"role": "user", "content": "my card \udfff is late"}]
+    assert loaded(chat) == loaded("my card \ud800 is late") == known.text
+    assert loaded.probability(chat)[known.text] == pytest.approx(known.probability, abs=1e-5)
 
 
 def test_the_encoder_of_a_student_is_in_its_bundle_without_what_is_executed(tmp_path) -> None:

@@ -19,6 +19,7 @@ from stratos.models.kinds import student_kinds
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
 from stratos.probe.look.columns import UncertainError
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
+from stratos.probe.look.words import LooksLikeId
 from stratos.probe.words import LooksMislabelled, Suspect
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.file_task import FileTask
@@ -264,6 +265,49 @@ def test_labels_in_the_text_and_rows_sorted_by_time_are_said(tmp_path: Path) -> 
     assert (facts.n_with_label, facts.sorted_by) == (0, "")
 
 
+IDS: dict[str, Callable[[int], Any]] = {
+    "number": lambda k: 4_000 + 3 * k,
+    "number in no order": lambda k: 4_000 + k * 7 % 60,
+    "code": lambda k: f"T-{k * 7 % 60:03}",
+    "nearly each": lambda k: f"T-{k - k % 15 // 14:03}",
+    "day": lambda k: f"2026-{1 + k // 28:02}-{1 + k % 28:02}",
+}
+
+
+@pytest.mark.parametrize("form", IDS)
+def test_an_id_in_place_of_the_label_is_named_with_the_column_of_labels(
+    tmp_path: Path, form: str
+) -> None:
+    rows = [{"id": IDS[form](k), "body": t, "team": x} for k, (t, x) in enumerate(texts(60))]
+    path = lines(tmp_path / "rows.jsonl", rows)
+    facts = read_facts(path, answer="id")
+    assert facts.like_id == LooksLikeId(path, "body", "id", {"team": 3})
+    measured = measure(facts)
+    assert measured.worth is Worth.LIKE_ID and str(facts.like_id) in measured.why
+    assert command(facts, measured) == f"stratos look {path} --text body --label team"
+    printed = "\n".join(measured_lines(facts, measured))
+    assert "stratos plan +task=jsonl" in printed and "task.answer=id" in printed, "it may be"
+    assert max(map(len, fact_lines(facts))) <= 100
+    assert read_facts(path).answer == "team"
+
+
+def test_an_answer_of_its_own_in_each_row_may_be_no_id(tmp_path: Path) -> None:
+    some = list(enumerate(texts(60)))
+    read_off = [
+        {"text": f"order T-{k:03}: {t}", "code": f"T-{k:03}", "team": x} for k, (t, x) in some
+    ]
+    alone = [{"word": f"{t} and so on", "code": f"{k * 7 % 60:03}x"} for k, (t, _) in some]
+    for name, rows in (("read off", read_off), ("no other column", alone)):
+        facts = read_facts(lines(tmp_path / "rows.jsonl", rows), answer="code")
+        assert facts.like_id is None, name
+    numbered = lines(tmp_path / "rows.jsonl", [{"row": 700 + k, "body": t} for k, (t, _) in some])
+    with pytest.raises(ConfigError, match=r"no answers.*\+task=classify"):
+        read_facts(numbered)
+    facts = read_facts(numbered, answer="row")
+    assert facts.like_id == LooksLikeId(numbered, "body", "row", {})
+    assert command(facts, measure(facts)).startswith("stratos plan +task=classify")
+
+
 # --- what cannot be looked at ---------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -276,6 +320,8 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
         path, "text,label", [(t, "") for t, _ in texts(9)])),
     "several answers": ("a.csv", lambda path: table(
         path, "body,team,state", [(t, x, k % 2) for k, (t, x) in enumerate(texts(30))])),
+    "swapped": ("a.csv", lambda path: table(
+        path, "text,label", [(x, f"{t} and so on") for t, x in texts(30)])),
     "conversations": ("a.jsonl", lambda path: lines(
         path, ({"messages": [{"role": "user", "content": t}]} for t, _ in texts(9)))),
     "ids alone": ("a.csv", lambda path: table(
@@ -403,6 +449,11 @@ def test_rows_that_look_mislabelled_are_named_with_line_and_likely_label(
         k = int(row.line.removeprefix("line ")) - 2  # below the header
         assert (row.label, row.likely) == (wrong.get(k), rows[k][1])
     assert "look mislabelled: line" in str(looked)
+    parts = looked.facts, looked.measured
+    whole = [line.strip() for line in measured_lines(*parts, is_whole=True)]
+    for row in found.suspects:
+        assert f"{row.line} has {row.label}, likely {row.likely}" in whole
+    assert any(line.endswith("… (whole: --verbose)") for line in measured_lines(*parts))
 
 
 def test_a_token_that_tells_the_label_is_a_leak(tmp_path: Path) -> None:

@@ -113,10 +113,10 @@ def test_axes_can_be_chosen(page: Any, run_page: Path) -> None:
     after = places()
     assert [x for x, _ in before] != [x for x, _ in after]
     assert [y for _, y in before] == pytest.approx([y for _, y in after], abs=0.02)
-    assert page.one("#frontier .x-label").text == "hours until served, log scale"
+    assert page.one("#frontier .x-label").text == "hours until trained, log scale"
     labels = [tick.text for tick in page.all("#frontier .ticks-x text")]
     assert any(label.endswith("min") for label in labels)
-    assert page.one("#frontier .plot-title").text == "Accuracy against hours until served"
+    assert page.one("#frontier .plot-title").text == "Accuracy against hours until trained"
 
 
 def picked(page: Any) -> dict[str, list[str]]:

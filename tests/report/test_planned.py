@@ -17,7 +17,7 @@ from stratos.report.planned import Figures, Kind, PlannedRow, judged, planned_ro
 from stratos.run.summary import _planned
 from tests.report import factory
 
-TIME = "time from the plan until served"
+TIME = "time from the plan until trained"
 
 
 def rows(plan: Plan, records: dict[str, Any], *spends: Spend) -> dict[str, PlannedRow]:
@@ -125,6 +125,14 @@ def test_what_went_before_the_plan_is_in_neither_time(records: dict[str, Any]) -
     assert (row.outcome, row.figures) == (before.outcome, before.figures)
     assert " took 2 h 00 min" in row.note
     assert row.width == pytest.approx(1.4) and row.interval_with_width.endswith(" (1.4×)")
+
+
+def test_the_time_until_trained_counts_neither_test_nor_load_test(records: dict[str, Any]) -> None:
+    plan = local(records["plan"])
+    row = rows(plan, records)[TIME]
+    for stage in ("evaluate", "deploy"):
+        longer = replace(records[stage], seconds=records[stage].seconds + 3_600)
+        assert rows(plan, {**records, stage: longer})[TIME] == row
 
 
 def test_a_long_pilot_hides_neither_the_error_nor_the_width(records: dict[str, Any]) -> None:

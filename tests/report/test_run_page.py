@@ -264,7 +264,7 @@ def test_an_unknown_accuracy_is_called_so(tmp_path: Path) -> None:
     assert "50.0%" not in page.section("result")
     assert "Predicted accuracy unknown" in page.section("plan")
     assert page.section("frontier").count("unknown") >= len(points)
-    assert "Hours until served against cost" in page.section("frontier")
+    assert "Hours until trained against cost" in page.section("frontier")
 
 
 def test_odd_numbers_do_not_break_the_page(tmp_path: Path, records: dict[str, Any]) -> None:

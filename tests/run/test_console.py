@@ -25,6 +25,27 @@ def test_progress_in_a_log_says_that_it_is_progress(monkeypatch):
     assert re.fullmatch(r"progress   probe 25% done, about \d+:\d\d left · smollm2", line)
 
 
+def test_time_left_is_that_of_the_part_at_its_own_pace(monkeypatch):
+    now = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    file = io.StringIO()
+    with Console(RichConsole(file=file, width=80), Level.QUIET).stage("deploy") as tick:
+        work = tick.__self__
+        tick(0, 32, "server starts")
+        now += 25
+        tick(1, 32, "requests · 1 of 32")
+        assert work.text() == "deploy 3% done · requests · 1 of 32", "the start is no request"
+        now += 1
+        tick(2, 32, "requests · 2 of 32")
+        assert work.text() == "deploy 6% done, about 0:30 left · requests · 2 of 32"
+        tick(32, 32, "requests · 32 of 32")
+        tick(1, 250, "random arrivals · 1 of 250")
+        assert " left" not in work.text(), "a part of its own"
+        now += 1
+        tick(26, 250, "random arrivals · 26 of 250")
+        assert "10% done, about 0:09 left" in work.text()
+
+
 def test_a_long_run_is_told_of_ever_more_seldom(monkeypatch):
     monkeypatch.setattr(console, "_HEARTBEAT_S", 0.01)
     for level, fewest, most in ((Level.QUIET, 0, 0), (Level.DEFAULT, 3, 7), (Level.VERBOSE, 6, 13)):

@@ -60,6 +60,22 @@ def test_progress_is_what_was_said_last(tmp_path: Path) -> None:
     assert read_progress(tmp_path / "elsewhere") is None
 
 
+def test_time_left_is_that_of_the_part_at_its_own_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    progress = ProgressFile(tmp_path)
+    progress.begin("deploy")
+    progress.tick(0, 32, "server starts")
+    now += 25
+    for n, left_s in ((1, None), (2, 60.0), (4, 56.0)):
+        progress.tick(n, 32, "requests")
+        written = read_progress(tmp_path)
+        assert written is not None and written.left_s == left_s
+        now += 2 * n
+
+
 def test_a_long_curve_keeps_its_shape_and_every_measurement(tmp_path: Path) -> None:
     progress = ProgressFile(tmp_path)
     progress.begin("distill")

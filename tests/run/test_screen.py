@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from stratos.records import LoadResult
 from stratos.run.screen import lines_of
 from tests.in_process import stratos
 from tests.report.factory import make_records
@@ -148,6 +149,14 @@ def test_a_run_with_a_hosted_teacher(tmp_path: Path, snapshot: SnapshotAssertion
             env={"KEY_OF_TEST": KEY},
         )  # fmt: skip
     assert printed == snapshot
+
+
+def test_how_to_leave_the_load_test_out_is_said_where_there_was_one(tmp_path: Path) -> None:
+    deployment = replace(make_records(tmp_path)["deploy"], load=None)
+    tried = LoadResult(9.0, 900, 100.0, True, 1.0, 1.0, 9.0, 12.0, 30.0, ())
+    [without] = lines_of(deployment)
+    [served, _] = lines_of(replace(deployment, load=tried))
+    assert "deploy.load_seconds=0" in served.text and "load" not in without.text
 
 
 @pytest.mark.parametrize(("n", "shown"), [(1, "1 row without"), (260, "260 rows without")])

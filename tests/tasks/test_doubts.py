@@ -200,3 +200,25 @@ def test_an_id_is_no_label(tmp_path: Path, n: int) -> None:
         ClassifyTask(path, answer="id")
     likely = ("task.answer=label (3 different values)",)
     assert str(caught.value) == str(AnswersLikeIds(path, "id", likely))
+
+
+@pytest.mark.parametrize("n", [60, 300])
+def test_an_id_that_a_few_rows_share_is_no_label(tmp_path: Path, n: int) -> None:
+    rows = [
+        {"id": f"m{i - i % 15 // 14}", "text": f"t {i}", "label": "abc"[i % 3]} for i in range(n)
+    ]
+    path = write(tmp_path / "t.jsonl", rows)
+    with pytest.raises(ValueError) as caught:
+        ClassifyTask(path, answer="id")
+    likely = ("task.answer=label (3 different values)",)
+    assert str(caught.value) == str(AnswersLikeIds(path, "id", likely))
+    assert any(
+        isinstance(c, AnswersLikeIds)
+        for c in JsonlTask(path, question="text", answer="id").complaints
+    )
+
+
+def test_an_id_beside_no_labels_is_no_label(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"id": f"m{i}", "text": f"t {i}"} for i in range(300)])
+    with pytest.raises(ValueError, match=r"if they are ids, .* task.answer=<field>"):
+        ClassifyTask(path, answer="id")

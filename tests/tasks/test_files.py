@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import pyarrow
 import pyarrow.parquet
@@ -130,6 +131,24 @@ def test_columns_that_look_swapped_are_named(tmp_path: Path) -> None:
     assert typed in str(JsonlTask(str(path)).complaints[0])
     right = JsonlTask(str(path), question="answer", answer="question", schema=str(schema))
     assert not any(isinstance(reason, Swapped) for reason in right.complaints)
+
+
+@pytest.mark.parametrize("n", [60, 11_000])
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_labels_that_look_swapped_with_texts_are_named(
+    tmp_path: Path, n: int, on_error: Literal["stop", "skip"]
+) -> None:
+    teams = ["bills", "parcels", "log in"]
+    path = tmp_path / "t.csv"
+    text = "".join(f"{teams[i % 3]},what is to be done with case {i}\n" for i in range(n))
+    path.write_text(f"text,label\nalone,a team of a single case\n{text}")
+    swapped = str(Swapped(str(path), "text", "label", 4))
+    with pytest.raises(ValueError) as caught:
+        ClassifyTask(str(path), on_error=on_error)
+    assert str(caught.value) == swapped
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(str(path), question="text", answer="label", on_error=on_error)
+    assert str(caught.value) == swapped
 
 
 def test_a_file_that_is_not_there_has_those_beside_it(

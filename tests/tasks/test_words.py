@@ -34,6 +34,7 @@ REASONS = (
     words.NoObject("[1]"),
     words.NotCsv("unexpected end of data"),
     words.Swapped("rows.jsonl", "answer", "text"),
+    words.Swapped("rows.csv", "text", "label", 3),
     words.OtherFieldCount(1),
     words.LacksField("question|text", ()),
     words.LacksField("answer", ("question", "why")),

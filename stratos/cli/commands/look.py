@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from stratos.core.formats import duration, visible
-from stratos.core.output import add_flag, json_line
+from stratos.core.output import VERBOSE, add_flag, json_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: stratos look tickets.csv --text body --label queue"
     parser.add_argument("path", metavar="FILE", help="CSV, TSV, JSON lines, JSON or Parquet")
     add_columns(parser)
+    parser.add_argument(
+        VERBOSE, action="store_true", help="sections whole, and each row that looks mislabelled"
+    )
     add_flag(parser, "all of it as one JSON object")
 
 
@@ -46,14 +49,14 @@ def run(args: argparse.Namespace) -> None:
     with _working("reading"):
         facts = read_facts(args.path, args.text, args.answer)
     if not args.json:
-        for line in fact_lines(facts):
+        for line in fact_lines(facts, is_whole=args.verbose):
             print(visible(line), flush=True)
     with _working("measuring"):
         measured = measure(facts)
     if args.json:
         print(json_line(Look(facts, measured, command(facts, measured))))
         return
-    for line in measured_lines(facts, measured):
+    for line in measured_lines(facts, measured, is_whole=args.verbose):
         print(visible(line))
     seconds = time.perf_counter() - began
     print(f"{'took':<11}{duration(seconds)}, {time.process_time():.0f} CPU seconds")

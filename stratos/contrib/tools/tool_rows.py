@@ -33,11 +33,12 @@ from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
 from stratos.contrib.tools.signatures import Tool, json_of, messages_in, question_of, tools_of
 from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
 from stratos.core.foreign import cause
+from stratos.core.formats import writable
 from stratos.core.reasons import Because, Reason
 from stratos.core.redact import redact_shapes
 from stratos.tasks.dedup.hashes import family_hash, id_of, normalised
 from stratos.tasks.dedup.near import Alike
-from stratos.tasks.rows import Unanswered, find_field, writable
+from stratos.tasks.rows import Unanswered, find_field
 from stratos.tasks.shown import shown
 from stratos.tasks.table import Provenance, Row
 from stratos.tasks.words import EmptyField, LacksField

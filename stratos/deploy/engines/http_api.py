@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
@@ -146,6 +147,31 @@ class Turn(msgspec.Struct):
     content: str | list[Part] | None = None
 
 
+_ESCAPE = re.compile(
+    rb"\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(ud[89a-f][0-9a-f]{2})|.)", re.I | re.S
+)
+"""An escape of JSON: a pair of surrogates, a lone one, or any. They are matched one by one, so that
+no backslash of one begins the next."""
+
+
+def decoded(data: bytes, what: type[_T]) -> _T:
+    """Return JSON as a type; a lone surrogate, which JSON may have and no text, is "?".
+
+    Raises:
+        msgspec.DecodeError: it is none.
+        RecursionError: it has too many lists and objects inside each other.
+    """
+    try:
+        return msgspec.json.decode(data, type=what)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        mended = _ESCAPE.sub(lambda escape: b"?" if escape[1] else escape[0], data)
+        if mended == data:
+            raise
+        return msgspec.json.decode(mended, type=what)
+
+
 def parsed(data: bytes) -> dict[str, Any]:
     """Return the object that the text of a request is.
 
@@ -153,7 +179,7 @@ def parsed(data: bytes) -> dict[str, Any]:
         ValueError: it is none, or holds what JSON does not have.
     """
     try:
-        body: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+        body = decoded(data, dict[str, Any])
     except RecursionError:
         raise ValueError("It has too many lists and objects inside each other.") from None
     return body

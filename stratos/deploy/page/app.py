@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from stratos.core.errors import StratosError
 from stratos.core.names import named
-from stratos.deploy.engines.http_api import read_body
+from stratos.deploy.engines.http_api import decoded, read_body
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.manifest import read_known
 from stratos.deploy.server import HOST
@@ -232,7 +232,7 @@ def _posted(
         if data is None:
             return _error(413, f"A question may have {MOST_BODY_BYTES >> 10} KiB.")
         try:
-            return await answer(msgspec.json.decode(data, type=Question))
+            return await answer(decoded(data, Question))
         except msgspec.DecodeError as error:
             return _error(400, str(error))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from typing_extensions import override
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.foreign import reading
@@ -383,7 +384,8 @@ class LabelModel(Predictor):
         self._model, self._tokenizer, self._answers = model.eval(), tokenizer, answers
         self._beginning = Beginning.shared_by(model, self._prompt("0"), self._prompt("Hello"))
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    @override
+    def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Return the likeliest label of each text, which is read as far as the context goes."""
         scores = score_labels(
             self._model,

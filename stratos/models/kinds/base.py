@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from stratos.core.errors import ForeignFileError
 from stratos.core.foreign import reading
+from stratos.core.formats import writable
 from stratos.records import Interval
 
 if TYPE_CHECKING:
@@ -62,9 +63,13 @@ class Predictor(abc.ABC):
     format: ClassVar[str]
     """As `student.json` names it."""
 
-    @abc.abstractmethod
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """Return the answer to each text."""
+        """Return the answer to each text, in which a lone surrogate is "?", as in rows of files."""
+        return self._predict([writable(text) for text in texts])
+
+    @abc.abstractmethod
+    def _predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Return the answer to each text, which can be written as UTF-8."""
 
     @abc.abstractmethod
     def save(self, folder: Path) -> None:

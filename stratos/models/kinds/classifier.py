@@ -53,7 +53,7 @@ class Classifier(Predictor):
         return np.exp(mix(parts, self.weights)) * (1 - self.unseen)
 
     @override
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         predictions = []
         for row in self.probabilities(texts) if texts else ():
             best, *next_best = np.argsort(-row)[: _N_OTHERS + 1]

@@ -36,7 +36,7 @@ class RowLookup(Predictor):
     """Share of other rows that it answered right: the probability of every answer."""
 
     @override
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         places = nearest_by_words(self.texts, texts)
         return [Prediction(self.answers[index], self.right) for index in places]
 

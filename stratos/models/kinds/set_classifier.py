@@ -214,7 +214,7 @@ class SetClassifier(Classifier):
         return np.asarray(expit(self.logits(texts)))
 
     @override
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         if not texts:
             return []
         logits = self.logits(texts)

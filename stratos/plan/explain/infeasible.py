@@ -10,7 +10,7 @@ least sum of shares is on the frontier, which is gone through.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from stratos.config import LimitsConfig
@@ -37,6 +37,9 @@ SLACK = 1e-9
 """A limit that is passed by less than this share is met, as `frontier.meets` has it."""
 
 
+_LOW_END = " (the low end of what is predicted)"
+
+
 @dataclass(frozen=True)
 class Change:
     """One limit set to another value."""
@@ -47,6 +50,8 @@ class Change:
     """None lifts it: an accuracy that nobody measured meets no number."""
     share: float
     """Size of the change as a share of the limit."""
+    is_low_end: bool = False
+    """Whether the value is the low end of a predicted accuracy, whose mean is higher."""
 
     @property
     def drops_accuracy(self) -> bool:
@@ -80,6 +85,7 @@ class Relief:
         """Return the changes as a reader would say them: "budget $40 → $52.10"."""
         return listed(
             f"{change.limit.now(limits)} → {change.limit.shown(change.typed)}"
+            f"{_LOW_END if change.is_low_end else ''}"
             for change in self.changes
         )
 
@@ -175,7 +181,8 @@ class Search:
         if limit.is_floor and not choice.candidate.is_known:
             return Change(limit, "null", None, share)
         typed = limit.typed(self.needed(limit, choice), limit.of(self.limits))
-        return Change(limit, typed, float(typed), share)
+        is_low_end = limit.is_floor and choice.limit_accuracy < choice.candidate.accuracy.mean
+        return Change(limit, typed, float(typed), share, is_low_end)
 
 
 def no_candidates(problem: Problem, variants: Variants | None = None) -> InfeasibleError:
@@ -313,7 +320,8 @@ def explain(
         )
     else:
         lines.append(f"Type: {first}")
-    return _refused([*lines, *_notes(problem)], entries, problem)
+    offered = {choice.candidate.student for *_, choice in entries}
+    return _refused([*lines, *_notes(problem, offered)], entries, problem)
 
 
 def _fewest(search: Search, everything: Sequence[Choice], n_given: int) -> Relief:
@@ -345,8 +353,13 @@ def _entry(text: str, override: str, choice: Choice) -> list[str]:
     ]
 
 
-def _notes(problem: Problem) -> list[str]:
-    """Say what else made the limits tight."""
+def _notes(problem: Problem, offered: Set[str]) -> list[str]:
+    """Say what else made the limits tight.
+
+    Args:
+        problem: what no plan was found for.
+        offered: students of the plans that a change gives.
+    """
     limits, settings = problem.limits, problem.settings
     lines = [problem.more_rows] if limits.accuracy is not None and problem.more_rows else []
     if problem.spent_usd and limits.budget_usd is not None:
@@ -369,7 +382,10 @@ def _notes(problem: Problem) -> list[str]:
     unsure = {
         c.student: c.accuracy
         for c in problem.candidates
-        if least is not None and c.is_known and c.limit_accuracy < least <= c.accuracy.mean
+        if least is not None
+        and c.is_known
+        and c.limit_accuracy < min(least, c.accuracy.mean)
+        and (c.student in offered or least <= c.accuracy.mean)
     }
     if unsure:
         ends = listed(f"{name} {predicted(unsure[name])}" for name in sorted(unsure))

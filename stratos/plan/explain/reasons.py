@@ -173,7 +173,7 @@ def reasons(
         *_queues(problem, chosen),
         *_teacher_range(problem, chosen),
         f"Among the plans within the limits it has {goal_of(problem.objective)}: "
-        f"{money(chosen.usd)}, {chosen.hours:.3g} h until it serves, {chosen.latency_ms:,.0f} ms.",
+        f"{money(chosen.usd)}, {chosen.hours:.3g} h until trained, {chosen.latency_ms:,.0f} ms.",
         *_beside(problem, chosen, feasible, rates),
         *_binding(problem, chosen, everything, net),
         *_runner_up(problem, chosen, feasible, net),

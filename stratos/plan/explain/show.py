@@ -115,7 +115,7 @@ def _asides(plan: Plan) -> list[str]:
     """Say what the hours and dollars of plans hold."""
     notes = []
     if plan.spent_hours:
-        notes.append(f"hours: from here until served; {taken_before(plan.spent_hours)}")
+        notes.append(f"hours: from here until trained; {taken_before(plan.spent_hours)}")
     before = [role for role in plan.roles if role.role != "serve"]
     if any(role.offer is not None and role.offer.is_rented for role in before):
         from stratos.estimate.constants import STARTUP_HOURS  # not before there is a plan

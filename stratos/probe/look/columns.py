@@ -8,12 +8,15 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.values import override
 from stratos.probe.look.words import (
     HeaderMissing,
     HoldsConversations,
+    LooksLikeId,
+    LooksSwapped,
     NoAnswers,
     NoColumn,
     NoTexts,
@@ -39,10 +42,14 @@ ANSWERS = (
     "response", "tag", "tags", "topic", "sentiment", "expected", "gold", "y",
 )  # fmt: skip
 """What columns are often called, the likeliest first."""
+IDS = ("id", "ids", "uuid", "guid", "key", "number", "no", "nr", "index")
+"""What names of columns with ids often end with."""
 MOST_LABELS = 200
 """Different answers above which a run wants labels to be named."""
 _ROWS_OF_A_LABEL = 2
 """Rows that each answer has on average, from which answers are labels."""
+_TEXTS_OF_A_LABEL = 3
+"""Different answers for each text from which both columns may be swapped."""
 _FEW_NUMBERS = 20
 """Different numbers up to which they are labels, such as stars."""
 _FEW_ROWS = 20
@@ -92,6 +99,8 @@ class Column:
     """Whether they are JSON objects, or lists of these."""
     is_ascii: bool
     """Whether they have no letters beyond ASCII, as identifiers do."""
+    is_counted: bool
+    """Whether they are whole numbers that grow from row to row, as those of rows do."""
 
     @classmethod
     def of(cls, name: str, values: Sequence[str]) -> Column:
@@ -108,18 +117,31 @@ class Column:
             _nearly_all([_is_date(value) for value in filled]),
             _nearly_all([_is_of_objects(value) for value in filled if value != "[]"]),
             _nearly_all([value.isascii() for value in filled]),
+            _are_counted(filled),
         )
 
     @property
     def is_id(self) -> bool:
-        """Whether each row has another value, which says nothing."""
+        """Whether nearly each row has another value, which says nothing."""
         is_short = self.words < 2 and self.is_ascii and not self.is_of_numbers
-        return self.n_filled > 1 and self.n_different == self.n_filled and is_short
+        is_unique = self.n_filled > 1 and self.n_different >= _NEARLY_ALL * self.n_filled
+        return is_unique and (is_short or self.is_numbering)
+
+    @property
+    def is_numbering(self) -> bool:
+        """Whether its numbers, each another one, are those of rows, and tell nothing of them."""
+        *_, last = re.split(r"[\W_]+", self.name.casefold().strip("_"))
+        return self.is_counted or (self.is_of_numbers and last in IDS)
 
     @property
     def repeats(self) -> bool:
         """Whether its values repeat, as answers to a set of questions do."""
         return self.n_different * _ROWS_OF_A_LABEL <= self.n_filled
+
+    @property
+    def is_like_labels(self) -> bool:
+        """Whether its values repeat, and are short."""
+        return self.n_different > 1 and self.repeats and self.words < _WORDS_OF_A_TEXT * 2
 
     @property
     def is_worded(self) -> bool:
@@ -202,7 +224,50 @@ def chosen(
         of_answer = _answer(path, columns, of_text)
     if of_answer is of_text:
         raise ConfigError(str(OneColumn(path, typed, of_text.name)))
+    if _are_swapped(of_text, of_answer):
+        names = of_text.name, of_answer.name
+        raise ConfigError(str(LooksSwapped(path, typed, *names, of_text.n_different)))
     return of_text, of_answer
+
+
+def _are_swapped(text: Column, answer: Column) -> bool:
+    """Return whether the texts look like labels, and the answers like what is to be labelled."""
+    is_text = answer.is_varied and answer.words > max(text.words, _WORDS_OF_A_TEXT)
+    n_fewer = answer.n_different / _TEXTS_OF_A_LABEL
+    return is_text and text.is_like_labels and text.n_different <= n_fewer
+
+
+def why_id(
+    path: str, values: Mapping[str, Sequence[str]], text: Column, answer: Column
+) -> LooksLikeId | None:
+    """Return that the answers look like ids of the rows, if they do.
+
+    An answer that stands in its text is read off it, and is none. A single token may be an answer,
+    too: it is taken for an id where another column has labels, or where it counts the rows.
+
+    Args:
+        path: of the file.
+        values: of its first rows, by column.
+        text: column with the text.
+        answer: column with the answer.
+    """
+    pairs = zip(values[text.name], values[answer.name], strict=True)
+    n_read_off = sum(_stands_in(value, question) for question, value in pairs if value)
+    if not answer.is_id or answer.n_filled <= _FEW_ROWS or 2 * n_read_off >= answer.n_filled:
+        return None
+    rest = [column for column in columns_of(values) if column not in (text, answer)]
+    labels = sorted(
+        (column for column in rest if column.is_like_labels and not column.is_of_dates),
+        key=lambda column: column.n_different,
+    )
+    if not labels and (not answer.is_numbering or answer.name.casefold() in ANSWERS):
+        return None
+    return LooksLikeId(path, text.name, answer.name, {c.name: c.n_different for c in labels})
+
+
+def _stands_in(value: str, text: str) -> bool:
+    """Return whether a value is in a text, and no part of a longer word or number."""
+    return re.search(rf"(?<![0-9A-Za-z]){re.escape(value)}(?![0-9A-Za-z])", text) is not None
 
 
 def _named(path: str, columns: Sequence[Column], name: str) -> Column:
@@ -244,7 +309,7 @@ def _answer(path: str, columns: Sequence[Column], text: Column) -> Column:
         and not (column.is_id or column.is_of_dates)
         and column.name.casefold() not in (*TEXTS, *TITLES)
     ]
-    repeating = [c for c in likely if c.repeats and c.words < _WORDS_OF_A_TEXT * 2]
+    repeating = [c for c in likely if c.is_like_labels]
     if len(repeating) == 1:
         return repeating[0]
     if len(likely) == 1 and not repeating:
@@ -268,10 +333,20 @@ def no_answers(path: str, text: str, answer: str | None) -> ConfigError:
         text: its column with the text.
         answer: its column that should hold the answers; None where there is none.
     """
+    return ConfigError(str(NoAnswers(path, shlex.quote(path), answer, to_label(path, text))))
+
+
+def to_label(path: str, text: str) -> str:
+    """Return the command that draws the rows of a file to label.
+
+    Args:
+        path: of the file.
+        text: its column with the text.
+    """
     words = ["stratos", "plan", "+task=classify", override("task.path", path)]
     if text.casefold() not in ("text", "question"):
         words.append(override("task.question", text))
-    return ConfigError(str(NoAnswers(path, shlex.quote(path), answer, shlex.join(words))))
+    return shlex.join(words)
 
 
 def _known(columns: Sequence[Column], names: Sequence[str]) -> Column | None:
@@ -327,6 +402,13 @@ def kind_of(answers: Sequence[str]) -> tuple[AnswerKind, SetForm | None]:
         return AnswerKind.NUMBERS, None
     is_short = sum(len(a.split()) for a in answers) < 2 * _WORDS_OF_A_TEXT * len(answers)
     return (AnswerKind.LABELS if repeat and is_short else AnswerKind.TEXTS), None
+
+
+def _are_counted(values: Sequence[str]) -> bool:
+    if not values or not all(value.isascii() and value.isdecimal() for value in values):
+        return False
+    digits = [value.lstrip("0") for value in values]
+    return all((len(a), a) <= (len(b), b) for a, b in pairwise(digits))
 
 
 def _is_number(text: str) -> bool:

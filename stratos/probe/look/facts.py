@@ -6,7 +6,7 @@ import contextlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -18,8 +18,15 @@ from stratos.core.foreign import beside, why_unreadable
 from stratos.core.personal_data import personal_data
 from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
-from stratos.probe.look.columns import AnswerKind, chosen, kind_of, no_answers, time_column
-from stratos.probe.look.words import NoRows, Unreadable
+from stratos.probe.look.columns import (
+    AnswerKind,
+    chosen,
+    kind_of,
+    no_answers,
+    time_column,
+    why_id,
+)
+from stratos.probe.look.words import LooksLikeId, NoRows, Unreadable
 from stratos.tasks.dedup.hashes import content_hash, normalised, words_of
 from stratos.tasks.doubts import language_of
 from stratos.tasks.files import is_local, read_records
@@ -120,6 +127,8 @@ class Facts:
     """Labels that one token tells: it is in nearly all texts of the label and in no others."""
     sorted_by: str
     """Column of dates or times that the first rows are sorted by; "" for none."""
+    like_id: LooksLikeId | None = None
+    """That the answers look like ids of the rows; None where they do not."""
 
     @property
     def needs_skip(self) -> bool:
@@ -296,7 +305,8 @@ def _read(path: str, text: str | None, answer: str | None) -> Facts:
         rows.add(line, data)
     if not rows.texts:
         raise no_answers(path, of_text.name, of_answer.name)
-    return _facts(path, values, of_text.name, of_answer.name, rows)
+    facts = _facts(path, values, of_text.name, of_answer.name, rows)
+    return replace(facts, like_id=why_id(path, values, of_text, of_answer))
 
 
 def _facts(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from stratos.core.formats import counted, listed, percent, points_gained, shown
 from stratos.core.values import override
-from stratos.probe.look.columns import MOST_LABELS, AnswerKind
+from stratos.probe.look.columns import MOST_LABELS, AnswerKind, to_label
 from stratos.probe.look.facts import Facts, Finding
 from stratos.probe.look.measure import MOST_CHARACTERS, Curve, Measured, Reached, Worth, settings
 from stratos.records import Interval
@@ -34,28 +35,34 @@ _FEWEST_OF_LANGUAGE = 0.01
 _ROLES = {"majority": "most frequent answer", "lookup": "nearest row"}
 
 
-def fact_lines(facts: Facts) -> Iterator[str]:
-    """Yield what is in a file, line by line."""
+def fact_lines(facts: Facts, *, is_whole: bool = False) -> Iterator[str]:
+    """Yield what is in a file, line by line.
+
+    Args:
+        facts: what it is.
+        is_whole: whether a section has all its lines.
+    """
+    section = partial(_wrapped, is_whole=is_whole)
     n = counted(facts.n_rows, "row", spec=",")
     what = {AnswerKind.LABELS: "a label", AnswerKind.SETS: "several labels"}.get(facts.kind)
     what = what or {AnswerKind.OBJECTS: "a JSON object", AnswerKind.NUMBERS: "a number"}.get(
         facts.kind, "a free text"
     )
     columns = f"text in {shown(facts.text, 40)}, {what} in {shown(facts.answer, 40)}"
-    yield from _wrapped("file", f"{shown(facts.path)}: {n}, {columns}")
+    yield from section("file", f"{shown(facts.path)}: {n}, {columns}")
     if facts.labels:
-        yield from _wrapped("labels", _labels(facts))
+        yield from section("labels", _labels(facts))
     elif facts.n_labelled:
-        yield from _wrapped(
+        yield from section(
             "answers",
             f"{facts.n_different:,} different, {facts.words_of_answer:.0f} words on average",
         )
-    yield from _wrapped("texts", _texts(facts))
+    yield from section("texts", _texts(facts))
     if rows := _rows(facts):
-        yield from _wrapped("rows", rows)
+        yield from section("rows", rows)
     if doubts := "; ".join(_doubts(facts)):
-        yield from _wrapped("doubts", doubts)
-    yield from _wrapped("private", _private(facts.personal))
+        yield from section("doubts", doubts)
+    yield from section("private", _private(facts.personal))
 
 
 def _labels(facts: Facts) -> str:
@@ -152,32 +159,52 @@ def _private(findings: Sequence[Finding]) -> str:
     )
 
 
-def measured_lines(facts: Facts, measured: Measured) -> Iterator[str]:
-    """Yield what is to beat, what is reached, whether it pays, and what to type."""
+def measured_lines(facts: Facts, measured: Measured, *, is_whole: bool = False) -> Iterator[str]:
+    """Yield what is to beat, what is reached, whether it pays, and what to type.
+
+    Args:
+        facts: what is in the file.
+        measured: what was measured of it.
+        is_whole: whether a section has all its lines, and each row that looks mislabelled one.
+    """
+    section = partial(_wrapped, is_whole=is_whole)
     if measured.baselines:
-        yield from _wrapped("to beat", _reached(measured.baselines))
+        yield from section("to beat", _reached(measured.baselines))
     if measured.students:
-        yield from _wrapped("reached", _students(measured))
+        yield from section("reached", _students(measured))
     if measured.not_measured:
         reasons = (f"{kind} ({why})" for kind, why in measured.not_measured.items())
-        yield from _wrapped("not tried", "; ".join(reasons))
+        yield from section("not tried", "; ".join(reasons))
     if measured.n_rows and measured.baselines:
-        yield from _wrapped("measured", _sample(facts, measured))
+        yield from section("measured", _sample(facts, measured))
     for doubt in of_near(measured.n_near_test, measured.n_test):
-        yield from _wrapped("careful", str(doubt))
-    if measured.mislabelled is not None:
-        yield from _wrapped("check", str(measured.mislabelled))
+        yield from section("careful", str(doubt))
+    if (wrong := measured.mislabelled) is not None and is_whole:
+        yield from section("check", f"{wrong.counted}:")
+        yield from (f"{'':<{_INDENT}}{row}" for row in wrong.named)
+    elif wrong is not None:
+        yield from section("check", str(wrong))
     if measured.curve is not None:
-        yield from _wrapped("more rows", _curve(measured.curve, measured))
-    yield from _wrapped("worth it", _verdict(facts, measured))
-    if typed := command(facts, measured):
-        yield from _typed("next", typed)
-        flags = {"question": ("--text", facts.text), "answer": ("--answer", facts.answer)}
-        columns = [word for key in settings(facts)[1] for word in flags.get(key, ())]
-        typed = shlex.join(["stratos", "init", facts.path, *columns])
-        init = f"{'':<{_INDENT}}{typed}   # keeps it as a task"
-        if len(init) <= _WIDTH:
-            yield init
+        yield from section("more rows", _curve(measured.curve, measured))
+    yield from section("worth it", _verdict(facts, measured))
+    yield from _next(facts, measured)
+
+
+def _next(facts: Facts, measured: Measured) -> Iterator[str]:
+    """Yield what to type; nothing where the file has to change first."""
+    if not (typed := command(facts, measured)):
+        return
+    yield from _typed("next", typed)
+    if measured.worth is Worth.LIKE_ID:
+        yield f"{'':<{_INDENT}}or, if {shown(facts.answer, 40)} is the answer:"
+        yield from _typed("", _train(facts, measured))
+        return
+    flags = {"question": ("--text", facts.text), "answer": ("--answer", facts.answer)}
+    columns = [word for key in settings(facts)[1] for word in flags.get(key, ())]
+    typed = shlex.join(["stratos", "init", facts.path, *columns])
+    init = f"{'':<{_INDENT}}{typed}   # keeps it as a task"
+    if len(init) <= _WIDTH:
+        yield init
 
 
 def _typed(title: str, command: str) -> list[str]:
@@ -248,8 +275,8 @@ def _verdict(facts: Facts, measured: Measured) -> str:
     if measured.gain is not None:
         return _beats(measured.gain, measured)
     match measured.worth:
-        case Worth.TOO_FEW:
-            return measured.why
+        case Worth.TOO_FEW | Worth.LIKE_ID:
+            return f"not measured: {measured.why}" if facts.like_id else measured.why
         case Worth.ONE_LABEL:
             return "no: every row has the same label, so that there is nothing to learn"
         case Worth.TOO_MANY_LABELS:
@@ -269,19 +296,28 @@ def command(facts: Facts, measured: Measured) -> str:
     """Return what to type next; "" where the file has to change first."""
     if measured.worth in (Worth.TOO_FEW, Worth.ONE_LABEL, Worth.TOO_MANY_LABELS):
         return ""
+    if facts.like_id is not None:
+        label = next(iter(facts.like_id.labels), "")
+        look = ["stratos", "look", facts.path, "--text", facts.text, "--label", label]
+        return shlex.join(look) if label else to_label(facts.path, facts.text)
+    return _train(facts, measured)
+
+
+def _train(facts: Facts, measured: Measured) -> str:
+    """Return the command that trains a student on the columns that were looked at."""
     base, keys = settings(facts)
-    verb = "plan" if measured.worth is Worth.LANGUAGE_MODEL else "run"
+    verb = "plan" if measured.worth in (Worth.LANGUAGE_MODEL, Worth.LIKE_ID) else "run"
     words = [override(f"task.{key}", str(value)) for key, value in keys.items()]
     return shlex.join(["stratos", verb, f"+task={base}", *words])
 
 
-def _wrapped(title: str, text: str) -> list[str]:
-    """Return a section as lines; what is beyond its share of the screen is in --json alone."""
+def _wrapped(title: str, text: str, *, is_whole: bool = False) -> list[str]:
+    """Return a section as lines: all, or its share of the screen."""
     return textwrap.wrap(
         text,
         _WIDTH,
-        max_lines=_MOST_LINES.get(title, 2),
-        placeholder=" … (whole: --json)",
+        max_lines=None if is_whole else _MOST_LINES.get(title, 2),
+        placeholder=" … (whole: --verbose)",
         initial_indent=f"{title:<{_INDENT}}",
         subsequent_indent=" " * _INDENT,
         break_on_hyphens=False,

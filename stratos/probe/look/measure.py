@@ -59,6 +59,7 @@ class Worth(StrEnum):
     NO = "what needs no training does as well"
     UNDECIDED = "too few rows to tell a student from what needs no training"
     LANGUAGE_MODEL = "a language model has to be trained to tell"
+    LIKE_ID = "the answers look like ids of the rows"
     TOO_FEW = "too few rows to measure anything"
     ONE_LABEL = "one label leaves nothing to learn"
     TOO_MANY_LABELS = "too many labels to measure"
@@ -134,6 +135,8 @@ def measure(facts: Facts) -> Measured:
     Raises:
         ConfigError: a run cannot read the file; the message says what to type.
     """
+    if facts.like_id is not None:
+        return Measured(Worth.LIKE_ID, str(facts.like_id))
     if (worth := _why_nothing(facts)) is not None:
         few = too_few_to_tell(facts.n_labelled, facts.n_labelled)
         return Measured(worth, str(few[0]) if worth is Worth.TOO_FEW else "")

@@ -141,6 +141,45 @@ class Uncertain(Reason):
         )
 
 
+class LooksLikeId(Reason):
+    """The column of the answers has another value in nearly each row, as an id has."""
+
+    path: str
+    text: str
+    """Column with the text."""
+    column: str
+    """Column that was taken for the answers."""
+    labels: Mapping[str, int]
+    """Columns that may hold labels, each with how many different values it has."""
+
+    def __str__(self) -> str:
+        offered = [f"{shown(name)} ({n:,} values)" for name, n in self.labels.items()]
+        where = "no other column repeats, as labels do, so that rows have to be labelled"
+        if offered:
+            where = f"the labels may be in {listed(offered[:_MOST_NAMED], 'or')}"
+        return f"{shown(self.column)} looks like an id, another in nearly each row: {where}"
+
+
+class LooksSwapped(Reason):
+    """The column of the texts holds labels, and that of the answers holds texts."""
+
+    path: str
+    typed: str
+    text: str
+    """Column that was taken for the texts; below: for the answers."""
+    answer: str
+    n_labels: int
+    """Different values of the first."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: its columns look swapped: {shown(self.text)} holds {self.n_labels:,} "
+            f"values that repeat, and {shown(self.answer)} texts. If these are the labels, type: "
+            f"stratos look {self.typed} --text {shlex.quote(self.answer)} "
+            f"--label {shlex.quote(self.text)}"
+        )
+
+
 class OneColumn(Reason):
     """One column was given for the text and for the answer."""
 

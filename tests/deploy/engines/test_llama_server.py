@@ -183,7 +183,7 @@ def raw(rest: str) -> bytes:
         (raw('"tool_choice": "required"'), "$.tool_choice"),
         (raw('"top_logprobs": 5'), "top_logprobs: this server does not have it."),
         (raw('"stop": ' + json.dumps(["x"] * 65)), "$.stop"),
-        (raw('"x": "\\ud800 "'), "truncated"),
+        (raw('"x": "\\ud800\\u"'), "truncated"),
         (raw('"response_format": {"type": "json_schema"}'), "response_format: expected"),
         (raw('"response_format": {"type": "grammar"}'), "response_format: expected"),
         (b'{"messages": []}', "$.messages"),

@@ -20,6 +20,7 @@ from served_bundle import call, post
 from starlette.testclient import TestClient
 
 from stratos.deploy.bundle_server import serving_bundle
+from stratos.deploy.engines.http_api import parsed
 from stratos.deploy.engines.predictor import EncoderServer, PredictorServer, server_of, setting_of
 from stratos.deploy.engines.predictor_server import application
 from stratos.deploy.server import Server
@@ -111,6 +112,23 @@ def test_the_last_message_of_the_user_is_read_alone(client, expected) -> None:
     assert found.choices[0].message.content == expected[0].text
 
 
+def test_a_lone_surrogate_is_answered(server, expected) -> None:
+    for text in ("\ud800 {}", "{} \udfff", "\ud800\\{}"):
+        status, answer = post(server, **asked(text.format(TEXTS[0])))
+        assert (status, answer["choices"][0]["message"]["content"]) == (200, expected[0].text)
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (rb"a\ud800 b", "a? b"), (rb"a\uDFFF", "a?"), (rb"\ud83d\ude00\ud83d", "😀?"),
+        (rb"\\ud800\ud800", r"\ud800?"), (rb"\ude00\ud83d\ude00", "?😀"),
+    ],
+)  # fmt: skip
+def test_each_lone_surrogate_is_a_question_mark_and_all_else_stays(sent, text) -> None:
+    assert parsed(b'{"x": "' + sent + b'"}') == {"x": text}
+
+
 def test_a_stop_text_ends_the_answer_also_of_a_stream(client, expected) -> None:
     text, stop = expected[0].text, expected[0].text[2:]
     found = client.chat.completions.create(**asked(TEXTS[0], stop=stop))
@@ -148,7 +166,7 @@ class Fragile(Predictor):
     format = "fragile"
     n_params = 1
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         if "fail" in texts:
             raise ZeroDivisionError
         return [Prediction(text.upper(), 0.0) for text in texts]

@@ -115,6 +115,34 @@ def test_more_rows_are_offered_where_accuracy_is_missing_and_the_curve_rises():
     assert rows not in told(replace(missing, limits=LimitsConfig(budget_usd=4)))
 
 
+def predicted_loosely(confidence, least):
+    """Two students with intervals of 0.1 on either side."""
+    problem = tiny(LimitsConfig(accuracy=least))
+    candidates = tuple(
+        replace(
+            c,
+            accuracy=Interval(c.accuracy.mean, c.accuracy.mean - 0.1, 1.0, "1 run"),
+            confidence=confidence,
+        )
+        for c in problem.candidates
+    )
+    return replace(problem, candidates=candidates)
+
+
+@pytest.mark.parametrize("least", [0.99, 0.9])
+def test_an_accuracy_to_type_says_that_it_is_the_low_end(least):
+    text = told(predicted_loosely("low", least))
+    assert f"accuracy {least:g} → 0.85 (the low end of what is predicted)" in text
+    assert "0.950 (0.850 to 1.000). With limits.confidence=mean its mean would." in text
+    assert solve(predicted_loosely("low", 0.85)).student == "big"
+
+
+def test_an_accuracy_to_type_is_the_mean_where_that_counts():
+    text = told(predicted_loosely("mean", 0.99))
+    assert "accuracy 0.99 → 0.95   (limits.accuracy=0.95)" in text and "low end" not in text
+    assert solve(predicted_loosely("mean", 0.95)).student == "big"
+
+
 def test_golden_one_change_or_a_pair_of_smaller_ones(snapshot):
     text = told(tiny(LimitsConfig(deadline_hours=1.9, accuracy=0.9, budget_usd=20)))
     assert text == snapshot

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from stratos.core.extensions import table
+from stratos.core.formats import writable
 from stratos.core.redact import redact_shapes
 from stratos.tasks.base import Message
-from stratos.tasks.rows import writable
 
 T = TypeVar("T")
 

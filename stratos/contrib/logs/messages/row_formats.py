@@ -32,8 +32,8 @@ from stratos.contrib.logs.messages.exchanges import (
     read_exchange,
     turns_of,
 )
+from stratos.core.formats import writable
 from stratos.core.redact import redact_shapes
-from stratos.tasks.rows import writable
 from stratos.tasks.shown import shown
 
 MESSAGES = "fine-tuning messages"

@@ -176,7 +176,7 @@ class Tagger(Predictor):
     wordings: Wordings = field(default_factory=Wordings)
 
     @override
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         readers, predictions = self.readers, []
         terms = readers.tfidf.transform(texts) if readers.tfidf is not None and texts else None
         for k, text in enumerate(texts):
