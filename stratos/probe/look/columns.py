@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.values import override
-from stratos.probe.look.words import (
+from stratos.probe.words import (
     HeaderMissing,
     HoldsConversations,
     NoAnswers,

@@ -15,11 +15,11 @@ from typing import Any
 
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import beside, why_unreadable
-from stratos.core.personal_data import personal_data
 from stratos.core.reasons import Reason
+from stratos.core.redact import personal_data
 from stratos.core.remote import local_path
 from stratos.probe.look.columns import AnswerKind, chosen, kind_of, no_answers, time_column
-from stratos.probe.look.words import NoRows, Unreadable
+from stratos.probe.words import NoRows, Unreadable
 from stratos.tasks.dedup.hashes import content_hash, normalised, words_of
 from stratos.tasks.doubts import language_of
 from stratos.tasks.files import is_local, read_records
