@@ -2,7 +2,7 @@
 
 `distil` composes the config of the command `stratos run`, finds every mistake in it before anything
 is asked or paid, and runs the same stages in the same folder. The process stays its caller's
-(`stratos.core.guest`).
+(`stratos.core.process`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from stratos.cli.compose import CONFIG_NAME, hydra_for, hydra_kept
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import BusyError, ConfigError, StratosError, did_you_mean
 from stratos.core.extensions import conf_dirs
-from stratos.core.guest import guest
 from stratos.core.output import QUIET, Hiding, disk_errors, guarded, take_flags
+from stratos.core.process import guest
 from stratos.core.redact import without_secrets
 from stratos.core.values import override
 from stratos.deploy.student import Question, Served, Student, load

@@ -12,12 +12,6 @@ from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
-from stratos.run.refusals import (
-    OtherTaskError,
-    refusal,
-    stop_before_evaluation,
-    stop_before_training,
-)
 from stratos.run.run_state import RunState
 from stratos.run.runner import MOST, NAME, Runner, opened, refuse, without_refused
 from stratos.run.stages import (
@@ -31,6 +25,10 @@ from stratos.run.stages import (
     REPORT,
     STAGES,
     SYNTHESIZE,
+    OtherTaskError,
+    refusal,
+    stop_before_evaluation,
+    stop_before_training,
 )
 from stratos.teachers.prompting import with_repaired_prompts
 

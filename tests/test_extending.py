@@ -29,7 +29,7 @@ from stratos.executors.job import JobSpec, State
 from stratos.ledger import Ledger
 from stratos.plan.objective import HOURS, USD, weighted
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.engine_choices import engine_choices
+from stratos.plan.options.role_options import engine_choices
 from stratos.plan.stage import solve
 from stratos.records import Offer
 from stratos.teachers.asking import stream_ask

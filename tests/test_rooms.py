@@ -100,7 +100,6 @@ TWINS = {
     "stage.py": "the stage of a room",
     "base.py": "the contract of a room",
     "cache.py": "what a room keeps of what was made or asked before",
-    "source.py": "where what a room reads comes from",
     "answers.py": "answers of a model: had from it, read out of its text",
     "frontier.py": "the non-dominated plans: found, drawn",
     "metrics.py": "how answers are scored: one model, two models",

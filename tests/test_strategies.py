@@ -18,19 +18,17 @@ from stratos.config import ComplexityConfig, Config
 from stratos.core.errors import ConfigError
 from stratos.core.trust import ALLOW_TARGETS
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.plan.options.teacher import teacher_load_of
 from stratos.plan.options.workload import expected_rows
 from stratos.plan.problem import Problem
 from stratos.plan.stage import solve
 from stratos.records import TeacherProbe
-from stratos.synthesize.alignment import Alignment
-from stratos.synthesize.augmentation import Augmentation
+from stratos.synthesize.alignment import Alignment, AlignmentLogits, AlignmentOnPolicy
 from stratos.synthesize.choice import StudentFacts, pick
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.synthesize.strategy import Family, Strategy, kind_of
-from stratos.synthesize.supervised import Supervised
-from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
+from stratos.synthesize.supervised import Augmentation, Supervised
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))
 sys.path.insert(0, str(Path(__file__).parent / "synthesize"))

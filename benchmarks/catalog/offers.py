@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratos.catalog.source import BUILTIN
+from stratos.catalog.readers import BUILTIN
 
 SOURCES = {
     "Azure retail price as in anycloud catalog 2026-05-20": "azure",

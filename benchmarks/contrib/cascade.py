@@ -36,7 +36,7 @@ from tickets import LABELS, tickets
 from stratos import records
 from stratos.contrib.cascade.pairs import read_pairs
 from stratos.contrib.cascade.threshold import Pair, is_escalated, is_right, thresholds
-from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.answers import read_answers
 
 PRICED_AS = "gpt_oss_120b"
 KEY = "GROQ_API_KEY"

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
-from stratos.contrib.drift.shifts import Response, shifts
+from stratos.contrib.drift.command import Response, shifts
 from stratos.core.intervals import wilson
 from stratos.tasks.mahjong import MahjongTask
 

@@ -25,7 +25,7 @@ import record
 
 from stratos.contrib.logs.messages import LogTask
 from stratos.contrib.logs.words import Doubt
-from stratos.core.personal_data import CARD, EMAIL, IBAN, PHONE, kinds_in
+from stratos.core.redact import CARD, EMAIL, IBAN, PHONE, kinds_in
 
 SEED = 0
 START_S = 1_760_000_000

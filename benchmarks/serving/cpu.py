@@ -54,7 +54,7 @@ QUESTION = "How many of these numbers are even: 12, 7, 40, 3, 8, 95, 66, 1? Answ
 
 def make(folder: Path, n_layers: int, hidden: int, n_heads: int) -> int:
     """Save a Llama with random weights that never ends by itself; return its parameters."""
-    from stratos.distill.student_model import make_student, save_student
+    from stratos.distill.tokenizer import make_student, save_student
 
     student = StudentConfig(
         name="random",

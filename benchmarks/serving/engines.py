@@ -41,7 +41,7 @@ from stratos.deploy.engines.gguf_file import cannot_export, export
 from stratos.deploy.engines.vllm import Vllm
 from stratos.deploy.exports import read_exports
 from stratos.deploy.server import HOST, Server
-from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.answers import read_answers
 from stratos.evaluate.metrics import percentile
 from stratos.records import ServingSetting
 

@@ -41,7 +41,7 @@ def model_of(settings: argparse.Namespace) -> Any:
     from peft.tuners.lora import torchao
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from stratos.distill.student_model import add_adapters
+    from stratos.distill.tokenizer import add_adapters
 
     torchao.is_torchao_available = lambda: False  # peft refuses the version that torchtune needs
     torch.manual_seed(0)

@@ -67,8 +67,7 @@ def step(student: Any, optimizer: Any, source: Any, batch: Any) -> None:
     import torch
 
     from stratos.distill.head import head_loss
-    from stratos.distill.objectives.base import Objective
-    from stratos.distill.objectives.signals import LMHead
+    from stratos.distill.objectives import LMHead, Objective
 
     hidden = student.base_model(
         input_ids=batch.tokens_1N,

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import record
 
 from stratos.core.intervals import wilson
-from stratos.evaluate.answer_files import KeptAnswer, read_answers
+from stratos.evaluate.answers import KeptAnswer, read_answers
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.records import FREE_ROLES, Corpus, Scorecard, Student, load
 
@@ -39,7 +39,7 @@ MAX_NEW_TOKENS = 256
 
 def embedded_student(folder: Path) -> Path:
     """Write the embedded teacher out as a Hugging Face folder, once, and return it."""
-    from stratos.distill.student_model import save_student
+    from stratos.distill.tokenizer import save_student
     from stratos.teachers.huggingface import HuggingFaceTeacher
 
     if not (folder / "tokenizer_config.json").is_file():

@@ -46,7 +46,7 @@ def make_student(settings: argparse.Namespace) -> tuple[Any, Any]:
     import yaml
 
     from stratos.config import StudentConfig
-    from stratos.distill.student_model import make_student as make
+    from stratos.distill.tokenizer import make_student as make
     from stratos.tasks.mahjong import MahjongTask
 
     facts = BODIES.get(settings.student)

@@ -145,10 +145,10 @@ def stratos(
     from stratos.config import TrainerConfig
     from stratos.core.context import Context
     from stratos.distill.data import PackedLoader
-    from stratos.distill.objectives.base import Objective
+    from stratos.distill.objectives import Objective
     from stratos.distill.signal.source import open_source
     from stratos.ledger import Ledger
-    from stratos.synthesize.white_box import AlignmentLogits
+    from stratos.synthesize.alignment import AlignmentLogits
     from stratos.teachers.huggingface import HuggingFaceTeacher
 
     data, folder = make_documents(settings), Path(settings.folder)

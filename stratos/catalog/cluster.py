@@ -14,7 +14,7 @@ from stratos.catalog.table import Table
 from stratos.config import CloudConfig
 from stratos.core.errors import CatalogError, StratosError
 from stratos.core.formats import counted
-from stratos.core.shares import Share
+from stratos.core.machine import Share
 from stratos.records import Offer
 
 _MIB_A_GIB = 1024

@@ -20,9 +20,8 @@ import numpy as np
 from stratos.catalog.clean import Cleaned, clean
 from stratos.catalog.cluster import cluster_nodes
 from stratos.catalog.gpus import COLUMNS, own_gpus, use_gpu_file
-from stratos.catalog.readers import Listings, Malformed, parse
+from stratos.catalog.readers import File, Listings, Malformed, cloud_of, parse, read_files, state_of
 from stratos.catalog.residency import MARKETPLACES, allowed_places, left_out
-from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import (
     LOCAL,
     Bools,

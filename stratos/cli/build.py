@@ -33,8 +33,7 @@ from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
 from stratos.tasks.to_label import LEAST, with_labels
-from stratos.teachers.base import Teacher, on_task, why_no_teacher
-from stratos.teachers.nobody import Nobody
+from stratos.teachers.base import Nobody, Teacher, on_task, why_no_teacher
 
 
 def suited(config: Config) -> Config:

@@ -21,10 +21,9 @@ from stratos.deploy.engines.base import EXPORTS
 from stratos.deploy.engines.known import engine_named
 from stratos.deploy.engines.predictor import LabelServer, server_of
 from stratos.deploy.final_student import FinalStudent
-from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
-from stratos.evaluate.format_verdict import in_words as format_verdict
+from stratos.evaluate.answers import KeptAnswer, room_for_answers
 from stratos.evaluate.read_log import describe_reads, reads_of_run
-from stratos.evaluate.verdict import verdict
+from stratos.evaluate.verdict import format_in_words, verdict
 from stratos.models.kinds.base import FILE, has_labels
 from stratos.records import (
     Corpus,
@@ -145,7 +144,7 @@ def _template(name: str) -> jinja2.Template:
         ms=_ms,
         rate="{:.3g}".format,
         share=_share,
-        shown=format_verdict,
+        shown=format_in_words,
         whole="{:,}".format,
     )
     environment.filters["short_ms"] = _short_ms

@@ -23,9 +23,9 @@ from stratos.deploy.engines.base import EXPORTS, Engine, ExportError
 from stratos.deploy.engines.known import engines, import_engines_of_run
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
-from stratos.evaluate.answer_files import KeptAnswer
-from stratos.evaluate.format_verdict import Verdict, by_text, doubt, is_open_by_text, verdict
+from stratos.evaluate.answers import KeptAnswer
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
+from stratos.evaluate.verdict import FormatVerdict, by_text, doubt, format_verdict, is_open_by_text
 from stratos.records import Export, Exports, Interval, to_json
 from stratos.tasks.base import Item, Task
 
@@ -98,7 +98,7 @@ def make_exports(
             note = engine.export(bundle, [form], chats)
         export, tokens = _measured(bundle, engine, form, evaluated)
         note = note or tokens
-        if verdict(export, max_loss_points) is Verdict.LOSES:
+        if format_verdict(export, max_loss_points) is FormatVerdict.LOSES:
             if engine.makes_files:
                 engine.file_of(bundle, form).unlink()
             export = replace(export, is_kept=False)

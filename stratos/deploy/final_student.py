@@ -14,7 +14,7 @@ from pathlib import Path
 from stratos.config import Config
 from stratos.core.formats import counted, percent
 from stratos.core.reasons import Reason
-from stratos.distill.kind_training import with_test_rows
+from stratos.distill.stage import with_test_rows
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.evaluate.verdict import SURE
 from stratos.models.kinds import load_predictor

@@ -14,7 +14,7 @@ from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted, with_items
 from stratos.core.names import named
-from stratos.core.personal_data import personal_data
+from stratos.core.redact import personal_data
 from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
 from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
@@ -35,7 +35,7 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.estimate.cards import card_of_student
-from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
+from stratos.evaluate.answers import KeptAnswer, read_answers, room_for_answers
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor
 from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS

@@ -1,7 +1,7 @@
 """The divergences of a distillation objective (KL, JSD, skew KL, ULD), one entry each.
 
 The config check, the training and the table in docs/distillation.md all read this table. To add a
-divergence, add an entry here, its kernel in `objectives/kernels.py`, and the formula of its test.
+divergence, add an entry here, its kernel in `kernels.py`, and the formula of its test.
 Nothing here imports torch before a training does.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Kernel = Callable[..., "Tensor"]
-"""Takes student's and teacher's logits, `Scratch` and the parameters (`objectives.kernels`)."""
+"""Takes student's and teacher's logits, `Scratch` and the parameters (`kernels.py`)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Divergence:
 
 
 def _kernels() -> Any:
-    from stratos.distill.objectives import kernels
+    from stratos.distill import kernels
 
     return kernels
 

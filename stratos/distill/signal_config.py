@@ -12,7 +12,7 @@ from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.words import NotServed, ServedTemperature
 
 if TYPE_CHECKING:
-    from stratos.distill.objectives.base import Objective
+    from stratos.distill.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SignalConfig:
 
     def to_minimize(self) -> Objective:
         """Return what the training minimizes."""
-        from stratos.distill.objectives.base import Objective
+        from stratos.distill.objectives import Objective
 
         share = self.cross_entropy
         if share is None:

@@ -1,18 +1,23 @@
-"""Collect answers to test items from a local model or the planned teacher."""
+"""Answers to test items: of a local model or the planned teacher, kept as JSON lines."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from math import inf, log
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from stratos.config import Config
 from stratos.core import extras
+from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
+from stratos.core.errors import StratosError
 from stratos.core.formats import counted
 from stratos.models.decode.batched import complete
 from stratos.models.decode.constrained import is_installed, why_no_grammar
@@ -20,8 +25,8 @@ from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.decode.label_scores import LabelAnswers, score_labels
 from stratos.models.kinds import Prediction, is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
-from stratos.records import Corpus, corpus_rows
-from stratos.tasks.base import Answered, Item, Score, Task
+from stratos.records import Corpus, Scorecard, corpus_rows, from_json
+from stratos.tasks.base import Answered, Item, Message, Score, Task
 from stratos.teachers.asking import ask_questions, unread
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.cost_estimate import expect, expect_again, expect_longer, parts_in_time
@@ -259,7 +264,7 @@ def ask_teacher(
 
     def ask(questions: Sequence[Question]) -> list[Answer]:
         nonlocal n_asked
-        answers_ = ask_questions(teacher, questions, context, tick=tell, cut=True)
+        answers_ = ask_questions(teacher, questions, context, tick=tell)
         n_asked += len(questions)
         return answers_
 
@@ -365,3 +370,119 @@ def _is_bare(corpus: Path) -> bool:
     """Return whether the first answers of a corpus begin as JSON does."""
     first = islice(corpus_rows(corpus), _N_LOOKED_AT)
     return all(row.completion.lstrip().startswith(("{", "[")) for row in first)
+
+
+_ROOM = 1.25
+
+
+@dataclass(frozen=True)
+class KeptAnswer:
+    """One answer of the student to a test item, with the chat that led to it."""
+
+    id: str
+    slice: str
+    question: str
+    gold: str
+    messages: list[Message]
+    text: str
+    output_tokens: int
+    score: Score
+    logprob: float
+    """Log-probability of the text by the student."""
+    origin: str = ""
+
+
+def room_for_answers(answers: Sequence[KeptAnswer], most: int) -> int:
+    """Return tokens that are enough for answers: the longest and a quarter, in steps of 16.
+
+    Args:
+        answers: the student's.
+        most: tokens at which they were cut; one of that length may be longer.
+    """
+    longest = max(answer.output_tokens for answer in answers)
+    return min(most, 16 * math.ceil((_ROOM * longest) / 16))
+
+
+def answers_path(run_dir: Path) -> Path:
+    """Return where the student's answers of a run lie."""
+    return run_dir / "evaluate" / "answers.jsonl"
+
+
+def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
+    """Keep every answer of the student."""
+    rows = [
+        KeptAnswer(
+            id=item.id,
+            slice=item.slice,
+            question=item.question,
+            gold=item.answer,
+            messages=task.student_messages(item),
+            text=text,
+            output_tokens=n_tokens,
+            score=score,
+            origin=item.origin,
+            logprob=logprob,
+        )
+        for item, text, n_tokens, score, logprob in zip(
+            answers.items,
+            answers.texts,
+            answers.tokens,
+            answers.scores,
+            answers.logprobs,
+            strict=True,
+        )
+    ]
+    _write_lines(answers_path(run_dir), rows)
+
+
+def read_answers(run_dir: Path, scorecard: Scorecard | None = None) -> list[KeptAnswer]:
+    """Read the student's answers back.
+
+    Args:
+        run_dir: folder of the run.
+        scorecard: says where they lie if the run folder has none: it was made in another one.
+
+    Raises:
+        StratosError: the file is missing or corrupt.
+    """
+    path = answers_path(run_dir)
+    if scorecard is not None and scorecard.answers_path and not path.exists():
+        path = Path(scorecard.answers_path)
+    try:
+        lines = path.read_bytes().splitlines()
+        return [from_json(line, KeptAnswer) for line in lines]
+    except (OSError, msgspec.DecodeError) as error:
+        raise StratosError(
+            f"The student's answers cannot be read from {path} ({error}). Delete "
+            f"{path.parent.parent / 'evaluate.json'} and give the command again: they are made "
+            "again."
+        ) from error
+
+
+def write_examples(run_dir: Path, items: Sequence[Item], by_role: Mapping[str, Answers]) -> Path:
+    """Put side by side what each model wrote on `items`; return the file."""
+    rows: dict[str, dict[str, Any]] = {
+        item.id: {
+            "id": item.id,
+            "slice": item.slice,
+            "question": item.question,
+            "gold": item.answer,
+            "scores": {},
+        }
+        for item in items
+    }
+    for role, answers in by_role.items():
+        for item, text, score in zip(answers.items, answers.texts, answers.scores, strict=True):
+            if item.id in rows:
+                rows[item.id][role] = text
+                rows[item.id]["scores"][role] = asdict(score)
+        for item, took in zip(answers.items, answers.took, strict=False):  # none of a student
+            if item.id in rows:
+                rows[item.id].setdefault("took", {})[role] = asdict(took)
+    path = run_dir / "evaluate" / "examples.jsonl"
+    _write_lines(path, list(rows.values()))
+    return path
+
+
+def _write_lines(path: Path, rows: Sequence[Any]) -> None:
+    write_atomically(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stratos.evaluate.metrics import mean
-from stratos.evaluate.scores import by_slice, confusion, field_shares, objects_of
+from stratos.evaluate.metrics import by_slice, confusion, field_shares, mean, objects_of
 from stratos.models.kinds.student_kinds import MOST_ROWS
 from stratos.records import Interval, ModelScore, SliceScore
-from stratos.synthesize.leaks import labelled_rows
+from stratos.synthesize.admission import labelled_rows
 from stratos.tasks.base import Item, Score, Task
 from stratos.tasks.label_sets import labels_of
 from stratos.tasks.label_sets import written as set_written

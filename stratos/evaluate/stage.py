@@ -31,17 +31,18 @@ from stratos.core.formats import ItemProgress, counted
 from stratos.core.names import named
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.hours import answers_per_s, batch_hours
-from stratos.evaluate.answer_files import answers_path, write_answers, write_examples
 from stratos.evaluate.answers import (
     ROLE,
     Answers,
+    answers_path,
     ask_folder,
     ask_teacher,
     schemas_of,
+    write_answers,
+    write_examples,
 )
 from stratos.evaluate.baselines import FITTING, Baseline, chance, free_baselines, labelled_items
-from stratos.evaluate.read_log import note_reads
-from stratos.evaluate.scores import (
+from stratos.evaluate.metrics import (
     against,
     by_slice,
     compare,
@@ -49,6 +50,7 @@ from stratos.evaluate.scores import (
     field_shares,
     fields_wrong,
 )
+from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.verdict import HOSTS, against_logged
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.students import better_student

@@ -22,10 +22,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stratos.core.errors import StratosError
+from stratos.core.machine import Share
 from stratos.core.process import JOB
 from stratos.core.reasons import Because, Reason
 from stratos.core.redact import redact
-from stratos.core.shares import Share
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.records import Offer, Plan, RoleChoice
 

@@ -21,10 +21,15 @@ from stratos.estimate.fleet import Calibration, Fleet, device_of
 from stratos.estimate.serving import serving_all
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.option import Egress, Option
-from stratos.plan.options.engine_choices import engine_choices, lossy, without
-from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.market import OfferGroups, open_market
-from stratos.plan.options.role_options import Service, service_options
+from stratos.plan.options.role_options import (
+    Service,
+    engine_choices,
+    lossy,
+    service_options,
+    without,
+)
+from stratos.plan.options.teacher import is_hosted
 from stratos.plan.options.workload import rates_of
 from stratos.plan.pareto import Slack
 from stratos.plan.words import (

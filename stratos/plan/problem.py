@@ -227,20 +227,16 @@ class Problem:
             return limits
         return replace(limits, deadline_hours=limits.deadline_hours - self.spent_hours)
 
-    def dataset_usd(self, work: str, source: Place | None, target: Place | None) -> float:
-        """Return the dollars that move a teacher's answers to the training."""
-        return self.gb.get(work, 0.0) * self.egress.price(source, target)
-
-    def bundle_usd(self, work: str, source: Place | None, target: Place | None) -> float:
-        """Return the dollars that move the bundle from the training to one server."""
+    def egress_usd(self, work: str, source: Place | None, target: Place | None) -> float:
+        """Return the dollars that move what a work makes or serves from one place to another."""
         return self.gb.get(work, 0.0) * self.egress.price(source, target)
 
     def choice(self, candidate: Candidate, teacher: Option, train: Option, serve: Served) -> Choice:
         """Return a complete plan, with the egress between its places."""
         first, _, last = candidate.work
-        egress = self.dataset_usd(first, teacher.location, train.location)
+        egress = self.egress_usd(first, teacher.location, train.location)
         for part in serve.parts:
-            egress += part.count * self.bundle_usd(last, train.location, part.location)
+            egress += part.count * self.egress_usd(last, train.location, part.location)
         return Choice(candidate, (teacher, train, serve), egress)
 
 

@@ -16,9 +16,8 @@ from stratos.estimate.cards import adapter_params, card_of_student
 from stratos.estimate.fleet import Calibration
 from stratos.estimate.hours import generate, train
 from stratos.plan.option import BYTES_PER_TOKEN
-from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.role_options import ROLE_OF_STAGE, runs_as_job
-from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.plan.options.teacher import is_hosted, teacher_load_of
 from stratos.plan.options.workload import Lengths, training_job
 from stratos.records import KindProbe, Plan, Probe, RoleChoice, StageTime
 from stratos.teachers.cost_estimate import pace_of

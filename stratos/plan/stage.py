@@ -20,15 +20,21 @@ from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model
 from stratos.plan.alternatives import open_models
 from stratos.plan.explain.infeasible import explain, no_candidates
-from stratos.plan.explain.prices import assumptions_of, end_of, ending, prices_of, stale
-from stratos.plan.explain.reasons import as_point, reasons
+from stratos.plan.explain.reasons import (
+    as_point,
+    assumptions_of,
+    end_of,
+    ending,
+    prices_of,
+    reasons,
+    stale,
+)
 from stratos.plan.explain.whatif import Variants, in_cloud, whatif
 from stratos.plan.objective import COSTS, best, counted_by, exchange_rates, levels
 from stratos.plan.option import Range
 from stratos.plan.options.candidates import build_problem, this_machine
-from stratos.plan.options.engine_choices import not_chosen_from
-from stratos.plan.options.hosted import CachedAnswers
-from stratos.plan.options.role_options import nodes_unknown
+from stratos.plan.options.role_options import nodes_unknown, not_chosen_from
+from stratos.plan.options.teacher import CachedAnswers
 from stratos.plan.problem import Choice, LeftOut, Problem
 from stratos.plan.schedule import AFTER, stage_times
 from stratos.plan.solve.frontier import frontier, within

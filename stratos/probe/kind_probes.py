@@ -28,7 +28,7 @@ from stratos.models.kinds.learnt_rows import (
 from stratos.models.kinds.student_kinds import KINDS, LABELS, MOST_ROWS
 from stratos.probe.words import CannotLearn, KindsReached, LooksMislabelled, Suspect, Tunes
 from stratos.records import Interval, KindProbe
-from stratos.synthesize.leaks import labelled_rows
+from stratos.synthesize.admission import labelled_rows
 from stratos.tasks.base import Item, Task
 
 _SHARES = (0.25, 0.5)

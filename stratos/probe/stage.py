@@ -36,7 +36,7 @@ from stratos.records import Complexity, Interval, Measure, Probe, StudentProbe, 
 from stratos.synthesize.admission import PretrainedStudent
 from stratos.synthesize.choice import injects, least_coverage, supervises
 from stratos.tasks.base import Item, Task, shares_of_slices
-from stratos.teachers.nobody import Nobody
+from stratos.teachers.base import Nobody
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""

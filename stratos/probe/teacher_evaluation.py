@@ -28,14 +28,15 @@ from stratos.probe.questioning import (
     NotKeptError,
     Questioning,
     Rehearsal,
+    confused,
     left_in,
     looks,
+    repaired,
     sizes,
     surely_below,
     undecided,
     winner,
 )
-from stratos.probe.repair import confused, repaired
 from stratos.probe.words import LabelsConfused
 from stratos.records import (
     AnswerSpread,

@@ -7,13 +7,25 @@ stage that made it runs again.
 
 # ruff: noqa: F401 (what the package offers)
 
-from stratos.records.measured import (
+from stratos.records.base import (
     MOST_TRUNCATED,
     CardRun,
+    EditedError,
+    Envelope,
+    FileMark,
+    FormatError,
     Interval,
     ModelCard,
+    RoomRecord,
+    Section,
     Tried,
+    from_json,
     is_cut_short,
+    load,
+    opened,
+    save,
+    to_json,
+    to_plain,
 )
 from stratos.records.of_deploy import (
     Deployment,
@@ -23,25 +35,6 @@ from stratos.records.of_deploy import (
     Prediction,
     Report,
     TriedRate,
-)
-from stratos.records.of_distill import (
-    FROM_FILE,
-    Corpus,
-    CorpusRow,
-    CurvePoint,
-    Student,
-    corpus_rows,
-)
-from stratos.records.of_evaluate import (
-    FREE_ROLES,
-    NO_LABEL,
-    Comparison,
-    EarlierReads,
-    LoggedVersus,
-    ModelScore,
-    Scorecard,
-    SliceScore,
-    Versus,
 )
 from stratos.records.of_plan import (
     NO_TEACHER,
@@ -79,17 +72,20 @@ from stratos.records.of_probe import (
     StudentProbe,
     TeacherProbe,
 )
-from stratos.records.stored import (
-    EditedError,
-    Envelope,
-    FileMark,
-    FormatError,
-    RoomRecord,
-    Section,
-    from_json,
-    load,
-    opened,
-    save,
-    to_json,
-    to_plain,
+from stratos.records.of_training import (
+    FREE_ROLES,
+    FROM_FILE,
+    NO_LABEL,
+    Comparison,
+    Corpus,
+    CorpusRow,
+    CurvePoint,
+    EarlierReads,
+    LoggedVersus,
+    ModelScore,
+    Scorecard,
+    SliceScore,
+    Student,
+    Versus,
+    corpus_rows,
 )

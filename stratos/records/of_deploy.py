@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stratos.records.measured import Interval
+from stratos.records.base import Interval
 from stratos.records.of_plan import ServingSetting
 
 _WIDE = 3.0

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Literal
 
 from stratos.core.extensions import extensions
-from stratos.records.measured import CardRun, Interval, Tried
+from stratos.records.base import CardRun, Interval, Tried
 
 NO_TEACHER = "none"
 """Name of the teacher of a run that has none."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stratos.records.measured import Interval, ModelCard, is_cut_short
-from stratos.records.of_evaluate import ModelScore
+from stratos.records.base import Interval, ModelCard, is_cut_short
+from stratos.records.of_training import ModelScore
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,11 @@ class KindProbe:
     gain: tuple[float, float] | None = None
     """95% interval of what twice the rows would add to the accuracy; None where that was not
     measured."""
+
+    @property
+    def score(self) -> float:
+        """What kinds are compared by: micro-F1 where a text has several labels, else accuracy."""
+        return self.measured if self.micro_f1 is None else self.micro_f1.mean
 
 
 @dataclass(frozen=True)

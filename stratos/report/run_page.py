@@ -18,9 +18,14 @@ from stratos.core.formats import by_reason, counted, magnitude
 from stratos.core.intervals import wilson
 from stratos.core.redact import redact
 from stratos.deploy.card import sentences
-from stratos.evaluate.format_verdict import in_words as format_verdict
 from stratos.evaluate.read_log import describe_reads, reads_of_run
-from stratos.evaluate.verdict import accuracy_as_served, against_logged, errs_most, verdict
+from stratos.evaluate.verdict import (
+    accuracy_as_served,
+    against_logged,
+    errs_most,
+    format_in_words,
+    verdict,
+)
 from stratos.plan.explain.show import net_text
 from stratos.plan.schedule import schedule_text
 from stratos.plan.worth import first_month_usd, span_name, way_name, way_note
@@ -38,7 +43,6 @@ from stratos.records import (
 )
 from stratos.report import costs, provenance
 from stratos.report.charts import curve_plots
-from stratos.report.examples import read_examples
 from stratos.report.frontier import (
     chosen_point,
     command_again,
@@ -47,10 +51,10 @@ from stratos.report.frontier import (
     next_steps,
     plan_rows,
 )
+from stratos.report.paired import read_examples
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
-from stratos.report.run_verdict import run_verdict
-from stratos.report.worth_measured import worth_measured
+from stratos.report.run_verdict import run_verdict, worth_measured
 
 # The complexity section, with the learning curve of a pilot.
 
@@ -225,7 +229,7 @@ def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
         "earlier_reads": describe_reads(scorecard.earlier_reads) if scorecard else "",
         "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         "deployment": deployment,
-        "format_verdict": format_verdict,
+        "format_verdict": format_in_words,
         "speed": sentences(deployment) if deployment else [],
         "accuracy_verdict": _accuracy_verdict(config, scorecard, deployment),
         "sections": [

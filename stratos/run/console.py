@@ -24,7 +24,7 @@ from stratos.core.formats import clock, duration, visible
 from stratos.core.output import QUIET, VERBOSE, is_for_machines, is_on
 from stratos.core.process import every
 from stratos.records import RoomRecord
-from stratos.run.progress import Pace
+from stratos.run.run_state import Pace
 from stratos.run.screen import Level, Line, lines_of
 
 _HEARTBEAT_S = 60.0

@@ -31,7 +31,7 @@ from stratos.report.charts import EXACT, LOSS, Plot, curve_plots
 from stratos.report.costs import read_ledger, running_usd
 from stratos.report.render import render
 from stratos.report.sweep_jobs import Job, asked_stages, read_job
-from stratos.run.progress import Progress, read_progress
+from stratos.run.run_state import Progress, read_progress
 from stratos.run.screen import outcome
 
 NAME = "live.html"

@@ -27,9 +27,8 @@ from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.live_page import watched_page
 from stratos.run.mirror import Mirror, mirrored
-from stratos.run.progress import ProgressFile
 from stratos.run.resume import Stage, StoredRecord, missing
-from stratos.run.run_state import LOCK, RunFolder, RunState, Warnings, needed_stages
+from stratos.run.run_state import LOCK, ProgressFile, RunFolder, RunState, Warnings, needed_stages
 from stratos.run.screen import Line
 from stratos.run.stage_job import (
     check_handed,

@@ -32,9 +32,8 @@ from stratos.core.formats import (
     size,
     usd,
 )
-from stratos.evaluate.format_verdict import in_words as format_verdict
 from stratos.evaluate.read_log import describe_reads
-from stratos.evaluate.verdict import against_logged, errs_most
+from stratos.evaluate.verdict import against_logged, errs_most, format_in_words
 from stratos.records import (
     Corpus,
     Deployment,
@@ -131,7 +130,7 @@ def _(probe: Probe) -> Iterator[Line]:
         beaten.append(f"{best.name} {percent(best.slice().exact.mean)}, without a model")
     simplest = next((kind for kind in probe.kinds if kind.kind == "linear"), None)
     if simplest is not None:
-        beaten.append(f"{ROLES['linear']} {percent(_reached(simplest))}")
+        beaten.append(f"{ROLES['linear']} {percent(simplest.score)}")
     if beaten:
         yield Line("to beat", "; ".join(beaten))
     if probe.kinds:
@@ -161,7 +160,7 @@ def _choice(choice: Interval) -> str:
 
 def _kinds(kinds: Sequence[KindProbe]) -> str:
     best, *rest = kinds
-    behind = "".join(f", {kind.student} {percent(_reached(kind))}" for kind in rest)
+    behind = "".join(f", {kind.student} {percent(kind.score)}" for kind in rest)
     f1 = "" if best.micro_f1 is None else "micro-F1 "
     ends = best.accuracy if best.micro_f1 is None else best.micro_f1
     known = ""
@@ -171,13 +170,9 @@ def _kinds(kinds: Sequence[KindProbe]) -> str:
         known = f", on wordings that rows show; {percent(best.new)} on new ones"
     rows = counted(best.n_rows, "row", spec=",")
     return (
-        f"{best.student} {f1}{percent(_reached(best))} ({interval(ends)}){behind}, "
+        f"{best.student} {f1}{percent(best.score)} ({interval(ends)}){behind}, "
         f"cross-validated on {rows}{known}"
     )
-
-
-def _reached(kind: KindProbe) -> float:
-    return kind.measured if kind.micro_f1 is None else kind.micro_f1.mean
 
 
 @lines_of.register
@@ -367,7 +362,7 @@ def _loss(served: Export) -> str:
     loss = served.loss_points
     # Zero has no sign, whatever rounding makes of it.
     mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
-    judgement = format_verdict(served)
+    judgement = format_in_words(served)
     return (
         f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
         f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"

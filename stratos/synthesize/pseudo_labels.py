@@ -29,7 +29,7 @@ from stratos.core.context import Context
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.records import Plan
-from stratos.synthesize.leaks import without_leaks
+from stratos.synthesize.admission import without_leaks
 from stratos.synthesize.planned_teacher import (
     Asking,
     Sampling,
@@ -114,7 +114,7 @@ def by_expected_gain(
         students_of_kinds,
         validation_rows,
     )
-    from stratos.synthesize.leaks import labelled_rows
+    from stratos.synthesize.admission import labelled_rows
 
     students, task = students_of_kinds(config.students), config.task
     if not students or not task.has_labels or task.has_several_labels or not rows:

@@ -22,7 +22,7 @@ from stratos.core.errors import ConfigError
 from stratos.core.formats import counted
 from stratos.core.names import find
 from stratos.records import FROM_FILE, Corpus, CorpusRow, Plan
-from stratos.synthesize.leaks import NEAR, held_out
+from stratos.synthesize.admission import NEAR, held_out
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.tasks.base import Item, Task
 from stratos.tasks.dedup.held_out import HeldOut, family_of

@@ -1,20 +1,30 @@
-"""Ask a teacher within the budget: cached answers first, every new answer is kept."""
+"""Ask a teacher within the budget: cached answers first, every new answer is kept.
+
+A reorder buffer gives the answers in question order, with bounded memory. Questions are taken as
+the teacher has room for them. What the cache knows is not asked; equal questions are asked once;
+one that another process is asking is waited for.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from itertools import count
 
 import msgspec
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, OverspentError, StratosError, TeacherError
 from stratos.core.formats import counted, exact_usd
+from stratos.core.reasons import Reason
 from stratos.ledger import Ledger
 from stratos.records import ModelCard
 from stratos.teachers.base import (
     TOO_LONG,
+    WINDOW,
     Answer,
     Keep,
     Question,
@@ -22,10 +32,8 @@ from stratos.teachers.base import (
     Teacher,
     Tick,
 )
-from stratos.teachers.cache import AnswerCache, KeptAnswers
+from stratos.teachers.cache import AnswerCache, KeptAnswers, question_key
 from stratos.teachers.call_budget import CallBudget, is_paid, most_usd, overrun_of, price
-from stratos.teachers.cost_estimate import expect
-from stratos.teachers.reorder_buffer import ReorderBuffer
 from stratos.teachers.words import BeyondEndpoint, NotRead
 
 # Ask teachers that answer many chats at once, in chunks.
@@ -192,12 +200,13 @@ def ask_questions(
     *,
     tick: Tick | None = None,
     limit_usd: float | None = None,
-    cut: bool = False,
 ) -> list[Answer]:
     """Answer questions in the order given, asking the teacher only what nobody asked it before.
 
     What a paid teacher may cost at most is set aside in the ledger before it is asked, and settled
-    at the price of the tokens that were used. Answers that came before an error are kept.
+    at the price of the tokens that were used. Answers that came before an error are kept. Where the
+    money ends, the answers up to there are returned, with a warning; who asks foretells the cost of
+    the whole with `expect`.
 
     Args:
         teacher: who is asked.
@@ -205,24 +214,16 @@ def ask_questions(
         context: of the stage: cache folder, ledger, warnings.
         tick: called with (done, total).
         limit_usd: a tighter cap than the budget.
-        cut: stop where the money ends, with a warning, and return the answers up to there; who
-            asks so foretells the cost of the whole with `expect`.
 
     Raises:
-        BudgetError: the money does not suffice, and `cut` is false; where that can be foreseen,
-            before the first question.
         TeacherError: the teacher failed.
     """
-    if not cut:
-        expect(teacher, questions, context, limit_usd).check()
     answers: list[Answer] = []
     asking = stream_ask(teacher, questions, context, tick=tick, limit_usd=limit_usd)
     try:
         with closing(asking):
             answers.extend(asking)
     except BudgetError as error:
-        if not cut:
-            raise
         n_left = len(questions) - len(answers)
         context.ledger.cut(limit_usd)
         context.warn(
@@ -411,3 +412,140 @@ def _tell(teacher: Teacher, call_budget: CallBudget | None, context: Context) ->
         context.warn(complaint)
     while call_budget is not None and call_budget.complaints:
         context.warn(call_budget.complaints.pop(0))
+
+
+_POLL_SECONDS = 0.1
+"""Between two looks for answers of other processes."""
+
+
+class ReorderBuffer:
+    """Between a stream of questions and a teacher that answers them in any order."""
+
+    def __init__(
+        self,
+        questions: Iterable[Question],
+        identities: Sequence[str],
+        cache: AnswerCache,
+        size: int = WINDOW,
+        refuses: Callable[[Question], Reason | None] = lambda question: None,
+    ) -> None:
+        """Hold nothing yet.
+
+        Args:
+            questions: taken one by one.
+            identities: of the teacher, at least one.
+            cache: where answers are found and kept.
+            size: questions held from the oldest without an answer to the newest taken.
+            refuses: why a question cannot be asked, if it cannot; see `Bounded`.
+        """
+        self.n_known = 0
+        """Questions taken so far whose answer is there."""
+        self._source = iter(questions)
+        self._identity, *self._others = cache.same(identities)
+        self._cache = cache
+        self._size, self._refuses = size, refuses
+        self._order: deque[str] = deque()
+        self._n_waiting: Counter[str] = Counter()
+        self._ready: dict[str, Answer] = {}
+        self._asked: dict[int, str] = {}
+        self._numbers = count()
+        self._foreign: dict[str, Question] = {}
+        self._next_poll = 0.0
+        self._ended = False
+
+    @property
+    def is_done(self) -> bool:
+        """True if every question has been taken and its answer handed on."""
+        return self._ended and not self._order
+
+    def questions(self) -> Iterator[Question | None]:
+        """Yield what has to be asked; None where there is nothing just now."""
+        while True:
+            self._cache.renew()
+            if (question := self._freed()) is not None:
+                yield question
+                continue
+            if self._ended:
+                if not self._foreign:
+                    return
+                yield None
+                continue
+            if len(self._order) >= self._size:
+                yield None
+                continue
+            question = next(self._source, None)
+            if question is None:
+                self._ended = True
+            elif self._take(question):
+                yield question
+
+    def put(self, number: int, answer: Answer) -> None:
+        """Take and keep the answer to the question that was yielded as `number`."""
+        key = self._asked.pop(number)
+        if answer.finish != TOO_LONG:  # the same model may be served with a longer context
+            self._cache.put(key, answer)
+        self._settle(key, answer)
+
+    def answers(self) -> Iterator[Answer]:
+        """Yield the answers that are there, in order, up to the first that is not."""
+        while self._order and self._order[0] in self._ready:
+            key = self._order.popleft()
+            answer = self._ready[key]
+            self._n_waiting[key] -= 1
+            if self._n_waiting[key]:
+                # An answer is paid for where it first occurs; an equal question is free.
+                self._ready[key] = replace(answer, cached=True)
+            else:
+                del self._n_waiting[key], self._ready[key]
+            yield answer
+
+    def _take(self, question: Question) -> bool:
+        """Add a question to the order; return whether it has to be asked."""
+        key = question_key(self._identity, question)
+        self._order.append(key)
+        self._n_waiting[key] += 1
+        if self._n_waiting[key] > 1:
+            self.n_known += key in self._ready
+            return False
+        if self._found(key, question):
+            return False
+        if self._refuses(question) is not None:
+            self._settle(key, Answer("", 0, 0, 0.0, finish=TOO_LONG))
+            return False
+        if not self._cache.claim(key):
+            self._foreign[key] = question
+            return False
+        # Another process may have answered between the look and the claim.
+        if self._found(key, question):
+            return False
+        self._asked[next(self._numbers)] = key
+        return True
+
+    def _freed(self) -> Question | None:
+        """Return a question that another process gave up, if there is one."""
+        if not self._foreign or time.monotonic() < self._next_poll:
+            return None
+        self._next_poll = time.monotonic() + _POLL_SECONDS
+        for key, question in list(self._foreign.items()):
+            if self._found(key, question):
+                del self._foreign[key]
+            elif self._cache.claim(key):
+                del self._foreign[key]
+                if not self._found(key, question):
+                    self._asked[next(self._numbers)] = key
+                    self._next_poll = 0.0
+                    return question
+        return None
+
+    def _found(self, key: str, question: Question) -> bool:
+        """Take the answer that is kept under any identity of the teacher, if there is one."""
+        keys = [key, *(question_key(identity, question) for identity in self._others)]
+        answer = next(iter(self._cache.get(keys).values()), None)
+        if answer is None:
+            return False
+        self._settle(key, replace(answer, cached=True))
+        return True
+
+    def _settle(self, key: str, answer: Answer) -> None:
+        self._ready[key] = answer
+        self.n_known += self._n_waiting[key]

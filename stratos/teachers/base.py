@@ -1,4 +1,4 @@
-"""The contract of a teacher: a model that answers chats at a price."""
+"""The contract of a teacher: a model that answers chats at a price; and no teacher at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from typing_extensions import override
+
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError, did_you_mean
+from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
-from stratos.records import ModelCard, TeacherProbe
+from stratos.records import NO_TEACHER, Interval, ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
 from stratos.tasks.shown import shown
 from stratos.teachers.words import NoTeacher, TeacherLacks
@@ -352,3 +355,62 @@ def check_facts(facts: Mapping[str, Any]) -> None:
                 f"facts.{name}: there is no such fact.{did_you_mean(name, FACTS)} "
                 f"Known: {', '.join(FACTS)}."
             )
+
+
+_FREE: dict[str, Any] = {
+    **dict.fromkeys(FACTS, 0),
+    "usd_per_million_input_tokens": 0.0,
+    "usd_per_million_output_tokens": 0.0,
+}
+
+
+@dataclass
+class Nobody(Teacher):
+    """Stands where a run has no teacher; it is never asked."""
+
+    name: str = NO_TEACHER
+    """Name shown in tables and in the plan."""
+
+    cache: ClassVar[CacheMode] = "off"  # type: ignore[misc]
+
+    @override
+    def card(self) -> ModelCard:
+        return ModelCard(name=self.name, **_FREE)
+
+    @override
+    def identity(self) -> str:
+        return NO_TEACHER
+
+    @override
+    def ask(
+        self,
+        chats: Sequence[list[Message]],
+        max_tokens: int,
+        tick: Tick | None = None,
+        keep: Keep | None = None,
+    ) -> list[Answer]:
+        raise TeacherError(
+            "The run has no teacher to ask. Name one with teacher=<name> (teacher=smollm2 runs on "
+            "this machine)."
+        )
+
+    @override
+    def measure(self, context: Context) -> TeacherProbe:
+        return TeacherProbe(
+            teacher=self.name,
+            card=self.card(),
+            prompt="default",
+            n_items=0,
+            exact=Interval(0.0, 0.0, 1.0, "no teacher", is_known=False),
+            choice=wilson(0, 0),
+            exact_by_slice={},
+            parsable=0.0,
+            echoes=0.0,
+            input_tokens=0,
+            output_tokens=0,
+            seconds=0.0,
+            cpu_seconds=0.0,
+            usd=0.0,
+            n_cached=0,
+            is_nobody=True,
+        )

@@ -34,8 +34,8 @@ from stratos.records import (
     Scorecard,
     Student,
 )
-from stratos.report.examples import Example, read_examples
 from stratos.report.frontier import chosen_point, is_same
+from stratos.report.paired import Example, read_examples
 from stratos.tracking.sink import (
     Artifact,
     Cell,

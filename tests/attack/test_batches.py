@@ -16,7 +16,7 @@ import pytest
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
-from stratos.teachers import batch_api
+from stratos.teachers import batch
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.openai import OpenAITeacher
 from tests.teachers.provider import Provider, Reply, always
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are looked at every moment."""
-    monkeypatch.setattr(batch_api, "_LOOKS_S", (0.0, 0.2, 0.2))
+    monkeypatch.setattr(batch, "_LOOKS_S", (0.0, 0.2, 0.2))
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_batches_of_answers_past_their_limit_end_with_what_is_passed(
     dear.rule = always(n_tokens=90)
     context = run(2.0)
     with pytest.raises(OverspentError, match=r"limits\.budget_usd=2 is passed by up to \$"):
-        cached_ask(batching(), chats(40), 8, context, cut=True)
+        cached_ask(batching(), chats(40), 8, context)
     assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd
     with pytest.raises(BudgetError):
         list(stream_ask(batching(), questions(1, start=98), run(2.0)))

@@ -45,7 +45,7 @@ def test_a_run_whose_faultless_cost_fits_is_not_refused_and_gets_its_answers(
     asker, context = teacher(dear, max_retries=20, cache="write"), run(budget)
     ask(asker, probe, context)
     expect(asker, rest, context, like=probe).check()
-    assert len(ask(asker, rest, context, cut=True)) == N
+    assert len(ask(asker, rest, context)) == N
     assert context.ledger.tries("teacher parrot")[1] > 5
     assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd <= budget
 
@@ -75,4 +75,4 @@ def test_the_budget_that_a_refusal_proposes_suffices_to_the_last_call(
     assert more is not None
     rich = run(spent + 0.5 + float(more[1]))
     expect(asker, rest, rich, like=probe).check()
-    assert len(ask(asker, rest, rich, cut=True)) == 20
+    assert len(ask(asker, rest, rich)) == 20

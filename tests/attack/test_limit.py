@@ -61,8 +61,7 @@ def test_where_many_are_under_way_the_budget_may_be_passed_and_it_is_said(
     n_asked = dear.n_tries
     # What was answered is kept, and nothing more is asked for in this folder.
     again = run(3.0)
-    with pytest.raises(BudgetError):
-        cached_ask(teacher(dear), chats(20), 10, again)
+    assert len(cached_ask(teacher(dear), chats(20), 10, again)) < 20
     assert dear.n_tries == n_asked
     more = run(100.0)
     assert len(cached_ask(teacher(dear), chats(20), 10, more)) == 20
@@ -99,7 +98,7 @@ def test_the_cap_of_a_probe_and_what_a_plan_holds_are_caps_too(
 ) -> None:
     dear.rule = always(n_tokens=90, delay_s=0.2)
     with pytest.raises(OverspentError, match=r"limits\.probe_usd=3 is passed by up to \$"):
-        cached_ask(teacher(dear), chats(20), 10, run(name="probe"), limit_usd=3.0, cut=True)
+        cached_ask(teacher(dear), chats(20), 10, run(name="probe"), limit_usd=3.0)
     context = run(100.0, name="held")
     reserves.allot(context.ledger, "a plan", {"teacher": 2.0, "serve": 97.0})
     with pytest.raises(OverspentError) as caught:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.catalog.source import BUILTIN
+from stratos.catalog.readers import BUILTIN
 from tests.attack.whole_run import SMALL
 from tests.teachers.provider import Provider
 

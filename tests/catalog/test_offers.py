@@ -13,7 +13,7 @@ import pytest
 import stratos.catalog
 from stratos.catalog import find_gpu, load_catalog
 from stratos.catalog.gpus import GPUS_CSV, gpu_table
-from stratos.catalog.source import BUILTIN
+from stratos.catalog.readers import BUILTIN
 from stratos.config import CloudConfig
 
 CLOUDS = ("aws", "azure", "gcp", "lambda", "vast")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.catalog.source import BUILTIN
+from stratos.catalog.readers import BUILTIN
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "benchmarks" / "catalog" / "offers.py"

@@ -16,6 +16,7 @@ from stratos.catalog.readers import (
     COLUMNS,
     SMALL_BYTES,
     TEXTS,
+    File,
     Listings,
     Malformed,
     Unclear,
@@ -24,7 +25,6 @@ from stratos.catalog.readers import (
     read_csv_fast,
     read_parquet,
 )
-from stratos.catalog.source import File
 from stratos.core.errors import CatalogError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "catalog"

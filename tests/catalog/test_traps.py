@@ -286,7 +286,7 @@ def test_a_login_in_a_url_is_not_written_down(tmp_path, monkeypatch):
     def serve(url):
         yield url, f"{HEADER}\n{CPU}\n".encode
 
-    monkeypatch.setattr("stratos.catalog.source._remote", serve)
+    monkeypatch.setattr("stratos.catalog.readers._remote", serve)
     (offer,) = load_catalog(CloudConfig(catalog=("https://me:hunter22@host/aws/vms.csv",))).offers
     assert "hunter22" not in offer.source and offer.cloud == "aws"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stratos.evaluate.answer_files import answers_path
+from stratos.evaluate.answers import answers_path
 from stratos.records import save
 from tests.report import factory
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.catalog.source import BUILTIN
+from stratos.catalog.readers import BUILTIN
 from stratos.cli.build import GROUPS, build
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.evaluate.answer_files import answers_path
+from stratos.evaluate.answers import answers_path
 from tests.cli.made_run import make_run
 from tests.in_process import Done, stratos
 from tests.report import factory

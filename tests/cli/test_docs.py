@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.product import gallery
 from benchmarks.product.tutorials import write_files
-from stratos.catalog.source import BUILTIN
+from stratos.catalog.readers import BUILTIN
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.help import group_page
 from stratos.cli.verbs import HYDRA, summaries

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from stratos.core.guest import guest
+from stratos.core.process import guest
 
 
 def litter(folder: Path) -> None:

@@ -16,7 +16,7 @@ from stratos.cli.compose import hydra_for
 from stratos.config import CloudConfig, StudentConfig, TrainerConfig
 from stratos.core.names import find, named
 from stratos.core.values import NAMES, hint, our_name, read_dataclass, read_value
-from stratos.synthesize.white_box import AlignmentOnPolicy
+from stratos.synthesize.alignment import AlignmentOnPolicy
 
 Amount = Annotated[float, Meta(ge=0)]
 

@@ -17,7 +17,7 @@ from stratos import records
 from stratos.deploy.manifest import Known, write_known, write_manifest
 from stratos.deploy.stage import make_bundle
 from stratos.evaluate import evaluate
-from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.answers import read_answers
 
 __all__ = ["chrome", "page"]
 

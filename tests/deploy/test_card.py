@@ -10,8 +10,8 @@ from tiny_run import tiny_probe
 
 from stratos.core.intervals import wilson
 from stratos.deploy.card import model_card
-from stratos.evaluate.answer_files import KeptAnswer
-from stratos.evaluate.scores import against, compare
+from stratos.evaluate.answers import KeptAnswer
+from stratos.evaluate.metrics import against, compare
 from stratos.records import (
     CurvePoint,
     EarlierReads,
@@ -22,9 +22,8 @@ from stratos.records import (
     Scorecard,
     SliceScore,
 )
-from stratos.synthesize.augmentation import Augmentation
 from stratos.synthesize.injection import Injection
-from stratos.synthesize.supervised import Supervised
+from stratos.synthesize.supervised import Augmentation, Supervised
 from stratos.tasks.base import Score
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.mahjong import MahjongTask

@@ -11,7 +11,7 @@ from tiny_student import Larger
 from stratos import config as c
 from stratos.deploy.card import model_card
 from stratos.deploy.stage import make_bundle
-from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.answers import read_answers
 from stratos.probe import probe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.strategy import Tally

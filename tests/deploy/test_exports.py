@@ -28,7 +28,7 @@ from stratos.deploy.manifest import check_manifest
 from stratos.deploy.server import ServeError
 from stratos.deploy.stage import _engine_and_exports, deploy
 from stratos.deploy.trial import engine_here, with_format
-from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.answers import read_answers
 from stratos.records import Interval, ServingSetting
 from stratos.report.run_verdict import LimitMissed, missed_limit
 

@@ -26,7 +26,7 @@ from stratos.deploy.load_test import (
     p95_interval,
 )
 from stratos.deploy.server import ServeError, free_port, serving
-from stratos.evaluate.answer_files import KeptAnswer
+from stratos.evaluate.answers import KeptAnswer
 from stratos.records import ServingSetting
 
 

@@ -27,8 +27,7 @@ from stratos.deploy.manifest import bundle_in, check_manifest, is_bundle, read_k
 from stratos.deploy.service import installs
 from stratos.deploy.stage import deploy, make_bundle
 from stratos.deploy.student import Student
-from stratos.evaluate.answer_files import read_answers, write_answers
-from stratos.evaluate.answers import Answers
+from stratos.evaluate.answers import Answers, read_answers, write_answers
 from stratos.models.kinds import load_predictor
 from stratos.records import Deployment, ModelScore, Scorecard, ServingSetting, SliceScore
 from stratos.tasks.classify import ClassifyTask

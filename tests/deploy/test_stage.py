@@ -29,7 +29,7 @@ from stratos.deploy.trial import Trial, try_server
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import calibration
 from stratos.estimate.serving import LEAST_HOST_SHARE, foresee
-from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
+from stratos.evaluate.answers import KeptAnswer, answers_path, read_answers
 from stratos.records import Deployment, ServingSetting
 from stratos.tasks.base import Score
 

@@ -16,9 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stratos.distill.objectives.base import Objective
-from stratos.distill.objectives.kernels import Scratch, block_rows
-from stratos.distill.objectives.signals import Dense, Hidden, Sampled, Signal, TopK, dense_side
+from stratos.distill.kernels import Scratch, block_rows
+from stratos.distill.objectives import (
+    Dense,
+    Hidden,
+    Objective,
+    Sampled,
+    Signal,
+    TopK,
+    dense_side,
+)
 
 
 def logits_loss(

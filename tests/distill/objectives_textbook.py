@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stratos.distill.divergences import DIVERGENCES
-from stratos.distill.objectives.base import Objective
+from stratos.distill.objectives import Objective
 
 KL = [name for name in DIVERGENCES if name != "universal_logit"]
 

@@ -31,12 +31,11 @@ from transformers import (
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.distill.data import Batch, Encoded, PackedLoader
 from stratos.distill.module import Learner, StudentModule
-from stratos.distill.objectives.signals import Hidden
+from stratos.distill.objectives import Hidden
 from stratos.distill.packed import Row, packs
-from stratos.distill.setup import Ready
 from stratos.distill.signal.local import Reader, TeacherRow, split
-from stratos.distill.student_model import add_adapters
-from stratos.distill.train import _beginnings
+from stratos.distill.tokenizer import add_adapters
+from stratos.distill.train import Ready, _beginnings
 from stratos.distill.words import BeginningsApart, BeginningsShared
 from stratos.models.decode.kv_cache import alike
 

@@ -17,11 +17,10 @@ from stratos.core.values import read_dataclass
 from stratos.distill import divergences
 from stratos.distill.divergences import DIVERGENCES, Divergence, Parameter, wrong_parameters
 from stratos.distill.head import head_loss
-from stratos.distill.objectives.base import Objective
-from stratos.distill.objectives.kernels import Scratch, softmax_
-from stratos.distill.objectives.signals import Dense, LMHead, Sampled
+from stratos.distill.kernels import Scratch, softmax_
+from stratos.distill.objectives import Dense, LMHead, Objective, Sampled
 from stratos.distill.words import ParameterOutOfRange, UnknownParameter
-from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
+from stratos.synthesize.alignment import AlignmentLogits, AlignmentOnPolicy
 from stratos.teachers.huggingface import HuggingFaceTeacher
 
 PARTS = {"beta": 0.5, "alpha": 0.1}
@@ -115,7 +114,7 @@ def test_its_kernel_gets_its_parameters_and_its_gradient_is_right(squared: Diver
 def test_a_student_is_trained_with_it(
     squared: Divergence, run_distill: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from stratos.distill.student_model import make_student, save_student
+    from stratos.distill.tokenizer import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
 
     config = StudentConfig("e", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64)

@@ -14,8 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from stratos.distill import head as module
 from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.head import chunk_rows, head_loss
-from stratos.distill.objectives.base import Objective
-from stratos.distill.objectives.signals import Dense, Hidden, LMHead, Sampled, Shared, TopK
+from stratos.distill.objectives import Dense, Hidden, LMHead, Objective, Sampled, Shared, TopK
 
 
 def logits_of(hidden: Tensor, head: LMHead) -> Tensor:

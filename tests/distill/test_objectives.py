@@ -18,11 +18,9 @@ from transformers import PreTrainedTokenizerFast
 
 from stratos.core.errors import ConfigError
 from stratos.distill.divergences import DIVERGENCES
-from stratos.distill.head import head_loss
+from stratos.distill.head import head_loss, liger_fits, liger_is_better, liger_loss
 from stratos.distill.module import HiddenMatch, hidden_match, layer_pairs
-from stratos.distill.objectives.base import Objective
-from stratos.distill.objectives.liger import fits, is_better, liger_loss
-from stratos.distill.objectives.signals import Dense, Hidden, LMHead, Sampled, Shared, TopK
+from stratos.distill.objectives import Dense, Hidden, LMHead, Objective, Sampled, Shared, TopK
 from stratos.distill.signal.cross_tokenizer import common_starts, shared_tokens
 
 
@@ -415,7 +413,7 @@ def test_shared_tokens_equal_buckets_in_plain_autograd(name: str) -> None:
 
 def test_a_cpu_never_takes_it() -> None:
     head = LMHead(torch.zeros(5, 2))
-    assert not fits(torch.zeros(3, 2), head, Hidden(torch.zeros(3, 2), head), Objective())
+    assert not liger_fits(torch.zeros(3, 2), head, Hidden(torch.zeros(3, 2), head), Objective())
 
 
 @pytest.mark.parametrize(
@@ -435,7 +433,9 @@ def test_the_trial_takes_what_is_equal_and_faster(slow: str, wrong: float, taken
 
         return one
 
-    found = is_better((slow, wrong), hidden, LMHead(weight), run("ours", 0.0), run("theirs", wrong))  # type: ignore[arg-type]
+    found = liger_is_better(
+        (slow, wrong), hidden, LMHead(weight), run("ours", 0.0), run("theirs", wrong)
+    )  # type: ignore[arg-type]
     assert found == taken
 
 
@@ -454,7 +454,7 @@ def test_equals_ours_on_a_gpu(name: str, temperature: float) -> None:
         hidden, own = states.clone().requires_grad_(), weight.clone().requires_grad_()
         signal = Hidden(teacher, theirs, rows)
         if kernel == "liger":
-            assert fits(hidden, LMHead(own), signal, objective)
+            assert liger_fits(hidden, LMHead(own), signal, objective)
             loss = liger_loss(hidden, LMHead(own), signal, objective, 20, rows)
         else:
             loss = head_loss(hidden, LMHead(own), signal, objective, 20, rows, kernel=kernel).total

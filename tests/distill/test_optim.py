@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from stratos.distill.optim import (  # noqa: E402
+from stratos.distill.module import (  # noqa: E402
     MuonAdamW,
     StackedMuon,
 )

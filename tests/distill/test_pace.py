@@ -14,9 +14,8 @@ from training_runs import Trained
 
 from stratos.config import LimitsConfig, StudentConfig
 from stratos.core.errors import StratosError
-from stratos.distill import pace, pacer
-from stratos.distill.pace import Pace, fastest_of
-from stratos.distill.pacer import Outlook
+from stratos.distill import pace
+from stratos.distill.pace import Outlook, Pace, fastest_of
 from stratos.distill.train import _smaller
 from stratos.distill.words import PassedLimit, TooLong
 from stratos.models.decode.decoder import thread_counts
@@ -112,7 +111,7 @@ def big(tmp_path_factory: pytest.TempPathFactory, corpus_path: Path) -> StudentC
     """A model of 57M parameters: random weights, as large as what takes too long on a CPU."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from stratos.distill.student_model import make_student, save_student
+    from stratos.distill.tokenizer import make_student, save_student
 
     folder = tmp_path_factory.mktemp("big") / "m"
     _, tokenizer = make_student(StudentConfig("t"), None, ["1m 2m 3m 4p 5p 6p 7s 8s 9s"] * 9, 0)
@@ -144,7 +143,7 @@ def test_a_training_that_goes_on_is_not_measured_again(
 ) -> None:
     interrupted(run_distill, tmp_path, monkeypatch, **SHORT)
     with monkeypatch.context() as patch:
-        patch.setattr(pacer, "measure", None)
+        patch.setattr(pace, "measure", None)
         student = run_distill(tmp_path, **SHORT)
     kept = json.loads((tmp_path / "distill" / "pace.json").read_text())
     assert student.threads == ((0, kept["n_threads"]),), "others would round sums otherwise"
@@ -230,7 +229,7 @@ def test_measuring_changes_no_bit(
 ) -> None:
     measured = run_distill(tmp_path / "measured", **SHORT)
     n = torch.get_num_threads()
-    monkeypatch.setattr(pacer, "measure", lambda *_: [Pace(n, 1e-6, 1e-6)])
+    monkeypatch.setattr(pace, "measure", lambda *_: [Pace(n, 1e-6, 1e-6)])
     plain = run_distill(tmp_path / "plain", **SHORT)
     assert measured.weights_sha256 == plain.weights_sha256
 

@@ -3,7 +3,7 @@
 import pytest
 
 from stratos.config import CallbacksConfig, StudentConfig, TrainerConfig
-from stratos.distill.recipe import learning_rates, training_length, warmup_steps
+from stratos.distill.trainer import learning_rates, training_length, warmup_steps
 
 RANDOM = StudentConfig("stratos_1m", train_tokens=13_000_000)
 MODEL = StudentConfig("smollm2_135m", path="some/folder", train_tokens=12_000_000)

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from stratos.core.errors import StratosError
 from stratos.distill.data import PackedLoader
-from stratos.distill.optim import MuonAdamW
+from stratos.distill.module import MuonAdamW
 from stratos.distill.words import CheckpointsAside, OtherInputs, RowsTooLong
 from stratos.records import corpus_rows
 

@@ -65,7 +65,7 @@ def test_documents_over_the_context_are_counted_and_left_out() -> None:
 
 def test_a_pretrained_student_has_the_instruction_in_its_own_chat_template(tmp_path):
     from stratos.config import StudentConfig
-    from stratos.distill.student_model import make_student, save_student
+    from stratos.distill.tokenizer import make_student, save_student
 
     made = make_student(StudentConfig("tiny", vocab_size=300), None, ["a lamp"], 0)
     save_student(*made, tmp_path / "start")

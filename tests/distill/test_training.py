@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratos.config import StudentConfig
 from stratos.core.errors import StratosError
+from stratos.distill.module import MuonAdamW
 from stratos.distill.monitor import Average
-from stratos.distill.optim import MuonAdamW
 from stratos.distill.trainer import SIGNALS, Interrupts
 from stratos.distill.words import OutOfTime
 
@@ -29,7 +29,7 @@ Run = Callable[..., Any]
 @pytest.fixture(scope="session")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> StudentConfig:
     """A student that starts from existing weights."""
-    from stratos.distill.student_model import make_student, save_student
+    from stratos.distill.tokenizer import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
 
     folder = tmp_path_factory.mktemp("grown")

@@ -15,8 +15,8 @@ from stratos.core.errors import BudgetError
 from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader
 from stratos.distill.words import OtherInputs
 from stratos.records import corpus_rows
+from stratos.synthesize.alignment import AlignmentLogits, AlignmentOnPolicy
 from stratos.synthesize.injection import Injection
-from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
 from stratos.tasks.mahjong import MahjongTask
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
@@ -25,7 +25,7 @@ from stratos.teachers.openai import OpenAITeacher
 @pytest.fixture(scope="session")
 def expert(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTeacher:
     """A teacher with other random weights than the student's."""
-    from stratos.distill.student_model import make_student, save_student
+    from stratos.distill.tokenizer import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
 
     folder = tmp_path_factory.mktemp("expert")
@@ -73,7 +73,7 @@ def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
     """One that is trained on other texts would have other tokens, and nothing to compare."""
     from transformers import AutoTokenizer, GenerationConfig
 
-    from stratos.distill.student_model import make_student, save_student
+    from stratos.distill.tokenizer import make_student, save_student
 
     small = StudentConfig(
         "s", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64, vocab_size=room
@@ -178,7 +178,7 @@ def test_layers_are_matched_by_projections_that_are_trained(
     from stratos.core.context import Context
     from stratos.distill.module import StudentModule
     from stratos.distill.signal.source import open_source
-    from stratos.distill.student_model import make_student
+    from stratos.distill.tokenizer import make_student
     from stratos.ledger import Ledger
     from stratos.tasks.mahjong import MahjongTask
 

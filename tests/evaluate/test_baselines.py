@@ -19,10 +19,10 @@ from threadpoolctl import threadpool_info
 from stratos.core.intervals import wilson
 from stratos.evaluate import baselines
 from stratos.evaluate.baselines import chance, free_baselines, labelled_rows
-from stratos.evaluate.scores import against, field_shares
+from stratos.evaluate.metrics import against, field_shares
 from stratos.evaluate.verdict import verdict
 from stratos.records import EarlierReads, Interval, LoggedVersus, ModelScore, Scorecard, SliceScore
-from stratos.synthesize.leaks import without_leaks
+from stratos.synthesize.admission import without_leaks
 from stratos.tasks.base import Item, Score
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask

@@ -13,8 +13,8 @@ from stratos.core.intervals import wilson
 from stratos.deploy.card import with_exports
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.exports import chosen_format
-from stratos.evaluate.format_verdict import Verdict, doubt, verdict
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
+from stratos.evaluate.verdict import FormatVerdict, doubt, format_verdict
 from stratos.records import Export, Exports, Interval
 
 
@@ -30,19 +30,19 @@ def export(lost: int, won: int, n: int, right: int, equal: int, form: str = "q8_
 @pytest.mark.parametrize(
     ("counts", "found"),
     [
-        ((0, 0, 400, 380, 400), Verdict.SHOWN),
-        ((1, 0, 400, 380, 396), Verdict.OPEN),
-        ((6, 1, 400, 380, 380), Verdict.OPEN),  # above the limit, and the interval holds 0
-        ((8, 0, 400, 380, 380), Verdict.LOSES),
-        ((8, 0, 1000, 900, 980), Verdict.OPEN),  # less than the limit, and surely some
-        ((0, 0, 8, 8, 8), Verdict.TEXTS),
-        ((4, 0, 8, 8, 4), Verdict.LOSES),
-        ((0, 0, 400, 0, 17), Verdict.TEXTS),
-        ((2, 0, 400, 3, 17), Verdict.TEXTS),
+        ((0, 0, 400, 380, 400), FormatVerdict.SHOWN),
+        ((1, 0, 400, 380, 396), FormatVerdict.OPEN),
+        ((6, 1, 400, 380, 380), FormatVerdict.OPEN),  # above the limit, and the interval holds 0
+        ((8, 0, 400, 380, 380), FormatVerdict.LOSES),
+        ((8, 0, 1000, 900, 980), FormatVerdict.OPEN),  # less than the limit, and surely some
+        ((0, 0, 8, 8, 8), FormatVerdict.TEXTS),
+        ((4, 0, 8, 8, 4), FormatVerdict.LOSES),
+        ((0, 0, 400, 0, 17), FormatVerdict.TEXTS),
+        ((2, 0, 400, 3, 17), FormatVerdict.TEXTS),
     ],
 )
-def test_the_interval_decides(counts: tuple[int, int, int, int, int], found: Verdict) -> None:
-    assert verdict(export(*counts), 1.0) is found
+def test_the_interval_decides(counts: tuple[int, int, int, int, int], found: FormatVerdict) -> None:
+    assert format_verdict(export(*counts), 1.0) is found
 
 
 def test_what_is_open_is_said(snapshot: SnapshotAssertion) -> None:

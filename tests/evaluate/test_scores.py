@@ -1,8 +1,7 @@
 import pytest
 
 from stratos.core.intervals import wilson
-from stratos.evaluate.metrics import mcnemar_exact
-from stratos.evaluate.scores import against, by_slice, compare
+from stratos.evaluate.metrics import against, by_slice, compare, mcnemar_exact
 from stratos.records import ModelScore
 from stratos.tasks.base import Item, Score
 

@@ -24,7 +24,7 @@ from stratos.config import EvaluateConfig, StudentConfig
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.evaluate import evaluate
-from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.answers import read_answers
 from stratos.ledger import Ledger
 from stratos.records import Scorecard, from_json, to_json
 from stratos.teachers.base import Question

@@ -60,7 +60,7 @@ from stratos.records import (
     Versus,
     Way,
 )
-from stratos.report.worth_measured import BetterByShares, BetterOnItems, worth_measured
+from stratos.report.run_verdict import BetterByShares, BetterOnItems, worth_measured
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 N_CASES = 10_000

@@ -27,7 +27,7 @@ from stratos.records import (
     ServingSetting,
     SliceScore,
 )
-from stratos.report.worth_measured import BetterByShares, BetterOnItems, worth_measured
+from stratos.report.run_verdict import BetterByShares, BetterOnItems, worth_measured
 
 CHEAP = replace(
     teacher(replace(HOSTED, name="cheap", usd_per_million_input_tokens=1.0), right=56),

@@ -14,13 +14,12 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.errors import ConfigError
-from stratos.core.personal_data import CARD, EMAIL, PHONE, SECRET
+from stratos.core.redact import CARD, EMAIL, PHONE, SECRET
 from stratos.models.kinds import student_kinds
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
 from stratos.probe.look.columns import UncertainError
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
-from stratos.probe.look.words import LooksLikeId
-from stratos.probe.words import LooksMislabelled, Suspect
+from stratos.probe.words import LooksLikeId, LooksMislabelled, Suspect
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.jsonl import JsonlTask
@@ -405,7 +404,7 @@ def test_the_numbers_are_those_of_the_probe_of_a_run(tickets: str, linear_only: 
     from stratos.config import StudentConfig
     from stratos.models.kinds.learnt_rows import Rows, studied
     from stratos.probe.kind_probes import learning_curve
-    from stratos.synthesize.leaks import labelled_rows
+    from stratos.synthesize.admission import labelled_rows
     from stratos.tasks.classify import ClassifyTask
 
     task = ClassifyTask(tickets)

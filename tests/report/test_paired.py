@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stratos.evaluate.answer_files import KeptAnswer
+from stratos.evaluate.answers import KeptAnswer
 from stratos.report.paired import describe, paired, settings_of
 from stratos.tasks.base import Score
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stratos.core.intervals import wilson
-from stratos.evaluate.scores import confusion
+from stratos.evaluate.metrics import confusion
 from stratos.records import NO_LABEL, Complexity, Measure, ModelScore, Pilot, PilotPoint, PilotRun
 from stratos.report.run_page import NO_PILOT, complexity_rows, label_table
 from stratos.tasks.base import Item

@@ -11,7 +11,7 @@ import pytest
 from stratos.core.process import locked
 from stratos.records import save
 from stratos.run.live_page import write_live_page
-from stratos.run.progress import NAME, ProgressFile, read_progress
+from stratos.run.run_state import PROGRESS, ProgressFile, read_progress
 from tests.browser import chrome, page
 from tests.in_process import stratos
 from tests.report import factory
@@ -89,7 +89,7 @@ def test_a_long_curve_keeps_its_shape_and_every_measurement(tmp_path: Path) -> N
 def test_nothing_is_written_into_a_folder_that_is_gone(tmp_path: Path) -> None:
     progress = ProgressFile(tmp_path, is_gone=lambda: True)
     progress.begin("probe")
-    assert not (tmp_path / NAME).exists()
+    assert not (tmp_path / PROGRESS).exists()
 
 
 @pytest.mark.browser
@@ -159,4 +159,4 @@ def test_a_watched_run_writes_it_and_takes_its_progress_away(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "live.html").exists()
     assert f"page       {tmp_path / 'run' / 'live.html'}" in done.stdout.splitlines()
-    assert not (tmp_path / "run" / NAME).exists()
+    assert not (tmp_path / "run" / PROGRESS).exists()

@@ -15,7 +15,7 @@ from stratos.core.errors import NothingLearntError
 from stratos.core.reasons import Reason
 from stratos.records import Complexity, PilotPoint, PilotRun, Probe, save
 from stratos.run import resume, stages
-from stratos.run.refusals import refusal, stop_before_evaluation, stop_before_training
+from stratos.run.stages import refusal, stop_before_evaluation, stop_before_training
 
 PROBE = Probe("classify", (), {}, Complexity("low", True), "", 1.0)
 

@@ -381,9 +381,9 @@ def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name: str) ->
 def test_the_probe_reads_no_more_of_a_strategy_than_its_keys() -> None:
     from stratos.config import ComplexityConfig
     from stratos.probe.stage import _thresholds
+    from stratos.synthesize.alignment import AlignmentLogits
     from stratos.synthesize.injection import Injection
     from stratos.synthesize.strategy import Strategy
-    from stratos.synthesize.white_box import AlignmentLogits
 
     read: set[str] = set()
 

@@ -14,7 +14,7 @@ import pytest
 from stratos.config import LimitsConfig, RoomConfig, StudentConfig
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Because, Reason
-from stratos.evaluate.scores import against, by_slice, compare
+from stratos.evaluate.metrics import against, by_slice, compare
 from stratos.records import (
     Deployment,
     EarlierReads,

@@ -7,7 +7,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from stratos.synthesize.augmentation import BLIND, REPEATED, Augmentation
+from stratos.synthesize.supervised import BLIND, REPEATED, Augmentation
 from stratos.teachers.base import Answer
 from tests.synthesize.adder import rows_of, run, sums
 from tests.teachers.echo_teacher import EchoTeacher

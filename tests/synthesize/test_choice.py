@@ -10,12 +10,11 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.config import ComplexityConfig
 from stratos.core.intervals import n_above, wilson
 from stratos.records import ModelCard, TeacherProbe
-from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.alignment import Alignment, AlignmentLogits, AlignmentOnPolicy
 from stratos.synthesize.choice import Reason, StudentFacts, Verdict, least_coverage, pick, straddles
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.synthesize.supervised import Supervised
-from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
 
 CARD = ModelCard("wise", 1_000_000, 2, 64, 2, 2, 128, 49152, 2048)
 ALL = (

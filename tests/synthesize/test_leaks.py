@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.synthesize.leaks import NEAR, listed_by
+from stratos.synthesize.admission import NEAR, listed_by
 from stratos.synthesize.stage import advice
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stratos.core.reasons import Reason
-from stratos.evaluate.scores import field_shares
+from stratos.evaluate.metrics import field_shares
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.schema import BySchema

@@ -79,7 +79,7 @@ def test_more_than_the_budget_is_refused_with_what_would_fit(
 ) -> None:
     poor = with_usd(0.005)
     with pytest.raises(BudgetError) as caught:
-        cached_ask(parrot(server), chats(100), 20, poor)
+        expect(parrot(server), questions(100), poor).check()
     assert server.requests == []
     message = str(caught.value)
     assert message.startswith("Teacher parrot: 100 questions are ")
@@ -103,7 +103,7 @@ def test_questions_that_are_alike_and_a_sample_foretell_the_whole(
     assert (expected.n_asked, expected.is_guess) == (1000, False)
     assert expected.usd.mean == pytest.approx(20 * context.ledger.spent_usd)
     assert notes[-1] == f"{expected.text()}."
-    assert len(notes) == 4
+    assert len(notes) == 3
 
 
 def test_what_costs_nothing_is_never_refused(
@@ -312,7 +312,7 @@ def test_parts_are_given_out_while_there_is_time(
 
 
 def test_a_ratio_can_be_no_larger_than_the_items_let_it() -> None:
-    from stratos.evaluate.scores import compare
+    from stratos.evaluate.metrics import compare
     from stratos.tasks.base import Score
 
     right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)

@@ -197,7 +197,7 @@ def _obey(args: argparse.Namespace) -> None:
 
 def holds_another(config: Config, folder: Path, key: str) -> Reason | None:
     """Return why a run may not begin in a folder that is there; None if it may."""
-    from stratos.run.refusals import refusal
+    from stratos.run.stages import refusal
 
     return refusal(config, folder, key)
 
@@ -240,7 +240,7 @@ def run_composed(composed: DictConfig) -> float | None:
     """
     from stratos.cli.build import build
     from stratos.pipeline import run_pipeline
-    from stratos.run.refusals import OtherTaskError
+    from stratos.run.stages import OtherTaskError
     from stratos.run.stored_config import HYDRA, remember
 
     settings = HydraConfig.get()

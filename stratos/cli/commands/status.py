@@ -13,7 +13,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import counted, duration, interval, milliseconds, percent, usd, visible
 from stratos.core.output import add_flag, json_line
 from stratos.core.tables import Column
-from stratos.report.standing import Standing, standings
+from stratos.report.sweep_jobs import Standing, standings
 
 SHOWN = 20
 _COLUMNS = (

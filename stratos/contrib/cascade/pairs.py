@@ -32,8 +32,7 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.deploy.manifest import MANIFEST
-from stratos.evaluate.answer_files import KeptAnswer, read_answers
-from stratos.evaluate.answers import Took
+from stratos.evaluate.answers import KeptAnswer, Took, read_answers
 from stratos.records import Deployment, Plan, Scorecard, from_json
 from stratos.report.sweep_jobs import is_run, record_of
 from stratos.run.stored_config import config_of

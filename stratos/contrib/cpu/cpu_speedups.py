@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from stratos.contrib.cpu import beginning_attention, blocked_attention
+from stratos.contrib.cpu.attention import attend, attend_behind, fits, pays
 from stratos.core.reasons import Reason
 from stratos.distill.speedups import GradientWorkers, Speedups
 
@@ -77,10 +77,10 @@ class CpuSpeedups(Speedups):
         before: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Attend by blocks where that is faster than what torch does, and to a beginning once."""
-        if before is not None and not dropout and beginning_attention.fits(query):
-            return beginning_attention.attend(query, key, value, before, scale)
-        if before is None and not dropout and blocked_attention.pays(query):
-            return blocked_attention.attend(query, key, value, scale)
+        if before is not None and not dropout and fits(query):
+            return attend_behind(query, key, value, before, scale)
+        if before is None and not dropout and pays(query):
+            return attend(query, key, value, scale)
         return super().attention(query, key, value, scale, dropout, before)
 
     def fuse(self, model: Any, on: bool) -> None:

@@ -24,7 +24,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2ForCausalLM
 
-from stratos.contrib.cpu import beginning_attention, blocked_attention
+from stratos.contrib.cpu import attention as attended
 from stratos.distill import packed
 from stratos.distill.packed import Documents
 
@@ -99,10 +99,10 @@ def forward(
         half = query_MTD.to(value.dtype), key_MTD.to(value.dtype), value_MTD
         if beginning is not None:
             before = _before(saved, beginning, heads)
-            out_MTD, sum_MT = beginning_attention.forward(*half, *before)
+            out_MTD, sum_MT = attended.forward_behind(*half, *before)
             tensors: tuple[Tensor, ...] = (*half, out_MTD, sum_MT)
-        elif blocked_attention.pays(value_MTD):
-            out_MTD, saved_of_rows = blocked_attention.forward(query_MTD, key_MTD, value_MTD)
+        elif attended.pays(value_MTD):
+            out_MTD, saved_of_rows = attended.forward(query_MTD, key_MTD, value_MTD)
             tensors = (*half, saved_of_rows)
         else:
             out_1MTD, saved_of_rows = _flash(
@@ -135,11 +135,11 @@ def backward(
         if beginning is not None:
             query, key, value, out, sums = part.tensors
             states = (query, key, value, *_before(saved, beginning, heads), out, sums)
-            grads_of = beginning_attention.backward(grad_MTD, *states)
+            grads_of = attended.backward_behind(grad_MTD, *states)
             of_rows, of_beginning = grads_of[:3], grads_of[3:]
             of_beginnings[beginning[0]].append(of_beginning)
         elif len(part.tensors) == 4:
-            of_rows = blocked_attention.backward(grad_MTD, *part.tensors)
+            of_rows = attended.backward(grad_MTD, *part.tensors)
         else:
             *inputs, out, summed = part.tensors
             given = (each[None] for each in (grad_MTD, *inputs, out))

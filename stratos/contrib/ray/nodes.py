@@ -14,9 +14,9 @@ from typing import Any
 from stratos.catalog.cluster import Cluster
 from stratos.core import extras
 from stratos.core.errors import StratosError
+from stratos.core.machine import Share, shares_of_node, together
 from stratos.core.process import without
 from stratos.core.reasons import Reason
-from stratos.core.shares import Share, shares_of_node, together
 
 
 class RayNotInstalled(Reason):

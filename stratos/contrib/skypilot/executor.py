@@ -25,16 +25,18 @@ import yaml
 from msgspec import Meta
 from typing_extensions import override
 
-from stratos.contrib.skypilot.cluster import Cluster, last_words, sky
-from stratos.contrib.skypilot.follower import Following
-from stratos.contrib.skypilot.task import (
+from stratos.contrib.skypilot.cluster import (
     SENT,
+    Cluster,
     cluster_name,
     install,
+    last_words,
     resources_of,
     server_name,
+    sky,
     task_of,
 )
+from stratos.contrib.skypilot.follower import Following
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.extras import installed, pins, python_version, write_wheel

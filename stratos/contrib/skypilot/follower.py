@@ -13,8 +13,16 @@ import time
 from pathlib import Path
 from typing import TypeAlias
 
-from stratos.contrib.skypilot.cluster import Cluster, Unreachable, exit_code, last_words, plain
-from stratos.contrib.skypilot.task import TIMED_OUT, base_of, log_name
+from stratos.contrib.skypilot.cluster import (
+    TIMED_OUT,
+    Cluster,
+    Unreachable,
+    base_of,
+    exit_code,
+    last_words,
+    log_name,
+    plain,
+)
 from stratos.core.atomic_files import STAGED, remove, write_atomically
 from stratos.core.errors import CapacityError, StratosError
 from stratos.executors.job import JobSpec, State, Status, events_path, killed_by

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from stratos.contrib.nginx_config import Limits, script
-from stratos.contrib.skypilot.task import resources_of, slug
+from stratos.contrib.skypilot.cluster import resources_of, slug
 from stratos.core.extensions import filled
 from stratos.core.extras import python_version
 from stratos.deploy.bundle_server import context_of, engine_of, serve_command

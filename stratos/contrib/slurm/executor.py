@@ -42,8 +42,8 @@ from stratos.contrib.slurm.queue import expected_start, reason, signal_of, silen
 from stratos.core.errors import StratosError
 from stratos.core.extensions import table
 from stratos.core.formats import duration
+from stratos.core.machine import Share
 from stratos.core.reasons import Reason
-from stratos.core.shares import Share
 from stratos.executors import submission
 from stratos.executors.job import (
     MORE_MEMORY,

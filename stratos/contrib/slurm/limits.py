@@ -22,7 +22,7 @@ from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm.nodes import CLOUD, last_line, minutes_of, shares_of_cluster
 from stratos.contrib.slurm.queue import expected_waits
 from stratos.core.formats import counted
-from stratos.core.shares import Share
+from stratos.core.machine import Share
 
 _ASSOCIATION = (
     "Account,User,ParentName,DefaultQOS,QOS,MaxJobs,GrpJobs,MaxTRES,GrpTRES,MaxWall,Partition"

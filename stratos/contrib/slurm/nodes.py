@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from stratos.core.errors import StratosError
-from stratos.core.shares import Share, shares_of_node, together
+from stratos.core.machine import Share, shares_of_node, together
 
 FORMAT = "%R|%a|%T|%h|%D|%c|%m|%G|%f"
 """Partition, availability, state, sharing, how many, and CPUs, MiB, GRES and features of one."""

@@ -35,8 +35,8 @@ from stratos.contrib.slurm.nodes import (
     user,
 )
 from stratos.core.errors import StratosError
+from stratos.core.machine import Share
 from stratos.core.process import without
-from stratos.core.shares import Share
 from stratos.distill import meeting
 from stratos.executors.job import Job, JobSpec, UnknownSubmissionError, killed_by
 

@@ -19,10 +19,9 @@ from functools import cached_property, lru_cache
 from itertools import pairwise, product
 from typing import Any
 
-from stratos.contrib.tools.calls import Call, read, written
+from stratos.contrib.tools.calls import Call, CannotDrawError, Drawer, read, written
 from stratos.contrib.tools.signatures import Tool, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import slice_of
-from stratos.contrib.tools.value_drawer import CannotDrawError, Drawer
 from stratos.contrib.tools.words import MOST_NAMED, NeverDrawn, NoDraw, NotDrawn
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item, Message

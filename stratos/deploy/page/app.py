@@ -29,7 +29,7 @@ from stratos.deploy.engines.http_api import decoded, read_body
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.manifest import read_known
 from stratos.deploy.server import HOST
-from stratos.evaluate.answer_files import answers_path, read_answers
+from stratos.evaluate.answers import answers_path, read_answers
 from stratos.records import Plan, Probe, load
 from stratos.tasks.base import Item, Message, Task
 from stratos.teachers.asking import cost_usd

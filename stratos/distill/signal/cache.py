@@ -26,7 +26,7 @@ from stratos.core.atomic_files import flush
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.process import lock_of_part
 from stratos.distill.data import Batch, Encoded
-from stratos.distill.objectives.signals import EMPTY, Sampled, TopK
+from stratos.distill.objectives import EMPTY, Sampled, TopK
 from stratos.distill.signal.cross_tokenizer import Fingerprint, TokenizerMismatch
 from stratos.distill.signal.local import SignalSource
 from stratos.distill.words import ShardAbsent, ShardCorrupt

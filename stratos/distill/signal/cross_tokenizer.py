@@ -22,7 +22,7 @@ from torch import Tensor
 from stratos.core.errors import StratosError
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch
-from stratos.distill.objectives.signals import Shared, Signal
+from stratos.distill.objectives import Shared, Signal
 from stratos.distill.signal.local import LocalSource, Reader, Split, TeacherRow, split
 from stratos.distill.words import AlignedPlaces, OtherEnd, OtherSplit, OtherToken
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from stratos.core.reasons import Reason
 from stratos.distill import packed
 from stratos.distill.data import Batch
-from stratos.distill.objectives.signals import Dense, Hidden, LMHead, Signal
+from stratos.distill.objectives import Dense, Hidden, LMHead, Signal
 from stratos.distill.packed import Row
 from stratos.distill.speedups import speedups
 

@@ -21,7 +21,7 @@ from stratos.core.errors import TeacherError
 from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
-from stratos.distill.objectives.signals import EMPTY, TopK
+from stratos.distill.objectives import EMPTY, TopK
 from stratos.distill.signal.cross_tokenizer import TokenizerMismatch, fingerprint
 from stratos.distill.signal.local import SignalSource, split
 from stratos.distill.words import (

@@ -18,7 +18,7 @@ from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded, pack
 from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.head import Projection, chunk_rows
-from stratos.distill.objectives.signals import EMPTY, Dense, Hidden, Sampled, TopK
+from stratos.distill.objectives import EMPTY, Dense, Hidden, Sampled, TopK
 from stratos.distill.signal.cache import (
     About,
     CachedSource,

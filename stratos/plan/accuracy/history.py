@@ -25,7 +25,7 @@ import yaml
 
 from stratos import records
 from stratos.config import Config, StudentConfig, TrainerConfig
-from stratos.distill.recipe import learning_rates
+from stratos.distill.trainer import learning_rates
 from stratos.models.students import content_of
 from stratos.plan.accuracy.learning_curve import without_optimism
 from stratos.records import CardRun, CurvePoint, Interval, Plan, Student

@@ -19,23 +19,29 @@ from stratos.core.formats import counted, points_gained
 from stratos.core.machine import slowness_now
 from stratos.core.names import find, named
 from stratos.core.reasons import Because
-from stratos.distill.recipe import Length
+from stratos.distill.trainer import Length
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import Calibration, calibration
 from stratos.estimate.hours import train
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
 from stratos.plan.option import Egress, list_prices
-from stratos.plan.options.engine_choices import no_engine, not_in, too_lossy
-from stratos.plan.options.hosted import (
+from stratos.plan.options.pricing import Pricing
+from stratos.plan.options.role_options import (
+    jobs_of,
+    no_engine,
+    not_in,
+    roles_that_are_up,
+    too_lossy,
+)
+from stratos.plan.options.teacher import (
     CachedAnswers,
+    TeacherLoad,
     more_rows,
     n_after_deploy,
     repeated_rows,
+    teacher_load_of,
 )
-from stratos.plan.options.pricing import Pricing
-from stratos.plan.options.role_options import jobs_of, roles_that_are_up
-from stratos.plan.options.teacher_load import TeacherLoad, teacher_load_of
 from stratos.plan.options.workload import Checks, Lengths, Requests, requests_of, training_job
 from stratos.plan.problem import Candidate, Exclusions, Problem
 from stratos.plan.words import LearnsRows, TooBig, TooSlowHere, TooSmall

@@ -23,7 +23,7 @@ from stratos.config import Config
 from stratos.core.formats import counted
 from stratos.core.names import named
 from stratos.deploy.engines.cost import WeightFormat
-from stratos.distill.recipe import Length
+from stratos.distill.trainer import Length
 from stratos.estimate import constants as k
 from stratos.estimate.answering import EngineChoice, runners
 from stratos.estimate.cards import Workload, serving_bytes, training_memory
@@ -32,18 +32,18 @@ from stratos.estimate.hours import generate_all, train_all
 from stratos.estimate.serving import serving_all, serving_table_of_kind
 from stratos.models.kinds.student_kinds import KINDS
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
-from stratos.plan.options.engine_choices import engine_choices, without
-from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.market import Market, OfferGroups, open_market
 from stratos.plan.options.role_options import (
     Job,
     JobServers,
     Service,
+    engine_choices,
     job_options,
     runs_as_job,
     service_options,
+    without,
 )
-from stratos.plan.options.teacher_load import Load, TeacherLoad
+from stratos.plan.options.teacher import Load, TeacherLoad, hosted_options, is_hosted
 from stratos.plan.options.workload import Checks, Requests, rates_of, training_job
 from stratos.plan.pareto import Slack
 from stratos.records import Assumption, KindProbe, ModelCard, Pilot, PilotPoint, TeacherProbe

@@ -27,8 +27,8 @@ from typing import Any
 from stratos.config import Config, StudentConfig, TrafficConfig, TrainerConfig
 from stratos.core.formats import counted
 from stratos.core.names import named
-from stratos.distill.recipe import Length, optimizer_of, training_length
 from stratos.distill.tokenizer import BYTES_PER_TOKEN, by_bytes, counter
+from stratos.distill.trainer import Length, optimizer_of, training_length
 from stratos.estimate import constants as k
 from stratos.estimate.cards import TrainingJob, Workload
 from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe

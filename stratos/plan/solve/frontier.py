@@ -128,7 +128,7 @@ class Reduced:
         """Return the teacher's options that are left for a training at `target`."""
         if (work, target) not in self._heads:
             options = self.options[work]
-            egress = np.array([self.problem.dataset_usd(work, o.location, target) for o in options])
+            egress = np.array([self.problem.egress_usd(work, o.location, target) for o in options])
             usd = np.array([o.usd for o in options]) + egress
             hours = np.array([o.hours for o in options])
             name = self.name_ranks(work)
@@ -153,7 +153,7 @@ class Reduced:
         keys = {source: self._key(work, source, there) for source in sources}
         new = {key: source for source, key in keys.items() if key not in self._steps}
         usd = np.array(
-            [[self.problem.bundle_usd(work, s, p) for p in places] for s in new.values()]
+            [[self.problem.egress_usd(work, s, p) for p in places] for s in new.values()]
         )
         if rates is None:
             stairs = [single_steps(options, row) for row in usd]
@@ -208,7 +208,7 @@ class Reduced:
                 steps += of_place
                 bundle += [
                     [
-                        part.count * self.problem.bundle_usd(serve, region, part.location)
+                        part.count * self.problem.egress_usd(serve, region, part.location)
                         for part in row
                     ]
                     for row in (step.served.parts for step in of_place)

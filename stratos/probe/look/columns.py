@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.values import override
-from stratos.probe.look.words import (
+from stratos.probe.words import (
     HeaderMissing,
     HoldsConversations,
     LooksLikeId,

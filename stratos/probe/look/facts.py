@@ -15,8 +15,8 @@ from typing import Any
 
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import beside, why_unreadable
-from stratos.core.personal_data import personal_data
 from stratos.core.reasons import Reason
+from stratos.core.redact import personal_data
 from stratos.core.remote import local_path
 from stratos.probe.look.columns import (
     AnswerKind,
@@ -26,7 +26,7 @@ from stratos.probe.look.columns import (
     time_column,
     why_id,
 )
-from stratos.probe.look.words import LooksLikeId, NoRows, Unreadable
+from stratos.probe.words import LooksLikeId, NoRows, Unreadable
 from stratos.tasks.dedup.hashes import content_hash, normalised, words_of
 from stratos.tasks.doubts import language_of
 from stratos.tasks.files import is_local, read_records

@@ -17,8 +17,7 @@ from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.probe.look.columns import MOST_LABELS, AnswerKind
 from stratos.probe.look.facts import Facts
-from stratos.probe.look.words import NotHere, TakesMinutes
-from stratos.probe.words import LooksMislabelled
+from stratos.probe.words import LooksMislabelled, NotHere, TakesMinutes
 from stratos.records import Interval
 from stratos.tasks.doubts import FEWEST_LEARNT, too_few_to_tell
 from stratos.tasks.rows import find_field
@@ -179,7 +178,7 @@ class _Rows:
     def __init__(self, facts: Facts, task: FileTask[Any]) -> None:
         from stratos.models.kinds.learnt_rows import Rows, ordered
         from stratos.models.kinds.student_kinds import MOST_ROWS
-        from stratos.synthesize.leaks import labelled_rows
+        from stratos.synthesize.admission import labelled_rows
 
         self.kind, self.task = facts.kind, task
         validation, labelled = task.items("validation", MOST_ROWS), labelled_rows(task)

@@ -20,12 +20,12 @@ from stratos.estimate.fleet import calibration
 from stratos.ledger import Ledger
 from stratos.plan.accuracy.history import history_for, unbiased
 from stratos.plan.options.candidates import build_problem, this_machine
-from stratos.plan.options.hosted import CachedAnswers
+from stratos.plan.options.teacher import CachedAnswers
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.solve.frontier import survivors
 from stratos.plan.stage import solve
 from stratos.probe.pilot import decision
-from stratos.probe.pilot.scaled import PARTS, Pace, lengths, scaled
+from stratos.probe.pilot.decision import PARTS, Pace, lengths, scaled
 from stratos.records import Corpus, Pilot, PilotPoint, PilotRun, Plan, Probe, Student
 from stratos.run import resume
 from stratos.run.resume import Stage

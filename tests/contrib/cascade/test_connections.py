@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from stratos.contrib.cascade.endpoint.connections import OwnConnections, PassedOn, Waiting
+from stratos.contrib.cascade.endpoint.front import OwnConnections, PassedOn, Waiting
 from stratos.deploy.engines.http_api import api_error, unless_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc lists the open files")

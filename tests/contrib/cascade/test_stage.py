@@ -31,10 +31,9 @@ from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.stage import make_bundle
 from stratos.estimate.cards import Workload
 from stratos.evaluate import evaluate
-from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.answers import read_answers
 from stratos.ledger import Ledger
-from stratos.plan.options.hosted import CachedAnswers, hosted_options
-from stratos.plan.options.teacher_load import Load
+from stratos.plan.options.teacher import CachedAnswers, Load, hosted_options
 from stratos.records import Deployment, ServingSetting, save
 from stratos.report.costs import read_ledger
 from stratos.tasks.base import Item

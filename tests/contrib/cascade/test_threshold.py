@@ -39,8 +39,7 @@ from stratos.contrib.cascade.threshold import (
 )
 from stratos.contrib.cascade.verdict import cascade_of
 from stratos.contrib.cascade.words import WithCascade, probability
-from stratos.evaluate.answer_files import KeptAnswer, answers_path
-from stratos.evaluate.answers import Took
+from stratos.evaluate.answers import KeptAnswer, Took, answers_path
 from stratos.records import save
 from stratos.tasks.base import Score
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stratos.contrib.cpu import blocked_attention
-from stratos.contrib.cpu.blocked_attention import LONGEST, attend, pays
+from stratos.contrib.cpu import attention
+from stratos.contrib.cpu.attention import LONGEST, attend, pays
 from stratos.core.machine import multiplies_bf16
 
 
@@ -77,7 +77,7 @@ def test_where_it_is_taken() -> None:
 
 @pytest.mark.parametrize(("n", "several"), [(52, 21), (1, 1), (3, 64), (40, 8)])
 def test_heads_and_documents_are_taken_in_powers_of_two(n: int, several: int) -> None:
-    chunks = list(blocked_attention._chunks(n, several))
+    chunks = list(attention._chunks(n, several))
     sizes = [high - low for low, high in chunks]
     assert sum(sizes) == n
     assert [low for low, _ in chunks] == [sum(sizes[:k]) for k in range(len(sizes))]

@@ -27,15 +27,15 @@ from stratos.contrib.cpu.gradient_workers import (
 )
 from stratos.core.errors import StratosError
 from stratos.core.reasons import Reason
-from stratos.distill import pace, pacer
+from stratos.distill import pace
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import StudentModule
 from stratos.distill.monitor import TrainingMonitor
 from stratos.distill.pace import Pace
 from stratos.distill.speedups import Part
-from stratos.distill.student_model import make_student, save_student
+from stratos.distill.tokenizer import make_student, save_student
 from stratos.distill.words import ProcessesUnused
-from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
+from stratos.synthesize.alignment import AlignmentLogits, AlignmentOnPolicy
 from stratos.tasks.mahjong import MahjongTask
 from stratos.teachers.huggingface import HuggingFaceTeacher
 
@@ -95,8 +95,8 @@ def test_what_was_measured_is_taken_again_where_the_training_goes_on(
     run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(run_distill, tmp_path, monkeypatch, n_processes=3, **SHORT)
-    monkeypatch.setattr(pacer, "measure", None)
-    monkeypatch.setattr(pacer, "measure_divided", None)
+    monkeypatch.setattr(pace, "measure", None)
+    monkeypatch.setattr(pace, "measure_divided", None)
     student = run_distill(tmp_path, n_processes=None, **SHORT)
     assert (student.processes, student.weights_sha256) == (3, together.weights_sha256)
 
@@ -292,8 +292,8 @@ def test_processes_are_taken_where_they_are_no_slower(
 ) -> None:
     n_threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(pacer, "measure", lambda *_: [Pace(2, 2e-4, 0.0)])
-    monkeypatch.setattr(pacer, "measure_divided", lambda *_: Pace(1, seconds * 1e-4, 0.0))
+    monkeypatch.setattr(pace, "measure", lambda *_: [Pace(2, 2e-4, 0.0)])
+    monkeypatch.setattr(pace, "measure_divided", lambda *_: Pace(1, seconds * 1e-4, 0.0))
     notes: list[str] = []
     try:
         student = run_distill(tmp_path, notes=notes, **SHORT)
@@ -322,7 +322,7 @@ def test_the_measurement_changes_no_bit_and_counts_all_tokens(
         run_distill(tmp_path, n_processes=3, **SHORT)
     # Of four rows, each about as large as a step may be.
     assert all(0.9 * 2048 < one.tokens <= 2048 for one in trials[-4:])
-    monkeypatch.setattr(pacer, "measure_divided", lambda *_: Pace(1, 1e-6, 0.0))
+    monkeypatch.setattr(pace, "measure_divided", lambda *_: Pace(1, 1e-6, 0.0))
     student = run_distill(tmp_path / "plain", n_processes=3, **SHORT)
     assert student.weights_sha256 == together.weights_sha256
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stratos.contrib.gate.exact import Counts, ExactTest, _scores, p_value
+from stratos.contrib.gate.command import Counts, ExactTest, _scores, p_value
 
 
 @pytest.mark.parametrize(

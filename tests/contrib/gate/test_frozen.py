@@ -16,12 +16,10 @@ from tiny_run import tiny_config
 from tiny_student import Larger, make_students
 
 from stratos.contrib.gate import command as gate_frozen
-from stratos.contrib.gate.command import Frozen, Side, frozen_of, right_in_turn
-from stratos.contrib.gate.exact import Counts, ExactTest
+from stratos.contrib.gate.command import Counts, ExactTest, Frozen, Side, frozen_of, right_in_turn
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import MOST_TOKENS, longest_answer
-from stratos.evaluate.answer_files import KeptAnswer, answers_path
-from stratos.evaluate.answers import ask_folder
+from stratos.evaluate.answers import KeptAnswer, answers_path, ask_folder
 from stratos.records import save
 from stratos.tasks.base import Item, Score
 

@@ -10,7 +10,7 @@ from tiny_run import tiny_config
 
 from stratos.contrib.gate import command
 from stratos.contrib.gate.command import Side, frozen_of, right_in_turn, side_of
-from stratos.evaluate.answer_files import KeptAnswer
+from stratos.evaluate.answers import KeptAnswer
 from stratos.tasks.classify import ClassifyTask
 
 

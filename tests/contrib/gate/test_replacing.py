@@ -9,7 +9,7 @@ import pytest
 from stratos.contrib.gate import command
 from stratos.contrib.gate.command import GateFront, Side
 from stratos.core.errors import StratosError
-from stratos.evaluate.answer_files import KeptAnswer
+from stratos.evaluate.answers import KeptAnswer
 from stratos.tasks.base import Score
 
 

@@ -12,10 +12,9 @@ import pytest
 from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.logs.command import lines_of
-from stratos.contrib.logs.survey import survey
+from stratos.contrib.logs.command import lines_of, survey
 from stratos.contrib.logs.teacher import shipped_card
-from stratos.core.personal_data import CARD, EMAIL, IBAN, ID, PHONE, kinds_in
+from stratos.core.redact import CARD, EMAIL, IBAN, ID, PHONE, kinds_in
 from stratos.teachers.openai_settings import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."

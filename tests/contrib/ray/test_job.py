@@ -16,7 +16,7 @@ from stratos.contrib.ray.executor import NO_FOLDER, NO_PYTHON, Ask, Ray, attempt
 from stratos.contrib.ray.nodes import Unreachable
 from stratos.core import extras
 from stratos.core.errors import StratosError
-from stratos.core.shares import Share
+from stratos.core.machine import Share
 from stratos.executors import submission
 from stratos.executors.job import Job, JobSpec, State, job_spec
 from stratos.records import Offer, Plan, RoleChoice

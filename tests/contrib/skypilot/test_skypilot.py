@@ -26,10 +26,17 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.skypilot import executor as sky_check
 from stratos.contrib.skypilot import executor as skypilot
-from stratos.contrib.skypilot.cluster import Cluster, Unreachable
+from stratos.contrib.skypilot.cluster import (
+    Cluster,
+    Unreachable,
+    cluster_name,
+    install,
+    script_of,
+    server_name,
+    task_of,
+)
 from stratos.contrib.skypilot.executor import NoCloud, NoPrice, NoSky, SkyPilot, pack
 from stratos.contrib.skypilot.follower import Copies, rules
-from stratos.contrib.skypilot.task import cluster_name, install, script_of, server_name, task_of
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.extras import pins, write_wheel
 from stratos.executors import submission

@@ -22,7 +22,7 @@ from stratos.contrib.slurm.limits import (
 from stratos.contrib.slurm.nodes import constraint_of, gres_of, limits, shares
 from stratos.contrib.slurm.queue import signal_of
 from stratos.core.errors import StratosError
-from stratos.core.shares import Share
+from stratos.core.machine import Share
 from stratos.executors.job import job_spec
 from stratos.records import Offer, Plan, RoleChoice
 

@@ -21,7 +21,7 @@ from stratos.contrib.slurm.executor import Slurm, pattern, slurm_folder
 from stratos.contrib.slurm.nodes import limits
 from stratos.contrib.slurm.queue import expected_start, expected_waits
 from stratos.core.errors import StratosError
-from stratos.core.shares import Share
+from stratos.core.machine import Share
 from stratos.executors import submission
 from stratos.executors.handover import end_other
 from stratos.executors.job import Job, JobSpec, State, folder_of

@@ -10,11 +10,18 @@ from typing import Any
 import pytest
 
 from stratos.contrib.tools import ToolsTask
-from stratos.contrib.tools.calls import Call, read, written
+from stratos.contrib.tools.calls import (
+    Call,
+    CannotDrawError,
+    Drawer,
+    examples_in,
+    read,
+    value_of,
+    written,
+)
 from stratos.contrib.tools.request_drawer import Draws, Requests, plain_request, template_of
 from stratos.contrib.tools.signatures import request_in, tools_of
 from stratos.contrib.tools.tool_rows import Names, row_of
-from stratos.contrib.tools.value_drawer import CannotDrawError, Drawer, examples_in, value_of
 from stratos.contrib.tools.words import (
     NeverDrawn,
     NoArgument,

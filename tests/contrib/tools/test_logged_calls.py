@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from stratos.contrib.logs.command import lines_of
-from stratos.contrib.logs.survey import survey
+from stratos.contrib.logs.command import lines_of, survey
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import request_in

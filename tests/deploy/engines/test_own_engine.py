@@ -27,7 +27,7 @@ from stratos.deploy.engines.known import engine_named
 from stratos.estimate.answering import EngineChoice, runners
 from stratos.estimate.cards import Workload
 from stratos.estimate.fleet import Fleet, device_of
-from stratos.plan.options.engine_choices import engine_choices, loss_of, too_lossy
+from stratos.plan.options.role_options import engine_choices, loss_of, too_lossy
 from stratos.records import ModelCard, Offer, ServingSetting
 
 SERVER = Path(__file__).parents[1] / "slow_server.py"

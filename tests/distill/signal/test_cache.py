@@ -25,8 +25,7 @@ from signal_tools import (
 
 from stratos.core.errors import ConfigError, StratosError
 from stratos.distill.head import head_loss
-from stratos.distill.objectives.base import Objective
-from stratos.distill.objectives.signals import LMHead, Sampled, TopK
+from stratos.distill.objectives import LMHead, Objective, Sampled, TopK
 from stratos.distill.signal import cache
 from stratos.distill.signal.cross_tokenizer import TokenizerMismatch
 from stratos.distill.signal.source import open_source

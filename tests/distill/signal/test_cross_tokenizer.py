@@ -28,8 +28,7 @@ from stratos.config import TrainerConfig
 from stratos.distill.data import pack
 from stratos.distill.head import head_loss
 from stratos.distill.module import StudentModule
-from stratos.distill.objectives.base import Objective
-from stratos.distill.objectives.signals import Hidden, LMHead, Shared
+from stratos.distill.objectives import Hidden, LMHead, Objective, Shared
 from stratos.distill.signal.cross_tokenizer import (
     TokenizerMismatch,
     _decoded_ends,

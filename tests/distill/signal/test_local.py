@@ -11,7 +11,7 @@ from signal_tools import PADDED, alone, batch_of, context, documents, model, str
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from stratos.core.errors import TeacherError
-from stratos.distill.objectives.signals import Dense, Hidden
+from stratos.distill.objectives import Dense, Hidden
 from stratos.distill.signal.local import LocalSource, Reader
 from stratos.distill.signal.source import open_source
 

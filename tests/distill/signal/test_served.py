@@ -14,7 +14,7 @@ from signal_tools import alone, batch_of, context, documents, model, strategy, t
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.server import free_port, serving
-from stratos.distill.objectives.signals import TopK
+from stratos.distill.objectives import TopK
 from stratos.distill.signal.cross_tokenizer import TokenizerMismatch
 from stratos.distill.signal.source import TextSource, open_source
 from stratos.distill.words import (

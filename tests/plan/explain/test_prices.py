@@ -9,7 +9,7 @@ from world import ALIGNMENT, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, re
 
 from stratos.catalog import load_catalog
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
-from stratos.plan.explain.prices import stale
+from stratos.plan.explain.reasons import stale
 from stratos.plan.explain.show import explanation
 from stratos.plan.option import Egress, list_prices
 from stratos.plan.options.candidates import build_problem

@@ -20,13 +20,11 @@ from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import planned_usd
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.hosted import CachedAnswers, hosted_options
-from stratos.plan.options.teacher_load import Load, teacher_load_of
+from stratos.plan.options.teacher import CachedAnswers, Load, hosted_options, teacher_load_of
 from stratos.plan.stage import solve
 from stratos.records import AnswerSpread, Plan, TeacherProbe
-from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.alignment import Alignment, AlignmentLogits
 from stratos.synthesize.strategy import Tally
-from stratos.synthesize.white_box import AlignmentLogits
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cache import AnswerCache, question_key

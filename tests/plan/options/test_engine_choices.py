@@ -17,7 +17,7 @@ from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
 from stratos.plan import words
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.engine_choices import engine_choices, loss_points, not_chosen_from
+from stratos.plan.options.role_options import engine_choices, loss_points, not_chosen_from
 
 ENGINES = {"llamacpp": LlamaCpp(formats=("f32", "q8_0")), "transformers": Transformers()}
 

@@ -12,8 +12,7 @@ from world import SIGHTED
 from stratos.core.intervals import wilson
 from stratos.estimate.cards import Workload
 from stratos.plan.option import Option
-from stratos.plan.options.hosted import hosted_options
-from stratos.plan.options.teacher_load import Load
+from stratos.plan.options.teacher import Load, hosted_options
 from stratos.plan.stage import _hours_range, _usd_range
 from stratos.records import AnswerSpread, TeacherProbe
 

@@ -10,7 +10,7 @@ from twin import instance, mix_steps
 
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
 from stratos.plan.option import Caps, Mix, Option
-from stratos.plan.solve import mix_frontier, pairs
+from stratos.plan.solve import mix_frontier
 from stratos.plan.solve.frontier import Reduced, frontier
 from stratos.plan.solve.mix import as_served
 from stratos.plan.solve.mix_frontier import staircases
@@ -148,9 +148,9 @@ def test_pairs_priced_at_once_are_those_found_by_their_bounds(n_servers, monkeyp
     rates, caps = (7.0, 5.0, 3.0), Caps(max_nodes=n_servers)
     for seed in range(6):
         servers, egress = drawn(seed)
-        monkeypatch.setattr(pairs, "MAX_LISTED", 10**6)
+        monkeypatch.setattr(mix_frontier, "MAX_LISTED", 10**6)
         listed = staircases(servers, egress, rates, caps, Solver(), max_kinds=2)
-        monkeypatch.setattr(pairs, "MAX_LISTED", 1)
+        monkeypatch.setattr(mix_frontier, "MAX_LISTED", 1)
         assert dollars(staircases(servers, egress, rates, caps, Solver(), max_kinds=2)) == dollars(
             listed
         )
@@ -178,7 +178,7 @@ def keeps_up(counts, work):
 @pytest.mark.parametrize("listed", [1, 10**6])
 def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, monkeypatch):
     """Quotas and dollars an hour bind, and some kinds may not take every bucket."""
-    monkeypatch.setattr(pairs, "MAX_LISTED", listed)
+    monkeypatch.setattr(mix_frontier, "MAX_LISTED", listed)
     n_bound = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
@@ -186,14 +186,14 @@ def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, m
         work[rng.integers(3), rng.integers(2)] = np.inf
         usd = rng.uniform(1, 4, (2, 3))
         member, limits = np.array([[1.0, 0], [1, 1], [0, 1]]), np.array([3.0, 2])
-        room = pairs.Room(5, member, limits, usd[0], float(rng.choice([np.inf, 9.0])))
+        room = mix_frontier.Room(5, member, limits, usd[0], float(rng.choice([np.inf, 9.0])))
         counts = [c for c in itertools.product(range(6), repeat=3) if sum(n > 0 for n in c) <= 2]
         able = [c for c in counts if keeps_up(c, work)]
         possible = np.array(
             [c for c, held in zip(able, room.holds(np.array(able)), strict=True) if held]
         )
         n_bound += len(possible) < len(able)
-        for row, pair in zip(usd, pairs.Pairs(work, room).cheapest(usd), strict=True):
+        for row, pair in zip(usd, mix_frontier.Pairs(work, room).cheapest(usd), strict=True):
             if not len(possible):
                 assert pair is None
                 continue
@@ -203,7 +203,7 @@ def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, m
             assert room.holds(found[None]).all() and keeps_up(found, work)
             assert found @ row == pytest.approx((possible @ row).min())
             both = [first, second]
-            shares, busy = pairs.split(work[both], found[both]), np.isfinite(work[both])
+            shares, busy = mix_frontier.split(work[both], found[both]), np.isfinite(work[both])
             assert shares.sum(axis=0) == pytest.approx(1.0) and not shares[~busy].any()
             load = (shares * np.where(busy, work[both], 0.0)).sum(axis=1)
             assert (shares >= 0).all() and (load <= found[both] + 1e-8).all()

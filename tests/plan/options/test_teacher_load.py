@@ -12,7 +12,7 @@ from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig
 from stratos.core.intervals import wilson
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.plan.options.teacher import teacher_load_of
 from stratos.plan.stage import solve
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection

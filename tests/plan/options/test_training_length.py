@@ -10,8 +10,8 @@ import pytest
 from world import BLIND, SIGHTED, World
 
 from stratos.config import StudentConfig, TrainerConfig
-from stratos.distill.recipe import training_length
 from stratos.distill.tokenizer import counter
+from stratos.distill.trainer import training_length
 from stratos.plan.options.workload import Lengths, expected_rows
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
@@ -40,7 +40,7 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> JsonlTask:
 def trained_on(task: JsonlTask, student: StudentConfig, items: list[Item]) -> Any:
     """Return the length of the training that the stage makes of these items."""
     from stratos.distill.data import encode
-    from stratos.distill.student_model import make_student
+    from stratos.distill.tokenizer import make_student
 
     completions = [task.completion(item) for item in items]
     chats = [task.student_messages(item) for item in items]
@@ -55,7 +55,7 @@ def trained_on(task: JsonlTask, student: StudentConfig, items: list[Item]) -> An
 @pytest.fixture(scope="session")
 def folder(tickets: JsonlTask, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model with a tokenizer of its own and a chat template."""
-    from stratos.distill.student_model import make_student, save_student
+    from stratos.distill.tokenizer import make_student, save_student
 
     path = tmp_path_factory.mktemp("model") / "m"
     texts = [item.question for item in tickets.items("train", 100)]

@@ -25,13 +25,13 @@ from stratos.probe.pilot import decision
 from stratos.probe.pilot.decision import (
     LEAST_PART,
     TELLING_PART,
+    Pace,
     afforded,
     cut_short_by_time,
     in_order,
     lengths_of,
     open_question,
 )
-from stratos.probe.pilot.scaled import Pace
 from stratos.probe.pilot.stage import TIME_OVER
 from stratos.records import Corpus, PilotPoint, PilotRun, Probe, Student
 

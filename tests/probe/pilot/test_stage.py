@@ -21,7 +21,7 @@ from stratos.cli.compose import VERSION_BASE
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.core.extensions import conf_dir
 from stratos.plan.problem import Candidate
-from stratos.probe.pilot.scaled import lengths, scaled
+from stratos.probe.pilot.decision import lengths, scaled
 from stratos.records import Interval, Pilot, Plan
 from stratos.run import resume
 from stratos.run.stages import SYNTHESIZE

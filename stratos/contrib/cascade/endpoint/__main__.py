@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING
 
 from stratos.config import Config
 from stratos.contrib.cascade.config import settings
-from stratos.contrib.cascade.endpoint.connections import OwnConnections, leave_out_of_log
 from stratos.contrib.cascade.endpoint.escalator import escalator
-from stratos.contrib.cascade.endpoint.front import Cascading, application
+from stratos.contrib.cascade.endpoint.front import (
+    Cascading,
+    OwnConnections,
+    application,
+    leave_out_of_log,
+)
 from stratos.contrib.cascade.endpoint.meter import Meter, cascade_in, counting
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Judge, sampling_of

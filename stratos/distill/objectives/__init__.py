@@ -1,1 +1,0 @@
-"""Distillation objectives, their gradients, and the teacher's signals."""
