@@ -24,7 +24,6 @@ from stratos.core.formats import clock, duration, visible
 from stratos.core.output import QUIET, VERBOSE, is_for_machines, is_on
 from stratos.core.process import every
 from stratos.records import RoomRecord
-from stratos.run.run_state import Pace
 from stratos.run.screen import Level, Line, lines_of
 
 _HEARTBEAT_S = 60.0
@@ -48,6 +47,38 @@ _LOG_WIDTH = 120
 RUN_LOG = "stratos.run"
 """Logger of what a run says: it goes to the log in the run folder, and not to the console again."""
 _log = logging.getLogger(RUN_LOG)
+
+
+class Pace:
+    """How fast a stage goes on, part by part.
+
+    A stage begins a new part of its work with a share of 0, or with a smaller one than before. What
+    its earlier parts took, or what was prepared before the first item, is no part of its pace.
+    """
+
+    def __init__(self, now: float) -> None:
+        """Begin with a stage.
+
+        Args:
+            now: a clock's seconds, as everywhere here.
+        """
+        self._share, self._is_prepared = 0.0, True
+        self._first_share, self._began = 0.0, now
+
+    def tick(self, share: float, now: float) -> None:
+        """Take the share that is done."""
+        if not share:
+            self._is_prepared = False
+        elif share < self._share or not self._is_prepared:
+            self._first_share, self._began, self._is_prepared = share, now, True
+        self._share = share
+
+    def left_s(self, now: float) -> float | None:
+        """Return the seconds that the part takes yet; None before its pace is known."""
+        done = self._share - self._first_share
+        if not 0 < self._share < 1 or done <= 0:
+            return None
+        return (now - self._began) / done * (1 - self._share)
 
 
 class PlainConsole(RichConsole):

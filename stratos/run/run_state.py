@@ -28,7 +28,7 @@ from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 from stratos.records import CurvePoint, Plan, from_json, to_json
 from stratos.run import resume
-from stratos.run.console import Console
+from stratos.run.console import Console, Pace
 from stratos.run.resume import Stage
 from stratos.tracking.tracker import Tracker
 
@@ -298,38 +298,6 @@ class Progress:
     left_s: float | None = None
     """Seconds that the part of the stage takes yet if it goes on as it went; None before that is
     known."""
-
-
-class Pace:
-    """How fast a stage goes on, part by part.
-
-    A stage begins a new part of its work with a share of 0, or with a smaller one than before. What
-    its earlier parts took, or what was prepared before the first item, is no part of its pace.
-    """
-
-    def __init__(self, now: float) -> None:
-        """Begin with a stage.
-
-        Args:
-            now: a clock's seconds, as everywhere here.
-        """
-        self._share, self._is_prepared = 0.0, True
-        self._first_share, self._began = 0.0, now
-
-    def tick(self, share: float, now: float) -> None:
-        """Take the share that is done."""
-        if not share:
-            self._is_prepared = False
-        elif share < self._share or not self._is_prepared:
-            self._first_share, self._began, self._is_prepared = share, now, True
-        self._share = share
-
-    def left_s(self, now: float) -> float | None:
-        """Return the seconds that the part takes yet; None before its pace is known."""
-        done = self._share - self._first_share
-        if not 0 < self._share < 1 or done <= 0:
-            return None
-        return (now - self._began) / done * (1 - self._share)
 
 
 def read_progress(folder: Path) -> Progress | None:
