@@ -1,6 +1,7 @@
 """Load generators beside a small server whose every answer takes a known time."""
 
 import heapq
+import logging
 import math
 import random
 import signal
@@ -171,7 +172,7 @@ def test_a_signal_while_a_request_connects_ends_it_without_a_traceback(monkeypat
     monkeypatch.setattr(module, "_whole", whole)
     with one_at_a_time(0.01) as server, pytest.raises(Terminated):
         load_test(server, CHATS, max_tokens=4, concurrency=4, tick=quiet)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 def test_a_stream_tells_when_its_first_token_came():
