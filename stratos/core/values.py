@@ -273,7 +273,7 @@ def _say_bounds(bound: msgspec.Meta) -> str:
     return f" {text}" if text else ""
 
 
-_PLAIN = re.compile(r"[\w./:@~+-]+")
+_PLAIN = re.compile(r"[\w./:@~+-]+", re.ASCII)
 """A value that Hydra takes without quotes."""
 
 

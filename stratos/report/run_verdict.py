@@ -161,7 +161,7 @@ def _beside_teacher(
     is_behind = versus.ahead > CLOSE or (versus.p_value < SURE and versus.ahead > 0)
     if teacher is None or is_behind:
         return None
-    text = f"{_shares(versus)} ({_p(versus.p_value)})"
+    text = f"{shares_of(versus)} ({_p(versus.p_value)})"
     if teacher.is_elsewhere and (n := _n_personal(config)):
         rows = counted(n, "training row holds", "training rows hold", spec=",")
         why = f"{rows} what looks like personal data, which {teacher.name} gets and it keeps here"
@@ -210,7 +210,7 @@ def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
     majority = _majority(scorecard)
     if majority is not None and may_be_chance(scorecard):
         free = scorecard.best_free or majority
-        text = f"Do not serve it, for its accuracy: {_shares(free)}{_by_chance(free, majority)}."
+        text = f"Do not serve it, for its accuracy: {shares_of(free)}{_by_chance(free, majority)}."
         return RunVerdict("stay", "accuracy", text)
     if judgement.outcome == "better":
         if best.student < _ENOUGH and best.baseline <= _NOTHING:
@@ -220,15 +220,15 @@ def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
                 "limits.accuracy=<share> says what is enough."
             )
             return RunVerdict("open", "accuracy", text)
-        text = f"Serve it, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
+        text = f"Serve it, for its accuracy: {shares_of(best)} ({_p(best.p_value)})."
         return RunVerdict("serve", "accuracy", text)
     if not student.is_light or best.role not in FREE_ROLES:
         return RunVerdict(_OF_ACCURACY[judgement.outcome], "accuracy", judgement.text)
     if judgement.outcome == "worse":
-        text = f"Serve {best.name}, for its accuracy: {_shares(best)} ({_p(best.p_value)})."
+        text = f"Serve {best.name}, for its accuracy: {shares_of(best)} ({_p(best.p_value)})."
         return RunVerdict("stay", "accuracy", text)
     text = (
-        f"Serve it or {best.name}, both cost next to nothing: {_shares(best)}, too few rows to "
+        f"Serve it or {best.name}, both cost next to nothing: {shares_of(best)}, too few rows to "
         "tell them apart."
     )
     return RunVerdict("open", "cost", text)
@@ -244,12 +244,13 @@ def _majority(scorecard: Scorecard) -> Versus | None:
     return next((versus for versus in scorecard.against if versus.role == "majority"), None)
 
 
-def _shares(versus: Versus) -> str:
+def shares_of(versus: Versus) -> str:
+    """Say what the student and a baseline have right, or which micro-F1 they have."""
     rows = counted(versus.n_items, "test row", spec=",")
-    return (
-        f"the student has {percent(versus.student)} of {rows} right, {versus.name} "
-        f"{percent(versus.baseline)}"
-    )
+    shares = percent(versus.student), percent(versus.baseline)
+    if versus.micro_f1 is not None:
+        return f"the student has a micro-F1 of {shares[0]} on {rows}, {versus.name} {shares[1]}"
+    return f"the student has {shares[0]} of {rows} right, {versus.name} {shares[1]}"
 
 
 def _by_chance(free: Versus, majority: Versus) -> str:

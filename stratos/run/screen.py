@@ -130,7 +130,8 @@ def _(probe: Probe) -> Iterator[Line]:
         beaten.append(f"{best.name} {percent(best.slice().exact.mean)}, without a model")
     simplest = next((kind for kind in probe.kinds if kind.kind == "linear"), None)
     if simplest is not None:
-        beaten.append(f"{ROLES['linear']} {percent(simplest.score)}")
+        f1 = "" if simplest.micro_f1 is None else " micro-F1"
+        beaten.append(f"{ROLES['linear']}{f1} {percent(simplest.score)}")
     if beaten:
         yield Line("to beat", "; ".join(beaten))
     if probe.kinds:
@@ -163,7 +164,7 @@ def _kinds(kinds: Sequence[KindProbe]) -> str:
     behind = "".join(f", {kind.student} {percent(kind.score)}" for kind in rest)
     f1 = "" if best.micro_f1 is None else "micro-F1 "
     ends = best.accuracy if best.micro_f1 is None else best.micro_f1
-    known = ""
+    known = "" if best.micro_f1 is None else f"; {percent(best.accuracy.mean)} of rows whole"
     if best.known is not None:
         known = f", on new wordings; {percent(best.known)} on those that rows show"
     elif best.new is not None:

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratos.core.errors import ConfigError
+from stratos.core.errors import ConfigError, nearest
 from stratos.core.intervals import n_above
 from stratos.core.remote import local_path
 from stratos.tasks.files import TO_LABEL, is_local, read_records, safe_cell
-from stratos.tasks.rows import answer_of, find_field, likely_answers, text_of
+from stratos.tasks.rows import answer_of, columns_of, find_field, likely_answers, text_of
 from stratos.tasks.words import NoLabelYet, ToLabel, ToLabelUnreadable
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def with_labels(
         n = math.ceil(n_checked / share)
         _write(table, _heading(path, question, answer), diverse(texts, n))
         amounts = (n, n_checked, hoped, least)
-        raise ConfigError(str(ToLabel(path, len(texts), str(table), *amounts, key)))
+        raise ConfigError(str(ToLabel(path, len(texts), answer, str(table), *amounts, key)))
     try:
         rows = [row for _, row in read_records(str(table)) if isinstance(row, dict)]
     except OSError as error:
@@ -139,7 +139,7 @@ def _unanswered(path: str, question: str, answer: str) -> list[str]:
             has_column = has_column or find_field(row, answer) is not None
             if text := text_of(row, question):
                 texts[text] = None
-        if not has_column and likely_answers(path, question):
+        if not has_column and (nearest(answer, columns_of(path)) or likely_answers(path, question)):
             return []  # the answers may stand in another column
     except OSError:
         return []

@@ -334,6 +334,8 @@ class ToLabel(Reason):
 
     path: str
     n_rows: int
+    answer: str
+    """Field of the answers, as the task names it."""
     table: str
     n_needed: int
     """Rows that there should be."""
@@ -349,8 +351,8 @@ class ToLabel(Reason):
     def __str__(self) -> str:
         drawn = counted(min(self.n_needed, self.n_rows), "row", spec=",")
         lines = [
-            f"{self.path}: none of its {self.n_rows:,} rows has an answer, so nothing can be "
-            "measured.",
+            f"{self.path}: none of its {self.n_rows:,} rows has an answer "
+            f"({self.answer.replace('|', ' or ')}), so nothing can be measured.",
             f"Fill in the {drawn} of {self.table}, a random draw from all groups of texts that are "
             "alike, and type the same command again.",
             f"{self.n_needed:,} labelled rows are enough to check a teacher: one that is right on "

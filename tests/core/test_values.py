@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from msgspec import Meta
 
 from stratos.cli.compose import hydra_for
 from stratos.config import CloudConfig, StudentConfig, TrainerConfig
 from stratos.core.names import find, named
-from stratos.core.values import NAMES, hint, our_name, read_dataclass, read_value
+from stratos.core.values import NAMES, hint, our_name, override, read_dataclass, read_value
 from stratos.synthesize.alignment import AlignmentOnPolicy
 
 Amount = Annotated[float, Meta(ge=0)]
@@ -165,3 +166,9 @@ def test_what_is_not_there_is_none_or_an_error() -> None:
     assert find(ONES, "middle") is None
     with pytest.raises(KeyError, match="middle"):
         named(ONES, "middle")
+
+
+@pytest.mark.parametrize("value", ["Prüftext", "日本", "a b", 'say "it"', "plain_1.csv"])
+def test_any_text_is_an_override_that_hydra_reads(value: str) -> None:
+    (read,) = OverridesParser.create().parse_overrides([override("task.question", value)])
+    assert read.value() == value

@@ -327,6 +327,10 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
         path, "id,day", [(f"a{k}", f"2026-01-{k:02}") for k in range(10, 30)])),
     "spreadsheet": ("a.xlsx", lambda path: path.write_bytes(b"PK\x03\x04")),
     "folder": ("folder", lambda path: path.mkdir()),
+    "Windows-1252": ("a.csv", lambda path: path.write_bytes("".join(
+        ["text;label\n", *(f"prüfe {t};{x}\n" for t, x in texts(30))]).encode("cp1252"))),
+    "a heading in Windows-1252": ("a.csv", lambda path: path.write_bytes("".join(
+        ["prüftext;label\n", *(f"{t};{x}\n" for t, x in texts(30))]).encode("cp1252"))),
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from stratos.records import (
     Worth,
 )
 from stratos.report import report
-from stratos.report.run_verdict import run_verdict
+from stratos.report.run_verdict import run_verdict, shares_of
 from tests.report import factory
 
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy")
@@ -227,6 +227,16 @@ def test_what_needs_no_model_is_the_headline(tmp_path: Path, records: dict[str, 
     assert headline.index(verdict) < headline.index("You need no model for this")
     ratio = headline.index("At least 21.7× as accurate")
     assert headline.index("You need no model for this") < ratio
+
+
+def test_a_micro_f1_is_no_share_of_rows() -> None:
+    share = factory.share(52, 59)
+    versus = Versus("linear", "TF-IDF", 59, share, share, 3, 3, 1.0)
+    assert shares_of(versus) == "the student has 88.1% of 59 test rows right, TF-IDF 88.1%"
+    of_labels = replace(versus, micro_f1=(0.935, 0.926))
+    assert shares_of(of_labels) == (
+        "the student has a micro-F1 of 93.5% on 59 test rows, TF-IDF 92.6%"
+    )
 
 
 def test_one_slice_is_not_told_apart_from_all(tmp_path: Path, records: dict[str, Any]) -> None:

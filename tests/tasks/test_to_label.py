@@ -101,10 +101,14 @@ def test_what_has_an_answer_or_may_have_one_is_left_as_it_is(tmp_path: Path) -> 
     other = written(
         tmp_path / "other.csv", [(text, text.split()[0]) for text in TEXTS], ("text", "topic")
     )
+    unlike = written(
+        tmp_path / "unlike.csv", [(text, f"{text}!") for text in TEXTS], ("text", "labels")
+    )
     empty = written(tmp_path / "empty.csv", rows, ("text", "label"))
     plain = [
         node(some),
         node(other),
+        node(unlike, answer="labls"),
         node(empty, unlabelled_path=str(empty)),
         node(empty, metric="regex"),
         node(empty, _target_="mine.Task"),

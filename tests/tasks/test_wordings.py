@@ -111,7 +111,7 @@ def test_a_test_asks_in_other_wordings_where_it_has_several(tmp_path):
     shown = kinds_of(splits, texts, kinds)
     assert len(shown["test"]) >= 8
     assert not shown["test"] & (shown["train"] | shown["validation"])
-    assert "in wordings that no training row shows" in splits.how
+    assert "so that the test asks in other wordings" in splits.how
 
 
 @pytest.mark.parametrize("n_templates", [3, 4, 8])

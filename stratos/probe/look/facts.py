@@ -15,6 +15,7 @@ from typing import Any
 
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import beside, why_unreadable
+from stratos.core.formats import writable
 from stratos.core.reasons import Reason
 from stratos.core.redact import personal_data
 from stratos.core.remote import local_path
@@ -31,6 +32,7 @@ from stratos.tasks.dedup.hashes import content_hash, normalised, words_of
 from stratos.tasks.doubts import language_of
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.rows import answer_of, text_of
+from stratos.tasks.words import NotUtf8
 
 _FIRST = 1_000
 """Rows that tell which column is which."""
@@ -353,6 +355,9 @@ def _values(path: str, rows: Sequence[tuple[str, dict[str, Any] | Reason]]) -> d
     """Return the values of each column of some rows, "" where a row has none."""
     records = [data for _, data in rows if isinstance(data, dict)]
     names = dict.fromkeys(str(name) for data in records for name in data)
+    n_not_utf8 = sum(isinstance(data, NotUtf8) for _, data in rows)
+    if 2 * n_not_utf8 > len(rows) or any(writable(name) != name for name in names):
+        raise ConfigError(str(Unreadable(path, str(NotUtf8()), "")))
     if not names:
         causes = (str(data) for _, data in rows if isinstance(data, Reason))
         raise ConfigError(str(NoRows(path, next(causes, "no row is in it"))))

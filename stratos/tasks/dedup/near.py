@@ -393,7 +393,7 @@ class Near:
             return f" Only exact duplicates were looked for, no near ones: {self.why_not}."
         n, n_together = (counted(some.n_rows, "row", spec=",") for some in (self.edited, together))
         if together is self.worded and together.n_rows > self.edited.n_rows:
-            why = ", so that the test asks in wordings that no training row shows" * of_rows
+            why = ", so that the test asks in other wordings, as far as these can be told" * of_rows
             return f" Rows of one wording, or near duplicates, are in one split: {n_together}{why}."
         note = f" Near duplicates, which are in one split: {n_together}." * (together.n_rows > 0)
         if self.worded.n_rows > self.edited.n_rows:
