@@ -352,7 +352,7 @@ class ToLabel(Reason):
         drawn = counted(min(self.n_needed, self.n_rows), "row", spec=",")
         lines = [
             f"{self.path}: none of its {self.n_rows:,} rows has an answer "
-            f"({self.answer.replace('|', ' or ')}), so nothing can be measured.",
+            f"(task.answer={self.answer}), so nothing can be measured.",
             f"Fill in the {drawn} of {self.table}, a random draw from all groups of texts that are "
             "alike, and type the same command again.",
             f"{self.n_needed:,} labelled rows are enough to check a teacher: one that is right on "
