@@ -21,7 +21,7 @@ from stratos.deploy import stage
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.card import sentences
 from stratos.deploy.engines.hugging_face import Transformers
-from stratos.deploy.load_test import load_test
+from stratos.deploy.load_test import LOOKS, load_test
 from stratos.deploy.server import ServeError, free_port
 from stratos.deploy.service import service_files
 from stratos.deploy.stage import _is_personal, deploy
@@ -148,7 +148,8 @@ def test_the_server_is_tested_at_the_highest_rate_that_it_keeps_up_with(deployed
     assert record.run == ServingSetting("transformers")
     load = record.load
     assert load is not None and load.planned_per_s is None
-    assert load.n_requests == round(load.requests_per_s * 3.0)
+    # It asks in equal parts, after each of which it may end.
+    assert 0 <= round(load.requests_per_s * 3.0) - load.n_requests < LOOKS
     # One at a time: the capacity is one over the mean seconds of an answer, or nearly.
     mean_ms = record.answer_ms.measured
     assert load.capacity_per_s == pytest.approx(1000 / mean_ms, rel=0.1)

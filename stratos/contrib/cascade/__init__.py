@@ -12,6 +12,6 @@ EXTENSION = Extension(
         ),
     },
     config={"cascade": "stratos.contrib.cascade.group:CascadeGroup"},
-    stages="stratos.contrib.cascade.group:STAGES",
+    stages="stratos.contrib.cascade.stages:STAGES",
     front="stratos.contrib.cascade.front:CascadeFront",
 )

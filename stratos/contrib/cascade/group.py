@@ -1,7 +1,4 @@
-"""What the group `cascade` changes in a run, and its stage as a row of the table of stages.
-
-The modules that do it are imported when they are.
-"""
+"""What the group `cascade` changes in a run: the modules that do it are imported when they are."""
 
 from __future__ import annotations
 
@@ -10,10 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
-from stratos.contrib.cascade.config import CascadeConfig, makes_cascade
-from stratos.contrib.cascade.record import Cascade
-from stratos.ledger.book import TEACHER
-from stratos.run.resume import Stage
+from stratos.contrib.cascade.config import CascadeConfig
 
 if TYPE_CHECKING:
     from stratos.core.reasons import Reason
@@ -48,34 +42,3 @@ class CascadeGroup(CascadeConfig):
         from stratos.contrib.cascade.verdict import remedy_of
 
         return remedy_of(config)
-
-
-CASCADE = Stage(
-    name="cascade",
-    function="stratos.contrib.cascade.stage:cascade",
-    record=Cascade,
-    reads=(
-        "task",
-        "teacher",
-        "traffic",
-        "cascade.accuracy",
-        "cascade.confidence",
-        "cascade.measure",
-        "cascade.n_samples",
-        "cascade.n_items",
-        "cascade.teacher_usd",
-        "cascade.teacher_seconds",
-        "cascade.if_unavailable",
-        "callbacks.n_validation_items",
-        "callbacks.n_final_validation_items",
-        "evaluate",
-        "probe.max_tokens",
-        "limits.budget_usd",
-        "limits.probe_usd",
-    ),
-    after=("probe", "plan", "evaluate", "deploy"),
-    is_part_of="deploy",
-    is_on=makes_cascade,
-    releases=(TEACHER,),
-)
-STAGES = (CASCADE,)
