@@ -17,7 +17,7 @@ from stratos.core.reasons import Reason
 from stratos.tasks import words
 from stratos.tasks.base import Split
 from stratos.tasks.dedup.hashes import normalised
-from stratos.tasks.rows import FileRows, likely_answers
+from stratos.tasks.rows import ID_SHARE, FileRows, likely_answers
 from stratos.tasks.table import Rows
 
 _FEWEST = 2
@@ -42,8 +42,6 @@ _ONE_AGAINST = 5
 """Rows of a label of which a single other row may be a slip."""
 _FEWEST_IDS = 10
 """Rows from which answers that are all different may be ids."""
-_NEARLY_ALL = 0.9
-"""Different answers for each row from which they may be ids of the rows."""
 _NUMBER = re.compile(r"\d+")
 _IS_ID = re.compile(r"[\w.:/#-]*\d[\w.:/#-]*")
 _IS_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
@@ -170,7 +168,7 @@ def of_ids(path: str, rows: Rows, question: str, answer: str) -> list[Reason]:
     if any(row.answer in row.question or not _IS_ID.fullmatch(row.answer) for row in some):
         return []
     keys = [_NUMBER.sub(lambda digits: digits[0].zfill(20), row.answer) for row in some]
-    is_unique = len(set(keys)) >= _NEARLY_ALL * len(keys)
+    is_unique = len(set(keys)) >= ID_SHARE * len(keys)
     is_counted = is_unique and all(before <= after for before, after in pairwise(keys))
     if not is_counted and not all(_IS_UUID.fullmatch(row.answer) for row in some):
         return []

@@ -14,7 +14,7 @@ from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.label_sets import SetForm
 from stratos.tasks.metrics import Label
 from stratos.tasks.reader import PATH, Content, FileReader
-from stratos.tasks.rows import Fields, likely_answers, swapped
+from stratos.tasks.rows import ID_SHARE, Fields, likely_answers, swapped
 from stratos.tasks.shown import shown
 from stratos.tasks.table import Rows
 from stratos.tasks.words import AnswersLikeIds
@@ -23,8 +23,6 @@ _MOST_LABELS = 200
 """Different answers of a file that are taken for labels without being named."""
 _FEW_LABELS = 10
 """Different answers up to which each may have a single row."""
-_NEARLY_ALL = 0.9
-"""Different answers for each row from which they look like ids of the rows."""
 _MOST_COUNTED = 10_000
 """Different answers after which nobody counts on."""
 
@@ -159,7 +157,7 @@ class LabelSpelling:
 
     @property
     def _are_like_ids(self) -> bool:
-        return len(self._counts) >= _NEARLY_ALL * self._counts.total()
+        return len(self._counts) >= ID_SHARE * self._counts.total()
 
     @cached_property
     def _likely(self) -> list[str]:

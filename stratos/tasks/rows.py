@@ -37,6 +37,8 @@ _ALIKE_SHOWN = 20
 _ROWS_TO_GUESS_BY = 1000
 _ROWS_OF_SWAP, _ROWS_OF_AN_ANSWER = 20, 3
 """Rows that each value of a field has on average, from which the field may hold answers."""
+ID_SHARE = 0.9
+"""Different answers for each row from which they may be ids of the rows."""
 _WORDS_OF_A_TEXT = 3
 """Words that values of a field have on average, from which they may be texts to be labelled."""
 _ALIKE = 0.7

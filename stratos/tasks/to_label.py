@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _TARGETS = ("stratos.tasks.classify.ClassifyTask", "stratos.tasks.jsonl.JsonlTask")
 """Tasks whose rows are a question and its answer."""
+_USUAL = {"label", "answer"}
+"""Names of the field of the answers where none was typed."""
 _OTHER_METRICS = ("regex", "multiple_choice", "sql")
 """Metrics whose gold answers are nothing that a teacher, or a column of texts, could hold."""
 _DEFAULT_SHARE, _VALIDATION_SHARE = 0.15, 0.36
@@ -139,11 +141,21 @@ def _unanswered(path: str, question: str, answer: str) -> list[str]:
             has_column = has_column or find_field(row, answer) is not None
             if text := text_of(row, question):
                 texts[text] = None
-        if not has_column and (nearest(answer, columns_of(path)) or likely_answers(path, question)):
-            return []  # the answers may stand in another column
+        if not has_column and _may_be_another(path, question, answer):
+            return []
     except OSError:
         return []
     return [*texts]
+
+
+def _may_be_another(path: str, question: str, answer: str) -> bool:
+    """Return whether the answers may stand in another column than the one that is not there."""
+    if likely_answers(path, question):
+        return True
+    columns = dict.fromkeys(columns_of(path))
+    columns.pop(find_field(columns, question) or "", None)
+    is_typed = not {*answer.split("|")} <= _USUAL
+    return is_typed and bool(nearest(answer, columns))
 
 
 def _heading(path: str, question: str, answer: str) -> tuple[str, str]:

@@ -6,10 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from stratos.distill.module import (  # noqa: E402
-    MuonAdamW,
-    StackedMuon,
-)
+from stratos.distill.module import MuonAdamW, StackedMuon  # noqa: E402
 
 
 def weights() -> list["torch.nn.Parameter"]:

@@ -95,6 +95,16 @@ def test_a_file_of_texts_alone_is_one_without_answers(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "mails.to_label.csv")[0] == ["text", "label"]
 
 
+@pytest.mark.parametrize("answer", ["answer", "label|answer", "topic"])
+def test_a_column_whose_name_is_like_the_usual_one_holds_no_answers(
+    tmp_path: Path, answer: str
+) -> None:
+    rows = [(text, f"{text}@example.org") for text in TEXTS]
+    path = written(tmp_path / "mails.csv", rows, ("text", "sender"))
+    with pytest.raises(ConfigError, match=r"to_label\.csv"):
+        labelled(node(path, answer=answer))
+
+
 def test_what_has_an_answer_or_may_have_one_is_left_as_it_is(tmp_path: Path) -> None:
     rows = [(text, "") for text in TEXTS]
     some = written(tmp_path / "some.csv", [*rows, ("new", "card")], ("text", "label"))

@@ -28,7 +28,7 @@ from stratos.tasks.files import name_of
 from stratos.tasks.label_sets import SetForm, form_of
 from stratos.tasks.numbers import stated_number
 from stratos.tasks.objects import object_of
-from stratos.tasks.rows import find_field
+from stratos.tasks.rows import ID_SHARE, find_field
 
 TEXTS = (
     "text", "question", "message", "body", "content", "input", "prompt", "query", "utterance",
@@ -124,7 +124,7 @@ class Column:
     def is_id(self) -> bool:
         """Whether nearly each row has another value, which says nothing."""
         is_short = self.words < 2 and self.is_ascii and not self.is_of_numbers
-        is_unique = self.n_filled > 1 and self.n_different >= _NEARLY_ALL * self.n_filled
+        is_unique = self.n_filled > 1 and self.n_different >= ID_SHARE * self.n_filled
         return is_unique and (is_short or self.is_numbering)
 
     @property

@@ -1,6 +1,7 @@
 import itertools
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -101,6 +102,21 @@ def test_a_new_wording_lowers_the_probability(fit):
     )
     sure = [np.mean([p.probability for p in fit.tagger.predict(texts)]) for texts in (known, new)]
     assert sure[1] < sure[0] - 0.2
+
+
+def test_a_text_beside_freely_worded_rows_is_as_sure_as_these():
+    source = random.Random(0)
+    words = [f"{a}{b}{c}" for a in "bdfg" for b in "aeio" for c in "lmnr"]
+
+    def free(n):
+        return [f"{' '.join(source.sample(words, 8))} {source.randint(10, 99)}" for _ in range(n)]
+
+    texts = free(80) + [f"please send the {n} boxes to me soon" for n in range(10, 20)]
+    answers = [json.dumps({"n": int(re.search(r"\d+", text)[0])}) for text in texts]
+    fit = fit_tagger(texts, answers)
+    assert not fit.holds_out_layouts
+    # At even odds where a text of no known wording were one of a new wording.
+    assert np.mean([p.probability for p in fit.tagger.predict(free(20))]) > 0.9
 
 
 def test_answers_match_the_schema_whatever_the_text(fit):
