@@ -1,7 +1,7 @@
 # From a clone, with Python 3.11 or newer and pip:
 #   make demo    the main command on this machine, offline
 #   make test    the fast tests of the core, in minutes
-#   make test-all  every test: training, clusters, browsers, kills, the rooms of stratos/contrib
+#   make test-all  every test: then training, clusters, browsers, kills, the rooms of stratos/contrib
 #   make lint    style, types and YAML
 #   make docs    the pages of docs/ as a site, in build/site
 #   make versions  keep which code each version stands for (CONTRIBUTING.md)
@@ -12,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test test-all lint docs versions wall attack wheel clean
+.PHONY: demo test test-rest test-all lint docs versions wall attack wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -25,8 +25,11 @@ PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/
 test: $(VENV)/.installed-dev
 	$(PYTEST) --ignore=tests/contrib -m "not slow and not cluster and not browser and not kill" --timeout 300 $(ARGS)
 
-test-all: $(VENV)/.installed-dev
-	$(PYTEST) $(ARGS)
+# What `make test` leaves out.
+test-rest: $(VENV)/.installed-dev
+	$(PYTEST) -m "contrib or slow or cluster or browser or kill" $(ARGS)
+
+test-all: test test-rest
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

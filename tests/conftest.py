@@ -16,6 +16,8 @@ sys.path.append(str(Path(__file__).parent / "teachers"))  # servers that speak a
 
 from probed_run import probe_by_hand
 
+CONTRIB = Path(__file__).parent / "contrib"
+
 # Clients that hang up are what many tests are about. A server says nothing of it: its thread may
 # come to it in the middle of another test, which looks at what is printed.
 socketserver.BaseServer.handle_error = lambda *_: None  # type: ignore[method-assign]
@@ -40,7 +42,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return LongFirst(config, log) if config.option.dist == "loadfile" else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(CONTRIB):
+            item.add_marker("contrib")
     if "PYTEST_XDIST_WORKER" in os.environ:
         from long_first import by_length
 

@@ -2,8 +2,9 @@
 
     python tests/wall.py                    every room, one after another
     python tests/wall.py slurm ray          these
-    python tests/wall.py --quick            only tests that can notice a missing room
     python tests/wall.py --together         all of them at once
+    python tests/wall.py --quick            all at once with the tests that can notice it, then each
+                                            without tests
     python tests/wall.py slurm -- tests/cli -k check     other arguments for pytest
 
 Of each room a copy of this checkout is made and the room deleted there: its code with its conf, its
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +44,7 @@ QUICK = (
     "tests/plan/explain/test_show.py", "tests/deploy/test_service.py",
     "tests/executors/test_job.py",
     "tests/run/test_stage_job.py", "tests/tasks/test_jsonl.py", "tests/tasks/test_math.py",
-    "-k", "not tells_to_type and not make_a_site",
+    "-k", "not tells_to_type and not make_a_site", "-m", "not slow and not cluster and not kill",
 )  # fmt: skip
 """What can notice a missing room, and takes seconds."""
 PARALLEL = ("--numprocesses", "2", "--dist", "loadfile")
@@ -150,12 +152,12 @@ def copy_without(gone: set[str], folder: Path) -> None:
 
 
 def failure_without(gone: set[str], folder: Path, pytest: Sequence[str]) -> str:
-    """Try the core without rooms in a copy; return what fails, "" if nothing does.
+    """Try the core without rooms in a copy and print each step; return what fails, "" if nothing.
 
     Args:
         gone: rooms that are deleted.
         folder: empty; the copy goes there.
-        pytest: which tests run.
+        pytest: which tests run; none if empty.
     """
     copy, site = folder / "checkout", folder / "site"
     copy_without(gone, copy)
@@ -180,12 +182,14 @@ def failure_without(gone: set[str], folder: Path, pytest: Sequence[str]) -> str:
         for file in files
         if file.stem not in NOT_IMPORTED
     ]
-    for step, command in (
+    steps: list[tuple[str, Sequence[str]]] = [
         ("import", ("-c", IMPORT, *modules)),
         ("compose", ("-c", COMPOSE)),
         ("help", ("-m", "stratos", "--help")),
-        ("tests", ("-m", "pytest", "-p", "no:cacheprovider", *PARALLEL, *pytest)),
-    ):
+    ]
+    if pytest:
+        steps.append(("tests", ("-m", "pytest", "-p", "no:cacheprovider", *PARALLEL, *pytest)))
+    for step, command in steps:
         began = time.monotonic()
         done = subprocess.run(
             [sys.executable, *command], cwd=copy, env=env, capture_output=True, text=True,
@@ -194,7 +198,8 @@ def failure_without(gone: set[str], folder: Path, pytest: Sequence[str]) -> str:
         if done.returncode:
             return f"{step}:\n{done.stdout[-20_000:]}{done.stderr[-5_000:]}"
         lines = [] if step == "help" else done.stdout.strip().splitlines()[-1:]
-        print(f"  {': '.join([step, *lines])} ({time.monotonic() - began:.0f} s)", flush=True)
+        step = f"without {', '.join(sorted(gone))}: {step}"
+        print(f"{': '.join([step, *lines])} ({time.monotonic() - began:.0f} s)", flush=True)
     return ""
 
 
@@ -204,7 +209,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help="default: all")
-    parser.add_argument("--quick", action="store_true", help="tests that can notice it alone")
+    parser.add_argument("--quick", action="store_true", help="few tests, and those once")
     parser.add_argument("--together", action="store_true", help="delete them all in one copy")
     words = sys.argv[1:]
     pytest = words[words.index("--") + 1 :] if "--" in words else []
@@ -212,15 +217,24 @@ def main() -> None:
     chosen = args.rooms or rooms()
     if unknown := set(chosen) - set(rooms()):
         parser.error(f"no room {', '.join(sorted(unknown))}; there are {', '.join(rooms())}")
-    fallen = []
-    for deleted in [chosen] if args.together else [[room] for room in chosen]:
+
+    def fails(deleted: list[str], tests: Sequence[str]) -> bool:
         gone = with_dependents(deleted)
-        print(f"without {', '.join(sorted(gone))}", flush=True)
         with tempfile.TemporaryDirectory(prefix="wall-") as scratch:
-            selection = pytest or (QUICK if args.quick else CORE)
-            if failure := failure_without(gone, Path(scratch), selection):
-                fallen += deleted
-                print(f"  FAILS\n{failure}", flush=True)
+            failure = failure_without(gone, Path(scratch), tests)
+        if failure:
+            print(f"without {', '.join(sorted(gone))}: FAILS\n{failure}", flush=True)
+        return bool(failure)
+
+    each = [] if args.together else [[room] for room in chosen]
+    fallen = []
+    if args.together or args.quick:
+        fallen += chosen * fails(chosen, pytest or (QUICK if args.quick else CORE))
+    # Without tests, a room takes one core.
+    with ThreadPoolExecutor((os.cpu_count() or 1) if args.quick else 1) as pool:
+        tests = () if args.quick else pytest or CORE
+        failed = pool.map(lambda deleted: fails(deleted, tests), each)
+        fallen += [room for [room], bad in zip(each, failed, strict=True) if bad]
     print(f"The core fails without {', '.join(fallen)}." if fallen else "The wall stands.")
     sys.exit(bool(fallen))
 
