@@ -43,6 +43,13 @@ def test_signatures_in_files_give_the_same_groups(monkeypatch: pytest.MonkeyPatc
     assert grouped(some) == in_memory
 
 
+def test_a_copy_in_letters_of_another_script_is_of_the_group() -> None:
+    latin = texts(40)
+    cyrillic = [text.translate(str.maketrans("aeokmt", "аеокмт")) for text in latin]
+    assert not set(latin) & set(cyrillic)
+    assert grouped(latin + cyrillic)[40:] == grouped(latin)
+
+
 def test_words_and_numbers_of_plain_text_are_those_of_any_text() -> None:
     rng = random.Random(0)
     for _ in range(300):

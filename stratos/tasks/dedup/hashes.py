@@ -14,11 +14,19 @@ _ASCII_DROPPED = bytes(c for c in range(128) if unicodedata.category(chr(c))[0] 
 """What a family does not tell apart, of ASCII: punctuation, spaces, control characters."""
 
 
+_LOOK_ALIKE = str.maketrans(
+    "авеікмнорстухѕјһԁԛԝӏαβεζηικμνορτυχ", "abeikmhopctyxsjhdqwlabezhikmvoptux"
+)
+"""Cyrillic and Greek letters as the Latin ones that they look like in one of their cases (UTS 39):
+a copy of a question in which some were exchanged is a near duplicate."""
+
+
 class _Letters(dict[int, int | None]):
     """For `str.translate`: drops what a family does not tell apart, learnt as it occurs."""
 
     def __missing__(self, code: int) -> int | None:
-        self[code] = None if unicodedata.category(chr(code))[0] in "PZC" else code
+        is_letter = unicodedata.category(chr(code))[0] not in "PZC"
+        self[code] = _LOOK_ALIKE.get(code, code) if is_letter else None
         return self[code]
 
 
@@ -38,7 +46,7 @@ def content_id(text: str) -> str:
 
 
 def family_id(text: str) -> str:
-    """Return the hash of a text that punctuation and spacing leave alone, too.
+    """Return the hash of a text that punctuation, spacing and letters that look alike leave alone.
 
     Questions that differ in nothing else are of one family, and so always of one split.
     """
@@ -51,7 +59,7 @@ def content_hash(normal: str) -> int:
 
 
 def family_hash(normal: str) -> int:
-    """Return the hash of a normalised text without punctuation and spaces."""
+    """Return the hash of a normalised text without punctuation and spaces, in Latin look-alikes."""
     if normal.isascii():
         data = normal.encode()
         return _hash(data.translate(None, _ASCII_DROPPED) or data)
@@ -88,7 +96,7 @@ _FEWEST = 100
 
 
 def words_of(normal: str) -> list[str]:
-    """Return the words of a normalised text without punctuation.
+    """Return the words of a normalised text without punctuation, in Latin look-alikes.
 
     A character of a script without spaces is a word, and so is each of a long word in a text that
     has hardly any spaces.
@@ -96,7 +104,8 @@ def words_of(normal: str) -> list[str]:
     if normal.isascii():  # the same by a table, in a tenth of the time
         words = normal.encode().translate(None, _ASCII_NO_WORD).decode().split()
     else:
-        words = _UNSPACED.sub(r" \g<0> ", NO_WORD.sub("", normal)).split()
+        latin = NO_WORD.sub("", normal.translate(_LOOK_ALIKE))
+        words = _UNSPACED.sub(r" \g<0> ", latin).split()
     if len(normal) >= _FEWEST and len(normal) > _LONG * len(words):
         return [part for word in words for part in (word if len(word) > _LONG else (word,))]
     return words
