@@ -97,6 +97,7 @@ def test_the_student_is_scored_beside_what_is_free(run: Path) -> None:
     assert all(one["logprob"] <= 0 for one in answers)
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_student(run: Path, rows: Path, tmp_path: Path) -> None:
     student = record(run, "distill", Student)
     done = stratos(

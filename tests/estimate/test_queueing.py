@@ -86,6 +86,7 @@ def test_a_service_has_the_percentile_that_is_assumed():
     assert service.var() == pytest.approx(variation_squared(), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [Transformers, TransformersBatching])
 def test_the_time_to_first_token_under_load_is_that_of_a_simulation_by_the_token(engine):
     """An engine that batches is simulated step by step: a plan is no lower than that."""

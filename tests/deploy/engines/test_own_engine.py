@@ -155,6 +155,7 @@ def test_its_command_is_its_own(own: Path) -> None:
     assert words[3:] == ["--model-path", ".", "--port", "1", "--slots", "4"]
 
 
+@pytest.mark.slow
 def test_it_is_hosted_by_name(own: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "run" / "bundle"
     bundle.mkdir(parents=True)
