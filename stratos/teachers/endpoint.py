@@ -22,11 +22,19 @@ from stratos.core.remote import limits
 from stratos.teachers.base import Question
 from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.openai_settings import OpenAISettings
-from stratos.teachers.reply import DeadlineError, RedirectError, redirect_in, sort, to_answer
+from stratos.teachers.reply import (
+    DeadlineError,
+    Garbled,
+    RedirectError,
+    redirect_in,
+    sort,
+    to_answer,
+)
 from stratos.teachers.scheduler import Outcome
 from stratos.teachers.words import NoConnection, OtherAddress, Redirected, Silent, WrongKey
 
 if TYPE_CHECKING:
+    import httpx
     from openai import AsyncOpenAI
 
 T = TypeVar("T")
@@ -34,6 +42,9 @@ T = TypeVar("T")
 _REACH_SECONDS = 10.0
 """Longest wait for the list of models."""
 _PORTS = {"http": 80, "https": 443}
+_BYTES_BESIDE, _BYTES_A_TOKEN = 2**20, 2**10
+"""The longest reply that is read: what may stand beside an answer, and for each of its tokens. A
+token has a few bytes; an endpoint that sends more keeps no limit, and would fill the memory."""
 
 
 class Endpoint:
@@ -186,14 +197,19 @@ class Endpoint:
     async def _try(
         self, client: AsyncOpenAI, question: Question, done: Callable[[Outcome], None]
     ) -> None:
+        from openai import AsyncStream
+
         began, timeout_s = time.perf_counter(), self.teacher.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 # The body is ours, and the answer is read below: to hold both against the types of
                 # the client takes as long as all the rest of a request.
-                reply = await client.post(
-                    "/chat/completions", body=self.teacher.request(question), cast_to=bytes
-                )
+                stream = await client.post(
+                    "/chat/completions", body=self.teacher.request(question),
+                    cast_to=bytes, stream=True, stream_cls=AsyncStream[bytes],
+                )  # fmt: skip
+                most = _BYTES_BESIDE + _BYTES_A_TOKEN * question.max_tokens
+                reply = await _read(stream.response, most)
             seconds = time.perf_counter() - began
             outcome = Outcome(answer=to_answer(json.loads(reply), question, seconds))
         except TimeoutError:
@@ -278,6 +294,31 @@ async def models(client: AsyncOpenAI) -> dict[str, Mapping[str, Any]]:
     """
     reply = await client.get("/models", cast_to=bytes)
     return {str(model["id"]): model for model in json.loads(reply)["data"]}
+
+
+async def _read(reply: httpx.Response, n_bytes: int) -> bytes:
+    """Return the body of a reply.
+
+    Raises:
+        Garbled: it is longer than so many bytes; the rest is not read.
+        openai.APIConnectionError: it broke off.
+    """
+    import httpx
+    import openai
+
+    body = bytearray()
+    try:
+        async for part in reply.aiter_bytes():
+            body += part
+            if len(body) > n_bytes:
+                raise Garbled(f"the reply is longer than {n_bytes:,} bytes")
+    except httpx.TimeoutException as error:  # as the client itself sorts what it reads whole
+        raise openai.APITimeoutError(reply.request) from error
+    except httpx.HTTPError as error:
+        raise openai.APIConnectionError(request=reply.request) from error
+    finally:
+        await reply.aclose()
+    return bytes(body)
 
 
 async def _refuse_other_hosts(reply: Any) -> None:

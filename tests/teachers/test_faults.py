@@ -34,6 +34,16 @@ def test_every_combination_of_faults_is_outlived(context: Context) -> None:
     assert server.most_in_flight <= 32
 
 
+def test_a_reply_without_end_is_not_read_to_its_end(context: Context) -> None:
+    def rule(text: str, n_tries: int) -> Reply:
+        return Reply(n_tokens=2**21 if n_tries == 1 else None)
+
+    with Provider(rule, models=()) as server:
+        answers = cached_ask(parrot(server, **WIDE), chats(2), 8, context)
+    assert are_right(answers)
+    assert set(server.tries.values()) == {2}
+
+
 def test_two_faults_in_a_row_and_a_tenth_of_all_tries(context: Context) -> None:
     seed, n = 0, 60
 
