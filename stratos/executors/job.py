@@ -223,7 +223,7 @@ class Executor(ABC):
     """Whatever runs jobs, and what every one of them may be told."""
 
     kind: ClassVar[str]
-    """Choice of the group."""
+    """Choice of the group: the name of its YAML."""
     runs_here: ClassVar[bool] = False
     """Whether its jobs are processes of this machine."""
     takes_nodes: ClassVar[bool] = False
@@ -254,6 +254,9 @@ class Executor(ABC):
     @abstractmethod
     def submit(self, spec: JobSpec) -> Job:
         """Submit a job, or return the one of its name that still waits or runs.
+
+        `submission.known_id` has the id of that one, also for `cancel`. What the job prints goes
+        to `Job.log`, in `folder_of(spec.folder)`.
 
         Raises:
             StratosError: the engine refuses it.

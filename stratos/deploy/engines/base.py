@@ -52,6 +52,8 @@ class ExportError(StratosError):
 class Engine:
     """A program that serves a bundle, with its settings (`deploy.engine`).
 
+    It answers `GET /health` with 200 when it has loaded the model, `GET /v1/models`, and
+    `POST /v1/chat/completions`, streamed too.
     A subclass is a frozen dataclass that gives each class attribute without a value one of its
     own. Its fields are settings, which have defaults.
     """

@@ -118,7 +118,7 @@ def test_egress_is_at_the_list_prices_of_the_clouds():
     prices = list_prices()
     listed = {"aws": (0.02, 0.09), "azure": (0.02, 0.087), "gcp": (0.02, 0.12)}
     free = dict.fromkeys(("lambda", "runpod", "local"), (0.0, 0.0))
-    assert prices.usd_per_gb == {**listed, **free, "*": listed["aws"]}
+    assert prices.usd_per_gb.items() >= {**listed, **free, "*": listed["aws"]}.items()
     for cloud in prices.usd_per_gb:
         day, source = prices.provenance_of(cloud)
         assert date.fromisoformat(day) <= date.today() and source
