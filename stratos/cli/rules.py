@@ -29,6 +29,7 @@ from stratos.distill.trainer import unusable
 from stratos.models.kinds.student_kinds import KINDS, kinds_for
 from stratos.plan.payback import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
+from stratos.tasks.files import ROW_SUFFIXES, name_of
 from stratos.teachers.base import FACTS
 from stratos.tracking import sink
 
@@ -48,7 +49,7 @@ LEAST_VOCABULARY = 256 + len(SPECIAL)
 _OF_CLOUDS = ("regions", "residency", "marketplaces", "spot", "quotas", "catalog")
 """Keys of `cloud` that say something of rented servers alone."""
 
-_FILE_SUFFIXES = (".csv", ".parquet", ".jsonl", ".json", ".gguf", ".txt")
+_FILE_SUFFIXES = (*ROW_SUFFIXES, ".gguf", ".txt")
 
 
 def impossible(config: Config) -> list[str]:
@@ -426,7 +427,7 @@ def _names_a_file(key: str, value: str) -> bool:
     return (
         key in ("records_from", "gpu_file", "database")
         or value.startswith((".", "/", "~"))
-        or value.endswith(_FILE_SUFFIXES)
+        or name_of(value).endswith(_FILE_SUFFIXES)
     )
 
 

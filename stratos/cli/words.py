@@ -7,9 +7,6 @@ import shlex
 from stratos.core.formats import shown
 from stratos.core.reasons import Reason
 
-_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".ndjson")
-"""Of files of rows."""
-
 
 class FileTyped(Reason):
     """A file of rows is typed where an override or a verb is expected."""
@@ -27,7 +24,9 @@ class FileTyped(Reason):
 
 def file_typed(word: str) -> FileTyped | None:
     """Return that a word is the path of a file of rows; None where it is none."""
-    is_file = word.lower().removesuffix(".gz").endswith(_SUFFIXES) and "=" not in word
+    from stratos.tasks.files import ROW_SUFFIXES, name_of  # not needed by a verb
+
+    is_file = name_of(word).endswith(ROW_SUFFIXES) and "=" not in word
     return FileTyped(word) if is_file else None
 
 

@@ -31,6 +31,8 @@ from stratos.core.reasons import Reason
 from stratos.core.remote import file_system, local_path
 from stratos.tasks import words
 
+ROW_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".json", ".ndjson")
+"""Of files that `read_records` reads, before `.gz`."""
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(~parquet|refs/\w+/\w+|[^/]+))?/(.+)")
 _REVISIONS = {"~parquet": "refs/convert/parquet"}
 _NO_HUB_FILE = "hf:// names a file of a data set: hf://datasets/OWNER/NAME[@REVISION]/FILE"
@@ -109,6 +111,18 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
             yield from values_in(file, LONGEST_LINE)
         else:
             yield from _json_lines(file)
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """Yield the lines of a file of text, for a reader of a format of its own.
+
+    A byte that is no UTF-8 becomes a lone surrogate.
+
+    Raises:
+        OSError: the file cannot be fetched or read.
+    """
+    with _open(path) as file:
+        yield from _text(file)
 
 
 def separator_of(path: str) -> str:

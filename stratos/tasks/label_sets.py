@@ -117,7 +117,10 @@ def form_of_file(path: str, field: str, separator: str | None) -> SetForm | None
         field: of the answer.
         separator: that is named; None tells by the rows.
     """
-    known = identity_of(path)
+    try:
+        known = identity_of(path)
+    except OSError:
+        return None  # told where the rows are read
     return (_form_of_file.__wrapped__ if known is None else _form_of_file)(
         path, field, separator, known
     )

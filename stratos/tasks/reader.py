@@ -16,7 +16,7 @@ from stratos.core.foreign import beside
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
 from stratos.tasks import rows
-from stratos.tasks.files import is_local, name_of
+from stratos.tasks.files import ROW_SUFFIXES, is_local, name_of
 from stratos.tasks.metrics import LETTERS, Metric, Own
 from stratos.tasks.shown import shown
 from stratos.tasks.table import Row, Rows
@@ -32,8 +32,6 @@ PATH, TEST_PATH, UNLABELLED_PATH = "task.path", "task.test_path", "task.unlabell
 """Keys of the config that name files."""
 _LONGEST_ANSWER = 20_000
 """Characters of an answer above which it is none that a student could write."""
-_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".ndjson")
-"""Of files that are what they are read as."""
 _MEND = "Fix them, or skip them with task.on_error=skip."
 _OR_SKIP = ", or skip them with task.on_error=skip"
 
@@ -217,7 +215,7 @@ class FileReader:
         if path is None:
             return None
         fields = replace(self.fields, takes=rows.Takes.UNLABELLED)
-        file = self._rows(UNLABELLED_PATH, path, fields, rows.RowSource())
+        file = self._rows(UNLABELLED_PATH, path, fields, rows.RowSource(self.source.records))
         if file.n_problems and not self.skips:
             raise ConfigError(str(file.problems(_MEND)))
         if not file.rows:
@@ -321,7 +319,7 @@ class FileReader:
         if file.rows and self.can_label and is_own:
             offer = f", or let a teacher answer them: {UNLABELLED_PATH}={path}"
         mend = _MEND
-        if file.broken.n_lines == file.n_lines and Path(name_of(path)).suffix not in _SUFFIXES:
+        if file.broken.n_lines == file.n_lines and Path(name_of(path)).suffix not in ROW_SUFFIXES:
             mend = (
                 "No line of it can be read. If it is a CSV file, name it "
                 f"{Path(path).stem}.csv: the suffix tells how a file is read."

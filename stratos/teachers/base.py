@@ -219,7 +219,10 @@ class Teacher(ABC):
 
     @abstractmethod
     def card(self) -> ModelCard:
-        """Return the facts of the model (reads a config file at most)."""
+        """Return the facts of the model (reads a config file at most); 0 for what is not known.
+
+        Where it has prices, 0 perhaps, it is hosted; without, a plan rents a server for it.
+        """
 
     @abstractmethod
     def identity(self) -> str:

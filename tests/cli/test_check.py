@@ -127,7 +127,9 @@ def required_of(group: str, name: str) -> list[str]:
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
 def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> None:
     typed = command_of(group, name)
-    for file in re.findall(r"[\w/]+\.(?:csv|jsonl)", " ".join(typed)):
+    for file in re.findall(r"[\w/]+\.\w+", " ".join(typed)):
+        if not file.endswith((".csv", ".jsonl")) and Path(file).name not in SAMPLES:
+            continue
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(SAMPLES.get(Path(file).name, ROWS))
     required = required_of(group, name)
@@ -138,6 +140,13 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     ended = retirement(name) if group == "teacher" else ""
     mistakes = [line for line in problems(*typed) if not NOT_HERE.search(line)]
     assert mistakes == ([ended] if ended else [])
+
+
+@pytest.mark.parametrize("task", ["classify", "jsonl"])
+@pytest.mark.parametrize("file", ["no.tsv", "no.csv.gz", "no.txt2", "no"])
+def test_a_file_that_is_not_there_is_named_whatever_its_suffix(task: str, file: str) -> None:
+    [problem] = problems(f"+task={task}", f"task.path={file}", "teacher=none")
+    assert problem.startswith(f"task.path={file}") and "there is no such file" in problem
 
 
 def test_a_teacher_words_only_what_a_task_has_worded(snapshot: SnapshotAssertion) -> None:

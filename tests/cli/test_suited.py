@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
 from stratos.core.errors import ConfigError
+from stratos.models.kinds.student_kinds import LABELS
 
 ROWS = [
     {"text": f"{what} number {n}", "label": label}
@@ -35,13 +36,13 @@ def names(*argv: str) -> tuple[list[str], list[str]]:
 
 def test_labels_take_the_kinds_that_are_measured_and_nobody_is_asked(tickets: str) -> None:
     students, teachers = names("+task=classify", tickets)
-    assert students == ["linear", "static", "encoder", "tuned", "nearest", "majority"]
+    assert students == [*LABELS, "nearest", "majority"]
     assert teachers == ["none"]
 
 
 def test_a_teacher_that_is_named_is_asked(tickets: str) -> None:
     students, teachers = names("+task=classify", tickets, "teacher=smollm2")
-    assert students == ["linear", "static", "encoder", "tuned", "nearest", "majority"]
+    assert students == [*LABELS, "nearest", "majority"]
     assert teachers == ["smollm2"]
 
 

@@ -33,14 +33,16 @@ class Features(abc.ABC):
     """That of the kind of student which has it, or "tfidf"."""
     about: ClassVar[str]
     """What it is, as a model card says it."""
-    is_fitted: ClassVar[bool] = False
-    """Whether it learns from the training texts, so that each fold needs one of its own."""
-
     learns_labels: ClassVar[bool] = False
     """Whether it learns from the labels of the texts, too, which takes minutes."""
 
     is_slow: ClassVar[bool] = False
     """Whether an answer takes milliseconds, so that it has a thread of its own."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it learns from the training texts, so that each fold needs one of its own."""
+        return type(self).fitted is not Features.fitted
 
     @property
     def uses_torch(self) -> bool:
@@ -87,7 +89,6 @@ class Tfidf(Features):
 
     name = "tfidf"
     about = "TF-IDF of words, pairs of words and runs of two to five letters"
-    is_fitted = True
     _LETTERS_IN_FEW: ClassVar[int] = 500
     """Training texts below which a run of letters counts that stands in one of them alone."""
 

@@ -55,7 +55,6 @@ class TunedEncoder(Features):
     about: ClassVar[str] = (
         "mean hidden states of a pretrained encoder, as it was and with upper layers tuned"
     )
-    is_fitted: ClassVar[bool] = True
     is_slow: ClassVar[bool] = True
     learns_labels: ClassVar[bool] = True
     encoder: Encoder
