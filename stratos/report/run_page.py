@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from stratos.config import STAGES, Config
+from stratos.config import STAGES, Config, LimitsConfig, PathsConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.formats import by_reason, counted, magnitude
@@ -194,7 +194,7 @@ def write_run_page(
         seed=config.seed,
         **_results(config, named),
         **_choice(config, named, context),
-        **_spending(config, named, context),
+        **_spending(config.limits, named, context),
     )
     path = context.run_dir / "report.html"
     write_atomically(path, page)
@@ -225,13 +225,15 @@ def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
         "slices": _slices(scorecard),
         "scores": _scores(scorecard),
         "role_names": ROLE_NAMES,
-        "examples": read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
+        "examples": read_examples(_path(config.paths, scorecard.examples_path))
+        if scorecard
+        else None,
         "earlier_reads": describe_reads(scorecard.earlier_reads) if scorecard else "",
         "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         "deployment": deployment,
         "format_verdict": format_in_words,
         "speed": sentences(deployment) if deployment else [],
-        "accuracy_verdict": _accuracy_verdict(config, scorecard, deployment),
+        "accuracy_verdict": _accuracy_verdict(config.limits, scorecard, deployment),
         "sections": [
             (record.section, record)
             for record in named.values()
@@ -264,13 +266,13 @@ def _choice(config: Config, named: Mapping[str, Any], context: Context) -> dict[
     }
 
 
-def _spending(config: Config, named: Mapping[str, Any], context: Context) -> dict[str, Any]:
+def _spending(limits: LimitsConfig, named: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Return money and time, planned and spent."""
     plan: Plan | None = named.get("plan")
     spends = costs.read_ledger(context.ledger.path)
     return {
         "costs": costs.cost_rows(plan, named, spends, costs.read_reserves(context.ledger.path)),
-        "budget_usd": config.limits.budget_usd,
+        "budget_usd": limits.budget_usd,
         "planned": planned_rows(plan, named, spends),
         "spends": spends,
         "spent_usd": context.ledger.spent_usd,
@@ -286,9 +288,9 @@ def _by_stage(records: Mapping[str, Any]) -> dict[str, Any]:
     return {name: records[name] for name in names if records.get(name) is not None}
 
 
-def _accuracy_verdict(config: Config, scorecard: Scorecard | None, deployment: Any) -> str:
+def _accuracy_verdict(limits: LimitsConfig, scorecard: Scorecard | None, deployment: Any) -> str:
     """Say whether what is served keeps the accuracy limit; "" where there is none."""
-    least, reached = config.limits.accuracy, accuracy_as_served(scorecard, deployment)
+    least, reached = limits.accuracy, accuracy_as_served(scorecard, deployment)
     if least is None or reached is None:
         return ""
     return "kept" if reached[0].mean >= least else "NOT kept"
@@ -325,11 +327,11 @@ def _answer_sizes(corpus: Corpus) -> list[str]:
     return sorted(sizes, key=lambda size: (not size.isdigit(), len(size), size))
 
 
-def _path(config: Config, path: str) -> Path:
+def _path(paths: PathsConfig, path: str) -> Path:
     """Resolve a path of a record, also after its run folder was moved."""
-    folders = [config.run_dir]
-    if config.paths.records_from is not None:
-        folders.append(Path(config.paths.records_from).expanduser())
+    folders = [Path(paths.run_dir)]
+    if paths.records_from is not None:
+        folders.append(Path(paths.records_from).expanduser())
     candidates = [folder / path for folder in folders]
     # Below a folder that was moved, the stage's own part of the path is still the same.
     candidates += [folder.joinpath(*Path(path).parts[-2:]) for folder in folders]
