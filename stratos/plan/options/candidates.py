@@ -312,7 +312,8 @@ class _Builder:
                     self.evidence.append(added)
                 continue
             if verdict.why_not is Reason.REPEATS and verdict.concerns == "teacher":
-                self.evidence.append(str(repeated_rows(config, teacher, strategy)))
+                load = teacher_load_of(config, teacher, strategy)
+                self.evidence.append(str(repeated_rows(teacher, load)))
             key = {
                 "strategy": name,
                 "teacher": f"{name} from {teacher.teacher}",

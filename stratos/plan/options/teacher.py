@@ -464,15 +464,13 @@ FEW = 1000
 """Labelled rows from which on more of them are not offered."""
 
 
-def repeated_rows(config: Config, teacher: TeacherProbe, strategy: Strategy) -> RepeatsRows:
+def repeated_rows(teacher: TeacherProbe, load: TeacherLoad) -> RepeatsRows:
     """Return what asking a teacher for the answers of labelled rows would have cost.
 
     Args:
-        config: the run.
         teacher: what the probe saw.
-        strategy: the alignment that was left out because it could only repeat them.
+        load: of the alignment that was left out because it could only repeat them.
     """
-    load = teacher_load_of(config, teacher, strategy)
     n = load.n_answers - load.evaluated.n_answers
     return RepeatsRows(teacher.teacher, n, _usd_beside(teacher, load.least, load.evaluated))
 
