@@ -97,8 +97,9 @@ class Ladder:
 
     def _lengths(self, pair: Candidate) -> tuple[int, ...]:
         if self.pace is None:
-            return lengths(self.config, pair, PARTS)
-        return decision.lengths_of(self.config, pair, self.parts.get(pair.name, 1.0))
+            return lengths(self.config.plan, pair, PARTS)
+        part = self.parts.get(pair.name, 1.0)
+        return decision.lengths_of(self.config.task, self.config.plan, pair, part)
 
     def _tokens(
         self, pair: Candidate, desired: int, later: Sequence[tuple[Candidate, int]]
