@@ -93,7 +93,8 @@ def impossible(config: Config) -> list[str]:
     problems += map(str, _kinds(config))
     problems += _too_long(config)
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
-    problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
+    declared = contradictions(config.task, config.strategies, config.complexity)
+    problems += [*unusable(trainer), *declared, *_engine(config)]
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
     problems += _server(config)
     problems += [

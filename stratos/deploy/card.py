@@ -39,7 +39,9 @@ from stratos.records import (
     Student,
     TriedRate,
 )
+from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Task
+from stratos.teachers.base import Teacher
 
 _MARK = 16
 """Characters beside an answer that only announce it: The answer is: ..."""
@@ -88,7 +90,7 @@ def model_card(
     max_tokens = room_for_answers(answers, config.evaluate.max_new_tokens)
     request = {"model": ".", "messages": example.messages, "max_tokens": max_tokens}
     predictor = _predictor(Path(student.path), answers)
-    teacher = _teacher(config, plan, corpus)
+    teacher = _teacher(config.teachers, config.strategies, plan, corpus)
     if predictor is not None:
         request["logprobs"] = True
     earlier_reads = scorecard.earlier_reads
@@ -185,11 +187,16 @@ def _front_matter(
     return f"{data.to_yaml()}\n"
 
 
-def _teacher(config: Config, plan: Plan, corpus: Corpus | None) -> Any:
+def _teacher(
+    teachers: Sequence[Teacher],
+    strategies: Sequence[Strategy],
+    plan: Plan,
+    corpus: Corpus | None,
+) -> Teacher | None:
     """Return the teacher that the student learned from; None where none was asked anything."""
-    teacher = named(config.teachers, plan.teacher)
+    teacher = named(teachers, plan.teacher)
     # A plan that was read from its record may name a strategy that the config has no more.
-    strategy = next((s for s in config.strategies if s.name == plan.strategy), None)
+    strategy = next((s for s in strategies if s.name == plan.strategy), None)
     if strategy is None or not (strategy.learns_rows or strategy.makes_questions):
         return teacher
     if corpus is not None:

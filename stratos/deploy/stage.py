@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.config import Config, LimitsConfig
+from stratos.config import Config, DeployConfig, EvaluateConfig, LimitsConfig
 from stratos.core.atomic_files import replacing, write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
@@ -121,7 +121,9 @@ def deploy(
 
     context.tick(0, len(questions), "server starts")
     with serving_bundle(bundle, run, folder / "server.log", port=port) as server:
-        asking = _asking(config, server, questions, run, context)
+        asking = _asking(
+            config.evaluate, config.deploy, config.seed, server, questions, run, context
+        )
         plans = _plans(config, plan, bundle, run, context)
         trial = try_server(asking, plans, config.deploy.concurrency)
     _check_folder(context)
@@ -154,7 +156,9 @@ def _warn_of_words(answers: Sequence[KeptAnswer], context: Context) -> None:
 
 
 def _asking(
-    config: Config,
+    evaluate: EvaluateConfig,
+    settings: DeployConfig,
+    seed: int,
     server: Server,
     questions: Sequence[KeptAnswer],
     run: ServingSetting,
@@ -163,9 +167,9 @@ def _asking(
     return Asking(
         server,
         [answer.messages for answer in questions],
-        config.evaluate.max_new_tokens,
-        config.deploy.load_seconds,
-        config.seed,
+        evaluate.max_new_tokens,
+        settings.load_seconds,
+        seed,
         context.tick,
         run.slots,
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from stratos.config import Config
+from stratos.config import EvaluateConfig
 from stratos.core import extras
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
@@ -342,15 +342,15 @@ _N_LOOKED_AT = 64
 
 
 def schemas_of(
-    config: Config, corpus: Corpus, items: Sequence[Item], context: Context
+    task: Task, evaluate: EvaluateConfig, corpus: Corpus, items: Sequence[Item], context: Context
 ) -> list[Mapping[str, Any] | None]:
     """Return the schema of the answer to each item; empty where decoding is not constrained.
 
     It is not where answers have no schema, where the student has learnt to reason before it
     answers, or where llguidance is not installed, which is warned of.
     """
-    schemas = [config.task.answer_schema(item) for item in items]
-    if not any(schema is not None for schema in schemas) or not config.evaluate.constrained:
+    schemas = [task.answer_schema(item) for item in items]
+    if not any(schema is not None for schema in schemas) or not evaluate.constrained:
         return []
     if not is_installed():
         context.warn(f"Constrained decoding needs llguidance. Type: {extras.install('schema')}")

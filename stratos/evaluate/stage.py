@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stratos.config import Config
+from stratos.config import Config, StudentConfig, TrafficConfig
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import ItemProgress, counted
@@ -164,7 +164,7 @@ class _Evaluation:
         # Random weights write noise, whose score says nothing.
         is_pretrained = student.is_lm and named(config.students, plan.student).path is not None
         self._untouched_items = self._shared[: options.n_untouched_items * is_pretrained]
-        self._schemas = schemas_of(config, corpus, items, context)
+        self._schemas = schemas_of(task, options, corpus, items, context)
         self._side_test = task.side_test(items, config.seed)
         self._beside = [] if self._side_test is None else self._side_test.items
         n_others = len(self._untouched_items) + len(self._teacher_items) + len(self._beside)
@@ -260,7 +260,7 @@ class _Evaluation:
             return against(score, [of_student[item.id] for item in items], scored)
 
         free = self._baselines()
-        scores = [_student_score(config, plan, student, by_student)]
+        scores = [_student_score(task, config.students, config.traffic, plan, student, by_student)]
         compared = [
             versus(baseline.score, self._items, baseline.scores)
             for baseline in free
@@ -275,7 +275,7 @@ class _Evaluation:
             scores.append(_model_score(task, ROLE, name, constrained))
         comparison = None
         if by_teacher.items:
-            teacher = _teacher_score(config, self._probe, plan, by_teacher)
+            teacher = _teacher_score(task, config.traffic, self._probe, plan, by_teacher)
             scores.append(teacher)
             compared.append(versus(teacher, by_teacher.items, by_teacher.scores))
             if not teacher.is_cut_short:
@@ -388,9 +388,16 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
     )
 
 
-def _student_score(config: Config, plan: Plan, student: Student, answers: Answers) -> ModelScore:
-    chosen = named(config.students, plan.student)
-    score = _model_score(config.task, "student", student.name, answers)
+def _student_score(
+    task: Task,
+    students: Sequence[StudentConfig],
+    traffic: TrafficConfig,
+    plan: Plan,
+    student: Student,
+    answers: Answers,
+) -> ModelScore:
+    chosen = named(students, plan.student)
+    score = _model_score(task, "student", student.name, answers)
     if not student.is_lm:
         from stratos.models.kinds.cross_validation import calibration_error
 
@@ -405,12 +412,14 @@ def _student_score(config: Config, plan: Plan, student: Student, answers: Answer
     if chosen.path is None:  # it may have come to read in its teacher's tokens
         facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
         chosen = replace(chosen, vocab_size=facts["vocab_size"])
-    card = card_of_student(chosen, config.task)
-    usd = _usd_per_1000(config, card, plan.roles_of("serve"), answers)
+    card = card_of_student(chosen, task)
+    usd = _usd_per_1000(traffic, card, plan.roles_of("serve"), answers)
     return replace(score, usd_per_1000=usd, n_params=student.n_params)
 
 
-def _teacher_score(config: Config, probe: Probe, plan: Plan, answers: Answers) -> ModelScore:
+def _teacher_score(
+    task: Task, traffic: TrafficConfig, probe: Probe, plan: Plan, answers: Answers
+) -> ModelScore:
     """Score the teacher, priced by its host, or else on the server that the plan has for it.
 
     Its multiple choice is the probe's, on validation items: asking the long few-shot prompts of a
@@ -421,19 +430,19 @@ def _teacher_score(config: Config, probe: Probe, plan: Plan, answers: Answers) -
     # A plan that asks the teacher nothing rents it no server: then it is priced where the student
     # would be served.
     role = "teacher" if plan.role("teacher").offer is not None else "serve"
-    score = _model_score(config.task, "teacher", plan.teacher, answers)
+    score = _model_score(task, "teacher", plan.teacher, answers)
     choice = probed.choice.mean if probed.choice.is_share_known else None
     *slices, overall = score.slices
     return replace(
         score,
         slices=(*slices, replace(overall, choice=choice)),
-        usd_per_1000=_usd_per_1000(config, probed.card, plan.roles_of(role), answers),
+        usd_per_1000=_usd_per_1000(traffic, probed.card, plan.roles_of(role), answers),
         n_params=probed.card.n_params,
     )
 
 
 def _usd_per_1000(
-    config: Config, card: ModelCard, choices: Sequence[RoleChoice], answers: Answers
+    traffic: TrafficConfig, card: ModelCard, choices: Sequence[RoleChoice], answers: Answers
 ) -> float | None:
     return usd_per_1000(
         card,
@@ -441,7 +450,7 @@ def _usd_per_1000(
         input_tokens=answers.input_tokens,
         output_tokens=sum(answers.tokens),
         n_answers=len(answers.items),
-        bucket_shares=[bucket.share for bucket in config.traffic.buckets],
+        bucket_shares=[bucket.share for bucket in traffic.buckets],
     )
 
 

@@ -8,11 +8,11 @@ shares are not known, the range covers requests of any one slice alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from stratos.catalog import Catalog
-from stratos.config import Config, LimitsConfig
+from stratos.config import Config, LimitsConfig, StudentConfig
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
@@ -55,6 +55,7 @@ from stratos.records import (
     Way,
     servers_for,
 )
+from stratos.tasks.base import Task
 
 _SPREAD_UNKNOWN = 0.5
 """By what share the price of an answer may be off where the probe does not tell how they differ."""
@@ -223,13 +224,13 @@ def _hosted(limits: LimitsConfig, probe: Probe, teacher: TeacherProbe, plan: Pla
     )
 
 
-def other_prompts(config: Config, probe: Probe) -> Iterator[Way]:
+def other_prompts(task: Task, probe: Probe) -> Iterator[Way]:
     """Yield hosted models with the task's first prompt, where another one did better.
 
     That is what a better prompt alone changes. The probe keeps no tokens of the prompts that were
     not taken on, so that these have no price.
     """
-    first = config.task.prompts[0]
+    first = task.prompts[0]
     for teacher in probe.real_teachers:
         trials = {trial.prompt: trial for trial in teacher.trials}
         before, best = trials.get(first), trials.get(teacher.prompt)
@@ -285,7 +286,7 @@ def open_models(
     groups = OfferGroups.of(market, fleet)
     slack = Slack.of(catalog.table.places, Egress())
     models = []
-    for card, accuracy, work in _cards(config, probe):
+    for card, accuracy, work in _cards(config.task, config.students, probe):
         if (servers := _cheapest(config, card, work, groups, slack)) is None:
             continue
         option, count = servers
@@ -305,24 +306,26 @@ def open_models(
     return tuple(models)
 
 
-def _cards(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval, Workload]]:
+def _cards(
+    task: Task, students: Sequence[StudentConfig], probe: Probe
+) -> Iterator[tuple[ModelCard, Interval, Workload]]:
     """Yield the models with what is known of their accuracy, and the size of their answers."""
     works = []
     for teacher in probe.real_teachers:
         if not teacher.n_items:
             continue
         prompt, answer = mean_tokens(probe, teacher)
-        works.append(Workload(prompt, max(1.0, answer), config.task.name))
+        works.append(Workload(prompt, max(1.0, answer), task.name))
         if not is_hosted(teacher.card):
             yield teacher.card, teacher.exact, works[-1]
     seen = {trial.student: trial.exact for trial in probe.students}
-    for student in config.students:
+    for student in students:
         # Random weights answer nothing as they are.
         if student.is_lm and student.path is not None and works:
             # Asked as the shortest of the teachers: the probe keeps no answers of its own.
             work = min(works, key=lambda work: work.context)
             accuracy = seen.get(student.name) or _NOT_PROBED
-            yield card_of_student(student, config.task), accuracy, work
+            yield card_of_student(student, task), accuracy, work
 
 
 def _cheapest(

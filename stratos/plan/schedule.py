@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from stratos.catalog.offers import local_offer
 from stratos.catalog.table import LOCAL
-from stratos.config import Config, DeployConfig
+from stratos.config import Config, DeployConfig, EvaluateConfig
 from stratos.core.formats import about
 from stratos.core.names import named
 from stratos.estimate.cards import adapter_params, card_of_student
@@ -20,6 +20,7 @@ from stratos.plan.options.role_options import ROLE_OF_STAGE, runs_as_job
 from stratos.plan.options.teacher import is_hosted, teacher_load_of
 from stratos.plan.options.workload import Lengths, training_job
 from stratos.records import KindProbe, Plan, Probe, RoleChoice, StageTime
+from stratos.tasks.base import Task
 from stratos.teachers.cost_estimate import pace_of
 
 AFTER = ("synthesize", "distill", "evaluate", "deploy")
@@ -51,7 +52,7 @@ def stage_times(
     if kind is None:
         tested, here = _hours_here(config, probe, plan, machine)
     else:
-        tested, here = 0.0, _hours_of_kind(config, kind)
+        tested, here = 0.0, _hours_of_kind(config.task, config.evaluate, config.deploy, kind)
     times = []
     # A plan alone is made to see what a run would take.
     for stage in [stage for stage in AFTER if stage in config.stages] or AFTER:
@@ -60,7 +61,7 @@ def stage_times(
         share = 1 - tested if stage == "synthesize" else 1.0
         role = plan.role(ROLE_OF_STAGE[stage]) if stage in ROLE_OF_STAGE else None
         planned = None if role is None else share * role.hours
-        if planned is not None and (runs_as_job(config, stage) or _is_here(role)):
+        if planned is not None and (runs_as_job(config.executor, stage) or _is_here(role)):
             times.append(StageTime(stage, planned))
         elif (hours := here.get(stage)) is not None:
             times.append(StageTime(stage, hours, planned))
@@ -92,13 +93,15 @@ def schedule_text(plan: Plan) -> str:
     return f"From the plan {until}: about {total} ({', '.join(parts)})."
 
 
-def _hours_of_kind(config: Config, kind: KindProbe) -> dict[str, float]:
+def _hours_of_kind(
+    task: Task, evaluate: EvaluateConfig, deploy: DeployConfig, kind: KindProbe
+) -> dict[str, float]:
     """Return the hours of stages of a student that is no language model: its answers were timed."""
-    seconds, options = kind.ms_per_answer / 1000, config.deploy
-    load_test = options.n_requests * seconds + (1 + _STREAMED) * options.load_seconds
+    seconds = kind.ms_per_answer / 1000
+    load_test = deploy.n_requests * seconds + (1 + _STREAMED) * deploy.load_seconds
     return {
         "distill": kind.seconds / 3600,
-        "evaluate": min(config.evaluate.n_items, config.task.n_test) * seconds / 3600,
+        "evaluate": min(evaluate.n_items, task.n_test) * seconds / 3600,
         "deploy": (_START_OF_KIND_S + load_test) / 3600,
     }
 

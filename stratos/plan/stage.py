@@ -245,11 +245,11 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     for warning in catalog.warnings:
         context.warn(warning)
-    if why := nodes_unknown(config, catalog):
+    if why := nodes_unknown(config.cloud, config.executor, config.stages, catalog):
         context.warn(str(why))
     context.tick(1, 3, counted(len(catalog.table), "offer"))
     history = history_for(config, context.run_dir)
-    machine = this_machine(config, context.cache_dir)
+    machine = this_machine(config.cloud, config.students, config.trainer, context.cache_dir)
     spent_seconds = probe.seconds + (pilot.seconds if pilot is not None else 0.0)
     cached = CachedAnswers(config, context.cache_dir, context.ledger)
 

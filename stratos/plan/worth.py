@@ -178,12 +178,12 @@ def verdict_of(
     ]
     verdict = Verdict(
         beside_models="distil",
-        models=(student, *added, *hosted, *other_prompts(config, probe), *open_models),
+        models=(student, *added, *hosted, *other_prompts(config.task, probe), *open_models),
         once_usd=_once(plan),
         servers=servers_of(plan, config.traffic.requests_per_day),
         horizon=horizon_of(config.traffic),
         requests_per_day=config.traffic.requests_per_day,
-        scaled=_scaled(config, plan),
+        scaled=_scaled(config.traffic, config.limits, plan),
         without_model=None if beats_baselines else needs_no_model(probe),
     )
     able = [way for way in priced if not way.why_not]
@@ -324,16 +324,16 @@ def _once(plan: Plan) -> Interval:
     return Interval(mean, max(0.0, min(low, mean)), max(high, mean))
 
 
-def _scaled(config: Config, plan: Plan) -> ScaledToZero | None:
+def _scaled(traffic: TrafficConfig, limits: LimitsConfig, plan: Plan) -> ScaledToZero | None:
     """Return what one rented server costs if it is given back while nobody asks."""
-    rate, serve = config.traffic.requests_per_day, plan.roles_of("serve")
+    rate, serve = traffic.requests_per_day, plan.roles_of("serve")
     if rate is None or len(serve) != 1 or serve[0].count != 1:
         return None
     offer, per_day = serve[0].offer, plan.servers_usd_per_day
     if offer is None or not offer.is_rented:
         return None
-    scaled = scaled_to_zero(per_day, rate, horizon_of(config.traffic))
-    is_late = config.limits.latency_ms is not None and scaled.share_waiting > MOST_WAITING
+    scaled = scaled_to_zero(per_day, rate, horizon_of(traffic))
+    is_late = limits.latency_ms is not None and scaled.share_waiting > MOST_WAITING
     return None if is_late or scaled.usd_per_day >= 0.99 * per_day else scaled
 
 

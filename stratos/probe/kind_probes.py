@@ -100,29 +100,25 @@ _FOLDS = 5
 """Trainings of cross-validation, each of which takes about as long as one on all rows."""
 
 
-def learnable(config: Config) -> list[Item]:
-    """Return the labelled rows of a run that a student may learn, at most `MOST_ROWS`."""
-    return [*labelled_rows(config.task), *validation_rows(config)][:MOST_ROWS]
-
-
 def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     """Return what each kind of student among the run's reaches by cross-validation."""
     students, free = students_of_kinds(config.students), free_students(config.students)
     if not students and not free:
         return ()
-    items = ordered(learnable(config))
+    learnable = [*labelled_rows(config.task), *validation_rows(config)]
+    items = ordered(learnable[:MOST_ROWS])
     rows = Rows.of(items)
     classifiers = [student for student in students if student.kind in LABELS]
     probed = list(_classifiers(config, classifiers, items, rows, context)) if classifiers else []
     for student in students:
         if student.kind not in LABELS:
             context.tick(0, 1, f"cross-validating a {student.kind}")
-            measured = _alone(config, student, rows)
+            measured = _alone(config.task, config.seed, student, rows)
             if isinstance(measured, CannotLearn):
                 context.note(str(measured))
             else:
                 probed.append(measured)
-    return (*probed, *_winning(config, free, rows, probed))
+    return (*probed, *_winning(config.task, config.seed, config.students, free, rows, probed))
 
 
 def mislabelled(
@@ -146,25 +142,30 @@ def mislabelled(
 
 
 def _winning(
-    config: Config, free: Sequence[StudentConfig], rows: Rows, probed: Sequence[KindProbe]
+    task: Task,
+    seed: int,
+    students: Sequence[StudentConfig],
+    free: Sequence[StudentConfig],
+    rows: Rows,
+    probed: Sequence[KindProbe],
 ) -> Iterator[KindProbe]:
     """Yield what needs no model and beats all kinds that learn, or is the only one there is."""
-    is_named = len(free) == len(config.students)
+    is_named = len(free) == len(students)
     beaten = max((probe.accuracy.mean for probe in probed), default=_ENOUGH)
     for student in free if len(rows.texts) > 1 else ():
-        measured = _alone(config, student, rows)
+        measured = _alone(task, seed, student, rows)
         if isinstance(measured, KindProbe) and (measured.measured > beaten or is_named):
             yield measured
 
 
-def _alone(config: Config, student: StudentConfig, rows: Rows) -> KindProbe | CannotLearn:
+def _alone(task: Task, seed: int, student: StudentConfig, rows: Rows) -> KindProbe | CannotLearn:
     """Return what a kind reaches that is measured by itself, or why it does not do the task."""
     learner = KINDS[student.kind].learns()
     assert learner is not None, "it is no kind for labels"
     if (why := learner.why_not(rows.texts, rows.labels)) is not None:
         return CannotLearn(student.kind, why)
     began = time.perf_counter()
-    fit = learner.fit(rows.texts, rows.labels, config.task, config.seed)
+    fit = learner.fit(rows.texts, rows.labels, task, seed)
     return KindProbe(
         student=student.name,
         kind=student.kind,

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from stratos.config import ComplexityConfig, Config, StudentConfig
+from stratos.config import ComplexityConfig, Config, EvaluateConfig, ProbeConfig, StudentConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import (
@@ -35,8 +35,9 @@ from stratos.probe.teacher_evaluation import TeacherEvaluation
 from stratos.records import Complexity, Interval, Measure, Probe, StudentProbe, TeacherProbe
 from stratos.synthesize.admission import PretrainedStudent
 from stratos.synthesize.choice import injects, least_coverage, supervises
+from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item, Task, shares_of_slices
-from stratos.teachers.base import Nobody
+from stratos.teachers.base import Nobody, Teacher
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
@@ -57,7 +58,8 @@ def probe(config: Config, context: Context) -> Probe:
     n_most = max(config.probe.n_items, config.probe.max_items)
     everything = config.task.items("validation", n_most)
     items, reserve = everything[: config.probe.n_items], everything[config.probe.n_items :]
-    thresholds, n_looks = _thresholds(config), _n_looks(config, len(items), len(everything))
+    thresholds = _thresholds(config.task, config.strategies, config.complexity)
+    n_looks = _n_looks(config.probe, len(items), len(everything))
     if not items:
         raise ConfigError(
             f"The task {config.task.name} has no validation items, so no teacher can be probed. "
@@ -122,27 +124,25 @@ def probe(config: Config, context: Context) -> Probe:
         kinds=kinds,
         cut_at_usd=context.ledger.cut_at_usd,
         baselines=tuple(baseline.score for baseline in baselines),
-        logged=_measured(config, probes, context),
+        logged=_measured(config.task, config.teachers, probes, context),
         shares=shares_of_slices(config.task),
     )
 
 
 def _measured(
-    config: Config, probed: Sequence[TeacherProbe], context: Context
+    task: Task, teachers: Sequence[Teacher], probed: Sequence[TeacherProbe], context: Context
 ) -> TeacherProbe | None:
     """Return the first teacher that was measured without asking, of the run's or the task's own."""
     own = [teacher for teacher in probed if teacher.logged is not None]
-    if own or any(
-        teacher.is_measured and not isinstance(teacher, Nobody) for teacher in config.teachers
-    ):
+    if own or any(teacher.is_measured and not isinstance(teacher, Nobody) for teacher in teachers):
         return own[0] if own else None
-    measurable = (teacher for teacher in config.task.teachers() if teacher.unreachable() is None)
+    measurable = (teacher for teacher in task.teachers() if teacher.unreachable() is None)
     teacher = next(measurable, None)
     return None if teacher is None else teacher.measure(context)
 
 
-def _n_looks(config: Config, n_items: int, n_most: int) -> int:
-    return len(looks(min(config.probe.n_trial_items, n_items), n_items, n_most))
+def _n_looks(settings: ProbeConfig, n_items: int, n_most: int) -> int:
+    return len(looks(min(settings.n_trial_items, n_items), n_items, n_most))
 
 
 def _larger_share(task: Task) -> str:
@@ -152,18 +152,16 @@ def _larger_share(task: Task) -> str:
     return f", or a larger share of them: task.validation_share=… (it is {task.validation_share:g})"
 
 
-def _thresholds(config: Config) -> list[float]:
+def _thresholds(
+    task: Task, strategies: Sequence[Strategy], complexity: ComplexityConfig
+) -> list[float]:
     """Return the coverages at which the choice of a strategy turns; none where it is declared."""
-    if config.complexity.strategies:
+    if complexity.strategies:
         return []
-    has_rows = config.task.has_rows and supervises(config.strategies, config.complexity)
-    can_inject = has_rows or (
-        config.task.can_reverse and injects(config.strategies, config.complexity)
-    )
+    has_rows = task.has_rows and supervises(strategies, complexity)
+    can_inject = has_rows or (task.can_reverse and injects(strategies, complexity))
     # The answers of a file are not asked for again, so that nothing turns on that.
-    open_ones = [
-        strategy for strategy in config.strategies if not has_rows or strategy.needs_logits
-    ]
+    open_ones = [strategy for strategy in strategies if not has_rows or strategy.needs_logits]
     least = {least_coverage(strategy, can_inject) for strategy in open_ones}
     return sorted(threshold for threshold in least if threshold is not None)
 
@@ -210,7 +208,15 @@ def probe_students(
     if not questions or config.complexity.is_declared:
         return ()
     return tuple(
-        _probe(student, Path(student.path).expanduser(), config, questions, context)
+        _probe(
+            student,
+            Path(student.path).expanduser(),
+            config.task,
+            config.evaluate,
+            config.probe,
+            questions,
+            context,
+        )
         for student in config.students
         # Nobody named those: asking each of them takes longer than what it would tell is worth.
         if student.is_lm and student.path is not None and not student.only_if_here
@@ -218,15 +224,21 @@ def probe_students(
 
 
 def _probe(
-    student: StudentConfig, folder: Path, config: Config, items: Sequence[Item], context: Context
+    student: StudentConfig,
+    folder: Path,
+    task: Task,
+    evaluate: EvaluateConfig,
+    settings: ProbeConfig,
+    items: Sequence[Item],
+    context: Context,
 ) -> StudentProbe:
     if not folder.is_dir():
         return StudentProbe(student.name, reason="its weights are not on this machine")
     started = time.perf_counter()
     try:
-        right = PretrainedStudent(str(folder), config.task, config.evaluate).right_within(
+        right = PretrainedStudent(str(folder), task, evaluate).right_within(
             items,
-            config.probe.student_seconds,
+            settings.student_seconds,
             lambda done: context.tick(1, 1, f"{student.name} before training: {done}"),
         )
     except Exception as error:  # whatever a foreign model, or its template, makes a library raise
@@ -236,7 +248,7 @@ def _probe(
         return StudentProbe(student.name, reason=f"it cannot be asked ({reason})")
     seconds = time.perf_counter() - started
     if not right:
-        limit = config.probe.student_seconds
+        limit = settings.student_seconds
         reason = f"no batch of answers finished within probe.student_seconds={limit:g}"
         return StudentProbe(student.name, seconds=seconds, reason=reason)
     exact = wilson(sum(right), len(right))

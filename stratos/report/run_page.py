@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from stratos.config import STAGES, Config
+from stratos.config import STAGES, Config, LimitsConfig, PathsConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.formats import by_reason, counted, magnitude
@@ -40,6 +40,7 @@ from stratos.records import (
     Report,
     RoomRecord,
     Scorecard,
+    Worth,
 )
 from stratos.report import costs, provenance
 from stratos.report.charts import curve_plots
@@ -54,7 +55,7 @@ from stratos.report.frontier import (
 from stratos.report.paired import read_examples
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
-from stratos.report.run_verdict import run_verdict, worth_measured
+from stratos.report.run_verdict import RunVerdict, run_verdict, run_worth
 
 # The complexity section, with the learning curve of a pilot.
 
@@ -192,16 +193,18 @@ def write_run_page(
             errors="replace"
         ),
         seed=config.seed,
-        **_results(config, named),
-        **_choice(config, named, context),
-        **_spending(config, named, context),
+        **_results(config.limits, config.paths, named, run_verdict(config, named)),
+        **_choice(config.limits, named, context, run_worth(config, named)),
+        **_spending(config.limits, named, context),
     )
     path = context.run_dir / "report.html"
     write_atomically(path, page)
     return Report(path=str(path), n_bytes=len(page), seconds=time.perf_counter() - started)
 
 
-def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
+def _results(
+    limits: LimitsConfig, paths: PathsConfig, named: Mapping[str, Any], judgement: RunVerdict | None
+) -> dict[str, Any]:
     """Return what was measured: teachers, corpus, student, scores, answers."""
     scorecard: Scorecard | None = named.get("evaluate")
     student, deployment = named.get("distill"), named.get("deploy")
@@ -215,7 +218,7 @@ def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
         "curves": curve_plots(student.curve) if student else (),
         "scorecard": scorecard,
         "verdict": verdict(scorecard) if scorecard else None,
-        "run_verdict": run_verdict(config, named),
+        "run_verdict": judgement,
         "against_logged": against_logged(scorecard.logged)
         if scorecard and scorecard.logged
         else "",
@@ -225,13 +228,13 @@ def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
         "slices": _slices(scorecard),
         "scores": _scores(scorecard),
         "role_names": ROLE_NAMES,
-        "examples": read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
+        "examples": read_examples(_path(paths, scorecard.examples_path)) if scorecard else None,
         "earlier_reads": describe_reads(scorecard.earlier_reads) if scorecard else "",
         "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         "deployment": deployment,
         "format_verdict": format_in_words,
         "speed": sentences(deployment) if deployment else [],
-        "accuracy_verdict": _accuracy_verdict(config, scorecard, deployment),
+        "accuracy_verdict": _accuracy_verdict(limits, scorecard, deployment),
         "sections": [
             (record.section, record)
             for record in named.values()
@@ -240,17 +243,17 @@ def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _choice(config: Config, named: Mapping[str, Any], context: Context) -> dict[str, Any]:
+def _choice(
+    limits: LimitsConfig, named: Mapping[str, Any], context: Context, worth: Worth | None
+) -> dict[str, Any]:
     """Return what was planned, beside what else there was to choose."""
     plan: Plan | None = named.get("plan")
     return {
         "plan": plan,
-        "worth": worth_measured(
-            config, named.get("probe"), plan, named.get("evaluate"), named.get("deploy")
-        ),
+        "worth": worth,
         "is_same": is_same,
-        "limits": config.limits,
-        "serve_hours": config.limits.serve_hours,
+        "limits": limits,
+        "serve_hours": limits.serve_hours,
         "frontier": frontier_plot(plan, context.run_dir) if plan else None,
         "chosen": chosen_point(plan) if plan else None,
         "chosen_rows": plan_rows(chosen_point(plan), "chosen") if plan else (),
@@ -264,13 +267,13 @@ def _choice(config: Config, named: Mapping[str, Any], context: Context) -> dict[
     }
 
 
-def _spending(config: Config, named: Mapping[str, Any], context: Context) -> dict[str, Any]:
+def _spending(limits: LimitsConfig, named: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Return money and time, planned and spent."""
     plan: Plan | None = named.get("plan")
     spends = costs.read_ledger(context.ledger.path)
     return {
         "costs": costs.cost_rows(plan, named, spends, costs.read_reserves(context.ledger.path)),
-        "budget_usd": config.limits.budget_usd,
+        "budget_usd": limits.budget_usd,
         "planned": planned_rows(plan, named, spends),
         "spends": spends,
         "spent_usd": context.ledger.spent_usd,
@@ -286,9 +289,9 @@ def _by_stage(records: Mapping[str, Any]) -> dict[str, Any]:
     return {name: records[name] for name in names if records.get(name) is not None}
 
 
-def _accuracy_verdict(config: Config, scorecard: Scorecard | None, deployment: Any) -> str:
+def _accuracy_verdict(limits: LimitsConfig, scorecard: Scorecard | None, deployment: Any) -> str:
     """Say whether what is served keeps the accuracy limit; "" where there is none."""
-    least, reached = config.limits.accuracy, accuracy_as_served(scorecard, deployment)
+    least, reached = limits.accuracy, accuracy_as_served(scorecard, deployment)
     if least is None or reached is None:
         return ""
     return "kept" if reached[0].mean >= least else "NOT kept"
@@ -325,11 +328,11 @@ def _answer_sizes(corpus: Corpus) -> list[str]:
     return sorted(sizes, key=lambda size: (not size.isdigit(), len(size), size))
 
 
-def _path(config: Config, path: str) -> Path:
+def _path(paths: PathsConfig, path: str) -> Path:
     """Resolve a path of a record, also after its run folder was moved."""
-    folders = [config.run_dir]
-    if config.paths.records_from is not None:
-        folders.append(Path(config.paths.records_from).expanduser())
+    folders = [Path(paths.run_dir)]
+    if paths.records_from is not None:
+        folders.append(Path(paths.records_from).expanduser())
     candidates = [folder / path for folder in folders]
     # Below a folder that was moved, the stage's own part of the path is still the same.
     candidates += [folder.joinpath(*Path(path).parts[-2:]) for folder in folders]

@@ -5,11 +5,11 @@ The verdict of the plan is given anew once the student is measured: it rests on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from stratos.config import Config
+from stratos.config import Config, LimitsConfig, StudentConfig
 from stratos.core.formats import counted, milliseconds, p_value, percent, percent_range
 from stratos.core.intervals import by_shares
 from stratos.core.names import find, named
@@ -38,6 +38,8 @@ from stratos.records import (
     Worth,
 )
 from stratos.report.planned import planned_rows
+from stratos.tasks.base import Task
+from stratos.teachers.base import Teacher
 
 _WORTH = {
     "distil": "Serve it, for its cost. ",
@@ -107,10 +109,10 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     """Return whether the student is to be served, and for what; None where nothing was compared."""
     scorecard: Scorecard | None = records.get("evaluate")
     judgement = None if scorecard is None else verdict(scorecard)
-    if (missed := missed_limit(config, records)) is not None:
+    if (missed := missed_limit(config.limits, records)) is not None:
         text = f"Do not serve it yet, for its accuracy: {missed}"
         return RunVerdict("stay", "accuracy", text)
-    if judgement is not None and is_needless(config, records, judgement):
+    if judgement is not None and is_needless(config.students, records, judgement):
         text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
         return RunVerdict("stay", "accuracy", text)
     student: Student | None = records.get("distill")
@@ -121,7 +123,7 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     worth = run_worth(config, records)
     beside = None
     if scorecard is not None and (worth is None or worth.outcome == "open"):
-        beside = _beside_teacher(config, records, scorecard)
+        beside = _beside_teacher(config.teachers, config.task, records, scorecard)
     if beside is not None:
         return beside
     if worth is not None:
@@ -147,7 +149,7 @@ def _constant(scorecard: Scorecard) -> str:
 
 
 def _beside_teacher(
-    config: Config, records: Mapping[str, Any], scorecard: Scorecard
+    teachers: Sequence[Teacher], task: Task, records: Mapping[str, Any], scorecard: Scorecard
 ) -> RunVerdict | None:
     """Return that a student is to be served that is as good as its teacher, and private or faster.
 
@@ -157,12 +159,12 @@ def _beside_teacher(
     probe: Probe | None = records.get("probe")
     if versus is None or probe is None or may_be_chance(scorecard):
         return None
-    teacher = find(config.teachers, versus.name)
+    teacher = find(teachers, versus.name)
     is_behind = versus.ahead > CLOSE or (versus.p_value < SURE and versus.ahead > 0)
     if teacher is None or is_behind:
         return None
     text = f"{shares_of(versus)} ({_p(versus.p_value)})"
-    if teacher.is_elsewhere and (n := _n_personal(config)):
+    if teacher.is_elsewhere and (n := _n_personal(task)):
         rows = counted(n, "training row holds", "training rows hold", spec=",")
         why = f"{rows} what looks like personal data, which {teacher.name} gets and it keeps here"
         return RunVerdict("serve", "privacy", f"Serve it, for privacy: {why}; {text}.")
@@ -178,9 +180,9 @@ def _beside_teacher(
     return RunVerdict("serve", "latency", f"Serve it, for its latency: {why}; {text}.")
 
 
-def _n_personal(config: Config) -> int:
+def _n_personal(task: Task) -> int:
     """Return how many of the first training rows hold what looks like personal data."""
-    rows = config.task.items("train", _MOST_READ) if config.task.has_rows else []
+    rows = task.items("train", _MOST_READ) if task.has_rows else []
     return sum(next(personal_data(item.question), None) is not None for item in rows)
 
 
@@ -266,17 +268,15 @@ def _p(value: float) -> str:
     return f"p {'' if value < 1e-4 else '= '}{p_value(value)}"
 
 
-def is_needless(config: Config, records: Mapping[str, Any], judgement: Verdict) -> bool:
+def is_needless(
+    students: Sequence[StudentConfig], records: Mapping[str, Any], judgement: Verdict
+) -> bool:
     """Return whether what is free does as well as a language model.
 
     Students of other kinds are trained in seconds, and are as free.
     """
     plan: Plan | None = records.get("plan")
-    return (
-        plan is not None
-        and bool(judgement.against_free)
-        and named(config.students, plan.student).is_lm
-    )
+    return plan is not None and bool(judgement.against_free) and named(students, plan.student).is_lm
 
 
 def run_worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
@@ -285,14 +285,14 @@ def run_worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
     return worth_measured(config, *(records.get(name) for name in names))
 
 
-def missed_limit(config: Config, records: Mapping[str, Any]) -> LimitMissed | None:
+def missed_limit(limits: LimitsConfig, records: Mapping[str, Any]) -> LimitMissed | None:
     """Return that what is served falls short of `limits.accuracy`; None if it does not.
 
     That is the format that was compared with the evaluation, else the student as evaluated.
     """
     scorecard: Scorecard | None = records.get("evaluate")
     student = scorecard.score("student") if scorecard is not None else None
-    least = config.limits.accuracy
+    least = limits.accuracy
     if student is None or least is None:
         return None
     served = accuracy_as_served(scorecard, records.get("deploy"))
@@ -364,7 +364,7 @@ def worth_measured(
         probe,
         measured,
         open_models=open_models,
-        beaten_by=_beaten_by(scorecard, probe, config),
+        beaten_by=_beaten_by(scorecard, probe, config.limits),
         beats_baselines=by_items is None or by_items.outcome == "better",
         better_free=_better_free(scorecard),
         on_same_items=_on_same_items(scorecard),
@@ -386,13 +386,13 @@ def _better_free(scorecard: Scorecard) -> dict[str, Reason]:
     return {free.name: BetterOnItems(free.student, free.baseline, free.n_items, free.p_value)}
 
 
-def _beaten_by(scorecard: Scorecard, probe: Probe, config: Config) -> dict[str, Reason]:
+def _beaten_by(scorecard: Scorecard, probe: Probe, limits: LimitsConfig) -> dict[str, Reason]:
     """Return names of models that are better than the student, with the numbers that show it.
 
     The teacher may be so on the test items that both answered; it and other models may be so as
     requests come, where the evaluation and the probe alternate slices of unequal shares.
     """
-    return {**_beaten_by_shares(scorecard, probe), **_beaten_by_teacher(scorecard, config)}
+    return {**_beaten_by_shares(scorecard, probe), **_beaten_by_teacher(scorecard, limits)}
 
 
 def _beaten_by_shares(scorecard: Scorecard, probe: Probe) -> dict[str, Reason]:
@@ -410,7 +410,7 @@ def _beaten_by_shares(scorecard: Scorecard, probe: Probe) -> dict[str, Reason]:
     return better
 
 
-def _beaten_by_teacher(scorecard: Scorecard, config: Config) -> dict[str, Reason]:
+def _beaten_by_teacher(scorecard: Scorecard, limits: LimitsConfig) -> dict[str, Reason]:
     """Return the teacher if it is ahead: surely, or as far as counts where no limit says enough."""
     both, teacher = scorecard.comparison, scorecard.score("teacher")
     if both is None or teacher is None:
@@ -419,6 +419,6 @@ def _beaten_by_teacher(scorecard: Scorecard, config: Config) -> dict[str, Reason
     is_sure = both.p_value < SURE
     if of_teacher - student <= (0.0 if is_sure else MOST_BEHIND):
         return {}
-    if not is_sure and config.limits.accuracy is not None:
+    if not is_sure and limits.accuracy is not None:
         return {}
     return {teacher.name: BetterOnItems(student, of_teacher, both.n_items, both.p_value)}

@@ -114,11 +114,15 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
             yield f"{rows} {points_gained(gain)}"
         if labels := errs_most_on(scorecard):
             yield f"label more rows of {labels}: there it is wrong most often"
-    if missed_limit(config, records) is not None:
+    if missed_limit(config.limits, records) is not None:
         remedies = (room.remedy(config, records) for room in config.rooms.values())
         yield from (str(remedy) for remedy in remedies if remedy is not None)
     judgement = verdict(records["evaluate"]) if "evaluate" in records else None
-    if judgement is not None and plan is not None and is_needless(config, records, judgement):
+    if (
+        judgement is not None
+        and plan is not None
+        and is_needless(config.students, records, judgement)
+    ):
         yield what_may_help(config, named(config.students, plan.student))
     if "distill" not in records:
         if plan is not None:

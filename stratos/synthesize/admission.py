@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stratos.config import Config, EvaluateConfig
+from stratos.config import Config, EvaluateConfig, StudentConfig
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.foreign import cause
 from stratos.core.names import find
@@ -161,13 +161,19 @@ class PretrainedStudent:
         return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def pretrained(config: Config, plan: Plan, cache_dir: Path) -> PretrainedStudent | None:
+def pretrained(
+    task: Task,
+    students: Sequence[StudentConfig],
+    evaluate: EvaluateConfig,
+    plan: Plan,
+    cache_dir: Path,
+) -> PretrainedStudent | None:
     """Return the planned student if it starts from a model, None if from random weights."""
-    chosen = find(config.students, plan.student)
+    chosen = find(students, plan.student)
     if chosen is None or chosen.path is None:
         return None
     path = str(ready(chosen, cache_dir).path)
-    return PretrainedStudent(path, config.task, config.evaluate)
+    return PretrainedStudent(path, task, evaluate)
 
 
 _N_FOR_PHRASES = 1000
@@ -182,10 +188,14 @@ def held_out(config: Config) -> HeldOut:
     A task that can list all of them does so with its method `held_out`; one that draws without end
     has its splits by hash, and those that are read are compared once more.
     """
-    listed = listed_by(config.task)
-    if listed is not None:
+    task = config.task
+    if (listed := listed_by(task)) is not None:
         return listed
-    return _held_out(config.task, _read_by(config))
+    probe = config.probe
+    n_validation = max(probe.n_items, probe.max_items, config.callbacks.n_validation_read)
+    validated = task.items("validation", n_validation)
+    tested = task.items("test", config.evaluate.n_items, config.seed)
+    return _held_out(task, validated + tested)
 
 
 def listed_by(task: Task) -> HeldOut | None:
@@ -214,28 +224,21 @@ def _held_out(task: Task, items: Sequence[Item]) -> HeldOut:
     return HeldOut(items, _others(task, items), task.own_words)
 
 
-def without_leaks(config: Config, items: Iterable[Item], refused: Counter[str]) -> list[Item]:
+def without_leaks(excluded: HeldOut, items: Iterable[Item], refused: Counter[str]) -> list[Item]:
     """Return the items whose question repeats no held-out one; the others are counted.
 
     Args:
-        config: the run.
+        excluded: what may not be trained on.
         items: that somebody would be asked for.
         refused: reason to how many; added to.
     """
-    excluded, clean = held_out(config), []
+    clean = []
     for item in items:
         if (leak := excluded.leak(item)) is None:
             clean.append(item)
         else:
             refused[leak] += 1
     return clean
-
-
-def _read_by(config: Config) -> list[Item]:
-    probe = config.probe
-    n_validation = max(probe.n_items, probe.max_items, config.callbacks.n_validation_read)
-    items = config.task.items("validation", n_validation)
-    return items + config.task.items("test", config.evaluate.n_items, config.seed)
 
 
 def _others(task: Task, items: Sequence[Item]) -> list[Item]:

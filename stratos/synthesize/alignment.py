@@ -31,7 +31,7 @@ from stratos.distill.divergences import DIVERGENCES, wrong_parameters
 from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
 from stratos.records import Plan
 from stratos.synthesize import strategy
-from stratos.synthesize.admission import PretrainedStudent, pretrained, without_leaks
+from stratos.synthesize.admission import PretrainedStudent, held_out, pretrained, without_leaks
 from stratos.synthesize.planned_teacher import (
     Asking,
     Sampling,
@@ -229,7 +229,7 @@ class Alignment(strategy.Strategy):
         """
         asking = Asking.planned(config, plan, context, tally)
         task, teacher = config.task, asking.teacher
-        student = pretrained(config, plan, context.cache_dir)
+        student = pretrained(config.task, config.students, config.evaluate, plan, context.cache_dir)
         if self.best == "likeliest" and student is None:
             context.warn("best=likeliest needs a pretrained student: best=first is used instead.")
         items = self._admitted(asking, student)
@@ -267,7 +267,7 @@ class Alignment(strategy.Strategy):
         # What may not be learnt need not be paid.
         config, refused = asking.config, asking.tally.refused
         items = config.task.items("train", self.n_items, config.seed)
-        items = without_leaks(config, items, refused)
+        items = without_leaks(held_out(config), items, refused)
         paid = is_paid(asking.teacher.card())
         skips = self.skip_known == "always" or (self.skip_known == "auto" and paid)
         if student is None or not skips or not items:

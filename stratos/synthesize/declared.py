@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from stratos.config import ComplexityConfig, Config
+from stratos.config import ComplexityConfig
 from stratos.core.trust import find_class
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
+    from stratos.tasks.base import Task
 
 CEILING = 2
 """An answer may be so many times as long as a reasoning path is expected to be."""
@@ -49,30 +50,28 @@ def leaves(complexity: ComplexityConfig, strategy: Strategy) -> bool:
     return not allowed or strategy.kind in allowed or strategy.family.value in allowed
 
 
-def contradictions(config: Config) -> Iterator[str]:
+def contradictions(
+    task: Task, strategies: Sequence[Strategy], complexity: ComplexityConfig
+) -> Iterator[str]:
     """Yield why a declared complexity leaves nothing to choose from."""
-    complexity = config.complexity
-    every = config.strategies
-    allowed = [strategy for strategy in every if leaves(complexity, strategy)]
-    if every and not allowed:
+    allowed = [strategy for strategy in strategies if leaves(complexity, strategy)]
+    if strategies and not allowed:
         yield (
             f"complexity={complexity.level} leaves {_listed(complexity.strategies)}, but this run "
-            f"has {_listed([strategy.name for strategy in every])}. Type strategy=auto, "
+            f"has {_listed([strategy.name for strategy in strategies])}. Type strategy=auto, "
             "complexity=measured, or "
-            f"complexity.strategies=[{','.join(strategy.kind for strategy in every)}]."
+            f"complexity.strategies=[{','.join(strategy.kind for strategy in strategies)}]."
         )
         return
     possible = (
-        allowed
-        if config.task.has_rows
-        else [strategy for strategy in allowed if not strategy.learns_rows]
+        allowed if task.has_rows else [strategy for strategy in allowed if not strategy.learns_rows]
     )
     only_injection = all(strategy.makes_questions for strategy in possible)
-    if len(allowed) < len(every) and only_injection and not config.task.can_reverse:
+    if len(allowed) < len(strategies) and only_injection and not task.can_reverse:
         yield (
             f"complexity={complexity.level} leaves "
             f"{_listed([strategy.name for strategy in possible])}, but the task "
-            f"{config.task.name} cannot build a question from an answer. Type complexity=medium, "
+            f"{task.name} cannot build a question from an answer. Type complexity=medium, "
             "or complexity=measured."
         )
 

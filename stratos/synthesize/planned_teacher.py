@@ -93,7 +93,7 @@ class Asking:
         Raises:
             TeacherError: it is not among the configured ones, or has no key.
         """
-        return Asking(config, plan, context, tally, planned_teacher(config, plan, context))
+        return Asking(config, plan, context, tally, planned_teacher(config.teachers, plan, context))
 
     @property
     def task(self) -> Task:
@@ -191,16 +191,16 @@ def longest_answer(
     return prompting(teacher, task).limit(prompt, own, "strategy.max_tokens")
 
 
-def planned_teacher(config: Config, plan: Plan, context: Context) -> Teacher:
+def planned_teacher(teachers: Sequence[Teacher], plan: Plan, context: Context) -> Teacher:
     """Return the teacher that the plan chose, to be asked in the way that it chose.
 
     Raises:
         TeacherError: it is not among the configured ones, or has no key.
     """
-    for teacher in config.teachers:
+    for teacher in teachers:
         if teacher.name == plan.teacher:
             return context.engine.spread(_in_its_way(teacher, plan, context))
-    known = ", ".join(teacher.name for teacher in config.teachers)
+    known = ", ".join(teacher.name for teacher in teachers)
     raise TeacherError(
         f"The plan's teacher {plan.teacher} is not configured (configured: {known}). "
         "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."

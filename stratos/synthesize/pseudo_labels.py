@@ -29,7 +29,7 @@ from stratos.core.context import Context
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.records import Plan
-from stratos.synthesize.admission import without_leaks
+from stratos.synthesize.admission import held_out, without_leaks
 from stratos.synthesize.planned_teacher import (
     Asking,
     Sampling,
@@ -303,7 +303,8 @@ class PseudoLabels(Strategy):
         task = config.task
         # What may not be learnt need not be paid.
         items = task.unlabelled(self.n_unlabelled, config.seed)
-        rows = [Votes(item) for item in without_leaks(config, items, tally.refused)]
+        clean = without_leaks(held_out(config), items, tally.refused)
+        rows = [Votes(item) for item in clean]
         asking = Asking.planned(config, plan, context, tally)
         turns = self._samplings(task, plan.prompt, asking.teacher, plan.max_tokens)
         least = min(_AT_FIRST, len(turns))

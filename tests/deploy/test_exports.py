@@ -324,7 +324,7 @@ def test_with_a_limit_all_items_are_asked_and_the_verdict_is_about_the_format(
     def missed(exact: Interval) -> LimitMissed | None:
         served = replace(record.served, exact=exact)
         held = replace(record, exports=replace(record.exports, formats=(served,)))
-        return missed_limit(config, {"evaluate": run.scorecard, "deploy": held})
+        return missed_limit(config.limits, {"evaluate": run.scorecard, "deploy": held})
 
     assert run.scorecard.score("student").slice().exact.mean == 1.0
     assert missed(Interval(0.9995, 0.99, 1.0)) is None

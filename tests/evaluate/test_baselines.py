@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -22,7 +21,7 @@ from stratos.evaluate.baselines import chance, free_baselines, labelled_rows
 from stratos.evaluate.metrics import against, field_shares
 from stratos.evaluate.verdict import verdict
 from stratos.records import EarlierReads, Interval, LoggedVersus, ModelScore, Scorecard, SliceScore
-from stratos.synthesize.admission import without_leaks
+from stratos.synthesize.admission import listed_by, without_leaks
 from stratos.tasks.base import Item, Score
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
@@ -398,7 +397,7 @@ def test_baselines_do_not_learn_what_the_student_is_refused(tmp_path):
     )
     refused: Counter[str] = Counter()
     all_rows = task.items("train", 999)
-    allowed = without_leaks(SimpleNamespace(task=task), all_rows, refused)
+    allowed = without_leaks(listed_by(task), all_rows, refused)
     assert refused[Leak.OVERLAP] > 0
     learnt = labelled_rows(task)
     assert [item.id for item in learnt] == [item.id for item in allowed]

@@ -30,10 +30,10 @@ def asked(folder: Path, completion: str, schema: Any = SCHEMA, **options: Any) -
     row = json.dumps({"completion": completion})
     (folder / "train.jsonl").write_text(f"{row}\n" * 3)
     task = JsonlTask(str(folder / "rows.jsonl"), schema=str(folder / "schema.json"))
-    config: Any = SimpleNamespace(task=task, evaluate=EvaluateConfig(**options))
+    evaluate, items = EvaluateConfig(**options), task.items("test", 4)
     corpus: Any = SimpleNamespace(path=str(folder / "train.jsonl"))
     context: Any = Told()
-    return schemas_of(config, corpus, task.items("test", 4), context), context.said
+    return schemas_of(task, evaluate, corpus, items, context), context.said
 
 
 def test_bare_json_is_constrained_and_reasoning_is_not(tmp_path: Path) -> None:

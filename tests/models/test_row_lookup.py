@@ -66,18 +66,19 @@ def test_it_is_a_student_by_itself_only_where_it_beats_what_learns(tmp_path: Pat
     task = ClassifyTask(path=str(path), question="text", answer="label")
     free = tuple(StudentConfig(kind, kind=kind) for kind in ("nearest", "majority"))
     linear = StudentConfig("linear", kind="linear")
-    config: Any = SimpleNamespace(task=task, seed=0, students=(*free, linear))
+    students = (*free, linear)
 
     def probed(accuracy: float) -> KindProbe:
         mean = Interval(accuracy, accuracy, accuracy, "")
         return KindProbe("linear", "linear", mean, accuracy, 60, 0.0, 1.0, 1.0, 1)
 
     def winners(*others: KindProbe) -> list[str]:
-        return [probe.kind for probe in _winning(config, free, Rows(TEXTS, ANSWERS), others)]
+        return [
+            probe.kind for probe in _winning(task, 0, students, free, Rows(TEXTS, ANSWERS), others)
+        ]
 
     assert winners(probed(0.9)) == ["nearest"] and winners(probed(1.0)) == []
     assert winners() == ["nearest"], "beside language models alone it has to do the task"
-    config.students = free[1:]
-    named = [*_winning(config, free[1:], Rows(TEXTS, ANSWERS), ())]
+    named = [*_winning(task, 0, free[1:], free[1:], Rows(TEXTS, ANSWERS), ())]
     assert [probe.kind for probe in named] == ["majority"], "however little it reaches"
     assert KINDS["nearest"].does(task) and not KINDS["nearest"].does(MahjongTask())

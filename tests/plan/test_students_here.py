@@ -83,5 +83,5 @@ def test_this_machine_is_measured_only_where_the_plan_depends_on_it(folder: Path
         students=(unnamed("org/none", 1),), cloud=CloudConfig(providers=("aws",))
     ).config()
     cache = folder.parent / "cache"
-    assert this_machine(missing, cache) is None
-    assert isinstance(this_machine(here, cache), Calibration)
+    assert this_machine(missing.cloud, missing.students, missing.trainer, cache) is None
+    assert isinstance(this_machine(here.cloud, here.students, here.trainer, cache), Calibration)

@@ -403,12 +403,7 @@ def test_the_probe_reads_no_more_of_a_strategy_than_its_keys() -> None:
 
     strategies = (watched(AlignmentLogits), watched(Injection))
     for can_reverse in (False, True):
-        config: Any = SimpleNamespace(
-            strategies=strategies,
-            complexity=ComplexityConfig(),
-            task=StubTask(can_reverse=can_reverse),
-        )
-        assert _thresholds(config)
+        assert _thresholds(StubTask(can_reverse=can_reverse), strategies, ComplexityConfig())
     assert {f"strategy.{name}" for name in read} <= set(BY_NAME["probe"].reads)
     assert read == {"min_coverage", "min_coverage_beside_injection"}
 

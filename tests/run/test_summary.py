@@ -50,10 +50,10 @@ def test_an_accuracy_that_is_missed_is_said(
     accuracy: float | None, right: int, is_missed: bool
 ) -> None:
     config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=accuracy))
-    found = missed_limit(config, records(right))
+    found = missed_limit(config.limits, records(right))
     missed = LimitMissed(0.9, wilson(right, 100), "", right / 100)
     assert found == (missed if is_missed else None)
-    assert missed_limit(config, {}) is None
+    assert missed_limit(config.limits, {}) is None
 
 
 def test_the_screen_holds_each_prediction_that_missed(tmp_path: Path) -> None:
@@ -132,7 +132,11 @@ def test_a_room_s_record_says_itself_what_it_came_to(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config: Any = SimpleNamespace(
-        limits=LimitsConfig(), run_dir=tmp_path, rooms={}, task=SimpleNamespace(n_unanswered=0)
+        limits=LimitsConfig(),
+        run_dir=tmp_path,
+        rooms={},
+        teachers=(),
+        task=SimpleNamespace(n_unanswered=0),
     )
     made = {"added": Added(3)}
     assert [line.text for line in lines_of(made["added"])] == ["3 were added"]
@@ -145,10 +149,10 @@ def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("stratos.run.summary", "stratos.report.run_verdict"):
-        monkeypatch.setattr(f"{module}.missed_limit", lambda config, records: Because("Not met."))
+        monkeypatch.setattr(f"{module}.missed_limit", lambda limits, records: Because("Not met."))
     config: Any = SimpleNamespace(
         limits=LimitsConfig(accuracy=0.9), run_dir=tmp_path, rooms={"added": Helps()},
-        task=SimpleNamespace(n_unanswered=0),
+        task=SimpleNamespace(n_unanswered=0), teachers=(),
     )  # fmt: skip
     for made, is_helped in (({}, True), ({"added": Added(3)}, False)):
         show(
@@ -175,7 +179,11 @@ def test_a_model_that_is_needless_is_refused(tmp_path: Path) -> None:
         "t", "exact", tuple(scores.values()), comparison, "", 1.0, versus, NO_READS, ""
     )
     config: Any = SimpleNamespace(
-        limits=LimitsConfig(), run_dir=tmp_path, rooms={}, task=SimpleNamespace(n_unanswered=0)
+        limits=LimitsConfig(),
+        run_dir=tmp_path,
+        rooms={},
+        teachers=(),
+        task=SimpleNamespace(n_unanswered=0),
     )
     config.task = SimpleNamespace(
         has_rows=True, has_labels=False, has_objects=False, n_unanswered=0
@@ -225,7 +233,11 @@ def test_the_verdict_is_beside_the_best_that_is_free(
     right_by_role: Mapping[str, int], outcome: str, shares: Sequence[str]
 ) -> None:
     config: Any = SimpleNamespace(
-        limits=LimitsConfig(), rooms={}, task=SimpleNamespace(n_unanswered=0)
+        limits=LimitsConfig(),
+        rooms={},
+        students=(),
+        teachers=(),
+        task=SimpleNamespace(n_unanswered=0),
     )
     made = {"evaluate": judged_card(right_by_role, 10)}
     judgement = run_verdict(config, made)
@@ -260,6 +272,7 @@ def test_what_speaks_for_a_student_as_good_as_its_teacher(
     config: Any = SimpleNamespace(
         limits=LimitsConfig(),
         rooms={},
+        students=(),
         teachers=(SimpleNamespace(name="teacher", is_elsewhere=True),),
         task=SimpleNamespace(has_rows=True, items=lambda *of: [Item("1", "main", text, "a")]),
     )
@@ -269,7 +282,9 @@ def test_what_speaks_for_a_student_as_good_as_its_teacher(
 
 
 def test_a_student_that_gives_one_answer_is_not_to_be_served() -> None:
-    config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(), rooms={}, task=None, teachers=(), students=()
+    )
     card = judged_card({"student": 9, "lookup": 5, "majority": 1}, 10)
     student: Any = SimpleNamespace(kind="majority")
     judgement = run_verdict(config, {"evaluate": card, "distill": student})
@@ -301,7 +316,11 @@ def test_how_to_host_is_said_of_what_is_to_be_served(
 @pytest.mark.parametrize("left_out", [{}, {"encoder": "Type: pip install it"}])
 def test_an_encoder_that_is_not_here_is_what_may_help(left_out: dict[str, str]) -> None:
     config: Any = SimpleNamespace(
-        limits=LimitsConfig(), rooms={}, task=SimpleNamespace(n_unanswered=0)
+        limits=LimitsConfig(),
+        rooms={},
+        students=(),
+        teachers=(),
+        task=SimpleNamespace(n_unanswered=0),
     )
     probe: Any = SimpleNamespace(of_kind=lambda name: SimpleNamespace(gain=None))
     plan: Any = SimpleNamespace(student="static", left_out=left_out)
@@ -321,7 +340,9 @@ def test_an_encoder_that_is_not_here_is_what_may_help(left_out: dict[str, str]) 
 def test_a_student_that_is_often_wrong_is_not_served_beside_baselines_that_do_nothing(
     n_right: int, planned: tuple[float, float, float] | None, outcome: str
 ) -> None:
-    config: Any = SimpleNamespace(limits=LimitsConfig(), rooms={})
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(), rooms={}, task=None, teachers=(), students=()
+    )
     card = judged_card({"student": n_right, "lookup": 0, "majority": 0}, 50)
     student = replace(card.scores[0], fields_wrong={"date": 3, "people": 20, "name": 0})
     made: dict[str, Any] = {"evaluate": replace(card, scores=(student, *card.scores[1:]))}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from hydra.types import RunMode
 from syrupy.assertion import SnapshotAssertion
@@ -137,12 +135,8 @@ def test_what_contradicts_it(snapshot: SnapshotAssertion):
 
 def test_a_task_without_a_way_back(snapshot: SnapshotAssertion):
     config = composed("complexity=high")
-    essay = SimpleNamespace(
-        task=StubTask("essay"),
-        strategies=config.strategies,
-        complexity=config.complexity,
-    )
-    assert list(contradictions(essay)) == snapshot
+    essay = StubTask("essay")
+    assert list(contradictions(essay, config.strategies, config.complexity)) == snapshot
 
 
 def test_all_four_with_the_thresholds_of_the_shipped_files():

@@ -13,7 +13,7 @@ import numpy as np
 from stratos.catalog import Catalog
 from stratos.catalog.offers import local_offer
 from stratos.catalog.residency import areas
-from stratos.config import Config, StudentConfig
+from stratos.config import CloudConfig, Config, StudentConfig, TrainerConfig
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, points_gained
 from stratos.core.machine import slowness_now
@@ -126,8 +126,8 @@ def build_problem(
         ranges=_joined(pricing.ranges for pricing in areas),
         mix_gap=MIX_GAP,
         settings=config.plan,
-        up=roles_that_are_up(config),
-        jobs=jobs_of(config),
+        up=roles_that_are_up(config.executor),
+        jobs=jobs_of(config.executor, config.stages),
         more_rows=_more_rows(probe),
     )
 
@@ -141,18 +141,23 @@ def _more_rows(probe: Probe) -> str:
     return f"Or label more rows: {rows} {points_gained(best.gain)} ({best.student})."
 
 
-def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
+def this_machine(
+    cloud: CloudConfig,
+    students: Sequence[StudentConfig],
+    trainer: TrainerConfig,
+    cache_dir: Path,
+) -> Calibration | None:
     """Return the measurement of this machine, if it may be planned or a student depends on it.
 
     Where it may be planned, with what its other work takes of it now.
     """
-    if "local" in config.cloud.providers:
+    if "local" in cloud.providers:
         # Those of random weights are so small that their products are the lesser part.
-        from_weights = any(s.is_lm and s.path is not None for s in config.students)
-        with_bf16 = from_weights and config.trainer.precision != "fp32"
+        from_weights = any(s.is_lm and s.path is not None for s in students)
+        with_bf16 = from_weights and trainer.precision != "fp32"
         here = calibration(cache_dir, with_bf16=with_bf16)
         return replace(here, slowness=slowness_now())
-    depends = any(student.only_if_here and is_here(student) for student in config.students)
+    depends = any(student.only_if_here and is_here(student) for student in students)
     return calibration(cache_dir) if depends else None
 
 
@@ -307,7 +312,8 @@ class _Builder:
                     self.evidence.append(added)
                 continue
             if verdict.why_not is Reason.REPEATS and verdict.concerns == "teacher":
-                self.evidence.append(str(repeated_rows(config, teacher, strategy)))
+                load = teacher_load_of(config, teacher, strategy)
+                self.evidence.append(str(repeated_rows(teacher, load)))
             key = {
                 "strategy": name,
                 "teacher": f"{name} from {teacher.teacher}",

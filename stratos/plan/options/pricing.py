@@ -224,7 +224,10 @@ class Pricing:
     @cached_property
     def job_servers(self) -> JobServers:
         """Those that stages may have as jobs of the executor."""
-        return JobServers.of(self.config, self.catalog, self.calibration, self.egress)
+        config = self.config
+        return JobServers.of(
+            config.cloud, config.executor, self.catalog, self.calibration, self.egress
+        )
 
     @cached_property
     def slack(self) -> Slack:
@@ -301,7 +304,10 @@ class Pricing:
 
     @property
     def _was_probed_here(self) -> bool:
-        return not runs_as_job(self.config, "probe") and self.config.paths.records_from is None
+        return (
+            not runs_as_job(self.config.executor, "probe")
+            and self.config.paths.records_from is None
+        )
 
     def _answered(self, hours: Ranges, fleet: Fleet, n: Ints, probed: TeacherProbe) -> Ranges:
         """Return the hours of answers, those on this machine by the probe that was made here."""
@@ -335,7 +341,7 @@ class Pricing:
         As a job it has one node, and a training those that `trainer.num_nodes` names.
         """
         config = self.config
-        if not runs_as_job(config, stage):
+        if not runs_as_job(config.executor, stage):
             return job_options(
                 self.offer_groups, Job(hours, self.slack.moving(gb_in, gb_out), note)
             )
@@ -386,7 +392,9 @@ class Pricing:
     def training_of_kind(self, kind: KindProbe) -> str | None:
         """Return the key of the training of a student that is no language model."""
         key = f"train {kind.student}{self.suffix}"
-        if not runs_as_job(self.config, "distill"):  # done here before a server would have started
+        if not runs_as_job(
+            self.config.executor, "distill"
+        ):  # done here before a server would have started
             offer = local_offer(self.config.cloud.usd_per_cpu_hour)
             hours = kind.seconds / 3600
             ends = 0.0, hours * _KIND_ERROR  # what cross-validation has fitted is used again

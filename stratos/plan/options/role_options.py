@@ -17,11 +17,12 @@ import numpy as np
 
 from stratos.catalog import Catalog
 from stratos.catalog.table import Floats, Ints
-from stratos.config import Config, DeployConfig, LimitsConfig
+from stratos.config import CloudConfig, DeployConfig, LimitsConfig
 from stratos.deploy.engines.cost import WeightFormat
 from stratos.estimate.answering import EngineChoice
 from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, ranged
 from stratos.estimate.serving import ServingTable
+from stratos.executors.job import Executor
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.plan.option import Egress, Option, Range
 from stratos.plan.options.market import OfferGroups, open_market
@@ -258,48 +259,46 @@ PRICE_SOURCE = "executor.usd_per_hour"
 ROLE_OF_STAGE = {"synthesize": "teacher", "distill": "train"}
 
 
-def runs_as_job(config: Config, stage: str) -> bool:
+def runs_as_job(executor: Executor, stage: str) -> bool:
     """Return whether a stage runs on a server of the executor; `here` has none."""
-    return not config.executor.runs_here and stage in config.executor.stages
+    return not executor.runs_here and stage in executor.stages
 
 
-def roles_that_are_up(config: Config) -> frozenset[str]:
+def roles_that_are_up(executor: Executor) -> frozenset[str]:
     """Return the roles whose hours count no start of a server: a cluster runs their stages."""
-    if not config.executor.is_cluster:
+    if not executor.is_cluster:
         return frozenset()
-    return frozenset(role for stage, role in ROLE_OF_STAGE.items() if runs_as_job(config, stage))
+    return frozenset(role for stage, role in ROLE_OF_STAGE.items() if runs_as_job(executor, stage))
 
 
-def jobs_of(config: Config) -> Jobs:
+def jobs_of(executor: Executor, stages: Collection[str]) -> Jobs:
     """Return what the stages that run as jobs set aside before they are submitted."""
     trials = [
         stage
         for stage in ("evaluate", "deploy")
-        if runs_as_job(config, stage) and stage in config.stages
+        if runs_as_job(executor, stage) and stage in stages
     ]
-    executor = config.executor
     hours = LEAST_HOURS if executor.hours is None else min(LEAST_HOURS, executor.hours)
     return Jobs(
-        frozenset(role for stage, role in ROLE_OF_STAGE.items() if runs_as_job(config, stage)),
+        frozenset(role for stage, role in ROLE_OF_STAGE.items() if runs_as_job(executor, stage)),
         hours * len(trials),
         executor.usd_per_hour,
     )
 
 
-def nodes_unknown(config: Config, catalog: Catalog) -> NodesUnknown | None:
+def nodes_unknown(
+    cloud: CloudConfig, executor: Executor, stages: Collection[str], catalog: Catalog
+) -> NodesUnknown | None:
     """Return that stages run on nodes of a cluster that are no offers of the plan, if they do."""
-    executor = config.executor
-    planned = "plan" in config.stages  # its jobs may come with a later command
-    stages = tuple(
-        stage
-        for stage in executor.stages
-        if stage != "probe" and (planned or stage in config.stages)
+    planned = "plan" in stages  # its jobs may come with a later command
+    on_nodes = tuple(
+        stage for stage in executor.stages if stage != "probe" and (planned or stage in stages)
     )
-    if not executor.is_cluster or not stages:
+    if not executor.is_cluster or not on_nodes:
         return None
     if catalog.table.cloud.where(lambda name: name == executor.kind).any():
         return None
-    return NodesUnknown(executor.kind, config.cloud.name, stages, executor.usd_per_hour)
+    return NodesUnknown(executor.kind, cloud.name, on_nodes, executor.usd_per_hour)
 
 
 @dataclass(frozen=True)
@@ -322,17 +321,23 @@ class JobServers:
 
     @classmethod
     def of(
-        cls, config: Config, catalog: Catalog, calibration: Calibration | None, egress: Egress
+        cls,
+        cloud: CloudConfig,
+        executor: Executor,
+        catalog: Catalog,
+        calibration: Calibration | None,
+        egress: Egress,
     ) -> JobServers:
         """Return the servers of an area.
 
         Args:
-            config: of the run; its executor is not `here`.
+            cloud: where servers may be rented.
+            executor: of the run; not `here`.
             catalog: the offers of the area.
             calibration: of this machine.
             egress: prices of what moves between places.
         """
-        executor, cloud, table = config.executor, config.cloud, catalog.table
+        table = catalog.table
         price, is_stand_in = executor.usd_per_hour, False
         if price is not None:
             # Most dollars an hour are those of what is rented, and a cluster has no spot price.

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stratos.config import Config
+from stratos.config import Config, StudentConfig, TrainerConfig
 from stratos.core.formats import counted
 from stratos.distill.trainer import training_length
 from stratos.estimate.cards import Workload
@@ -130,7 +130,9 @@ def teacher_load_of(
             f"(strategy.{strategy.samples_key}), {n_samples:.1f} "
             f"where {covered:.0%} of questions are known to it"
         )
-    scored, why_scored = _scored(config, teacher, strategy, n_taught * covered, answer)
+    scored, why_scored = _scored(
+        config.task, config.trainer, config.students, teacher, strategy, n_taught * covered, answer
+    )
     why = "; ".join(filter(None, (*reasons, why_scored)))
     n_read_by_training = n_taught * answer.context
     assumptions: list[Assumption] = []
@@ -184,12 +186,20 @@ def _written(
 
 
 def _scored(
-    config: Config, teacher: TeacherProbe, strategy: Strategy, n_texts: float, answer: Workload
+    task: Task,
+    trainer: TrainerConfig,
+    students: Sequence[StudentConfig],
+    teacher: TeacherProbe,
+    strategy: Strategy,
+    n_texts: float,
+    answer: Workload,
 ) -> tuple[Load, str]:
     """Return the texts that a priced teacher scores for a training, and why they are a range.
 
     Args:
-        config: the run.
+        task: whose questions they answer.
+        trainer: how the students learn from them.
+        students: any of which the plan may choose.
         teacher: what the probe saw.
         strategy: the configured one.
         n_texts: right answers that are learnt.
@@ -202,11 +212,8 @@ def _scored(
     is_paid = bool(teacher.card.usd_per_million_input_tokens)
     if not is_paid or signal.cache_path is not None or signal.beyond_servers() is not None:
         return nothing, ""
-    n_tokens = max(1.0, _student_tokens(config.task, teacher) + answer.answer_tokens)
-    epochs = [
-        training_length(config.trainer, student, n_texts, n_tokens).epochs
-        for student in config.students
-    ]
+    n_tokens = max(1.0, _student_tokens(task, teacher) + answer.answer_tokens)
+    epochs = [training_length(trainer, student, n_texts, n_tokens).epochs for student in students]
     is_cached = signal.cache != "none"
     n_times = 1.0 if is_cached else max([1.0, *epochs])
     how_often = (
@@ -457,15 +464,13 @@ FEW = 1000
 """Labelled rows from which on more of them are not offered."""
 
 
-def repeated_rows(config: Config, teacher: TeacherProbe, strategy: Strategy) -> RepeatsRows:
+def repeated_rows(teacher: TeacherProbe, load: TeacherLoad) -> RepeatsRows:
     """Return what asking a teacher for the answers of labelled rows would have cost.
 
     Args:
-        config: the run.
         teacher: what the probe saw.
-        strategy: the alignment that was left out because it could only repeat them.
+        load: of the alignment that was left out because it could only repeat them.
     """
-    load = teacher_load_of(config, teacher, strategy)
     n = load.n_answers - load.evaluated.n_answers
     return RepeatsRows(teacher.teacher, n, _usd_beside(teacher, load.least, load.evaluated))
 

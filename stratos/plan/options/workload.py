@@ -24,7 +24,14 @@ from pathlib import Path
 from statistics import fmean, mean
 from typing import Any
 
-from stratos.config import Config, StudentConfig, TrafficConfig, TrainerConfig
+from stratos.config import (
+    ComplexityConfig,
+    Config,
+    EvaluateConfig,
+    StudentConfig,
+    TrafficConfig,
+    TrainerConfig,
+)
 from stratos.core.formats import counted
 from stratos.core.names import named
 from stratos.distill.tokenizer import BYTES_PER_TOKEN, by_bytes, counter
@@ -330,7 +337,7 @@ def requests_of(
     assumptions = [assumed("p95", k.P95_OVER_MEAN), assumed("question", tokens, why=why)]
     answer = recorded
     if answer is None:
-        answer, why = _answer(config, card, strategy, sizes, history)
+        answer, why = _answer(config.complexity, config.evaluate, card, strategy, sizes, history)
         if why:
             assumptions.append(assumed("answer", answer, why=why))
     return Requests((Workload(tokens, answer, task, kind),), tuple(assumptions))
@@ -366,7 +373,8 @@ def _recorded(task: str, kind: str, card: ModelCard, cards: Sequence[ModelCard])
 
 
 def _answer(
-    config: Config,
+    complexity: ComplexityConfig,
+    evaluate: EvaluateConfig,
     card: ModelCard,
     strategy: Strategy,
     sizes: RowSizes,
@@ -376,7 +384,7 @@ def _answer(
 
     "" where a run has measured them.
     """
-    most = config.evaluate.max_new_tokens
+    most = evaluate.max_new_tokens
     if sizes.answer is not None:
         tokens, why = min(sizes.answer, most), sizes.answer_source
         # A 95th percentile is taken for so much of the mean. Where the rows spread further, their
@@ -393,7 +401,7 @@ def _answer(
     ]
     if past:
         return mean(past), ""
-    declared = config.complexity.path_tokens
+    declared = complexity.path_tokens
     tokens = min(declared or k.ASSUMED_ANSWER_TOKENS, most)
     return tokens, "complexity.path_tokens" if declared else _NO_RUN
 

@@ -21,7 +21,7 @@ from functools import partial
 from math import ceil
 
 from stratos.catalog.offers import local_offer
-from stratos.config import Config, StudentConfig
+from stratos.config import Config, LimitsConfig, PlanConfig, StudentConfig
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, listed
 from stratos.core.machine import WorkClock, slowness_now
@@ -36,6 +36,7 @@ from stratos.plan.options.workload import n_labelled
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.solve.frontier import Survivors
 from stratos.records import PilotRun, Probe
+from stratos.tasks.base import Task
 from stratos.teachers.cost_estimate import pace_of
 
 _PARTS_OF_LONGEST = (0.5, 1.0)
@@ -167,20 +168,22 @@ def afforded(
         machine: the measurement of this machine.
         least_hours: what the fastest plan takes behind it, which a deadline has to leave.
     """
-    minutes, usd = _allowed(config, problem, least_hours)
+    minutes, usd = _allowed(config.limits, config.plan, problem, least_hours)
     most = _Cost(60 * minutes, usd)
     estimate = partial(_seconds, config, probe, machine)
     costs = _Costs(config, problem, estimate)
-    long_enough = [pair for pair in pairs if _is_long_enough(config, pair, 1.0)]
+    long_enough = [pair for pair in pairs if _is_long_enough(config.plan, pair, 1.0)]
     if not long_enough:
         return None, f"pilot: {question}. plan.pilot_tokens is too few to tell; {_ASKED}."
-    parts, left_out = _all_telling(config, long_enough, costs, most)
+    parts, left_out = _all_telling(config.students, config.plan, long_enough, costs, most)
     if not parts:
-        parts, left_out = _shortened(config, long_enough, costs, most)
+        parts, left_out = _shortened(config.plan, long_enough, costs, most)
     chosen = [pair for pair in pairs if pair.name in parts]
     total = costs.all_of(chosen, parts)
     if total.within(most):
-        n_trainings = sum(len(lengths_of(config, pair, parts[pair.name])) for pair in chosen)
+        n_trainings = sum(
+            len(lengths_of(config.task, config.plan, pair, parts[pair.name])) for pair in chosen
+        )
         frugal = Frugal(
             question, parts, total.seconds, total.usd, most.seconds, n_trainings, estimate, left_out
         )
@@ -214,10 +217,10 @@ class _Costs:
 
     def of(self, pair: Candidate, part: float) -> _Cost:
         """Return what a pair's trainings take whose longest is a part of the planned one."""
-        tokens = lengths_of(self.config, pair, part)
+        tokens = lengths_of(self.config.task, self.config.plan, pair, part)
         return _Cost(
             sum(self.estimate(pair, n) for n in tokens),
-            _usd(self.config, self.problem, pair, part),
+            _usd(self.config.plan, self.problem, pair, part),
         )
 
     def all_of(self, pairs: Sequence[Candidate], parts: Mapping[str, float]) -> _Cost:
@@ -240,14 +243,18 @@ class _Costs:
 
 
 def _all_telling(
-    config: Config, pairs: Sequence[Candidate], costs: _Costs, most: _Cost
+    students: Sequence[StudentConfig],
+    settings: PlanConfig,
+    pairs: Sequence[Candidate],
+    costs: _Costs,
+    most: _Cost,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Return the longest parts that fit, none below `TELLING_PART`, and the pairs without one.
 
     No parts where not even two pairs fit, or not the cheapest pair and what starts from a model.
     """
-    telling, left_out = list(in_order(config.students, pairs, costs.estimate)), dict[str, str]()
-    if any(not _is_long_enough(config, pair, 1.0, TELLING_PART) for pair in telling):
+    telling, left_out = list(in_order(students, pairs, costs.estimate)), dict[str, str]()
+    if any(not _is_long_enough(settings, pair, 1.0, TELLING_PART) for pair in telling):
         return {}, {}
     while True:
         parts = {pair.name: 1.0 for pair in telling}
@@ -255,7 +262,7 @@ def _all_telling(
             longer = [
                 pair
                 for pair in telling
-                if _is_long_enough(config, pair, parts[pair.name] / 2, TELLING_PART)
+                if _is_long_enough(settings, pair, parts[pair.name] / 2, TELLING_PART)
             ]
             if not longer:
                 break
@@ -263,14 +270,14 @@ def _all_telling(
         else:
             return parts, left_out
         dropped = telling.pop()
-        if len(telling) < 2 or is_of_model(config.students, dropped):
+        if len(telling) < 2 or is_of_model(students, dropped):
             return {}, {}
         seconds = costs.of(dropped, parts[dropped.name]).seconds
         left_out[f"{dropped.student} by {dropped.strategy}"] = _too_long(seconds)
 
 
 def _shortened(
-    config: Config, pairs: Sequence[Candidate], costs: _Costs, most: _Cost
+    settings: PlanConfig, pairs: Sequence[Candidate], costs: _Costs, most: _Cost
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Return parts down to `LEAST_PART`, and the pairs without one; one pair stays in any case."""
     parts, left_out = {pair.name: 1.0 for pair in pairs}, dict[str, str]()
@@ -279,7 +286,7 @@ def _shortened(
         if costs.all_of(chosen, parts).within(most):
             return parts, left_out
         longest = costs.most_expensive(chosen, parts, most)
-        if _is_long_enough(config, longest, parts[longest.name] / 2):
+        if _is_long_enough(settings, longest, parts[longest.name] / 2):
             parts[longest.name] /= 2
             continue
         if len(chosen) == 1:
@@ -292,23 +299,24 @@ def _too_long(seconds: float) -> str:
     return f"its shortest pilot takes about {_minutes(seconds)}; {_ASKED}"
 
 
-def lengths_of(config: Config, pair: Candidate, part: float) -> tuple[int, ...]:
+def lengths_of(task: Task, settings: PlanConfig, pair: Candidate, part: float) -> tuple[int, ...]:
     """Return the tokens of a pair's trainings: one or two.
 
     One where it is the planned training itself, where the shorter one would be too short to tell,
     and where a file has so few rows that it would be no smaller copy of the planned training.
 
     Args:
-        config: the run.
+        task: of the run.
+        settings: how the plan is made.
         pair: the pair.
         part: its longest training, as a part of the planned one or of `plan.pilot_tokens`.
     """
-    if part >= 1 and config.plan.pilot_tokens >= pair.train_tokens:
-        return lengths(config, pair, (1.0,))
-    several = lengths(config, pair, tuple(part * share for share in _PARTS_OF_LONGEST))
+    if part >= 1 and settings.pilot_tokens >= pair.train_tokens:
+        return lengths(settings, pair, (1.0,))
+    several = lengths(settings, pair, tuple(part * share for share in _PARTS_OF_LONGEST))
     part_of_planned = several[-1] / pair.train_tokens
     least = (TELLING_PART if part_of_planned >= TELLING_PART else LEAST_PART) * pair.train_tokens
-    if (n_rows := n_labelled(config.task)) is not None:
+    if (n_rows := n_labelled(task)) is not None:
         least = max(least, LEAST_ITEMS / n_rows * pair.train_tokens)
     return tuple(n for n in several if n >= least) or several[-1:]
 
@@ -333,15 +341,16 @@ def is_of_model(students: Sequence[StudentConfig], pair: Candidate) -> bool:
 
 
 def _is_long_enough(
-    config: Config, pair: Candidate, part: float, least: float = LEAST_PART
+    settings: PlanConfig, pair: Candidate, part: float, least: float = LEAST_PART
 ) -> bool:
-    return lengths(config, pair, (part,))[0] >= int(least * pair.train_tokens)
+    return lengths(settings, pair, (part,))[0] >= int(least * pair.train_tokens)
 
 
-def _allowed(config: Config, problem: Problem, least_hours: float) -> tuple[float, float]:
+def _allowed(
+    limits: LimitsConfig, settings: PlanConfig, problem: Problem, least_hours: float
+) -> tuple[float, float]:
     """Return the minutes and dollars that a pilot may take by itself."""
-    limits, share = config.limits, config.plan.pilot_share
-    minutes = config.plan.pilot_minutes
+    share, minutes = settings.pilot_share, settings.pilot_minutes
     if limits.deadline_hours is not None:
         hours_left = limits.deadline_hours - problem.spent_hours - least_hours
         minutes = min(minutes, 60 * share * limits.deadline_hours, 60 * hours_left / PATIENCE)
@@ -379,10 +388,10 @@ def _seconds(
     return seconds
 
 
-def _usd(config: Config, problem: Problem, pair: Candidate, part: float) -> float:
+def _usd(settings: PlanConfig, problem: Problem, pair: Candidate, part: float) -> float:
     """Return the dollars of a paid teacher for a pair's longest training; shorter ones share it."""
     hosted = [option.usd for option in problem.options[pair.work[0]] if option.offer is None]
-    longest = lengths(config, pair, (part,))[0]
+    longest = lengths(settings, pair, (part,))[0]
     return longest / pair.train_tokens * min(hosted, default=0.0)
 
 
@@ -438,10 +447,10 @@ PARTS = (0.25, 0.5, 1.0)
 
 
 def lengths(
-    config: Config, candidate: Candidate, parts: tuple[float, ...] = PARTS
+    settings: PlanConfig, candidate: Candidate, parts: tuple[float, ...] = PARTS
 ) -> tuple[int, ...]:
     """Return how many tokens each training of a pair sees, never more than planned."""
-    longest = min(config.plan.pilot_tokens, candidate.train_tokens)
+    longest = min(settings.pilot_tokens, candidate.train_tokens)
     return tuple(sorted({max(1, round(part * longest)) for part in parts}))
 
 

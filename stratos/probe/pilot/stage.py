@@ -97,8 +97,9 @@ class Ladder:
 
     def _lengths(self, pair: Candidate) -> tuple[int, ...]:
         if self.pace is None:
-            return lengths(self.config, pair, PARTS)
-        return decision.lengths_of(self.config, pair, self.parts.get(pair.name, 1.0))
+            return lengths(self.config.plan, pair, PARTS)
+        part = self.parts.get(pair.name, 1.0)
+        return decision.lengths_of(self.config.task, self.config.plan, pair, part)
 
     def _tokens(
         self, pair: Candidate, desired: int, later: Sequence[tuple[Candidate, int]]
@@ -274,7 +275,7 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
     context.tick(0, 1, "which pairs the limits leave")
     is_auto = config.plan.pilot == "auto"
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
-    machine = this_machine(config, context.cache_dir)
+    machine = this_machine(config.cloud, config.students, config.trainer, context.cache_dir)
     memory = CachedAnswers(config, context.cache_dir, context.ledger)
     history = history_for(config, context.run_dir) if is_auto else ()
     problem = build_problem(config, probe, catalog, history, calibration=machine, cached=memory)

@@ -244,7 +244,7 @@ def test_no_training_is_planned_that_is_too_short_to_be_made(probed: Path) -> No
     problem = build_problem(now, probe_of(probed), load_catalog(now.cloud))
     for pair in survivors(problem).candidates:
         for part in (1.0, 0.5, 0.25, LEAST_PART):
-            found = lengths_of(now, pair, part)
+            found = lengths_of(now.task, now.plan, pair, part)
             assert found and min(found) >= int(LEAST_PART * min(pair.train_tokens, 4_000_000))
 
 
@@ -274,9 +274,9 @@ def test_of_a_small_file_one_part_is_trained(probed: Path, tmp_path: Path) -> No
     rows.write_text("".join(f'{{"question": "{n}+1", "answer": "{n + 1}"}}\n' for n in range(300)))
     now = config(probed, "task=jsonl", f"task.path={rows}", *NEW)
     pair: Any = SimpleNamespace(train_tokens=100_000, student="stratos_1m", strategy="supervised")
-    assert lengths_of(now, pair, 1.0) == (100_000,)
-    assert lengths_of(now, pair, 0.5) == (50_000,)
-    assert lengths_of(now, pair, 1 / 8) == (12_500,)
+    assert lengths_of(now.task, now.plan, pair, 1.0) == (100_000,)
+    assert lengths_of(now.task, now.plan, pair, 0.5) == (50_000,)
+    assert lengths_of(now.task, now.plan, pair, 1 / 8) == (12_500,)
 
 
 @pytest.mark.parametrize("slow", [1.0, 1.6])

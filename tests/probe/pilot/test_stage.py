@@ -73,7 +73,7 @@ def candidate(tokens: int = 160_000) -> Candidate:
 
 def test_tokens_items_and_warm_up_shrink_together(tmp_path: Path) -> None:
     whole = config(tmp_path, "trainer.warmup_steps=5", "callbacks.stop_at_exact=0.9")
-    assert lengths(whole, candidate()) == (10_000, 20_000, 40_000)
+    assert lengths(whole.plan, candidate()) == (10_000, 20_000, 40_000)
     short = scaled(whole, candidate(), 40_000)
     assert short.trainer.max_tokens == 40_000
     assert short.strategies[0].n_items == 200
@@ -85,8 +85,8 @@ def test_tokens_items_and_warm_up_shrink_together(tmp_path: Path) -> None:
 
 
 def test_a_pilot_is_never_longer_than_the_training(tmp_path: Path) -> None:
-    assert lengths(config(tmp_path, "plan.pilot_tokens=1000000"), candidate())[-1] == 160_000
-    assert lengths(config(tmp_path), candidate(8000)) == (2000, 4000, 8000)
+    assert lengths(config(tmp_path, "plan.pilot_tokens=1000000").plan, candidate())[-1] == 160_000
+    assert lengths(config(tmp_path).plan, candidate(8000)) == (2000, 4000, 8000)
 
 
 # --- in one process -------------------------------------------------------------------------------
