@@ -2,11 +2,11 @@
 
 The teacher is a hosted language model whose answers to all 10,003 training rows are recorded; 73.8%
 of them are right. `levels` compares students of its labels alone, of 500 gold rows alone, and of
-both; `peers` are pipelines of scikit-learn on the same rows; `curve` reveals gold labels in steps,
+both; `peers` is a logistic regression on the same rows; `curve` reveals gold labels in steps,
 those of suggested rows beside those of random rows.
 Whatever is chosen is chosen on training rows; each student answers the 3,080 test rows once.
 
-    python benchmarks/kinds/ceiling.py levels --real /data/real --cache /tmp/vectors --mixtures
+    python benchmarks/kinds/ceiling.py levels --real /data/real --cache /tmp/vectors
     python benchmarks/kinds/ceiling.py peers --real /data/real --cache /tmp/vectors
     python benchmarks/kinds/ceiling.py curve --real /data/real --cache /tmp/vectors
 
@@ -34,14 +34,13 @@ from record import commit, keep
 from stratos.config import StudentConfig
 from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Features, Matrix
-from stratos.models.kinds.labels_of_teacher import (
+from stratos.models.kinds.learnt_rows import (
     Correction,
-    TaughtStudy,
     TeacherRows,
     Way,
+    blocks_of,
     vectors,
 )
-from stratos.models.kinds.learnt_rows import blocks_of
 from stratos.synthesize.pseudo_labels import suggested
 
 N_GOLD, SEEDS = 500, (0, 1, 2)
@@ -137,13 +136,8 @@ def _plain(label: str) -> str:
 # --- levels -------------------------------------------------------------------------------------
 
 
-def levels(data: Banking, with_mixtures: bool = False) -> dict[str, Any]:
-    """Compare students of gold rows, of a teacher's labels, and of both; keep each as it comes.
-
-    Args:
-        data: texts and labels.
-        with_mixtures: also of 10,000 rows the mixture with TF-IDF, which takes minutes each.
-    """
+def levels(data: Banking) -> dict[str, Any]:
+    """Compare students of gold rows, of a teacher's labels, and of both; keep each as it comes."""
     everything = np.arange(len(data.texts))
     found: dict[str, Any] = {"teacher_itself": data.teacher_accuracy, "both": []}
     taught = data.taught(everything)
@@ -156,28 +150,18 @@ def levels(data: Banking, with_mixtures: bool = False) -> dict[str, Any]:
             texts, labels = [data.texts[k] for k in gold], data.gold[gold].tolist()
             began = time.process_time()
             others = np.setdiff1d(everything, gold)
-            study = TaughtStudy(texts, labels, data.taught(others), data.blocks, seed)
-            correction = study.correction
+            correction = Correction(texts, labels, data.taught(others), data.blocks, seed)
             row = {
                 "draw": draw.__name__.strip("_"),
                 "seed": seed,
                 "one_head": _by_one_head(data, correction),
                 "way": asdict(correction.chosen),
-                "tried": [asdict(one) for one in correction.tried],
-                "labels_right": _corrected(data, correction, others),
                 "cpu_seconds": time.process_time() - began,
                 "gold_alone": _scored(data, Study(texts, labels, data.blocks, seed)),
             }
             found["both"].append(row)
             print(json.dumps(row), flush=True)
             keep("kinds/ceiling", found)
-            if with_mixtures:
-                row["student"] = _scored(data, study)
-                keep("kinds/ceiling", found)
-    if with_mixtures:
-        alone = Study(taught.texts, taught.labels, data.blocks, 0)
-        found["teacher_alone"]["student"] = _scored(data, alone)
-        keep("kinds/ceiling", found)
     return found
 
 
@@ -203,16 +187,6 @@ def _balanced(data: Banking, seed: int) -> np.ndarray:
     return order[np.argsort(turns, kind="stable")][:N_GOLD]
 
 
-def _corrected(data: Banking, correction: Correction, others: np.ndarray) -> dict[str, float]:
-    """Return the share of the teacher's labels that are right, before and after correction."""
-    rows = others[data.given[others] != ""]
-    likely = correction.probabilities(correction.chosen.vote or 0.0).argmax(axis=1)
-    return {
-        "before": float((data.given[rows] == data.gold[rows]).mean()),
-        "after": float((np.array(correction.labels)[likely] == data.gold[rows]).mean()),
-    }
-
-
 def _scored(data: Banking, study: Study) -> dict[str, Any]:
     """Return the accuracy of the encoder kind on the test rows, and by cross-validation."""
     began = time.process_time()
@@ -229,8 +203,7 @@ def _scored(data: Banking, study: Study) -> dict[str, Any]:
 
 
 def peers(data: Banking) -> list[dict[str, Any]]:
-    """Return the test accuracy of two pipelines of scikit-learn on gold, teacher's and all rows."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    """Return the test accuracy of a logistic regression on gold, teacher's and all rows."""
     from sklearn.linear_model import LogisticRegression
 
     tested = vectors(data.test_texts, data.blocks)
@@ -239,16 +212,8 @@ def peers(data: Banking) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def measured(name: str, rows: np.ndarray, labels: np.ndarray, seed: int | None = None) -> None:
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        learnt = vectorizer.fit_transform([data.texts[k] for k in rows])
-        words = LogisticRegression(C=10, max_iter=200).fit(learnt, labels)
         minilm = LogisticRegression(C=10, max_iter=200).fit(every[rows], labels)
-        row = {
-            "rows": name,
-            "seed": seed,
-            "tfidf_lr": data.right(words.predict(vectorizer.transform(data.test_texts))),
-            "minilm_lr": data.right(minilm.predict(tested)),
-        }
+        row = {"rows": name, "seed": seed, "minilm_lr": data.right(minilm.predict(tested))}
         found.append(row)
         print(json.dumps(row), flush=True)
         keep("kinds/ceiling_peers", found)
@@ -312,19 +277,15 @@ def _point(data: Banking, gold: np.ndarray, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure one of the two and keep the raw result."""
+    """Measure one of the three and keep the raw result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("levels", "peers", "curve"))
     parser.add_argument("--real", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--mixtures", action="store_true", help="with TF-IDF beside the encoder")
     args = parser.parse_args()
     commit()
     data = Banking(args.real, args.cache)
-    if args.what == "levels":
-        levels(data, args.mixtures)
-    else:
-        {"peers": peers, "curve": curve}[args.what](data)
+    {"levels": levels, "peers": peers, "curve": curve}[args.what](data)
 
 
 if __name__ == "__main__":

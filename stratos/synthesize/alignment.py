@@ -27,8 +27,7 @@ from typing_extensions import override
 from stratos.config import Amount, Config, Count, Share
 from stratos.core.context import Context
 from stratos.core.values import OneOf
-from stratos.distill.divergences import DIVERGENCES, wrong_parameters
-from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
+from stratos.distill.divergences import DIVERGENCES, OnPolicyConfig, SignalConfig, wrong_parameters
 from stratos.records import Plan
 from stratos.synthesize import strategy
 from stratos.synthesize.admission import PretrainedStudent, pretrained, without_leaks

@@ -18,11 +18,11 @@ from typing_extensions import override
 
 from stratos.core.reasons import Reason
 from stratos.tasks import answers
+from stratos.tasks.answers import plain_json
 from stratos.tasks.base import Item, Score
 from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.files import read_records
 from stratos.tasks.metrics import Label, Metric
-from stratos.tasks.objects import plain_json
 from stratos.tasks.rows import answer_of, identity_of
 from stratos.tasks.shown import shown
 

@@ -20,9 +20,9 @@ from stratos.core.reasons import Reason
 from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
 from stratos.tasks import words
+from stratos.tasks.answers import object_of
 from stratos.tasks.base import FieldName
 from stratos.tasks.files import is_local, read_records
-from stratos.tasks.objects import object_of
 from stratos.tasks.shown import LONGEST_SHOWN, shown
 from stratos.tasks.table import Row, Rows, Table
 

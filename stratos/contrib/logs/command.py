@@ -38,8 +38,8 @@ from stratos.core.formats import cents, counted, listed, shown, visible
 from stratos.core.reasons import Reason
 from stratos.core.redact import kinds_in
 from stratos.core.values import override
+from stratos.tasks.answers import object_of
 from stratos.tasks.dedup.near import Alike
-from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Problems, Unanswered
 from stratos.tasks.words import Listing
 from stratos.teachers.openai_settings import OpenAISettings, card_of

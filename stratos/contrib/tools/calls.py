@@ -20,8 +20,8 @@ from stratos.contrib.tools.signatures import Tool, json_of
 from stratos.contrib.tools.words import NoDraw, NotDrawn, UnknownTool, WrongCall
 from stratos.core.extensions import table
 from stratos.core.reasons import Reason
+from stratos.tasks.answers import as_key, pairs_all, plain_json, same
 from stratos.tasks.chat import MARK
-from stratos.tasks.objects import as_key, pairs_all, plain_json, same
 from stratos.tasks.schema.document import resolved
 from stratos.tasks.shown import shown
 

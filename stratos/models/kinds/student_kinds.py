@@ -190,7 +190,7 @@ class TunedKind(EncoderKind):
     """A pretrained encoder whose upper layers learn from the rows."""
 
     name = "tuned"
-    features = "tuned:TunedEncoder"
+    features = "encoder:TunedEncoder"
     takes_minutes = True
     curve_of = "encoder"  # its own takes ten more trainings
 

@@ -1,6 +1,6 @@
 """A student for text to JSON whose values stand in the text."""
 
-from stratos.models.kinds.tagger.extraction import (
+from stratos.models.kinds.tagger.fields import (
     ExtractionScore,
     extraction_scores,
     majority_object,

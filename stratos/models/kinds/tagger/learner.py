@@ -15,9 +15,9 @@ from stratos.models.kinds.base import Fit, Learner, Predictor
 from stratos.models.kinds.tagger.fit import TaggerFit, cannot_tag, fit_again, fit_tagger
 from stratos.models.kinds.tagger.tagger import Tagger
 from stratos.records import Interval
+from stratos.tasks.answers import object_of
 from stratos.tasks.base import Task
-from stratos.tasks.objects import object_of
-from stratos.tasks.wordings import Wordings
+from stratos.tasks.readings import Wordings
 
 
 class TaggerLearner(Learner):

@@ -261,7 +261,7 @@ def test_a_workload_is_read_alone(tmp_path: Path) -> None:
 
 
 def test_replies_of_the_model_that_repeat_are_no_leaks(tmp_path: Path) -> None:
-    from stratos.tasks.dedup.held_out import HeldOut
+    from stratos.tasks.dedup.copies import HeldOut
 
     canned = (
         "Please open the settings, choose security, and press the button to reset your password."
