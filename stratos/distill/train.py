@@ -37,12 +37,12 @@ from stratos.distill.checkpoints import (
     note_unpaid_signal,
 )
 from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader, encode, writer
-from stratos.distill.divergences import SignalConfig
 from stratos.distill.module import NotFinite, StudentModule
 from stratos.distill.monitor import Average, TrainingMonitor, Watching
 from stratos.distill.pace import Outlook, Pacer
 from stratos.distill.packed import TOLERANCE, Row, check_packs, packs
 from stratos.distill.signal.source import open_source
+from stratos.distill.signal_config import SignalConfig
 from stratos.distill.speedups import speedups
 from stratos.distill.tokenizer import (
     add_adapters,

@@ -26,8 +26,10 @@ from typing_extensions import override
 
 from stratos.config import Amount, Config, Count, Share
 from stratos.core.context import Context
+from stratos.core.redact import shown
 from stratos.core.values import OneOf
-from stratos.distill.divergences import DIVERGENCES, OnPolicyConfig, SignalConfig, wrong_parameters
+from stratos.distill.divergences import DIVERGENCES, wrong_parameters
+from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
 from stratos.records import Plan
 from stratos.synthesize import strategy
 from stratos.synthesize.admission import PretrainedStudent, pretrained, without_leaks
@@ -43,7 +45,6 @@ from stratos.synthesize.planned_teacher import (
 from stratos.synthesize.words import NotLearnt
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
-from stratos.tasks.shown import shown
 from stratos.teachers.asking import going_down
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.call_budget import is_paid

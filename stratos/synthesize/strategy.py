@@ -23,7 +23,7 @@ from stratos.tasks.base import Item, Task
 if TYPE_CHECKING:
     from stratos.config import Config
     from stratos.core.context import Context
-    from stratos.distill.divergences import OnPolicyConfig, SignalConfig
+    from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
     from stratos.records import Interval, Plan, TeacherProbe
     from stratos.teachers.base import Question, Teacher
 

@@ -17,6 +17,7 @@ from typing_extensions import override
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import why_no_name
 from stratos.core.reasons import Reason
+from stratos.core.redact import shown
 from stratos.tasks import doubts, label_sets
 from stratos.tasks.base import Item, Message, Split
 from stratos.tasks.chat import AddedPrompt, QuestionPrompt
@@ -26,7 +27,6 @@ from stratos.tasks.label_sets import LabelSet, SetForm
 from stratos.tasks.metrics import Label, Metric
 from stratos.tasks.reader import PATH, Content, FileReader, RowChecker
 from stratos.tasks.rows import ID_SHARE, Fields, likely_answers, swapped
-from stratos.tasks.shown import shown
 from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import AnswersLikeIds
 

@@ -18,8 +18,8 @@ from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.core.trust import ALLOW_TARGETS
-from stratos.distill.divergences import SignalConfig
 from stratos.distill.signal.source import TextSource, open_source
+from stratos.distill.signal_config import SignalConfig
 from stratos.distill.words import OnlyAnswers
 from stratos.ledger import Ledger
 from stratos.records import Offer, Plan, RoleChoice

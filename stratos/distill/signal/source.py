@@ -16,7 +16,7 @@ from stratos.core.errors import ConfigError, StratosError, TeacherError
 from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded, pack
-from stratos.distill.divergences import DIVERGENCES, SignalConfig
+from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.head import Projection, chunk_rows
 from stratos.distill.objectives import EMPTY, Dense, Hidden, Sampled, TopK
 from stratos.distill.signal.cache import (
@@ -36,6 +36,7 @@ from stratos.distill.signal.cross_tokenizer import (
 )
 from stratos.distill.signal.local import LocalSource, Reader, SignalSource
 from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
+from stratos.distill.signal_config import SignalConfig
 from stratos.distill.words import (
     LessSignal,
     NoDistributions,

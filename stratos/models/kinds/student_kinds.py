@@ -208,7 +208,7 @@ class TaggerKind(Kind):
 
     name = "tagger"
     answers = "JSON whose values stand in the text"
-    learner = "tagger.learner:TaggerLearner"
+    learner = "tagger:TaggerLearner"
 
     def does(self, task: Task) -> bool:
         """Return whether a task has objects as answers."""

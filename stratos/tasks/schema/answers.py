@@ -15,6 +15,7 @@ from typing import Any
 from typing_extensions import override
 
 from stratos.core.reasons import Reason
+from stratos.core.redact import shown
 from stratos.tasks import answers
 from stratos.tasks.answers import AnswerText, behind_marker, word_f1
 from stratos.tasks.metrics import Metric
@@ -27,7 +28,6 @@ from stratos.tasks.schema.document import (
     validator,
 )
 from stratos.tasks.schema.words import Mismatch, NestedTooDeep
-from stratos.tasks.shown import shown
 
 Takes = Callable[[Any, Any], bool]
 

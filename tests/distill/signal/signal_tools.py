@@ -19,7 +19,7 @@ from transformers import (
 
 from stratos.core.context import Context
 from stratos.distill.data import Batch, Encoded, encode, pack
-from stratos.distill.divergences import SignalConfig
+from stratos.distill.signal_config import SignalConfig
 from stratos.distill.tokenizer import trained_tokenizer
 from stratos.ledger import Ledger
 from stratos.teachers.huggingface import HuggingFaceTeacher

@@ -20,14 +20,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from stratos.contrib.logs.messages.conversation import (
+from stratos.contrib.logs.conversation import (
     Conversation,
     PassedOver,
     UnansweredRow,
     WrongRow,
     as_question,
 )
-from stratos.contrib.logs.messages.row_formats import conversation_in, parts_of_row
+from stratos.contrib.logs.row_formats import conversation_in, parts_of_row
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.core import extras
 from stratos.core.errors import StratosError

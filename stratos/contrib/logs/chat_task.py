@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from stratos.contrib.logs import words
-from stratos.contrib.logs.messages.conversation import as_question, history_of
-from stratos.contrib.logs.messages.row_formats import KNOWN
-from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader, is_saved, suited_metric
+from stratos.contrib.logs.conversation import as_question, history_of
+from stratos.contrib.logs.row_formats import KNOWN
+from stratos.contrib.logs.turn_rows import SLICES, TurnReader, is_saved, suited_metric
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
