@@ -66,9 +66,7 @@ ARROWS = {
     ),
     "pipeline": "cli config core deploy distill models pilot records run teachers",
     # What a Python program calls, in place of the command line.
-    "api": (
-        "cli commands core deploy evaluate probe records report run tasks teachers"
-    ),
+    "api": "cli commands core deploy evaluate probe records report run teachers",
     "__main__": "cli core",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""

@@ -35,6 +35,7 @@ from tickets import LABELS, tickets
 
 from stratos import records
 from stratos.contrib.cascade.pairs import read_pairs
+from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Pair, is_escalated, is_right, thresholds
 from stratos.evaluate.answers import read_answers
 
@@ -142,7 +143,7 @@ def run(name: str, out: Path) -> dict[str, Any]:
         refused = []
         for accuracy in facts["accuracies"]:
             subprocess.run([*call, f"cascade.accuracy={accuracy}"], env=environment, check=True)
-            made = records.load(folder / "cascade.json", None, records.Cascade)
+            made = records.load(folder / "cascade.json", None, Cascade)
             assert made is not None
             if made.is_promised:
                 break

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
-from stratos.contrib.logs.messages import LogTask
+from stratos.contrib.logs.log_task import LogTask
 from stratos.contrib.logs.words import Doubt
 from stratos.core.redact import CARD, EMAIL, IBAN, PHONE, kinds_in
 

@@ -1,12 +1,12 @@
-"""Waits by the formulas of `stratos.estimate.queueing` beside simulations of every request.
+"""Waits by the formulas of `stratos.estimate.queueing` beside simulations of an engine's steps.
 
     python benchmarks/estimate/queues.py --keep
 
-requests   c slots, answers of random length, arrivals at random: the queue that the formulas are of
-tokens     an engine that batches: prompts are admitted between steps, a step takes the longer the
-           more sequences it has, and the pass over a prompt gives the first token.
-           It runs at the rate that the plan has for one server. A plan counts every step as one of
-           a full batch, so that it is to be above the simulation and not below.
+The engine batches: prompts are admitted between steps, a step takes the longer the more sequences
+it has, and the pass over a prompt gives the first token. It runs at the rate that the plan has for
+one server. A plan counts every step as one of a full batch, so that it is to be above the
+simulation and not below. The queue itself, request by request, is that of
+`tests/estimate/test_queueing.py`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ from stratos.records import ModelCard, Offer
 
 Floats = NDArray[np.float64]
 
-SLOTS = (1, 4, 16, 64)
-UTILISATIONS = (0.1, 0.3, 0.5, 0.7, 0.85)
-N_REQUESTS, N_BATCHED = 200_000, 12_000
+N_BATCHED = 12_000
 STUDENT = ModelCard("student", 869_504, 4, 128, 2, 2, 384, 512, 2048)
 WORK = Workload(64, 150)
 
@@ -52,20 +50,6 @@ def lengths(rng: np.random.Generator, n: int) -> Floats:
     """Return random lengths of mean 1, as answers are assumed to vary."""
     drawn: Floats = np.exp(spread() * rng.standard_normal(n) - spread() ** 2 / 2)
     return drawn
-
-
-def of_requests(slots: int, utilisation: float) -> tuple[float, float]:
-    """Return the mean wait and the 95th percentile of wait and answer, of answers of mean 1."""
-    rng = np.random.default_rng(slots)
-    service = lengths(rng, N_REQUESTS)
-    come = np.cumsum(rng.exponential(1 / (slots * utilisation), N_REQUESTS))
-    free, waits = [0.0] * slots, np.empty(N_REQUESTS)
-    for i in range(N_REQUESTS):
-        start = max(heapq.heappop(free), come[i])
-        heapq.heappush(free, start + service[i])
-        waits[i] = start - come[i]
-    steady = slice(N_REQUESTS // 10, None)
-    return float(waits[steady].mean()), float(np.quantile((waits + service)[steady], 0.95))
 
 
 def of_tokens(rate: Pace, slots: int, requests_per_s: float) -> tuple[Floats, Floats]:
@@ -98,26 +82,6 @@ def of_tokens(rate: Pace, slots: int, requests_per_s: float) -> tuple[Floats, Fl
             whole[i] = now - come[i] + beside_s
     steady = slice(N_BATCHED // 10, None)
     return first[steady], whole[steady]
-
-
-def requests_rows() -> list[dict[str, Any]]:
-    """Return a line for each number of slots and utilisation."""
-    rows = []
-    for slots in SLOTS:
-        for utilisation in UTILISATIONS:
-            theta = wait_of_waiting(slots, utilisation, 1.0)
-            wait, p95 = of_requests(slots, utilisation)
-            rows.append(
-                {
-                    "slots": slots,
-                    "utilisation": utilisation,
-                    "mean_wait": [round(busy_probability(slots, utilisation) * theta, 4),
-                                  round(wait, 4)],
-                    "p95": [round(float(p95_over_service(slots, utilisation, theta)), 4),
-                            round(p95, 4)],
-                }
-            )  # fmt: skip
-    return rows
 
 
 def cases() -> list[tuple[str, ModelCard, Device, ServingCost, tuple[int, ...]]]:
@@ -167,8 +131,7 @@ def tokens_rows() -> list[dict[str, Any]]:
 def main() -> None:
     """Simulate and print: in each pair the formula is first."""
     options = record.arguments(__doc__).parse_args()
-    result = {"requests": requests_rows(), "tokens": tokens_rows()}
-    record.finish("estimate/queues", result, options, seed=0)
+    record.finish("estimate/queues", {"tokens": tokens_rows()}, options, seed=0)
 
 
 if __name__ == "__main__":

@@ -142,19 +142,11 @@ def _unseen(errors: Errors, factor: Factor) -> str:
 
 def queues() -> str:
     """The queue's formulas beside simulations."""
-    measured = result("estimate/queues")
-    p95 = [_ratio(row["p95"]) for row in measured["requests"]]
-    waits = [row["mean_wait"] for row in measured["requests"] if row["mean_wait"][1] >= 0.01]
-    first = [_ratio([wait + 0.1 for wait in pair]) for pair in waits]
     engines: dict[str, list[float]] = {}
-    for row in measured["tokens"]:
+    for row in result("estimate/queues")["tokens"]:
         engines.setdefault(f"{row['engine']}, c = {row['slots']}", []).append(_ratio(row["p95_ms"]))
     steps = "; ".join(f"{name}: {span(ratios, '.2f')}" for name, ratios in engines.items())
-    return (
-        f"Request by request, c of 1 to 64 and ρ of 0.1 to 0.85, formula over simulation: p95 "
-        f"{span(p95, '.2f')}, mean time to first token {span(first, '.2f')} (the first token takes "
-        f"a tenth of the answer). Step by step, at ρ of 0.3 to 0.85, p95: {steps}."
-    )
+    return f"Step by step, at ρ of 0.3 to 0.85, formula over simulation, p95: {steps}."
 
 
 def _ratio(pair: Sequence[float]) -> float:

@@ -35,7 +35,7 @@ import record
 from stratos.core.intervals import wilson
 from stratos.models.kinds.tagger import TaggerFit, extraction_scores, fit_tagger
 from stratos.models.kinds.tagger.fit import calibration_error
-from stratos.tasks.objects import object_of, same
+from stratos.tasks.answers import object_of, same
 
 SEEDS = (0, 1, 2)
 HELD_OUT = 0.3

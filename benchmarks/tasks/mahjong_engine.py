@@ -32,8 +32,8 @@ from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.synthesize import synthesize
 from stratos.synthesize.injection import Injection
-from stratos.tasks.mahjong import MahjongTask, engine, hands
-from stratos.tasks.mahjong.tiles import Hand, add, hand_to_text
+from stratos.tasks.mahjong import MahjongTask, engine
+from stratos.tasks.mahjong.engine import Hand, add, hand_to_text
 
 
 def package_waits(hand: Hand) -> frozenset[tuple[int, int]]:
@@ -49,13 +49,13 @@ def package_waits(hand: Hand) -> frozenset[tuple[int, int]]:
 
 def compared(n: int) -> dict[str, Any]:
     """Compare the waits of so many hands, and time as many items."""
-    rng, classes = random.Random(0), hands.flush_classes()
+    rng, classes = random.Random(0), engine.flush_classes()
     drawn: list[Hand] = [
-        hands.flush_hand(counts, rng.randrange(3), rng.random() < 0.5)
+        engine.flush_hand(counts, rng.randrange(3), rng.random() < 0.5)
         for counts in rng.sample(classes, min(n // 2, len(classes)))
     ]
     while len(drawn) < n:
-        drawn.append(hands.remove_random(hands.winning_hand(rng), rng)[0])
+        drawn.append(engine.remove_random(engine.winning_hand(rng), rng)[0])
     wrong = [hand_to_text(hand) for hand in drawn if engine.waits(hand) != package_waits(hand)]
     task = MahjongTask()
     start = time.process_time()

@@ -10,8 +10,7 @@ cases). Each case is a process of its own, forked from one that has imported eve
 are of the steps behind the first two; memory is the rise of the peak from when models and data are
 there. Ratios are medians over pairs of runs that follow each other.
 
-- `stratos`: our module and trainer; `cached`: an epoch behind the first, the teacher's 64 likeliest
-  tokens come from the disk (its loss is lower: the tail of this random teacher is one bucket).
+- `stratos`: our module and trainer.
 - `trl GKD`: TRL's GKDTrainer on fixed data (lmbda=0).
 - `plain loop`: batches padded at the end, which needs no mask, through both models; the head is
   multiplied for the completions alone.
@@ -28,7 +27,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import peers
 import record
@@ -138,9 +137,7 @@ def sizes(data: Any, settings: argparse.Namespace) -> list[int]:
     return [int(data.lengths[documents].sum()) for documents in batches(data, settings)]
 
 
-def stratos(
-    settings: argparse.Namespace, cache: Literal["none", "topk"] = "none"
-) -> dict[str, Any]:
+def stratos(settings: argparse.Namespace) -> dict[str, Any]:
     """Train with our module and trainer."""
     from stratos.config import TrainerConfig
     from stratos.core.context import Context
@@ -154,7 +151,7 @@ def stratos(
     data, folder = make_documents(settings), Path(settings.folder)
     teacher = HuggingFaceTeacher("teacher", path=str(folder / "teacher"), dtype=settings.dtype)
     context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
-    signal = AlignmentLogits(cache=cache).signal
+    signal = AlignmentLogits(cache="none").signal
     source = open_source(teacher, signal, teacher.tokenizer(), data, context)
 
     class InTheirOrder(PackedLoader):
@@ -171,11 +168,6 @@ def stratos(
         student, config, settings.steps, InTheirOrder(data, 1, 1, 0), folder, source, Objective()
     )
     return marks.result(sizes(data, settings), before)
-
-
-def cached(settings: argparse.Namespace) -> dict[str, Any]:
-    """Train with our module and trainer, the teacher's signal from the disk."""
-    return stratos(settings, "topk")
 
 
 def examples_of(data: Any) -> list[dict[str, Any]]:
@@ -299,7 +291,6 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
 
 CASES: dict[str, peers.Case] = {
     "stratos": stratos,
-    "cached": cached,
     "trl GKD": trl,
     "plain loop": plain_loop,
     "plain loop, TRL's chunked loss": chunked_loop,
@@ -313,7 +304,6 @@ def compare(shape: Shape, dtype: str, runs: int) -> dict[str, Any]:
         teacher = make_model(2, shape.vocab, shape.teacher_width, shape.teacher_layers)
         teacher.save_pretrained(Path(folder) / "teacher")
         make_tokenizer(shape.vocab).save_pretrained(Path(folder) / "teacher")
-        peers.forked(cached, settings)  # fills the cache
         return {"shape": asdict(shape), **peers.compared(CASES, settings, runs)}
 
 

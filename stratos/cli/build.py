@@ -32,7 +32,7 @@ from stratos.models.kinds.student_kinds import KINDS
 from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
-from stratos.tasks.to_label import LEAST, with_labels
+from stratos.tasks.file_report import LEAST, with_labels
 from stratos.teachers.base import Nobody, Teacher, on_task, why_no_teacher
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -437,3 +438,14 @@ def _is_iban(written: str) -> bool:
         return False
     moved = text[4:length] + text[:4]
     return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
+
+
+LONGEST_SHOWN = 60
+"""Characters of a text that a message shows."""
+
+
+def shown(text: str, longest: int = LONGEST_SHOWN) -> str:
+    """Return a text as it may be shown: without keys, cut short, control characters escaped."""
+    text, _ = redact_shapes(text)  # before it is cut, since a part of a key has no shape
+    text = text if text.isprintable() else json.dumps(text)[1:-1]
+    return text if len(text) <= longest else f"{text[: longest - 3]}…"

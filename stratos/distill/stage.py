@@ -33,9 +33,11 @@ from stratos.distill import meeting
 from stratos.distill.trainer import SIGNALS, check_machine
 from stratos.distill.words import CheckpointsAside, OtherInputs, TeacherRowsLearnt
 from stratos.models.kinds.base import FILE, WEIGHTS, Predictor, note_learnt
-from stratos.models.kinds.labels_of_teacher import Correction, TaughtStudy, Way
 from stratos.models.kinds.learnt_rows import (
+    Correction,
     Rows,
+    TaughtStudy,
+    Way,
     students_of_kinds,
     studied,
     validation_rows,

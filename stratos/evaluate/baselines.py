@@ -18,11 +18,11 @@ from stratos.evaluate.metrics import by_slice, confusion, field_shares, mean, ob
 from stratos.models.kinds.student_kinds import MOST_ROWS
 from stratos.records import Interval, ModelScore, SliceScore
 from stratos.synthesize.admission import labelled_rows
+from stratos.tasks.answers import Path as FieldPath
+from stratos.tasks.answers import as_key, fields_of, nested, written
 from stratos.tasks.base import Item, Score, Task
 from stratos.tasks.label_sets import labels_of
 from stratos.tasks.label_sets import written as set_written
-from stratos.tasks.objects import Path as FieldPath
-from stratos.tasks.objects import as_key, fields_of, nested, written
 
 FITTING = "fitting the free baselines"
 """What a stage says while it does that."""

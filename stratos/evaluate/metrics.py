@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.records import NO_LABEL, Comparison, Interval, ModelScore, SliceScore, Versus
+from stratos.tasks.answers import Path, fields_of, object_of, same
 from stratos.tasks.base import Item, Score, Task
 from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.label_sets import labels_of
-from stratos.tasks.objects import Path, fields_of, object_of, same
 
 if TYPE_CHECKING:
     import numpy as np

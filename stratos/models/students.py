@@ -34,7 +34,7 @@ from stratos.models.pretrained import (
     why_not_readable,
 )
 from stratos.models.words import NotHere, ShortContext, Unusable
-from stratos.teachers.weights import Weights, find_weights
+from stratos.teachers.local_model import Weights, find_weights
 
 
 def is_here(student: StudentConfig) -> bool:

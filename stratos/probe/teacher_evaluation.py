@@ -52,7 +52,7 @@ from stratos.teachers.asking import stream_ask, unread
 from stratos.teachers.base import TOO_LONG, Answer, Question, SignalKind, Teacher
 from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect
-from stratos.teachers.generate import entropy_nats
+from stratos.teachers.local_model import entropy_nats
 from stratos.teachers.prompting import AnswerLimit, chat
 
 TEMPERATURE = 1.0

@@ -3,7 +3,7 @@
 Decontamination: no training item may match a held-out item, exactly or in part. What is held out is
 chosen by a hash of each question's canonical form before anything is asked or generated. This is
 the second line: each training item is compared with what was held out
-(`stratos.tasks.dedup.held_out`), and what is refused is counted.
+(`stratos.tasks.dedup.copies`), and what is refused is counted.
 
 A student that starts from a model selects data, too: what it knows is skipped, and answers that it
 finds likely are preferred.
@@ -30,7 +30,7 @@ from stratos.models.students import ready
 from stratos.records import Plan
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import instruct
-from stratos.tasks.dedup.held_out import HeldOut, grams_of
+from stratos.tasks.dedup.copies import HeldOut, grams_of
 
 _ASKED_AT_ONCE = 8
 

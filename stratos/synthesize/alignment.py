@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from stratos.config import Amount, Config, Count, Share
 from stratos.core.context import Context
+from stratos.core.redact import shown
 from stratos.core.values import OneOf
 from stratos.distill.divergences import DIVERGENCES, wrong_parameters
 from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
@@ -44,7 +45,6 @@ from stratos.synthesize.planned_teacher import (
 from stratos.synthesize.words import NotLearnt
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
-from stratos.tasks.shown import shown
 from stratos.teachers.asking import going_down
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.call_budget import is_paid

@@ -107,9 +107,10 @@ def by_expected_gain(
     Returns:
         None where no student of the run is of such a kind, or no row has a gold label.
     """
-    from stratos.models.kinds.labels_of_teacher import Correction, TeacherRows
     from stratos.models.kinds.learnt_rows import (
+        Correction,
         Rows,
+        TeacherRows,
         blocks_of,
         students_of_kinds,
         validation_rows,

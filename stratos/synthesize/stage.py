@@ -21,12 +21,12 @@ from stratos.core.context import Context
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted
 from stratos.core.names import find
+from stratos.core.redact import shown
 from stratos.records import FROM_FILE, Corpus, CorpusRow, Plan
 from stratos.synthesize.admission import NEAR, held_out
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.tasks.base import Item, Task
-from stratos.tasks.dedup.held_out import HeldOut, family_of
-from stratos.tasks.shown import shown
+from stratos.tasks.dedup.copies import HeldOut, family_of
 from stratos.tasks.words import NGRAM, Leak
 
 if TYPE_CHECKING:

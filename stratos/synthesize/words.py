@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 
 from stratos.core.reasons import Reason
-from stratos.tasks.shown import shown
+from stratos.core.redact import shown
 
 
 class NotLearnt(Reason, StrEnum):

@@ -17,14 +17,14 @@ from itertools import islice
 from typing_extensions import override
 
 from stratos.core.reasons import Reason
+from stratos.core.redact import shown
 from stratos.tasks import answers
+from stratos.tasks.answers import plain_json
 from stratos.tasks.base import Item, Score
 from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.files import read_records
 from stratos.tasks.metrics import Label, Metric
-from stratos.tasks.objects import plain_json
 from stratos.tasks.rows import answer_of, identity_of
-from stratos.tasks.shown import shown
 
 SEPARATORS = {"|": "vertical bars", ";": "semicolons", ",": "commas"}
 """What may stand between labels, and what it is called."""

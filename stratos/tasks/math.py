@@ -22,10 +22,9 @@ from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.metrics import Numeric
-from stratos.tasks.numbers import numbers_in, stated_number
+from stratos.tasks.numbers import n_steps, numbers_in, stated_number, without_marks, wrong_step
 from stratos.tasks.reader import PATH, Checker, Content, RowChecker
 from stratos.tasks.rows import Fields
-from stratos.tasks.sums import n_steps, without_marks, wrong_step
 from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import NeverReached
 

@@ -16,15 +16,15 @@ from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.extensions import extensions, load
 from stratos.core.reasons import Reason
+from stratos.core.redact import shown
 from stratos.core.trust import find_class
 from stratos.core.values import OneOf, read_dataclass
 from stratos.tasks import answers
+from stratos.tasks.answers import as_key, object_at_start, object_of, same, written
 from stratos.tasks.base import Item, Score
 from stratos.tasks.chat import MARK
 from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.numbers import stated_number, write_number
-from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
-from stratos.tasks.shown import shown
 
 
 class _OfDatabase(Mapping[str, str]):

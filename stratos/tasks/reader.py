@@ -14,11 +14,11 @@ from msgspec.structs import replace as replace_row
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.foreign import beside
 from stratos.core.reasons import Because, Reason
+from stratos.core.redact import shown
 from stratos.core.remote import local_path
 from stratos.tasks import rows
 from stratos.tasks.files import ROW_SUFFIXES, is_local, name_of
 from stratos.tasks.metrics import LETTERS, Metric, Own
-from stratos.tasks.shown import shown
 from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import AnswerTooLong, GoldNotRight, UnknownSlice
 

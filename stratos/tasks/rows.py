@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 from stratos.core.digest import identity
 from stratos.core.formats import listed, writable
 from stratos.core.reasons import Reason
-from stratos.core.redact import redact_shapes
+from stratos.core.redact import LONGEST_SHOWN, redact_shapes, shown
 from stratos.core.remote import local_path
 from stratos.tasks import words
+from stratos.tasks.answers import object_of
 from stratos.tasks.base import FieldName
 from stratos.tasks.files import is_local, read_records
-from stratos.tasks.objects import object_of
-from stratos.tasks.shown import LONGEST_SHOWN, shown
 from stratos.tasks.table import Row, Rows, Table
 
 _SHOWN = 20

@@ -12,7 +12,7 @@ from enum import StrEnum
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
-from stratos.tasks.shown import shown
+from stratos.core.redact import shown
 
 MOST_NAMED = 8
 """Labels that a warning names before it only counts."""

@@ -16,9 +16,9 @@ from stratos.core.context import Context
 from stratos.core.errors import TeacherError, did_you_mean
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
+from stratos.core.redact import shown
 from stratos.records import NO_TEACHER, Interval, ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
-from stratos.tasks.shown import shown
 from stratos.teachers.words import NoTeacher, TeacherLacks
 
 Tick = Callable[[int, int], None]

@@ -35,7 +35,7 @@ from stratos.teachers.base import (
     check_facts,
 )
 from stratos.teachers.call_budget import n_bytes
-from stratos.teachers.weights import Weights, find_weights, read_facts
+from stratos.teachers.local_model import Weights, find_weights, read_facts
 from stratos.teachers.words import CannotLoad, LongPrompt
 
 # Read a GGUF file once for config, tokenizer and weights.
@@ -157,7 +157,7 @@ class HuggingFaceTeacher(Teacher):
     def _answer(
         self, questions: Sequence[Question], tick: Tick | None, keep: Keep | None
     ) -> list[Answer]:
-        from stratos.teachers.generate import answer, prompt_tokens
+        from stratos.teachers.local_model import answer, prompt_tokens
 
         if not questions:
             return []
@@ -200,7 +200,7 @@ class HuggingFaceTeacher(Teacher):
 
     @override
     def too_long(self, question: Question) -> LongPrompt | None:
-        from stratos.teachers.generate import prompt_tokens
+        from stratos.teachers.local_model import prompt_tokens
 
         # No tokenizer makes more tokens than there are bytes, beside those of the template.
         most = n_bytes(question.chat) + _TEMPLATE_TOKENS

@@ -14,8 +14,8 @@ from stratos.synthesize.admission import NEAR, listed_by
 from stratos.synthesize.stage import advice
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item
+from stratos.tasks.dedup.copies import HeldOut
 from stratos.tasks.dedup.hashes import content_id, family_id
-from stratos.tasks.dedup.held_out import HeldOut
 from stratos.tasks.dedup.near import NearDuplicates
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.math import MathTask

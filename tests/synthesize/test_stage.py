@@ -24,7 +24,7 @@ from stratos.synthesize.stage import CorpusFile
 from stratos.synthesize.strategy import Strategy
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item
-from stratos.tasks.dedup.held_out import HeldOut
+from stratos.tasks.dedup.copies import HeldOut
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.words import NoPath
 from stratos.teachers.prompting import data_limit

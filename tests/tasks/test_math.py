@@ -11,7 +11,7 @@ import pytest
 
 from stratos.tasks.base import Item, Task
 from stratos.tasks.math import AimeTask, MathTask
-from stratos.tasks.sums import n_steps, without_marks, wrong_step
+from stratos.tasks.numbers import n_steps, without_marks, wrong_step
 from stratos.tasks.words import NeverReached, WrongStep
 
 GSM8K = Path(__file__).parents[2].parent / "shared" / "gsm8k"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from stratos.tasks.answers import fields_of, nested, object_of, same
 from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.objects import fields_of, nested, object_of, same
 
 GOLD = {"name": "Ann Lee", "n": 2, "at": {"city": "York", "open": True}, "tags": ["a", "b"]}
 

@@ -13,9 +13,9 @@ import pandas
 import pyarrow
 import pytest
 
+from stratos.api import write_rows
 from stratos.core.errors import ConfigError
 from stratos.tasks.files import read_records
-from stratos.tasks.rows_file import write_rows
 
 ROWS = [
     {"text": "Wo ist meine Karte, „bitte“?\nDanke", "label": "card", "n": 1},

@@ -14,8 +14,8 @@ from hydra._internal.utils import get_args_parser
 from stratos.cli.check import check
 from stratos.core.errors import ConfigError
 from stratos.core.intervals import wilson
+from stratos.tasks.file_report import LEAST, diverse, n_to_check, with_labels
 from stratos.tasks.files import read_records
-from stratos.tasks.to_label import LEAST, diverse, n_to_check, with_labels
 
 KEY = "strategy.min_coverage"
 ABOUT = ("card", "loan", "parcel", "rent")

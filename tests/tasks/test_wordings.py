@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.wordings import Wordings, folds_of
+from stratos.tasks.readings import Wordings, folds_of
 
 TEMPLATES = (
     "Book a table for {n} at {p} on {d}.",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stratos.teachers.base import Answer, Question
-from stratos.teachers.generate import _is_plain, answer, entropy_nats, prompt_tokens
+from stratos.teachers.local_model import _is_plain, answer, entropy_nats, prompt_tokens
 from tests.evaluate.tiny_student import WORDS, Larger, tiny_model, tiny_tokenizer
 from tests.teachers.questions import chat
 

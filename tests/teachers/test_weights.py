@@ -14,9 +14,9 @@ from stratos.core.errors import TeacherError
 from stratos.core.reasons import Because
 from stratos.models.pretrained import check_gguf
 from stratos.models.pretrained import headers as walked
-from stratos.teachers import weights
+from stratos.teachers import local_model
 from stratos.teachers.huggingface import HuggingFaceTeacher
-from stratos.teachers.weights import Weights, config_facts, find_weights, read_facts
+from stratos.teachers.local_model import Weights, config_facts, find_weights, read_facts
 from stratos.teachers.words import CannotLoad, NoDownload, NoModelIn, NoPackage, NoPlace, NoWeights
 
 CONFIG = {
@@ -145,7 +145,7 @@ def test_a_large_file_is_told_by_blocks_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("_READ_WHOLE", 1000), ("_N_BLOCKS", 16), ("_BLOCK", 64)):
-        monkeypatch.setattr(weights, name, value)
+        monkeypatch.setattr(local_model, name, value)
     file = tmp_path / "a.gguf"
     content = bytearray(np.random.default_rng(0).bytes(10_000))
     seen = set()
@@ -155,7 +155,7 @@ def test_a_large_file_is_told_by_blocks_from_end_to_end(
             first, last = max(0, at - 500), min(10_000, at + 500)
             changed[first:last] = bytes(last - first)
         file.write_bytes(changed)
-        seen.add(weights._content(file))
+        seen.add(local_model._content(file))
     assert len(seen) == 4
 
 

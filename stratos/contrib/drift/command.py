@@ -32,9 +32,9 @@ import msgspec
 import numpy as np
 from rich.text import Text
 
-from stratos.contrib.logs.messages.conversation import Conversation
-from stratos.contrib.logs.messages.row_formats import KNOWN
-from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, unreadable
+from stratos.contrib.logs.conversation import Conversation
+from stratos.contrib.logs.row_formats import KNOWN
+from stratos.contrib.logs.turn_rows import Seen, read_conversations, unreadable
 from stratos.core import tables
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, Conversation, history_of
-from stratos.contrib.logs.messages.row_formats import KNOWN
-from stratos.contrib.logs.messages.turn_rows import (
+from stratos.contrib.logs.conversation import CHARACTERS_A_TOKEN, Conversation, history_of
+from stratos.contrib.logs.row_formats import KNOWN
+from stratos.contrib.logs.teacher import shipped_card
+from stratos.contrib.logs.turn_rows import (
     Seen,
     Workload,
     read_conversations,
@@ -30,7 +31,6 @@ from stratos.contrib.logs.messages.turn_rows import (
     unreadable,
     workload_of,
 )
-from stratos.contrib.logs.teacher import shipped_card
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.extensions import filled
@@ -38,14 +38,14 @@ from stratos.core.formats import cents, counted, listed, shown, visible
 from stratos.core.reasons import Reason
 from stratos.core.redact import kinds_in
 from stratos.core.values import override
+from stratos.tasks.answers import object_of
 from stratos.tasks.dedup.near import Alike
-from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Problems, Unanswered
 from stratos.tasks.words import Listing
 from stratos.teachers.openai_settings import OpenAISettings, card_of
 
 if TYPE_CHECKING:
-    from stratos.contrib.logs.messages import LogTask
+    from stratos.contrib.logs.log_task import LogTask
 
 
 def usd_of(card: OpenAISettings, input_tokens: float, output_tokens: float) -> float | None:
@@ -272,7 +272,7 @@ def _print_survey(options: argparse.Namespace) -> None:
 
 
 def _write_doubtful(options: argparse.Namespace) -> None:
-    from stratos.contrib.logs.messages import LogTask
+    from stratos.contrib.logs.log_task import LogTask
 
     try:
         task = LogTask(

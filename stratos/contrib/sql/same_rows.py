@@ -34,8 +34,7 @@ from stratos.core.extras import install
 from stratos.core.foreign import beside
 from stratos.core.formats import listed
 from stratos.core.reasons import Reason
-from stratos.tasks.answers import AnswerText, behind_marker
-from stratos.tasks.objects import pairs_all
+from stratos.tasks.answers import AnswerText, behind_marker, pairs_all
 
 
 class QueryFails(Reason):

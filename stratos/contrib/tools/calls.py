@@ -20,10 +20,10 @@ from stratos.contrib.tools.signatures import Tool, json_of
 from stratos.contrib.tools.words import NoDraw, NotDrawn, UnknownTool, WrongCall
 from stratos.core.extensions import table
 from stratos.core.reasons import Reason
+from stratos.core.redact import shown
+from stratos.tasks.answers import as_key, pairs_all, plain_json, same
 from stratos.tasks.chat import MARK
-from stratos.tasks.objects import as_key, pairs_all, plain_json, same
 from stratos.tasks.schema.document import resolved
-from stratos.tasks.shown import shown
 
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json|python|tool_code)?[ \t]*\n?(.*?)(?:```|$)", re.DOTALL)

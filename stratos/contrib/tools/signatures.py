@@ -14,9 +14,9 @@ from typing import Any
 
 from stratos.contrib.tools.words import NestedTooDeep, WrongArguments
 from stratos.core.reasons import Reason
+from stratos.core.redact import shown
 from stratos.tasks.schema.answers import spelled
 from stratos.tasks.schema.document import pointer, validator, why_refused
-from stratos.tasks.shown import shown
 
 _TYPES = {
     "dict": "object", "float": "number", "double": "number", "int": "integer", "long": "integer",

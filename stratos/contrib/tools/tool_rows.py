@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stratos.contrib.logs.messages.conversation import (
+from stratos.contrib.logs.conversation import (
     PassedOver,
     Turn,
     UnansweredRow,
@@ -21,8 +21,8 @@ from stratos.contrib.logs.messages.conversation import (
     conversation_of,
     particulars,
 )
-from stratos.contrib.logs.messages.exchanges import exchange_in
-from stratos.contrib.logs.messages.turn_rows import (
+from stratos.contrib.logs.exchanges import exchange_in
+from stratos.contrib.logs.turn_rows import (
     OF_WRONG_TYPES,
     beginnings,
     session_of,
@@ -35,11 +35,10 @@ from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
 from stratos.core.foreign import cause
 from stratos.core.formats import writable
 from stratos.core.reasons import Because, Reason
-from stratos.core.redact import redact_shapes
+from stratos.core.redact import redact_shapes, shown
 from stratos.tasks.dedup.hashes import family_hash, id_of, normalised
 from stratos.tasks.dedup.near import Alike
 from stratos.tasks.rows import Unanswered, find_field
-from stratos.tasks.shown import shown
 from stratos.tasks.table import Provenance, Row
 from stratos.tasks.words import EmptyField, LacksField
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from stratos.core.formats import counted
 from stratos.core.reasons import Reason
-from stratos.tasks.shown import shown
+from stratos.core.redact import shown
 
 MOST_NAMED = 20
 """Tools that a warning names before it only counts."""

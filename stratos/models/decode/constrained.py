@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 _STYLE = {
-    # As `stratos.tasks.objects.written` writes, which is what a student has learnt.
+    # As `stratos.tasks.answers.written` writes, which is what a student has learnt.
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",

@@ -30,10 +30,10 @@ from stratos.models.kinds.kind_choice import (
     ahead_by_prior,
     deviations,
     micro_f1,
+    suspects,
     wilson_ends,
     without_optimism,
 )
-from stratos.models.kinds.mislabelled import suspects
 from stratos.models.kinds.student_kinds import LABELS
 from stratos.tasks.dedup.near import Alike
 

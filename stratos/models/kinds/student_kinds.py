@@ -190,7 +190,7 @@ class TunedKind(EncoderKind):
     """A pretrained encoder whose upper layers learn from the rows."""
 
     name = "tuned"
-    features = "tuned:TunedEncoder"
+    features = "encoder:TunedEncoder"
     takes_minutes = True
     curve_of = "encoder"  # its own takes ten more trainings
 
@@ -208,7 +208,7 @@ class TaggerKind(Kind):
 
     name = "tagger"
     answers = "JSON whose values stand in the text"
-    learner = "tagger.learner:TaggerLearner"
+    learner = "tagger:TaggerLearner"
 
     def does(self, task: Task) -> bool:
         """Return whether a task has objects as answers."""

@@ -23,11 +23,11 @@ from stratos.probe.words import (
     OneColumn,
     Uncertain,
 )
+from stratos.tasks.answers import object_of
 from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.files import name_of
 from stratos.tasks.label_sets import SetForm, form_of
 from stratos.tasks.numbers import stated_number
-from stratos.tasks.objects import object_of
 from stratos.tasks.rows import ID_SHARE, find_field
 
 TEXTS = (

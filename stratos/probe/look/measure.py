@@ -255,7 +255,7 @@ def _with_classifiers(measured: Measured, rows: _Rows) -> Measured:
 
 def _with_tagger(measured: Measured, rows: _Rows) -> Measured:
     """Return what a tagger reaches beside the rest, where it does the task."""
-    from stratos.models.kinds.tagger.learner import TaggerLearner
+    from stratos.models.kinds.tagger import TaggerLearner
 
     texts, answers = rows.rows.texts, rows.rows.labels
     if (why := TaggerLearner().why_not(texts, answers)) is not None:

@@ -5,7 +5,7 @@ Near duplicates have most word triples of what the user wrote in common, and the
 Mining of Massive Datasets, chapter 3). Triples that many conversations of a sample share are
 phrases of a prompt, and do not count; copies of one text with some words changed are one of them.
 What is shorter than eight words is compared as a whole. Where answers are known, short texts with
-one answer that differ in a word or two belong together, too (`stratos.tasks.dedup.edits`).
+one answer that differ in a word or two belong together, too (`stratos.tasks.dedup.copies`).
 
 A question of a file without near duplicates keeps its own hash, so that the split of a file without
 any stays as it is.
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from stratos.core.formats import counted
 from stratos.tasks.base import Item
-from stratos.tasks.dedup import minhash
-from stratos.tasks.dedup.edits import Edits
+from stratos.tasks.dedup import copies
+from stratos.tasks.dedup.copies import Edits
 from stratos.tasks.dedup.hashes import content_hash, family_hash, id_of, normalised, words_of
 from stratos.tasks.table import Rows, Spool
 
-_BYTES = 4 * minhash.BAND
+_BYTES = 4 * copies.BAND
 """Of a band of a signature."""
 _IN_MEMORY = 2**20
 """Bytes of a band of all signatures that stay in memory; those of more lie in a file."""
@@ -108,8 +108,8 @@ class Alike:
         words, numbers = _words_and_numbers(normal)
         self._senses.append(zlib.crc32(numbers))
         self._unnumbered.append(family_hash(_NUMBER.sub("0", normal)) if numbers else whole)
-        del words[minhash.MOST_WORDS :]
-        is_compared = len(words) >= minhash.FEWEST_WORDS
+        del words[copies.MOST_WORDS :]
+        is_compared = len(words) >= copies.FEWEST_WORDS
         hashes = np.fromiter(map(self._hash, words), np.uint32)
         if answer is not None:
             self._edits.add(number, hashes, answer)
@@ -122,13 +122,13 @@ class Alike:
         n = len(self)
         if not n:
             return np.zeros(0, np.int64)
-        pairs = [minhash.neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
-        return minhash.connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
+        pairs = [copies.neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
+        return copies.connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
 
     def edited(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return groups joined where short texts with one answer differ in a word or two."""
-        own: minhash.Pairs = np.arange(len(groups)), groups
-        return minhash.connected([own, self._edits.pairs()], len(groups))
+        own: copies.Pairs = np.arange(len(groups)), groups
+        return copies.connected([own, self._edits.pairs()], len(groups))
 
     def keys(self, groups: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
         """Return a hash of the group of each text, whatever the order of the texts."""
@@ -157,13 +157,13 @@ class Alike:
         """Return the word triples of a text, each once, sorted; none of a short one."""
         start = self._ends[number - 1] if number else 0
         words = np.frombuffer(self._words.read(start, self._ends[number]), np.uint32)
-        return np.unique(minhash.triples_of(words.astype(np.uint64))) if len(words) else _NO_TRIPLES
+        return np.unique(copies.triples_of(words.astype(np.uint64))) if len(words) else _NO_TRIPLES
 
     def _signed(self) -> tuple[list[Spool], NDArray[np.int64]]:
         """Return the bands of the signatures, and which texts have one."""
         _, first = np.unique(np.frombuffer(self._wholes, np.uint64), return_index=True)
-        signer = minhash.Signer([self._triples(k) for k in first[:_N_FOR_PHRASES].tolist()])
-        bands = [Spool(_IN_MEMORY) for _ in range(minhash.N_HASHES // minhash.BAND)]
+        signer = copies.Signer([self._triples(k) for k in first[:_N_FOR_PHRASES].tolist()])
+        bands = [Spool(_IN_MEMORY) for _ in range(copies.N_HASHES // copies.BAND)]
         signed = array("Q")
         for number in range(len(self)):
             signature = signer.signature(self._triples(number))
@@ -174,7 +174,7 @@ class Alike:
                     band.append(data[k * _BYTES : (k + 1) * _BYTES])
         return bands, np.array(signed, np.int64)
 
-    def _near_pairs(self) -> minhash.Pairs:
+    def _near_pairs(self) -> copies.Pairs:
         bands, places = self._signed()
         if len(places) < 2:
             return _no_pairs()
@@ -183,21 +183,21 @@ class Alike:
         n = len(places)
         lefts, rights = [], []
         for band in bands:
-            first, second = minhash.neighbours(
-                minhash.mixed_with(_read(band, n).view(np.uint64), senses), wholes
+            first, second = copies.neighbours(
+                copies.mixed_with(_read(band, n).view(np.uint64), senses), wholes
             )
             # The other bands one after the other: all of them would be most of the memory.
             n_equal = np.zeros(len(first), np.uint8)
             for further_band in bands if len(first) else ():
                 part = _read(further_band, n)
-                for k in range(minhash.BAND):
+                for k in range(copies.BAND):
                     n_equal += part[first, k] == part[second, k]
-            near = n_equal >= minhash.NEAR * minhash.N_HASHES
+            near = n_equal >= copies.NEAR * copies.N_HASHES
             lefts.append(places[first[near]])
             rights.append(places[second[near]])
         return np.concatenate(lefts), np.concatenate(rights)
 
-    def _linked_pairs(self) -> minhash.Pairs:
+    def _linked_pairs(self) -> copies.Pairs:
         """Return pairs with one beginning, but for beginnings that go on in many ways."""
         keys, followers, numbers = (np.array(link, np.uint64) for link in self._links)
         if not len(keys):
@@ -208,7 +208,7 @@ class Alike:
         unique, n_ways = np.unique(keys[order][is_new], return_counts=True)
         most = min(_MOST_LINKED, max(_FEW_LINKED, _LINKED_SHARE * len(self)))
         rare = n_ways[np.searchsorted(unique, keys)] <= most
-        first, second = minhash.neighbours(keys[rare])
+        first, second = copies.neighbours(keys[rare])
         own = numbers[rare].astype(np.int64)
         return own[first], own[second]
 
@@ -217,17 +217,17 @@ class Alike:
         _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
         return counts[inverse] <= max(2, _NO_SESSION * len(self))
 
-    def _session_pairs(self) -> minhash.Pairs:
+    def _session_pairs(self) -> copies.Pairs:
         are = self._are_sessions()
         keys, numbers = (np.array(session, np.uint64)[are] for session in self._sessions)
-        first, second = minhash.neighbours(keys)
+        first, second = copies.neighbours(keys)
         own = numbers.astype(np.int64)
         return own[first], own[second]
 
 
 def _read(band: Spool, n: int) -> NDArray[np.uint32]:
     """Return a band of all signatures: as many rows, with `BAND` hashes each."""
-    return np.frombuffer(band.read_all(), np.uint32).reshape(n, minhash.BAND)
+    return np.frombuffer(band.read_all(), np.uint32).reshape(n, copies.BAND)
 
 
 def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:
@@ -239,7 +239,7 @@ def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:
     return words_of(normal), b" ".join(sorted(numbers))
 
 
-def _no_pairs() -> minhash.Pairs:
+def _no_pairs() -> copies.Pairs:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 
@@ -263,7 +263,7 @@ class NearDuplicates:
         """Draw the hash functions: the same in every run."""
         self._own_words = own_words
         self._threshold = threshold
-        self._signer = minhash.Signer([self._triples(item) for item in sample])
+        self._signer = copies.Signer([self._triples(item) for item in sample])
         self._bands: dict[tuple[int, bytes, bytes], list[int]] = {}
         self._signatures: list[NDArray[np.uint32]] = []
 
@@ -274,8 +274,8 @@ class NearDuplicates:
             return False
         sense = _sense(item)
         keys = [
-            (band, sense, signature[band : band + minhash.BAND].tobytes())
-            for band in range(0, minhash.N_HASHES, minhash.BAND)
+            (band, sense, signature[band : band + copies.BAND].tobytes())
+            for band in range(0, copies.N_HASHES, copies.BAND)
         ]
         candidates = {index for key in keys for index in self._bands.get(key, ())}
         if any(
@@ -290,7 +290,7 @@ class NearDuplicates:
     def _triples(self, item: Item) -> NDArray[np.uint64]:
         """Return the word triples of a question, sorted; none of one with few words."""
         words = words_of(normalised(self._own_words(item.question)))
-        return minhash.triples_in(words if len(words) >= minhash.FEWEST_WORDS else ())
+        return copies.triples_in(words if len(words) >= copies.FEWEST_WORDS else ())
 
 
 def _sense(item: Item) -> bytes:
@@ -413,8 +413,8 @@ class Near:
 
 def _worded(rows: Rows, groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return groups joined where questions are of one wording, if all answers are objects."""
-    from stratos.tasks.objects import object_of
-    from stratos.tasks.wordings import Wordings
+    from stratos.tasks.answers import object_of
+    from stratos.tasks.readings import Wordings
 
     answers: list[dict[str, Any]] = []
     for row in rows:
@@ -427,7 +427,7 @@ def _worded(rows: Rows, groups: NDArray[np.int64]) -> NDArray[np.int64]:
     _, numbers = Wordings.among([row.question for row in rows], answers)
     _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     own = np.arange(len(groups))
-    return minhash.connected([(own, groups), (own, first[inverse])], len(groups))
+    return copies.connected([(own, groups), (own, first[inverse])], len(groups))
 
 
 def is_even(together: Rows, apart: Rows, labelled: bool) -> bool:

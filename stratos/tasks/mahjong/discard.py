@@ -19,22 +19,22 @@ from typing_extensions import override
 
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item, Message, Split, Symbols
-from stratos.tasks.mahjong import hands, prompts
-from stratos.tasks.mahjong.engine import all_tiles, waits
-from stratos.tasks.mahjong.path import ANSWER
-from stratos.tasks.mahjong.prompts import NOTATION, RULES, Prompt
-from stratos.tasks.mahjong.symbols import symbols
-from stratos.tasks.mahjong.task import MahjongTask
-from stratos.tasks.mahjong.tiles import (
+from stratos.tasks.mahjong import engine, prompts
+from stratos.tasks.mahjong.engine import (
     RANKS,
     SUITS,
     Hand,
     Tile,
     add,
+    all_tiles,
     hand_to_text,
     text_to_hand,
     tiles_to_text,
+    waits,
 )
+from stratos.tasks.mahjong.path import ANSWER, symbols
+from stratos.tasks.mahjong.prompts import NOTATION, RULES, Prompt
+from stratos.tasks.mahjong.task import MahjongTask
 from stratos.tasks.mahjong.words import Fault, NoHand, OtherTileCount, WrongPath
 
 _TASK = (
@@ -124,8 +124,8 @@ class DiscardTask(MahjongTask):
         seen: set[str] = set()
         while True:
             hand = self._draw(rng, name)
-            family = hands.hand_id(hand)
-            if hands.split_of(family) == split and family not in seen:
+            family = engine.hand_id(hand)
+            if engine.split_of(family) == split and family not in seen:
                 seen.add(family)
                 yield self._discard_item(hand, name)
 
@@ -140,7 +140,7 @@ class DiscardTask(MahjongTask):
             name = "full_flush" if rng.random() < self.full_flush_share else "general"
             while True:
                 hand = self._draw(rng, name)
-                if hands.split_of(hands.hand_id(hand)) == "train":
+                if engine.split_of(engine.hand_id(hand)) == "train":
                     break
             yield hand, name
 
@@ -154,12 +154,12 @@ class DiscardTask(MahjongTask):
         while True:
             if name == "full_flush":
                 suit = rng.randrange(3)
-                counts = rng.choice(hands.flush_classes())
-                ready = hands.flush_hand(counts, suit, rng.random() < 0.5)
+                counts = rng.choice(engine.flush_classes())
+                ready = engine.flush_hand(counts, suit, rng.random() < 0.5)
                 kinds = [(suit, rank) for rank in range(1, 10)]
             else:
-                winning = hands.winning_hand(rng, self.seven_pairs_share)
-                ready, _ = hands.remove_random(winning, rng)
+                winning = engine.winning_hand(rng, self.seven_pairs_share)
+                ready, _ = engine.remove_random(winning, rng)
                 kinds = all_tiles()
             tile = rng.choice([(s, r) for s, r in kinds if ready[s][r - 1] < 4])
             if tile in waits(ready):
@@ -180,7 +180,7 @@ class DiscardTask(MahjongTask):
             answer=tiles_to_text(best),
             choices=() if rationale else _choices(hand, question, best),
             rationale=rationale,
-            family=hands.hand_id(hand),
+            family=engine.hand_id(hand),
         )
 
     # --- what a teacher and a student are asked --------------------------------------------------

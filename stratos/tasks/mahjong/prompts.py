@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stratos.tasks.base import Item, Message
-from stratos.tasks.mahjong.tiles import RANKS, SUITS, Tile, tiles_to_text
+from stratos.tasks.mahjong.engine import RANKS, SUITS, Tile, tiles_to_text
 
 _TASK = "A ready Mahjong hand has 13 tiles. Name every tile that completes it."
 NOTATION = (

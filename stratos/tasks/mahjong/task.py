@@ -7,19 +7,128 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import permutations, product
 
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Score, Split, Symbols, Task
-from stratos.tasks.mahjong import hands, lookup, path, prompts
-from stratos.tasks.mahjong.engine import waits
-from stratos.tasks.mahjong.path_check import check
+from stratos.tasks.mahjong import engine, path, prompts
+from stratos.tasks.mahjong.engine import (
+    ORPHANS,
+    SUITS,
+    Counts,
+    Hand,
+    Tile,
+    add,
+    hand_to_text,
+    seven_pairs_waits,
+    standard_waits,
+    text_to_hand,
+    tiles_to_text,
+    waits,
+)
+from stratos.tasks.mahjong.path import check, symbols
 from stratos.tasks.mahjong.prompts import Prompt
-from stratos.tasks.mahjong.symbols import symbols
-from stratos.tasks.mahjong.tiles import Hand, Tile, add, hand_to_text, text_to_hand, tiles_to_text
 from stratos.tasks.mahjong.words import BreaksRules, NoHand, OtherTileCount
-from stratos.tasks.mahjong.worked import worked
+
+
+def worked(hand: Hand) -> str:
+    """Return a line for each tile that completes a hand of 13 tiles, then the answer."""
+    tiles = waits(hand)
+    lines = [f"{rank}{SUITS[suit]}: {_split(hand, (suit, rank))}" for suit, rank in sorted(tiles)]
+    return "\n".join([*lines, f"=> {tiles_to_text(tiles)}"])
+
+
+def _split(hand: Hand, tile: Tile) -> str:
+    """Return how a hand is complete with a tile that completes it."""
+    whole = add(hand, tile)
+    if tile in standard_waits(hand):
+        return " ".join(_melds_and_pair(whole))
+    if tile in seven_pairs_waits(hand):
+        pairs = [(s, i + 1) for s, counts in enumerate(whole) for i, n in enumerate(counts) if n]
+        return " ".join(f"{rank}{rank}{SUITS[suit]}" for suit, rank in pairs)
+    ranks = [
+        "".join(str(rank) * whole[s][rank - 1] for of, rank in sorted(ORPHANS) if of == s)
+        for s in range(4)
+    ]
+    return " ".join(f"{ranks_}{suit}" for ranks_, suit in zip(ranks, SUITS, strict=True))
+
+
+def _melds_and_pair(hand: Hand) -> list[str]:
+    """Return the groups of a complete hand, suit by suit; the one with the pair has two over."""
+    groups = []
+    for suit, counts in enumerate(hand):
+        melds = _groups(counts, sum(counts) % 3 == 2)
+        assert melds is not None, "a wait completes the hand"
+        groups += [f"{ranks}{SUITS[suit]}" for ranks in melds]
+    return groups
+
+
+@cache
+def _groups(counts: Counts, with_pair: bool) -> tuple[str, ...] | None:
+    """Return a suit's melds, and its pair where it has one, from the lowest rank; None if none."""
+    first = next((i for i, n in enumerate(counts) if n), None)
+    if first is None:
+        return None if with_pair else ()
+    melds: list[tuple[int, ...]] = [(first,) * 3]
+    if len(counts) == 9 and first <= 6:
+        melds.append((first, first + 1, first + 2))
+    if with_pair:
+        melds.append((first,) * 2)
+    for way in melds:
+        rest = list(counts)
+        for index in way:
+            rest[index] -= 1
+        if min(rest) >= 0:
+            further = _groups(tuple(rest), with_pair and len(way) == 3)
+            if further is not None:
+                return ("".join(str(index + 1) for index in way), *further)
+    return None
+
+
+def nearest(train: Sequence[Item], items: Sequence[Item]) -> list[str]:
+    """Return an answer for each item; ties go to the training item that comes first."""
+    import numpy as np
+
+    if not train:
+        return [""] * len(items)
+
+    def table(hands: list[Hand]) -> np.ndarray:
+        return np.array([[n for counts in hand for n in counts] for hand in hands], np.float32)
+
+    known = table([text_to_hand(item.question) for item in train])
+    questions = table([text_to_hand(item.question) for item in items])
+    norms = (known**2).sum(1)
+    best = np.full(len(items), np.inf, np.float32)
+    answers = [""] * len(items)
+    for order, mirrors in product(permutations(range(3)), product((False, True), repeat=3)):
+        columns = _columns(order, mirrors)
+        distance = norms[None, :] - 2 * (questions[:, columns] @ known.T)
+        closest = distance.argmin(1)
+        least = distance[np.arange(len(items)), closest]
+        for row in np.flatnonzero(least < best - 1e-3):
+            best[row] = least[row]
+            answers[row] = _map_back(train[closest[row]].answer, columns)
+    return answers
+
+
+def _columns(order: tuple[int, ...], mirrors: tuple[bool, ...]) -> list[int]:
+    """Return which of the 34 kinds each kind of the mapped hand comes from."""
+    columns = []
+    for suit, mirrored in zip(order, mirrors, strict=True):
+        ranks = list(range(9 * suit, 9 * suit + 9))
+        columns += ranks[::-1] if mirrored else ranks
+    return [*columns, *range(27, 34)]
+
+
+def _map_back(answer: str, columns: list[int]) -> str:
+    tiles = [
+        (s, i) for s, counts in enumerate(text_to_hand(answer)) for i, n in enumerate(counts) if n
+    ]
+    kinds = [columns[9 * suit + rank] for suit, rank in tiles]
+    return tiles_to_text(frozenset((kind // 9, kind % 9 + 1) for kind in kinds))
+
 
 _GROUPS = re.compile(r"(?<!\w)(?:[1-9]+[mpsz](?:[\s,]|and)*)+")
 _STEP = re.compile(r"\d[mpsz]\s*:")
@@ -69,16 +178,16 @@ class MahjongTask(Task):
         """Yield items of a slice of a split, no two of one family."""
         rng = self._rng(name, split, seed)
         if name == "full_flush":
-            classes = list(hands.flush_split(split))
+            classes = list(engine.flush_split(split))
             rng.shuffle(classes)
             for counts in classes:
-                yield self._item(hands.flush_hand(counts, rng.randrange(3), rng.random() < 0.5))
+                yield self._item(engine.flush_hand(counts, rng.randrange(3), rng.random() < 0.5))
             return
         seen: set[str] = set()
         while True:
-            hand, _ = hands.remove_random(hands.winning_hand(rng), rng)
-            family = hands.hand_id(hand)
-            if hands.split_of(family) == split and family not in seen:
+            hand, _ = engine.remove_random(engine.winning_hand(rng), rng)
+            family = engine.hand_id(hand)
+            if engine.split_of(family) == split and family not in seen:
                 seen.add(family)
                 yield self._item(hand)
 
@@ -108,9 +217,9 @@ class MahjongTask(Task):
                 yield *next(flushes), "full_flush"
                 continue
             while True:
-                winning = hands.winning_hand(rng, self.seven_pairs_share)
-                hand, tile = hands.remove_random(winning, rng)
-                if hands.split_of(hands.hand_id(hand)) == "train":
+                winning = engine.winning_hand(rng, self.seven_pairs_share)
+                hand, tile = engine.remove_random(winning, rng)
+                if engine.split_of(engine.hand_id(hand)) == "train":
                     break
             yield winning, tile, "general"
 
@@ -126,7 +235,7 @@ class MahjongTask(Task):
         """Yield winning hands of one suit with the tile to take away: every train class in turn."""
         variants = [
             (counts, suit, mirrored)
-            for counts in hands.flush_split("train")
+            for counts in engine.flush_split("train")
             for suit in range(3)
             for mirrored in (False, True)
             if not mirrored or counts != counts[::-1]
@@ -134,7 +243,7 @@ class MahjongTask(Task):
         while True:
             rng.shuffle(variants)
             for counts, suit, mirrored in variants:
-                hand = hands.flush_hand(counts, suit, mirrored)
+                hand = engine.flush_hand(counts, suit, mirrored)
                 tile = rng.choice(sorted(waits(hand)))
                 yield add(hand, tile), tile
 
@@ -156,7 +265,7 @@ class MahjongTask(Task):
             answer=answer,
             choices=() if rationale else prompts.choices(question, tiles),
             rationale=rationale,
-            family=hands.hand_id(hand),
+            family=engine.hand_id(hand),
         )
 
     # --- what a teacher and a student are asked --------------------------------------------------
@@ -263,7 +372,7 @@ class MahjongTask(Task):
 
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
         """Answer with the waits of the nearest training hand, up to symmetry."""
-        return lookup.nearest(train, items)
+        return nearest(train, items)
 
 
 def _kinds(hand: Hand) -> frozenset[Tile]:

@@ -15,7 +15,8 @@ from typing import Any
 from typing_extensions import override
 
 from stratos.core.reasons import Reason
-from stratos.tasks import objects
+from stratos.core.redact import shown
+from stratos.tasks import answers
 from stratos.tasks.answers import AnswerText, behind_marker, word_f1
 from stratos.tasks.metrics import Metric
 from stratos.tasks.schema.document import (
@@ -27,7 +28,6 @@ from stratos.tasks.schema.document import (
     validator,
 )
 from stratos.tasks.schema.words import Mismatch, NestedTooDeep
-from stratos.tasks.shown import shown
 
 Takes = Callable[[Any, Any], bool]
 
@@ -154,13 +154,13 @@ class BySchema(Metric):
         return validator(self.schema)
 
     @cached_property
-    def kinds(self) -> dict[objects.Path, Kind]:
+    def kinds(self) -> dict[answers.Path, Kind]:
         """Return how each field that the schema names is compared.
 
         Raises:
             ValueError: a field names a kind that there is not, or one where none is used.
         """
-        by_path: dict[objects.Path, Kind] = {}
+        by_path: dict[answers.Path, Kind] = {}
         used: set[int] = set()
         self._collect(self.schema, (), by_path, (), used)
         for location, node in placed_parts(self.schema):
@@ -181,11 +181,11 @@ class BySchema(Metric):
             raise ValueError(f"the answer {shown(answer)} is no JSON object") from None
         if not isinstance(parsed, dict):
             raise ValueError(f"the answer {shown(answer)} is no JSON object")
-        if not objects.is_finite(parsed):
+        if not answers.is_finite(parsed):
             raise ValueError(f"the answer {shown(answer)} has a number that is not finite")
         if problem := self.problem(parsed):
             raise ValueError(f"the answer does not match the schema: {problem}")
-        return objects.written(spelled(self.schema, parsed, self._takes))
+        return answers.written(spelled(self.schema, parsed, self._takes))
 
     def _takes(self, schema: Any, value: Any) -> bool:
         return bool(self._validator.evolve(schema=schema).is_valid(value))
@@ -208,22 +208,22 @@ class BySchema(Metric):
     def read(self, text: str) -> AnswerText | None:
         """Return the JSON object that a text ends with or announces; None if there is none."""
         parsed = (
-            objects.object_of(text)
-            or objects.object_at_start(behind_marker(text))
-            or objects.object_at_start(text)
+            answers.object_of(text)
+            or answers.object_at_start(behind_marker(text))
+            or answers.object_at_start(text)
         )
-        return None if parsed is None else objects.written(parsed)
+        return None if parsed is None else answers.written(parsed)
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 where the answer matches the schema and every field is right."""
-        parsed = objects.object_of(answer)
+        parsed = answers.object_of(answer)
         if parsed is None or self.problem(parsed):
             return 0.0
         return float(all(score >= 1 for score in self._fields(parsed, gold, whole=True).values()))
 
     def overlap(self, answer: str, gold: str) -> float:
         """Return the mean score of the fields that the answer or the gold answer has."""
-        scores = self._fields(objects.object_of(answer) or {}, gold, whole=True)
+        scores = self._fields(answers.object_of(answer) or {}, gold, whole=True)
         return sum(scores.values()) / len(scores) if scores else 1.0
 
     def field_scores(self, answer: str | None, gold: str) -> dict[str, float]:
@@ -233,26 +233,26 @@ class BySchema(Metric):
             answer: as it was read; None where there was none.
             gold: the gold answer.
         """
-        parsed = objects.object_of(answer or "")
+        parsed = answers.object_of(answer or "")
         valid = float(parsed is not None and self.problem(parsed) is None)
         scores = self._fields(parsed or {}, gold, whole=False)
         return {VALID: valid, **{".".join(path): score for path, score in scores.items()}}
 
     def normal(self, answer: str) -> str:
         """Return a gold answer in a form that all spellings share that are equal by the schema."""
-        parsed = objects.object_of(answer)
+        parsed = answers.object_of(answer)
         if parsed is None:
             return answer
-        return objects.as_key(self._normal((), parsed))
+        return answers.as_key(self._normal((), parsed))
 
-    def _normal(self, path: objects.Path, value: Any) -> Any:
+    def _normal(self, path: answers.Path, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: self._normal((*path, name), inner) for name, inner in value.items()}
         if not isinstance(value, list):
             return value
         elements = [self._normal((*path, _ELEMENT), element) for element in value]
         return (
-            sorted({*map(objects.as_key, elements)}) if self._kind(path) is Kind.SET else elements
+            sorted({*map(answers.as_key, elements)}) if self._kind(path) is Kind.SET else elements
         )
 
     @property
@@ -278,24 +278,24 @@ class BySchema(Metric):
             if path[-1] != _ELEMENT or kind is not Kind.EXACT
         )
 
-    def _kind(self, path: objects.Path) -> Kind:
+    def _kind(self, path: answers.Path) -> Kind:
         return self.kinds.get(path, Kind.EXACT)
 
     def _fields(
         self, parsed: Mapping[str, Any], gold: str, *, whole: bool
-    ) -> dict[objects.Path, float]:
+    ) -> dict[answers.Path, float]:
         """Return the score of each field of the gold answer; with `whole`, of those added, too."""
-        return self._scores((), parsed, objects.object_of(gold) or {}, whole=whole)
+        return self._scores((), parsed, answers.object_of(gold) or {}, whole=whole)
 
     def _scores(
         self,
-        outer: objects.Path,
+        outer: answers.Path,
         parsed: Mapping[str, Any],
         gold: Mapping[str, Any],
         *,
         whole: bool,
-    ) -> dict[objects.Path, float]:
-        expected, given = objects.fields_of(gold, outer), objects.fields_of(parsed, outer)
+    ) -> dict[answers.Path, float]:
+        expected, given = answers.fields_of(gold, outer), answers.fields_of(parsed, outer)
         scores = {
             path: self._score(path, given[path], value) if path in given else 0.0
             for path, value in expected.items()
@@ -303,7 +303,7 @@ class BySchema(Metric):
         added = {path: 0.0 for path in given if path not in expected} if whole else {}
         return {**scores, **added}
 
-    def _score(self, path: objects.Path, given: Any, expected: Any) -> float:
+    def _score(self, path: answers.Path, given: Any, expected: Any) -> float:
         kind = self._kind(path)
         if isinstance(given, list) and isinstance(expected, list):
             if kind is Kind.SET:
@@ -314,24 +314,24 @@ class BySchema(Metric):
             )
         if kind is Kind.TEXT and isinstance(given, str) and isinstance(expected, str):
             overlap = word_f1(given, expected)
-            return 1.0 if objects.same(given, expected) or overlap >= self.min_f1 else overlap
+            return 1.0 if answers.same(given, expected) or overlap >= self.min_f1 else overlap
         if kind is Kind.NUMERIC and _is_number(given) and _is_number(expected):
-            return float(objects.same_number(given, expected))
-        return float(objects.same(given, expected))
+            return float(answers.same_number(given, expected))
+        return float(answers.same(given, expected))
 
-    def _is_same_set(self, path: objects.Path, given: list[Any], expected: list[Any]) -> bool:
+    def _is_same_set(self, path: answers.Path, given: list[Any], expected: list[Any]) -> bool:
         """Return whether each element of a list is one of another's; how often does not count."""
         ours, theirs = (
-            {objects.as_key(element): element for element in some} for some in (given, expected)
+            {answers.as_key(element): element for element in some} for some in (given, expected)
         )
         missing = [ours[key] for key in ours.keys() - theirs.keys()]
         right = [theirs[key] for key in theirs.keys() - ours.keys()]
         # What is not spelled the same may be the same by the kinds of the elements.
-        return len(missing) == len(right) and objects.pairs_all(
+        return len(missing) == len(right) and answers.pairs_all(
             [[self._is_element(path, ours_, theirs_) for theirs_ in right] for ours_ in missing]
         )
 
-    def _is_element(self, path: objects.Path, given: Any, expected: Any) -> bool:
+    def _is_element(self, path: answers.Path, given: Any, expected: Any) -> bool:
         """Return whether an element of the list at a path is right."""
         path = (*path, _ELEMENT)
         if isinstance(given, Mapping) and isinstance(expected, Mapping):
@@ -342,8 +342,8 @@ class BySchema(Metric):
     def _collect(
         self,
         node: Schema,
-        path: objects.Path,
-        by_path: dict[objects.Path, Kind],
+        path: answers.Path,
+        by_path: dict[answers.Path, Kind],
         within: tuple[int, ...],
         used: set[int],
     ) -> None:
@@ -377,7 +377,7 @@ class BySchema(Metric):
             self._collect(node["items"], (*path, _ELEMENT), by_path, within, used)
 
 
-def _kind_of(node: Mapping[str, Any], path: objects.Path) -> Kind | None:
+def _kind_of(node: Mapping[str, Any], path: answers.Path) -> Kind | None:
     """Return how a field of a schema is compared; None where the schema does not say what it is."""
     named = node.get(SCORE)
     if named is not None:
@@ -394,7 +394,7 @@ def _kind_of(node: Mapping[str, Any], path: objects.Path) -> Kind | None:
     return Kind.EXACT if types or "enum" in node or "const" in node else None
 
 
-def _told(path: objects.Path) -> str:
+def _told(path: answers.Path) -> str:
     """Return a path as a user reads it: lines[].note."""
     return ".".join(path).replace(f".{_ELEMENT}", _ELEMENT)
 

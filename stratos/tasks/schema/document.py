@@ -23,10 +23,10 @@ from typing import Any, TypeAlias
 
 from stratos.core.foreign import cause, open_regular
 from stratos.core.reasons import Reason
+from stratos.core.redact import shown
 from stratos.core.remote import local_path
-from stratos.tasks.objects import is_finite
+from stratos.tasks.answers import is_finite
 from stratos.tasks.schema import words
-from stratos.tasks.shown import shown
 
 FORMATS = ("date", "email", "ipv4", "ipv6", "uuid")
 """Formats that are checked: those for which nothing has to be installed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stratos.core.reasons import Reason
-from stratos.tasks.shown import shown
+from stratos.core.redact import shown
 
 
 class NoSchema(Reason):

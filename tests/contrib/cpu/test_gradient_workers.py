@@ -17,8 +17,8 @@ import torch
 from process import interrupted
 
 from stratos.config import StudentConfig, TrainerConfig
-from stratos.contrib.cpu import gradient_workers
-from stratos.contrib.cpu.gradient_workers import (
+from stratos.contrib.cpu import cpu_speedups
+from stratos.contrib.cpu.cpu_speedups import (
     NoMoreProcesses,
     ProcessLost,
     TooLarge,
@@ -122,8 +122,8 @@ def test_a_process_that_is_killed_or_hangs_costs_no_bit(
 
     monkeypatch.setattr(TrainingMonitor, "on_train_batch_end", kill)
     if how == signal.SIGSTOP:
-        monkeypatch.setattr(gradient_workers, "_PATIENCE_S", 3.0)
-        monkeypatch.setattr(gradient_workers, "_PATIENCE_TIMES", 0.0)
+        monkeypatch.setattr(cpu_speedups, "_PATIENCE_S", 3.0)
+        monkeypatch.setattr(cpu_speedups, "_PATIENCE_TIMES", 0.0)
     warnings: list[str] = []
     student = run_distill(tmp_path, warnings=warnings, n_processes=3, **SHORT)
     silent_s = 3.0 if how == signal.SIGSTOP else None
@@ -222,7 +222,7 @@ def test_more_rows_than_a_pipe_holds_are_asked_for() -> None:
         for row in range(n):
             worker.ask(row, row == 0, 60.0)
 
-    worker = gradient_workers._Worker(0, ours, PackedLoader(SOME, 40, 100, 0), [])
+    worker = cpu_speedups._Worker(0, ours, PackedLoader(SOME, 40, 100, 0), [])
     both = [threading.Thread(target=one, daemon=True) for one in (answering, asking)]
     for one in both:
         one.start()
@@ -350,7 +350,7 @@ def test_what_draws_random_numbers_or_is_large_is_not_divided(
     model.model.layers[0].drop = torch.nn.Dropout(0.1)
     assert reason() == Undivided.DROPOUT
     model.model.layers[0].drop = torch.nn.Dropout(0.0)
-    monkeypatch.setattr(gradient_workers, "MOST_PARAMS", 100)
+    monkeypatch.setattr(cpu_speedups, "MOST_PARAMS", 100)
     assert reason() == TooLarge(100)
     monkeypatch.setattr(sys, "platform", "darwin")
     assert reason() == Undivided.SYSTEM
@@ -406,6 +406,6 @@ def test_all_end_with_the_first_process_however_it_ends(corpus_path: Path, tmp_p
 
 def test_weights_lie_where_vectors_can_read_them() -> None:
     some = [torch.ones(3), torch.ones(5, 7), torch.ones(1, dtype=torch.bfloat16)]
-    shared = gradient_workers._shared(some)
+    shared = cpu_speedups._shared(some)
     assert [one.shape for one in shared] == [one.shape for one in some]
     assert all(one.data_ptr() % 64 == 0 for one in shared)

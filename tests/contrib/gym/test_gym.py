@@ -26,7 +26,7 @@ from stratos.contrib.gym.gym_task import (
 )
 from stratos.contrib.gym.source import NEED_HASH_SEED, WITHOUT_GOLD, names, not_installed
 from stratos.tasks.base import Item, Split
-from stratos.tasks.dedup.held_out import HeldOut
+from stratos.tasks.dedup.copies import HeldOut
 from stratos.tasks.dedup.near import NearDuplicates
 from stratos.tasks.words import Leak
 

@@ -14,7 +14,7 @@ from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import tools_in
 from stratos.contrib.tools.words import UnknownTool
 from stratos.evaluate.metrics import field_shares
-from stratos.tasks.dedup.held_out import HeldOut
+from stratos.tasks.dedup.copies import HeldOut
 from stratos.tasks.words import Unreadable
 
 WEATHER: dict[str, Any] = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stratos.models.kinds.features import Features
-from stratos.models.kinds.labels_of_teacher import Correction, TaughtStudy, TeacherRows, Way
+from stratos.models.kinds.learnt_rows import Correction, TaughtStudy, TeacherRows, Way
 
 LABELS = ("cash", "card", "refund", "transfer")
 N_GOLD, N_TAUGHT, N_TEST = 80, 400, 400

@@ -10,12 +10,11 @@ import pytest
 
 from stratos.config import StudentConfig
 from stratos.models.kinds import learnt_rows
-from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
-from stratos.models.kinds.learnt_rows import Rows, studied, tuning
+from stratos.models.kinds.learnt_rows import Rows, TaughtStudy, TeacherRows, studied, tuning
 from stratos.models.kinds.set_classifier import SetStudy
 from stratos.synthesize.stage import CorpusFile
 from stratos.tasks.base import Item
-from stratos.tasks.dedup.held_out import HeldOut
+from stratos.tasks.dedup.copies import HeldOut
 from stratos.tasks.label_sets import written
 
 WORDS = {"bug": "crash error broken", "praise": "love great thanks"}

@@ -11,7 +11,7 @@ import pytest
 
 from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Tfidf
-from stratos.models.kinds.mislabelled import suspects
+from stratos.models.kinds.kind_choice import suspects
 
 REAL = Path(__file__).parents[3].parent / "shared" / "real" / "banking77" / "train.jsonl"
 N_LABELS = 4

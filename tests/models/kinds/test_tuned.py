@@ -4,9 +4,8 @@ import pytest
 from stratos.models.kinds import cross_validation
 from stratos.models.kinds.base import load_predictor
 from stratos.models.kinds.cross_validation import Study
-from stratos.models.kinds.encoder import Encoder
+from stratos.models.kinds.encoder import Encoder, TunedEncoder
 from stratos.models.kinds.features import Tfidf
-from stratos.models.kinds.tuned import TunedEncoder
 from stratos.models.pretrained.bert import is_bert
 
 

@@ -10,8 +10,7 @@ from mahjong.shanten import Shanten
 from stratos.tasks.base import Task
 from stratos.tasks.mahjong import DiscardTask
 from stratos.tasks.mahjong.discard import derive, discards
-from stratos.tasks.mahjong.engine import all_tiles
-from stratos.tasks.mahjong.tiles import Hand, add, text_to_hand, tiles_to_text
+from stratos.tasks.mahjong.engine import Hand, add, all_tiles, text_to_hand, tiles_to_text
 from stratos.tasks.mahjong.words import Fault, OtherTileCount, WrongPath
 
 TASK = DiscardTask()

@@ -5,8 +5,8 @@ import random
 import pytest
 from mahjong.agari import Agari
 
-from stratos.tasks.mahjong import engine, hands
-from stratos.tasks.mahjong.tiles import EMPTY, Hand, add, text_to_hand, tiles_to_text
+from stratos.tasks.mahjong import engine
+from stratos.tasks.mahjong.engine import EMPTY, Hand, add, text_to_hand, tiles_to_text
 
 
 def package_waits(hand: Hand) -> frozenset[tuple[int, int]]:
@@ -24,9 +24,9 @@ def test_agrees_with_the_package(kind: str) -> None:
     rng = random.Random(20)
     for _ in range(300):
         if kind == "general":
-            hand, _ = hands.remove_random(hands.winning_hand(rng), rng)
+            hand, _ = engine.remove_random(engine.winning_hand(rng), rng)
         else:
-            hand = hands.flush_hand(rng.choice(hands.flush_classes()), rng.randrange(3), False)
+            hand = engine.flush_hand(rng.choice(engine.flush_classes()), rng.randrange(3), False)
         assert engine.waits(hand) == package_waits(hand)
 
 
@@ -61,7 +61,7 @@ def test_a_tile_held_four_times_is_no_wait() -> None:
 
 
 def test_full_flush_has_20128_ready_classes() -> None:
-    classes = hands.flush_classes()
+    classes = engine.flush_classes()
     assert len(classes) == 20_128
     assert sum(2 if counts != counts[::-1] else 1 for counts in classes) == 40_196
     assert all(engine.waits((counts, *EMPTY[1:])) for counts in classes)
@@ -69,7 +69,7 @@ def test_full_flush_has_20128_ready_classes() -> None:
 
 def test_ready_classes_come_without_asking_the_engine_of_every_hand(monkeypatch) -> None:
     """A plan counts a few hands of this task: it has no time for all hands of 13 tiles."""
-    monkeypatch.setattr(hands, "waits", lambda _: pytest.fail("asked"), raising=False)
+    monkeypatch.setattr(engine, "waits", lambda _: pytest.fail("asked"), raising=False)
     monkeypatch.setattr(engine, "waits", lambda _: pytest.fail("asked"))
-    found = hands.flush_classes.__wrapped__()
-    assert list(found) == sorted(found) and found == hands.flush_classes()
+    found = engine.flush_classes.__wrapped__()
+    assert list(found) == sorted(found) and found == engine.flush_classes()

@@ -4,24 +4,23 @@ import random
 
 import pytest
 
-from stratos.tasks.mahjong import MahjongTask, hands, path
-from stratos.tasks.mahjong.engine import waits
-from stratos.tasks.mahjong.path_check import check
-from stratos.tasks.mahjong.tiles import hand_to_text, text_to_hand, tiles_to_text
+from stratos.tasks.mahjong import MahjongTask, engine, path
+from stratos.tasks.mahjong.engine import hand_to_text, text_to_hand, tiles_to_text, waits
+from stratos.tasks.mahjong.path import check
 
 
-def written(hand: hands.Hand) -> str:
+def written(hand: engine.Hand) -> str:
     rationale, found = path.derive(hand)
     return f"{rationale}{path.ANSWER} {tiles_to_text(found)}"
 
 
-def some_hands(n: int) -> list[hands.Hand]:
+def some_hands(n: int) -> list[engine.Hand]:
     rng = random.Random(5)
     flush = [
-        hands.flush_hand(rng.choice(hands.flush_classes()), rng.randrange(3), rng.random() < 0.5)
+        engine.flush_hand(rng.choice(engine.flush_classes()), rng.randrange(3), rng.random() < 0.5)
         for _ in range(n)
     ]
-    return flush + [hands.remove_random(hands.winning_hand(rng), rng)[0] for _ in range(n)]
+    return flush + [engine.remove_random(engine.winning_hand(rng), rng)[0] for _ in range(n)]
 
 
 def test_paths_end_in_the_waits_and_pass_the_check() -> None:

@@ -7,17 +7,17 @@ from itertools import permutations, product
 import pytest
 
 from stratos.tasks.base import Item, Task
-from stratos.tasks.mahjong import DiscardTask, MahjongTask, hands
-from stratos.tasks.mahjong.engine import waits
-from stratos.tasks.mahjong.tiles import (
+from stratos.tasks.mahjong import DiscardTask, MahjongTask, engine
+from stratos.tasks.mahjong.engine import (
     SUITS,
     Hand,
     add,
     canonical,
     text_to_hand,
     tiles_to_text,
+    waits,
 )
-from stratos.tasks.mahjong.worked import worked
+from stratos.tasks.mahjong.task import worked
 
 TASK = MahjongTask()
 
@@ -40,7 +40,7 @@ def test_keeps_the_contract() -> None:
 def test_symmetric_hands_are_of_one_family_and_so_of_one_split() -> None:
     rng = random.Random(0)
     for _ in range(40):
-        hand, _ = hands.remove_random(hands.winning_hand(rng), rng)
+        hand, _ = engine.remove_random(engine.winning_hand(rng), rng)
         assert {canonical(image) for image in images(hand, rng)} == {canonical(hand)}
 
 
@@ -63,7 +63,7 @@ def test_two_seeds_share_no_more_test_items_than_chance(task: MahjongTask) -> No
     ]
     # Of the 8,032 classes of full flush, n are drawn for each seed. The rare shapes of the other
     # slice (thirteen orphans) have few families.
-    by_chance = n * n / len(hands.flush_split("test"))
+    by_chance = n * n / len(engine.flush_split("test"))
     both = {name: len(by_seed[0][name] & by_seed[1][name]) for name in task.slices}
     assert both["full_flush"] <= by_chance + 4 * by_chance**0.5
     assert both["general"] <= 0.1 * n
@@ -73,11 +73,11 @@ def test_two_seeds_share_no_more_test_items_than_chance(task: MahjongTask) -> No
 
 
 def test_less_than_half_of_full_flush_is_trained_on() -> None:
-    sizes = {split: len(hands.flush_split(split)) for split in hands.SHARES}
+    sizes = {split: len(engine.flush_split(split)) for split in engine.SHARES}
     assert sum(sizes.values()) == 20_128
     assert sizes["train"] <= 20_128 / 2
     trained = {item.family for item in TASK.reverse(3000) if item.slice == "full_flush"}
-    assert all(hands.split_of(family) == "train" for family in trained)
+    assert all(engine.split_of(family) == "train" for family in trained)
 
 
 def test_a_smaller_n_is_a_prefix_and_slices_alternate() -> None:
@@ -107,7 +107,7 @@ def test_reverse_generation_is_fast() -> None:
 
 def test_general_hands_hold_the_documented_shares() -> None:
     rng = random.Random(1)
-    winning = [hands.winning_hand(rng) for _ in range(3000)]
+    winning = [engine.winning_hand(rng) for _ in range(3000)]
     pairs = sum(all(n in (0, 2) for counts in hand for n in counts) for hand in winning)
     orphans = sum(
         not any(any(counts[1:8]) for counts in hand[:3]) and all(hand[3]) for hand in winning

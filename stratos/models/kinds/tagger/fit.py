@@ -18,10 +18,15 @@ import numpy as np
 from stratos.core.intervals import wilson
 from stratos.models.kinds.cross_validation import calibration_error
 from stratos.models.kinds.features import Tfidf, fit_head
-from stratos.models.kinds.tagger.chain import fit as fit_chain
-from stratos.models.kinds.tagger.extraction import ExtractionScore, extraction_scores
-from stratos.models.kinds.tagger.fields import Field, Form, amounts_of, split
-from stratos.models.kinds.tagger.labels import Labelling
+from stratos.models.kinds.tagger.fields import (
+    ExtractionScore,
+    Field,
+    Form,
+    amounts_of,
+    extraction_scores,
+    split,
+)
+from stratos.models.kinds.tagger.labels import Labelling, fit_chain
 from stratos.models.kinds.tagger.labels import fit as fit_labels
 from stratos.models.kinds.tagger.rank import Ranker
 from stratos.models.kinds.tagger.rank import fit as fit_ranker
@@ -38,8 +43,8 @@ from stratos.models.kinds.tagger.tagger import (
     draft,
     fit_scale,
 )
-from stratos.tasks.objects import object_of, same
-from stratos.tasks.wordings import Wordings, folds_of
+from stratos.tasks.answers import object_of, same
+from stratos.tasks.readings import Wordings, folds_of
 
 _N_FOLDS = 4
 _FEWEST_ROWS = 10

@@ -16,13 +16,12 @@ from typing_extensions import override
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
 from stratos.models.kinds.features import Arrays, Head, Tfidf
 from stratos.models.kinds.tagger import labels
-from stratos.models.kinds.tagger.chain import Chain
 from stratos.models.kinds.tagger.fields import Amount, Field, Form, joined
-from stratos.models.kinds.tagger.labels import Labelling
+from stratos.models.kinds.tagger.labels import Chain, Labelling
 from stratos.models.kinds.tagger.rank import Ranker
 from stratos.models.kinds.tagger.tagged_text import N_LOCAL, Document, Vocabulary, read
-from stratos.tasks.objects import written
-from stratos.tasks.wordings import Wordings
+from stratos.tasks.answers import written
+from stratos.tasks.readings import Wordings
 
 _UNREAD = 0.05
 """Probability of what stands for a field that no reader has a value of."""

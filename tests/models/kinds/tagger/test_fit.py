@@ -14,13 +14,13 @@ from stratos.models.kinds.tagger import (
     ExtractionScore,
     Method,
     cannot_tag,
-    chain,
     extraction_scores,
     fit_tagger,
     majority_object,
     rank,
 )
-from stratos.tasks.objects import object_of, same
+from stratos.models.kinds.tagger.labels import expectations, fit_chain, viterbi
+from stratos.tasks.answers import object_of, same
 from stratos.tasks.readings import later
 
 SCHEMA = {
@@ -255,13 +255,13 @@ def test_the_chain_agrees_with_a_sum_over_all_paths():
         + sum(moves[a, b] for a, b in itertools.pairwise(path))
         for path in itertools.product(range(3), repeat=4)
     }
-    log_z, marginals, pairs = chain.expectations(scores[None], moves, np.ones(1))
+    log_z, marginals, pairs = expectations(scores[None], moves, np.ones(1))
     assert log_z == pytest.approx(np.logaddexp.reduce(list(paths.values())))
     mass = {path: np.exp(score - log_z) for path, score in paths.items()}
     assert marginals[0, 2, 1] == pytest.approx(sum(p for path, p in mass.items() if path[2] == 1))
     expected = sum(p * list(itertools.pairwise(path)).count((0, 1)) for path, p in mass.items())
     assert pairs[0, 1] == pytest.approx(expected)
-    path, best = chain.viterbi(scores, moves)
+    path, best = viterbi(scores, moves)
     assert tuple(path) == max(paths, key=paths.__getitem__)
     assert best == pytest.approx(max(paths.values()))
 
@@ -270,7 +270,7 @@ def test_the_chain_learns_what_its_weighted_rows_say():
     features = [np.array([[1], [2]]), np.array([[1], [2]])]
     targets = [["A", "O"], ["O", "A"]]
     for weights, expected in (([9.0, 1.0], "AO"), ([1.0, 9.0], "OA")):
-        labels, certain, p = chain.fit(features, targets, np.array(weights)).decode(features[0])
+        labels, certain, p = fit_chain(features, targets, np.array(weights)).decode(features[0])
         assert "".join(labels) == expected
         assert 0 < p <= 1
         assert certain.shape == (2,)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from stratos.contrib.logs.messages.answer_checks import AnswerChecks, checks_of, workload_in
-from stratos.contrib.logs.messages.chat_task import ChatContent, ChatReader, ConversationTask
-from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, as_question
+from stratos.contrib.logs.answer_checks import AnswerChecks, checks_of, workload_in
+from stratos.contrib.logs.chat_task import ChatContent, ChatReader, ConversationTask
+from stratos.contrib.logs.conversation import CHARACTERS_A_TOKEN, as_question
 from stratos.contrib.logs.teacher import AgainstLog, Log, LoggedModel, LoggedTeacher
 from stratos.contrib.logs.words import AnswersNotUsed, Doubt, LaterRowsRepeat
 from stratos.core.errors import ConfigError

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stratos.contrib.logs.messages import ChatTask
-from stratos.contrib.logs.messages.conversation import history_of
+from stratos.contrib.logs.chat_task import ChatTask
+from stratos.contrib.logs.conversation import history_of
 from stratos.contrib.logs.words import OtherSystems, OtherWorkloads
 from stratos.tasks.base import Item
 from stratos.tasks.dedup.near import Alike
@@ -239,8 +239,8 @@ def test_a_file_of_no_format_says_what_to_type(tmp_path: Path) -> None:
 
 
 def test_a_workload_is_read_alone(tmp_path: Path) -> None:
-    from stratos.contrib.logs.messages.conversation import Conversation
-    from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, workload_of
+    from stratos.contrib.logs.conversation import Conversation
+    from stratos.contrib.logs.turn_rows import Seen, read_conversations, workload_of
 
     other = chats(60, system="Translate the text that the user sends into French, and say no more.")
     path = write(tmp_path / "a.jsonl", [*chats(40), *other])
@@ -261,7 +261,7 @@ def test_a_workload_is_read_alone(tmp_path: Path) -> None:
 
 
 def test_replies_of_the_model_that_repeat_are_no_leaks(tmp_path: Path) -> None:
-    from stratos.tasks.dedup.held_out import HeldOut
+    from stratos.tasks.dedup.copies import HeldOut
 
     canned = (
         "Please open the settings, choose security, and press the button to reset your password."

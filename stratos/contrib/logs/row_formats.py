@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from stratos.contrib.logs.messages.conversation import (
+from stratos.contrib.logs.conversation import (
     Conversation,
     PassedOver,
     Turn,
@@ -21,7 +21,7 @@ from stratos.contrib.logs.messages.conversation import (
     first_known,
     particulars,
 )
-from stratos.contrib.logs.messages.exchanges import (
+from stratos.contrib.logs.exchanges import (
     CUT_SHORT,
     FAILED,
     OTHER_SPAN,
@@ -33,8 +33,7 @@ from stratos.contrib.logs.messages.exchanges import (
     turns_of,
 )
 from stratos.core.formats import writable
-from stratos.core.redact import redact_shapes
-from stratos.tasks.shown import shown
+from stratos.core.redact import redact_shapes, shown
 
 MESSAGES = "fine-tuning messages"
 SHAREGPT = "ShareGPT"

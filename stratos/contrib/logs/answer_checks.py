@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from stratos.contrib.logs.messages.conversation import history_of
+from stratos.contrib.logs.conversation import history_of
 from stratos.contrib.logs.words import Doubt
+from stratos.tasks.answers import fields_of, object_of
 from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.doubts import are_alike
-from stratos.tasks.objects import fields_of, object_of
 from stratos.tasks.table import Row, Rows
 
 _FEWEST = 50

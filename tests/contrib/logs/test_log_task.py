@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from log_rows import EXTRACT, SORT, WORDS, extractions, labels, row, write
 
-from stratos.contrib.logs.messages import ChatTask, LogTask
+from stratos.contrib.logs.chat_task import ChatTask
+from stratos.contrib.logs.log_task import LogTask
 from stratos.contrib.logs.words import (
     AnswersNotUsed,
     CallsNotLearnt,

@@ -10,7 +10,8 @@ import pytest
 from log_rows import EXTRACT, extractions, labels, row, write
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.logs.messages import ChatTask, LogTask
+from stratos.contrib.logs.chat_task import ChatTask
+from stratos.contrib.logs.log_task import LogTask
 from stratos.contrib.logs.teacher import LoggedTeacher, in_words
 from stratos.contrib.logs.words import Doubt, NoCard, NoLog
 from stratos.core.context import Context

@@ -20,25 +20,25 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from stratos.contrib.logs.messages.conversation import (
+from stratos.contrib.logs.conversation import (
     Conversation,
     PassedOver,
     UnansweredRow,
     WrongRow,
     as_question,
 )
-from stratos.contrib.logs.messages.row_formats import conversation_in, parts_of_row
+from stratos.contrib.logs.row_formats import conversation_in, parts_of_row
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.foreign import beside, cause
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
+from stratos.tasks.answers import object_of
 from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.dedup.near import Alike
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.metrics import MetricName
-from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Unanswered
 from stratos.tasks.table import Provenance, Row, Rows
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stratos.contrib.logs.messages.conversation import Conversation, as_question, history_of
-from stratos.contrib.logs.messages.exchanges import OTHER_REQUEST
-from stratos.contrib.logs.messages.turn_rows import SLICES, Seen, TurnReader, read_conversations
+from stratos.contrib.logs.conversation import Conversation, as_question, history_of
+from stratos.contrib.logs.exchanges import OTHER_REQUEST
+from stratos.contrib.logs.turn_rows import SLICES, Seen, TurnReader, read_conversations
 from stratos.core.reasons import Because, Reason
 from stratos.tasks.rows import Unanswered
 from stratos.tasks.table import Row

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stratos.contrib.logs.messages.conversation import (
+from stratos.contrib.logs.conversation import (
     FIELDS,
     About,
     Call,
@@ -20,7 +20,7 @@ from stratos.contrib.logs.messages.conversation import (
     conversation_of,
     particulars,
 )
-from stratos.tasks.shown import shown
+from stratos.core.redact import shown
 
 _ROLE = {"role", "from"}
 _IMAGE_URL = re.compile(r"data:[\w.+/-]+;base64,[A-Za-z0-9+/=\s]{64,}")

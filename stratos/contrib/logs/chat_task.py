@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from stratos.contrib.logs import words
-from stratos.contrib.logs.messages.conversation import as_question, history_of
-from stratos.contrib.logs.messages.row_formats import KNOWN
-from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader, is_saved, suited_metric
+from stratos.contrib.logs.conversation import as_question, history_of
+from stratos.contrib.logs.row_formats import KNOWN
+from stratos.contrib.logs.turn_rows import SLICES, TurnReader, is_saved, suited_metric
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
-from stratos.tasks.answers import AnswerText
+from stratos.tasks.answers import AnswerText, object_of
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.chat import FORMS, with_choices
 from stratos.tasks.dedup.hashes import content_id, id_of
@@ -27,7 +27,6 @@ from stratos.tasks.dedup.near import Alike
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.jsonl import check_metric
 from stratos.tasks.metrics import Exact, Metric, MetricName, metric_of
-from stratos.tasks.objects import object_of
 from stratos.tasks.reader import Content, FileReader
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource, Settled
 from stratos.tasks.schema import BySchema

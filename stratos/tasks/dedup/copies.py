@@ -1,18 +1,191 @@
-"""Tells copies with some words changed from texts that one template was filled in for.
+"""Copies: texts with some words changed, short texts that differ in a word or two, and leaks.
 
-Both have most word triples in common. A template leaves its own triples whole, whatever is filled
-in; a copy lacks some of those that most of the others have, here one and there another. What a
-template has is taken away, and what is left is looked at once more: copies of what is filled in.
+*Copies and templates.* Texts of one template, and copies, have most word triples in common. A
+template leaves its own triples whole, whatever is filled in; a copy lacks some of those that most
+of the others have, here one and there another. What a template has is taken away, and what is left
+is looked at once more: copies of what is filled in.
+
+*Short texts* (`Edits`) are kept as the sum of their words' hashes, less each word, and of longer
+texts less each two of them. Texts that differ in so many words have such a sum in common, whether
+a word was replaced, added, left out or moved (deletion neighbourhoods: Bocek, Hunt, Stiller 2007).
+Other texts with one answer may differ in as little, too: what is counted here is what the test
+cannot tell from memory.
+
+*Leaks* (`HeldOut`). N-grams are those of Brown et al. (arXiv 2005.14165, appendix C), as
+lm-evaluation-harness checks them: words without case and punctuation, thirteen in a row. A held-out
+question that is shorter, but has eight words or more, counts as a whole. What more than ten
+questions have in common is a phrase of the task and tells nothing; copies of one question with some
+words changed are one of them. Of a text with few spaces characters are compared, two for each word.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from heapq import nsmallest
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stratos.tasks.base import Item
+from stratos.tasks.dedup.hashes import normalised, order_key, words_of
+from stratos.tasks.words import NGRAM, Leak
+
+SHORTEST = 8
+"""Words from which on a question that is shorter than an n-gram is looked for as a whole."""
+MOST_IN_COMMON = 10
+"""Questions that an n-gram may be in before it counts as a phrase of the task."""
+_N_FOR_COPIES = 2000
+"""Questions with phrases that are looked at for copies."""
+
+
+class HeldOut:
+    """Tells whether an item repeats what is held out.
+
+    Args:
+        items: what is held out.
+        further: training questions, to tell what all questions of the task have in common.
+        own_words: the part of a question that is compared (`Task.own_words`).
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item],
+        further: Sequence[Item] = (),
+        own_words: Callable[[str], str] = str,
+    ) -> None:
+        """Keep ids, families and n-grams; no text."""
+        items = list(items)
+        self._own_words = own_words
+        self._ids = frozenset(item.id for item in items)
+        self._families = frozenset(map(family_of, items))
+        n_with: Counter[str] = Counter()
+        for item in items:
+            n_with.update(set(grams_of(own_words(item.question))))
+        self._by_beginning = _by_beginning(n_with)
+        if n_with:
+            for item in further:
+                n_with.update(set(self._grams(own_words(item.question))))
+        often = [gram for gram, n in n_with.items() if n > MOST_IN_COMMON]
+        self._by_beginning = _by_beginning(often)
+        phrases = self._phrases([*items, *further]) if often else set()
+        self._by_beginning = _by_beginning(gram for gram in n_with if gram not in phrases)
+
+    def leak(self, item: Item, completion: str = "") -> Leak | None:
+        """Return in which way an item, or its text, repeats what is held out; None if in none."""
+        if item.id in self._ids:
+            return Leak.EXACT
+        if family_of(item) in self._families:
+            return Leak.CANONICAL
+        if self._by_beginning:
+            gram = next(self._grams(f"{self._own_words(item.question)}\n{completion}"), None)
+            return Leak.OVERLAP if gram is not None else None
+        return None
+
+    def _phrases(self, items: Iterable[Item]) -> set[str]:
+        """Return the n-grams of those looked for that many questions share, copies counted once."""
+        texts = ((item.id, self._own_words(item.question)) for item in items)
+        shared = [(id, text) for id, text in texts if any(True for _ in self._grams(text))]
+        sample = nsmallest(_N_FOR_COPIES, shared, key=lambda pair: order_key(pair[0], 0))
+        groups = groups_of_copies([triples_in(_words(text)) for _, text in sample])
+        pairs = {
+            (group, gram)
+            for group, (_, text) in zip(groups.tolist(), sample, strict=True)
+            for gram in self._grams(text)
+        }
+        counts = Counter(gram for _, gram in pairs)
+        most = MOST_IN_COMMON * len(sample) / len(shared)
+        return {gram for gram, n in counts.items() if n > most}
+
+    def _grams(self, text: str) -> Iterator[str]:
+        """Yield the n-grams of a text that are looked for, found by their first words."""
+        words = _words(text)
+        for start in range(len(words) - SHORTEST + 1):
+            for gram in self._by_beginning.get(" ".join(words[start : start + SHORTEST]), ()):
+                if " ".join(words[start : start + gram.count(" ") + 1]) == gram:
+                    yield gram
+
+
+def family_of(item: Item) -> str:
+    """Return what an item shares with its mirrors; its id where the task has none."""
+    return item.family or item.id
+
+
+def grams_of(text: str) -> Iterator[str]:
+    """Yield the n-grams of a text, or all of a shorter one."""
+    words = _words(text)
+    a_word = 2 if len(words) > 2 * len(text.split()) else 1  # where they are characters
+    n = a_word * NGRAM
+    if a_word * SHORTEST <= len(words) < n:
+        yield " ".join(words)
+    for start in range(len(words) - n + 1):
+        yield " ".join(words[start : start + n])
+
+
+def _words(text: str) -> list[str]:
+    return words_of(normalised(text))
+
+
+def _by_beginning(grams: Iterable[str]) -> dict[str, list[str]]:
+    by_beginning: dict[str, list[str]] = {}
+    for gram in grams:
+        by_beginning.setdefault(" ".join(gram.split(" ", SHORTEST)[:SHORTEST]), []).append(gram)
+    return by_beginning
+
+
+_FEWEST_WORDS, _MOST_WORDS = 4, 20
+"""Words of a text that is compared: of longer ones the triples show it."""
+_64_BITS = 2**64 - 1
+_FEWEST_FOR_TWO = 7
+"""Words from which on two may differ."""
+
+
+class Edits:
+    """Takes short texts in, and tells at the end which differ in little and have one answer."""
+
+    def __init__(self) -> None:
+        self._keys = array("Q")
+        self._counts = array("q")
+        self._numbers = array("Q")
+
+    def add(self, number: int, words: NDArray[np.uint32], answer: int) -> None:
+        """Take a text in.
+
+        Args:
+            number: of the text.
+            words: their hashes.
+            answer: its hash.
+        """
+        if not _FEWEST_WORDS <= len(words) <= _MOST_WORDS:
+            return
+        own = mixed(words.astype(np.uint64))
+        total = own.sum(dtype=np.uint64) + mixed(np.array([answer & _64_BITS], np.uint64))
+        first, second = _two_of(len(words))
+        two = own[first] + own[second] if len(words) >= _FEWEST_FOR_TWO else own[:0]
+        keys = np.concatenate([total, total - own, total - two])
+        self._keys.frombytes(keys.tobytes())
+        self._counts.append(len(keys))
+        self._numbers.append(number)
+
+    def pairs(self) -> Pairs:
+        """Return pairs of numbers that link all texts which differ in little."""
+        own = np.repeat(np.arange(len(self._numbers)), self._counts)
+        numbers = np.array(self._numbers, np.int64)[own]
+        first, second = neighbours(np.array(self._keys, np.uint64))
+        differ = numbers[first] != numbers[second]
+        return numbers[first[differ]], numbers[second[differ]]
+
+
+@lru_cache(maxsize=_MOST_WORDS)
+def _two_of(n: int) -> Pairs:
+    """Return the places of each two of so many words."""
+    first, second = np.triu_indices(n, 1)
+    return first, second
+
 
 Triples = NDArray[np.uint64]
 """Hashes of the word triples of a text, each once, sorted."""

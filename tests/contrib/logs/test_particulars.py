@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from stratos.contrib.logs.messages.conversation import Conversation, particulars, seconds_of
-from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, workload_of
+from stratos.contrib.logs.conversation import Conversation, particulars, seconds_of
+from stratos.contrib.logs.turn_rows import Seen, read_conversations, workload_of
 from stratos.tasks.dedup.hashes import normalised
 
 WILD = ["1e999", "Infinity", "NaN", "1" + "0" * 400, '"²"', f'"{"9" * 5000}"', "-5", '"x"', "[1]"]
