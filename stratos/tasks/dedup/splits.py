@@ -13,7 +13,7 @@ largest first, and single questions fill up what each split lacks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, floor
 from typing import Protocol, TypeVar
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
 from stratos.tasks.dedup.hashes import id_of, order_key
-from stratos.tasks.dedup.near import Groups, Near, answer_forms, is_even
+from stratos.tasks.dedup.near import Groups, Near, answer_forms, is_even, is_much
 from stratos.tasks.reader import Content
 from stratos.tasks.table import Rows
 
@@ -206,10 +206,16 @@ class Splits:
     """All rows that were divided, and those of the test."""
     how: str = ""
     """How they were split: the end of a sentence, and what more there is to say."""
-    near_sha256: str = ""
-    """Digest of the near duplicates that are of one split; "" for none."""
+    together: Groups = field(default_factory=Groups)
+    """Near duplicates that are of one split."""
     n_near_test: int = 0
     """Test rows that are near duplicates of training rows."""
+
+    @property
+    def tests_other_wordings(self) -> bool:
+        """Whether many rows are near duplicates and of one split: no test row is worded so."""
+        n_near, n_test = self.n_near_test, len(self.rows["test"])
+        return is_much(self.together, len(self.pool)) and 2 * n_near < n_test
 
 
 class Splitter(Protocol[ContentT_contra]):
@@ -266,8 +272,8 @@ class HashSplitter:
                 break
         return replace(
             splits,
-            how=f"split by their hash.{near.note(together, of_rows=not len(tested))}",
-            near_sha256=together.sha256(),
+            how=f"split by their hash.{near.note(together, len(rows), of_rows=not len(tested))}",
+            together=together,
             n_near_test=_n_near(content, near.edited, splits),
         )
 
