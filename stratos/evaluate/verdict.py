@@ -217,8 +217,8 @@ def known_wordings(scorecard: Scorecard | None) -> str:
     if scorecard is None or scorecard.known is None:
         return ""
     return (
-        "The test is worded otherwise than training rows. Of rows worded like them, "
-        f"{percent(scorecard.known)} were right in cross-validation."
+        "The test's wordings are new: of those that rows show, "
+        f"{percent(scorecard.known)} are right, cross-validated."
     )
 
 

@@ -35,7 +35,6 @@ from stratos.core.formats import (
 from stratos.evaluate.read_log import describe_reads
 from stratos.evaluate.verdict import (
     against_logged,
-    by_groups,
     errs_most,
     format_in_words,
     known_wordings,
@@ -297,7 +296,7 @@ def _(scorecard: Scorecard) -> Iterator[Line]:
     if not reads.n_runs:
         read = "no stage and no earlier run here has read"
     lines = [
-        f"{n_items} that {read}; {measured(scorecard.metric)}, 95% interval{by_groups(scorecard)}",
+        f"{n_items} that {read}; {measured(scorecard.metric)}, 95% interval",
         *(f"  {name:<{width}}  {score}" for name, score in rows),
     ]
     if student is not None and student.fields_wrong and (worst := errs_most(student)):

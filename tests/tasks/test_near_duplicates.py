@@ -66,7 +66,7 @@ def test_near_duplicates_are_of_one_split_whatever_the_order(tmp_path: Path) -> 
     for base in bases:
         assert len({split[copy] for copy in copies(base)}) == 1
     assert {split[copies(base)[0]] for base in bases} == set(SPLITS)
-    assert f"in one split: {len(bases) * COPIES} rows, so that" in task.notes[0]
+    assert f"in one split: {len(bases) * COPIES} rows, so the test" in task.notes[0]
     apart = JsonlTask(path, compares_words=False)
     before = split_of(apart)
     assert any(len({before[copy] for copy in copies(base)}) > 1 for base in bases)
@@ -189,7 +189,7 @@ def test_that_the_test_asks_in_other_wordings_is_said_where_many_rows_are_alike(
     task = ClassifyTask(path, on_error="skip")
     is_many = n_alone == 60
     assert task.tests_other_wordings == is_many
-    so = "so that the test asks in other wordings than training rows"
+    so = "so the test has other wordings"
     assert (so in task.notes[0]) == is_many
     items = task.items("test", 10_000)
     groups = task.groups_of(items)

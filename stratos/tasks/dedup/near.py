@@ -401,7 +401,7 @@ class Near:
         note = ""
         if together.n_rows:
             is_told = of_rows and is_much(together, n_rows)
-            why = ", so that the test asks in other wordings than training rows" * is_told
+            why = ", so the test has other wordings" * is_told
             note = f" Near duplicates, which are in one split: {n_together}{why}."
         if self.worded.n_rows > self.edited.n_rows:
             n = counted(self.worded.n_rows, "row", spec=",")
