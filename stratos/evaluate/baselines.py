@@ -207,7 +207,7 @@ def _baseline(
     score = ModelScore(
         role,
         name,
-        by_slice(items, scores),
+        by_slice(items, scores, task.groups_of(items)),
         fields=field_shares(task, items, texts),
         labels=confusion(items, texts),
     )

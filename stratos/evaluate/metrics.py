@@ -7,13 +7,13 @@ Notation: of `n` items, `both` were answered right by student and teacher, `only
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, comb, copysign, inf, isinf, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from stratos.core.formats import counted
-from stratos.core.intervals import wilson
+from stratos.core.intervals import n_independent, wilson
 from stratos.records import NO_LABEL, Comparison, Interval, ModelScore, SliceScore, Versus
 from stratos.tasks.answers import Path, fields_of, object_of, same
 from stratos.tasks.base import Item, Score, Task
@@ -155,17 +155,44 @@ ALL = "all"
 """Name of the row for every slice together."""
 
 
-def by_slice(items: Sequence[Item], scores: Sequence[Score]) -> tuple[SliceScore, ...]:
-    """Return a row for each slice in the order in which it is first met, then one for all."""
+def by_slice(
+    items: Sequence[Item], scores: Sequence[Score], groups: Sequence[str] = ()
+) -> tuple[SliceScore, ...]:
+    """Return a row for each slice in the order in which it is first met, then one for all.
+
+    Args:
+        items: that were answered.
+        scores: theirs.
+        groups: of near duplicates, that of each item: intervals count these, as far as they are
+            answered right together. Empty where each item is by itself.
+    """
+    groups = groups or [item.id for item in items]
+    places: dict[str, list[int]] = {}
+    for k, item in enumerate(items):
+        places.setdefault(item.slice, []).append(k)
+    places[ALL] = list(range(len(items)))
     return tuple(
-        SliceScore(
-            slice=name,
-            n_items=len(chosen),
-            exact=wilson(sum(score.exact for score in chosen), len(chosen)),
-            f1=mean([score.f1 for score in chosen]),
-            micro_f1=_micro_f1(chosen),
-        )
-        for name, chosen in _groups(items, scores).items()
+        _slice_score(name, [scores[k] for k in some], [groups[k] for k in some])
+        for name, some in places.items()
+    )
+
+
+def _slice_score(name: str, scores: Sequence[Score], groups: Sequence[str]) -> SliceScore:
+    exact, n, n_groups = [score.exact for score in scores], len(scores), len(set(groups))
+    is_grouped = n_groups < n
+    interval, worth = wilson(sum(exact), n), float(n)
+    if is_grouped:
+        worth = n_independent(exact, groups)
+        source = f"{counted(n, 'item')} in {counted(n_groups, 'group')}, Wilson"
+        interval = wilson(mean(exact) * worth, worth, source=source)
+    return SliceScore(
+        slice=name,
+        n_items=n,
+        exact=interval,
+        f1=mean([score.f1 for score in scores]),
+        micro_f1=_micro_f1(scores, groups),
+        n_groups=n_groups if is_grouped else 0,
+        n_independent=max(1, round(worth)) if n else 0,
     )
 
 
@@ -180,16 +207,22 @@ def _label_counts(scores: Sequence[Score]) -> np.ndarray | None:
     return np.array(counts) if counts and len(counts) == len(scores) else None
 
 
-def _micro_f1(scores: Sequence[Score]) -> Interval | None:
-    """Return the F1 over all labels with its bootstrap interval; None where texts have one each."""
+def _micro_f1(scores: Sequence[Score], groups: Sequence[str]) -> Interval | None:
+    """Return the F1 over all labels, with the interval of a bootstrap of groups.
+
+    None where texts have one label each.
+    """
     if (rows := _label_counts(scores)) is None:
         return None
     import numpy as np
 
     from stratos.models.kinds.kind_choice import micro_f1
 
-    drawn = np.random.default_rng(0).integers(0, len(rows), (_N_RESAMPLES, len(rows)))
-    low, high = np.quantile(micro_f1(rows[drawn]), (0.025, 0.975))
+    numbers = {group: k for k, group in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros((len(numbers), 2), rows.dtype)
+    np.add.at(sums, [numbers[group] for group in groups], rows)
+    drawn = np.random.default_rng(0).integers(0, len(sums), (_N_RESAMPLES, len(sums)))
+    low, high = np.quantile(micro_f1(sums[drawn]), (0.025, 0.975))
     source = f"{counted(len(rows), 'item')}, bootstrap"
     return Interval(float(micro_f1(rows)), float(low), float(high), source)
 
@@ -264,14 +297,6 @@ def _permuted(first: np.ndarray, second: np.ndarray) -> tuple[tuple[float, float
     both = float(micro_f1(first)), float(micro_f1(second))
     n_as_far = int((gaps >= abs(both[0] - both[1]) - 1e-12).sum())
     return both, (n_as_far + 1) / (_N_RESAMPLES + 1)
-
-
-def _groups(items: Sequence[Item], scores: Sequence[Score]) -> Mapping[str, list[Score]]:
-    groups: dict[str, list[Score]] = {}
-    for item, score in zip(items, scores, strict=True):
-        groups.setdefault(item.slice, []).append(score)
-    groups[ALL] = list(scores)
-    return groups
 
 
 _MOST_LABELS = 40

@@ -122,7 +122,14 @@ def evaluate(
         seed=config.seed,
         earlier_reads=evaluation.reads,
         logged=logged,
+        known=_known(config, probe, plan),
     )
+
+
+def _known(config: Config, probe: Probe, plan: Plan) -> float | None:
+    """Return what the student has right of wordings that rows show, where the test has others."""
+    kind = probe.of_kind(plan.student)
+    return None if kind is None or config.task.tests_other_rows else kind.known
 
 
 @dataclass(frozen=True)
@@ -371,7 +378,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
     return ModelScore(
         role=role,
         name=name,
-        slices=by_slice(answers.items, answers.scores),
+        slices=by_slice(answers.items, answers.scores, task.groups_of(answers.items)),
         input_tokens=answers.input_tokens,
         output_tokens=sum(answers.tokens),
         seconds=answers.seconds,

@@ -205,6 +205,23 @@ def errs_most(student: ModelScore, n_most: int = 3) -> str:
     return f"Wrong most often, of {rows}: {listed(worst)}. " if worst else ""
 
 
+def by_groups(scorecard: Scorecard | None) -> str:
+    """Return how many groups the intervals of a test count; "" where they count its rows."""
+    student = None if scorecard is None else scorecard.score("student")
+    n = 0 if student is None else student.slice().n_groups
+    return f" by {counted(n, 'group', spec=',')} of near duplicates" if n else ""
+
+
+def known_wordings(scorecard: Scorecard | None) -> str:
+    """Return the share right of rows that are worded as training rows; "" where the test's are."""
+    if scorecard is None or scorecard.known is None:
+        return ""
+    return (
+        "The test's wordings are new: of those that rows show, "
+        f"{percent(scorecard.known)} are right, cross-validated."
+    )
+
+
 def against_logged(versus: LoggedVersus) -> str:
     """Return the comparison as sentences, which claim of neither model that it is right."""
     agrees = versus.agrees

@@ -94,6 +94,8 @@ def _gain(sizes: np.ndarray, accuracies: np.ndarray, n_scored: int, n_rows: int)
     return max(0.0, error * (1 - 2 ** min(0.0, float(slope))))
 
 
+_HIGHER = 0.02
+"""By how much more of wordings that rows show is right before that is said."""
 FEWEST_FOR_CURVE = 150
 """Rows below which a learning curve says too little of what more would bring."""
 _FOLDS = 5
@@ -212,6 +214,8 @@ def _classifiers(
         for student in students
         if student.kind in study.kinds
     ]
+    if config.task.tests_other_wordings:
+        probed = [replace(probe, known=known_wordings(study, probe.kind)) for probe in probed]
     if several:
         probed = [replace(probe, micro_f1=_micro_f1(probe, choice)) for probe in probed]
     elif wrong := mislabelled(config.task, items, study, choice.kind):
@@ -256,6 +260,14 @@ def _probed(
         ),
         n_params=sum(block.n_params for block in used) + n_columns * len(study.labels),
     )
+
+
+def known_wordings(study: Study, kind: str) -> float | None:
+    """Return the accuracy of a kind on wordings that rows show; None where it is no higher."""
+    if LABELS[kind].takes_minutes:
+        return None
+    known = float(study.right_of_known(kind).mean())
+    return known if known >= study.score(kind).accuracy + _HIGHER else None
 
 
 def _micro_f1(probed: KindProbe, choice: Choice) -> Interval:

@@ -113,8 +113,8 @@ class KindProbe:
     curve: tuple[tuple[float, float], ...] = ()
     """Learning curve: rows learnt, and accuracy; of the best kind alone."""
     known: float | None = None
-    """Of a tagger, whose accuracy is that of wordings which no row shows: the same of wordings that
-    rows show; None where no wording has several rows, or one has most of all."""
+    """Where `accuracy` is that of wordings which no row shows, as in the test: the same of wordings
+    that rows show; None where no wording has several rows, or one has most of all."""
     new: float | None = None
     """Of a tagger, where the wordings of validation rows stand in training rows, and so those of
     test rows: its accuracy on new ones, where `accuracy` is that of wordings that rows show."""

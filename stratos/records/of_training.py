@@ -25,6 +25,11 @@ class SliceScore:
     choice: float | None = None
     micro_f1: Interval | None = None
     """Where a text has several labels: F1 over all labels of all items; None elsewhere."""
+    n_groups: int = 0
+    """Groups of near duplicates that the items are of, by which intervals are; 0 where no item is a
+    near duplicate of another."""
+    n_independent: int = 0
+    """Independent items that they are worth, as far as a group is answered right together."""
 
 
 NO_LABEL = "(none of them)"
@@ -234,6 +239,9 @@ class Scorecard:
     logged: LoggedVersus | None = None
     """The student against the model of the task's log; None without a log, or where its answers
     are trusted."""
+    known: float | None = None
+    """Share of rows that the student has right in cross-validation which are worded as others are
+    that it learnt; None where the test asks in such wordings, too."""
 
     def score(self, role: str) -> ModelScore | None:
         """Return the score of one role, None if it was not measured."""

@@ -319,6 +319,7 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
         return None
     measured = f"{percent(whole.exact.mean)} ({ends(whole.exact)})"
     predicted, n, alone = plan.accuracy, whole.n_items, Figures(whole.exact.mean)
+    n_independent = whole.n_independent or n
     if not (predicted.is_known and predicted.is_share_known):
         if predicted.tried is not None:
             tried = right_shortly(predicted.tried)
@@ -327,7 +328,9 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
         if predicted.high >= 1:
             note = "nothing was predicted"
             return PlannedRow("accuracy", "unknown", "", measured, "open", "accuracy", alone, note)
-        most = on_items(Interval(predicted.high, predicted.high, predicted.high), n).high
+        most = on_items(
+            Interval(predicted.high, predicted.high, predicted.high), n_independent
+        ).high
         return PlannedRow(
             "accuracy",
             f"≤ {percent_most(predicted.high, 0)}, not measured",
@@ -339,7 +342,7 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
             f"≤ {percent_most(most)} as {counted(n, 'test item', spec=',')} may show it",
         )
     # What is planned is the accuracy itself; so many test items show it with an error of their own.
-    shown = on_items(predicted, n)
+    shown = on_items(predicted, n_independent)
     is_inside = shown.low <= whole.exact.mean <= shown.high
     return PlannedRow(
         "accuracy",

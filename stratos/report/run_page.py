@@ -22,8 +22,10 @@ from stratos.evaluate.read_log import describe_reads, reads_of_run
 from stratos.evaluate.verdict import (
     accuracy_as_served,
     against_logged,
+    by_groups,
     errs_most,
     format_in_words,
+    known_wordings,
     verdict,
 )
 from stratos.plan.explain.show import net_text
@@ -230,6 +232,8 @@ def _results(
         "role_names": ROLE_NAMES,
         "examples": read_examples(_path(paths, scorecard.examples_path)) if scorecard else None,
         "earlier_reads": describe_reads(scorecard.earlier_reads) if scorecard else "",
+        "of_groups": by_groups(scorecard),
+        "known_wordings": known_wordings(scorecard),
         "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         "deployment": deployment,
         "format_verdict": format_in_words,

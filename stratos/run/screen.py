@@ -33,7 +33,12 @@ from stratos.core.formats import (
     usd,
 )
 from stratos.evaluate.read_log import describe_reads
-from stratos.evaluate.verdict import against_logged, errs_most, format_in_words
+from stratos.evaluate.verdict import (
+    against_logged,
+    errs_most,
+    format_in_words,
+    known_wordings,
+)
 from stratos.records import (
     Corpus,
     Deployment,
@@ -296,6 +301,8 @@ def _(scorecard: Scorecard) -> Iterator[Line]:
     ]
     if student is not None and student.fields_wrong and (worst := errs_most(student)):
         lines.append(worst.strip())
+    if known := known_wordings(scorecard):
+        lines.append(known)
     yield Line("test", "\n".join(lines))
     for score in scores:
         slices = (row for row in score.rows if row.slice != "all")

@@ -36,7 +36,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=5,
+    version=6,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -114,7 +114,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=3,
+    version=4,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(

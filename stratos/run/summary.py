@@ -228,6 +228,8 @@ def _score_numbers(scorecard: Scorecard) -> dict[str, float | str]:
         for role, score in scores.items()
         if score is not None
     }
+    if scorecard.known is not None:
+        numbers["accuracy_known_wordings"] = scorecard.known
     if (baseline := scorecard.best_baseline) is not None:
         numbers |= {"best_baseline": baseline.role, "best_baseline_p_value": baseline.p_value}
     if (judgement := verdict(scorecard)) is not None:

@@ -393,6 +393,13 @@ class Task(ABC):
         """
         return None
 
+    def groups_of(self, items: Sequence[Item]) -> list[str]:
+        """Return the group of each item: near duplicates of one another, or the item alone.
+
+        Items of one group tend to be answered right together, which intervals count.
+        """
+        return [item.id for item in items]
+
     # --- items that come from files --------------------------------------------------------------
 
     has_labels: ClassVar[bool] = False
@@ -406,6 +413,11 @@ class Task(ABC):
     @property
     def tests_other_rows(self) -> bool:
         """Whether the test is a file of its own, and no part of the rows."""
+        return False
+
+    @property
+    def tests_other_wordings(self) -> bool:
+        """Whether many rows are near duplicates, and the test has none of those that are learnt."""
         return False
 
     @property

@@ -273,7 +273,7 @@ class ClassifyTask(FileTask[LabelledContent]):
     """Texts and their labels from a file."""
 
     has_labels = True
-    code_version = 2
+    code_version = 3
 
     test_path: str | None = None
     """A file of test texts, which is the whole test split; null takes a part of `path`."""

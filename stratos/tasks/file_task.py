@@ -27,7 +27,7 @@ from stratos.tasks import chat, doubts
 from stratos.tasks.answers import AnswerText, states_answer
 from stratos.tasks.base import FieldName, Item, Message, Score, Split, Task
 from stratos.tasks.chat import Prompt, QuestionPrompt
-from stratos.tasks.dedup.hashes import content_id, family_id, order_key
+from stratos.tasks.dedup.hashes import content_id, family_id, id_of, order_key
 from stratos.tasks.file_report import UNANSWERED, FileReport
 from stratos.tasks.files import is_local
 from stratos.tasks.metrics import Metric, Own, Regex
@@ -244,6 +244,11 @@ class FileTask(Task, Generic[ContentT]):
 
     @property
     @override
+    def tests_other_wordings(self) -> bool:
+        return not self.tests_other_rows and self.splits.tests_other_wordings
+
+    @property
+    @override
     def takes_unlabelled(self) -> bool:
         return UNLABELLED_PATH in self.files
 
@@ -258,7 +263,7 @@ class FileTask(Task, Generic[ContentT]):
         unlabelled = self.content.unlabelled
         files = (*self.content.files, *(() if unlabelled is None else (unlabelled,)))
         shas = [file.rows.sha256() for file in files]
-        read = "".join([*shas, self.measure.identity, self.splits.near_sha256])
+        read = "".join([*shas, self.measure.identity, self.splits.together.sha256()])
         return hashlib.sha256(read.encode()).hexdigest()
 
     # --- the splits ------------------------------------------------------------------------------
@@ -364,6 +369,13 @@ class FileTask(Task, Generic[ContentT]):
             family=family_id(row.question),
         )
         return replace(item, choices=self.choices_of(item))
+
+    @override
+    def groups_of(self, items: Sequence[Item]) -> list[str]:
+        import numpy as np
+
+        families = np.array([int(family_id(item.question), 16) for item in items], np.uint64)
+        return [id_of(key) for key in self.splits.together.of_families(families).tolist()]
 
     @override
     def held_out(self) -> list[Item]:

@@ -47,7 +47,7 @@ def check_metric(
 class JsonlTask(FileTask[Content]):
     """Questions and answers from a file of JSON lines, CSV or Parquet."""
 
-    code_version = 3
+    code_version = 4
 
     test_path: str | None = None
     """A file of test questions, which is the whole test split; null takes a part of `path`."""

@@ -90,7 +90,7 @@ def _reaches(path: str, answer: Fraction | None) -> bool:
 class NumberTask(FileTask[Content]):
     """Problems with a number as their answer, and solutions whose sums are checked."""
 
-    code_version = 2
+    code_version = 3
     metric = "numeric"
     measure = Numeric()
     question: str = "question"

@@ -2,9 +2,10 @@
 
 import random
 
+import numpy as np
 import pytest
 
-from stratos.core.intervals import by_shares, wilson
+from stratos.core.intervals import by_shares, n_independent, wilson
 
 # Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I, method 3.
 NEWCOMBE = [
@@ -73,3 +74,43 @@ def test_the_interval_over_slices_holds_as_often_as_it_says() -> None:
         assert found is not None and 0 <= found.low <= found.high <= 1
         n_inside += found.low <= expected <= found.high
     assert 0.94 <= n_inside / 2000 <= 0.985
+
+
+def test_values_of_no_group_are_worth_their_number_and_copies_are_worth_one() -> None:
+    values = [1, 0, 1, 1, 0, 1] * 5
+    assert n_independent(values, range(30)) == 30
+    copies = [value for value in values for _ in range(4)]
+    assert n_independent(copies, [k // 4 for k in range(120)]) == pytest.approx(30)
+    sizes = [1, 2, 5]  # all copies: (sum of sizes)² over the sum of squares, the index of Simpson
+    groups = [k for k, size in enumerate(sizes) for _ in range(size)]
+    assert n_independent([1] * 8, groups) == pytest.approx(64 / 30), "nothing tells them apart"
+    assert n_independent([1, 0] * 4, [0] * 8) == 1
+    mixed = [1, 0] * 60  # every group has one of each: less alike than by chance
+    assert n_independent(mixed, [k // 2 for k in range(120)]) == 120
+
+
+@pytest.mark.parametrize("share", [0.7, 0.93])
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("n_groups", [15, 60])
+def test_the_interval_of_groups_covers_as_often_as_it_says(
+    share: float, correlation: float, n_groups: int
+) -> None:
+    rng = np.random.default_rng(round(1000 * correlation) + n_groups)
+    n_hits = n_hits_of_rows = 0
+    for _ in range(300):
+        sizes = 1 + (rng.pareto(1.2, n_groups) * 3).astype(int).clip(max=29)
+        shares = np.full(n_groups, share)
+        if correlation == 1:
+            shares = (rng.random(n_groups) < share).astype(float)
+        elif correlation:  # a beta-binomial distribution has this correlation within groups
+            concentration = (1 - correlation) / correlation
+            shares = rng.beta(share * concentration, (1 - share) * concentration, n_groups)
+        groups = np.repeat(np.arange(n_groups), sizes)
+        values = (rng.random(len(groups)) < shares[groups]).astype(float)
+        n = n_independent(values.tolist(), groups.tolist())
+        mean = float(values.mean())
+        interval, of_rows = wilson(mean * n, n), wilson(mean * len(values), len(values))
+        n_hits += interval.low <= share <= interval.high
+        n_hits_of_rows += of_rows.low <= share <= of_rows.high
+    assert n_hits >= 0.88 * 300
+    assert correlation == 0 or n_hits_of_rows < 0.8 * 300, "rows are not independent"

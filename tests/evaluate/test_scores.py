@@ -1,6 +1,6 @@
 import pytest
 
-from stratos.core.intervals import wilson
+from stratos.core.intervals import n_independent, wilson
 from stratos.evaluate.metrics import against, by_slice, compare, mcnemar_exact
 from stratos.records import ModelScore
 from stratos.tasks.base import Item, Score
@@ -78,3 +78,26 @@ def test_students_of_several_labels_are_compared_by_their_f1():
     assert (versus.student, versus.baseline) == pytest.approx((4 / 5, 2 / 5))
     assert versus.p_value < 0.01
     assert against(ModelScore("linear", "TF-IDF", ()), good, good).p_value == 1.0
+
+
+def test_intervals_count_groups_of_near_duplicates():
+    scores = [RIGHT] * 30 + [WRONG] * 10 + [RIGHT] * 10
+    groups = [str(k // 10) for k in range(40)] + [f"alone {k}" for k in range(10)]
+    [*_, part] = by_slice(items(*["a"] * 50), scores, groups)
+    worth = n_independent([score.exact for score in scores], groups)
+    assert (part.n_items, part.n_groups, part.n_independent) == (50, 14, round(worth))
+    assert part.exact.mean == pytest.approx(0.8)
+    assert part.exact.low == pytest.approx(wilson(0.8 * worth, worth).low)
+    assert part.exact.high - part.exact.low > 1.5 * (wilson(40, 50).high - wilson(40, 50).low)
+    [*_, apart] = by_slice(items(*["a"] * 50), scores, [str(k) for k in range(50)])
+    assert apart.exact == wilson(40, 50) and apart.n_groups == 0
+
+
+def test_the_f1_of_groups_has_a_wider_interval():
+    scores = [sets(3, 3, 3)] * 20 + [sets(0, 1, 1)] * 20
+    every = items(*["all"] * 40)
+    [*_, alone] = by_slice(every, scores)
+    [*_, grouped] = by_slice(every, scores, [str(k // 5) for k in range(40)])
+    assert grouped.micro_f1.mean == alone.micro_f1.mean
+    widths = [part.micro_f1.high - part.micro_f1.low for part in (alone, grouped)]
+    assert widths[1] > 1.5 * widths[0]

@@ -92,6 +92,23 @@ def test_columns_and_kind_of_answers_are_told(
     assert ((facts.text, facts.answer), facts.kind) == (columns, kind)
 
 
+def test_that_numbers_of_a_column_that_nobody_named_are_labels_is_said(tmp_path: Path) -> None:
+    rows = [{"review": t, "stars": k % 5, "mood": x} for k, (t, x) in enumerate(texts(40))]
+    path = lines(
+        tmp_path / "rows.jsonl", [{k: row[k] for k in ("review", "stars")} for row in rows]
+    )
+    moods = lines(
+        tmp_path / "moods.jsonl", [{k: row[k] for k in ("review", "mood")} for row in rows]
+    )
+
+    def said(path: str, answer: str | None = None) -> str:
+        return " ".join(" ".join(fact_lines(read_facts(path, answer=answer))).split())
+
+    assert "text in review, labels from column stars (each number is one)" in said(path)
+    assert "text in review, a label in stars" in said(path, "stars")
+    assert "text in review, a label in mood" in said(moods)
+
+
 def order(k: int) -> dict[str, Any]:
     return {"part": f"pedal {k}", "side": "left", "parts": ["bolt"], "urgent": k % 2 == 0}
 

@@ -15,6 +15,7 @@ from stratos.config import LimitsConfig, RoomConfig, StudentConfig
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Because, Reason
 from stratos.evaluate.metrics import against, by_slice, compare
+from stratos.evaluate.verdict import by_groups
 from stratos.records import (
     Deployment,
     EarlierReads,
@@ -353,3 +354,17 @@ def test_a_student_that_is_often_wrong_is_not_served_beside_baselines_that_do_no
     assert ("people (20) and date (3)" in judgement.text) == (outcome != "serve")
     printed = " ".join(line.text for line in lines_of(made["evaluate"]))
     assert "50 rows: people (20) and date (3)." in printed
+
+
+def test_what_the_test_asks_in_other_wordings_is_said_beside_what_is_right_of_known_ones() -> None:
+    card = judged_card({"student": 30, "majority": 20}, 50)
+    [*_, line] = [line.text for line in lines_of(card) if line.name == "test"]
+    assert "wordings" not in line
+    student = card.scores[0]
+    [part] = [part for part in student.slices if part.slice == "all"]
+    grouped = replace(student, slices=(replace(part, n_groups=12),))
+    card = replace(card, known=0.934, scores=(grouped, *card.scores[1:]))
+    [*_, line] = [line.text for line in lines_of(card) if line.name == "test"]
+    assert line.endswith("of those that rows show, 93.4% are right, cross-validated.")
+    assert by_groups(card) == " by 12 groups of near duplicates", "on the page"
+    assert final_numbers({"evaluate": card})["accuracy_known_wordings"] == 0.934

@@ -66,7 +66,7 @@ def test_near_duplicates_are_of_one_split_whatever_the_order(tmp_path: Path) -> 
     for base in bases:
         assert len({split[copy] for copy in copies(base)}) == 1
     assert {split[copies(base)[0]] for base in bases} == set(SPLITS)
-    assert f"in one split: {len(bases) * COPIES} rows." in task.notes[0]
+    assert f"in one split: {len(bases) * COPIES} rows, so the test" in task.notes[0]
     apart = JsonlTask(path, compares_words=False)
     before = split_of(apart)
     assert any(len({before[copy] for copy in copies(base)}) > 1 for base in bases)
@@ -176,3 +176,30 @@ def test_a_file_of_test_questions_leaves_training_rows_with_another_word(tmp_pat
     task = ClassifyTask(train, test_path=tested, on_error="skip")
     assert task.left_out.get(doubts.NEAR, 0) < 10
     assert task.splits.n_near_test > task.n_test / 2
+
+
+@pytest.mark.parametrize("n_alone", [60, 4000])
+def test_that_the_test_asks_in_other_wordings_is_said_where_many_rows_are_alike(
+    n_alone: int, tmp_path: Path
+) -> None:
+    questions, labels = templated(60, 12)
+    alone = texts(n_alone, 11)
+    labels += [f"label {k % 6}" for k in range(n_alone)]
+    path = write(tmp_path / "rows.jsonl", [*questions, *alone], labels)
+    task = ClassifyTask(path, on_error="skip")
+    is_many = n_alone == 60
+    assert task.tests_other_wordings == is_many
+    so = "so the test has other wordings"
+    assert (so in task.notes[0]) == is_many
+    items = task.items("test", 10_000)
+    groups = task.groups_of(items)
+    of_group = {item.question: group for item, group in zip(items, groups, strict=True)}
+    for k in range(0, len(questions), 10):
+        assert len({of_group[q] for q in questions[k : k + 10] if q in of_group}) <= 1
+    assert len({of_group[text] for text in alone if text in of_group}) == sum(
+        text in of_group for text in alone
+    )
+    apart = ClassifyTask(path, on_error="skip", compares_words=False)
+    assert not apart.tests_other_wordings
+    of_test = ClassifyTask(path, on_error="skip", test_path=path)
+    assert not of_test.tests_other_wordings

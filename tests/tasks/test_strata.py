@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,78 @@ def test_slices_have_their_share_each(tmp_path: Path) -> None:
         (item.slice, item.answer) for item in task.items("test", 99) if item.slice == "de"
     )
     assert sum(found.values()) in range(3, 8)
+
+
+def grouped(seed: int, n_labels: int, n_groups: int, n_single: int) -> tuple[np.ndarray, ...]:
+    """Return questions, their groups and labels: of each label some groups of 1 to 40, and singles.
+
+    One question in fifty has another label than its group.
+    """
+    random = np.random.default_rng(seed)
+    sizes = 1 + (random.pareto(1.2, (n_labels, n_groups)) * 3).astype(int).clip(max=39)
+    groups = [
+        key
+        for of_label in sizes
+        for size in [*of_label, *[1] * n_single]
+        for key in [random.integers(0, 2**64, dtype=np.uint64)] * size
+    ]
+    labels = np.repeat(np.arange(n_labels), sizes.sum(1) + n_single)
+    labels = np.where(random.random(len(labels)) < 0.02, random.permutation(labels), labels)
+    return hashes(len(labels), seed + 1000), np.array(groups, np.uint64), labels.astype(np.uint64)
+
+
+def divided_by_group(families: np.ndarray, groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return stratified(families, labels, np.zeros(len(labels), np.uint16), *SHARES, groups)
+
+
+@pytest.mark.parametrize(("n_groups", "n_single"), [(25, 100), (25, 0), (12, 40)])
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_leave_each_label_its_share_of_every_split(
+    seed: int, n_groups: int, n_single: int
+) -> None:
+    families, groups, labels = grouped(seed, 6, n_groups, n_single)
+    split = divided_by_group(families, groups, labels)
+    for group in np.unique(groups):
+        assert len(np.unique(split[groups == group])) == 1
+    for name, share in ((TRAIN, 0.6), (VALIDATION, 0.15), (TEST, 0.25)):
+        assert (split == name).mean() == pytest.approx(share, abs=0.02)
+        for label in range(6):
+            of_split, of_file = (labels[split == name] == label).mean(), (labels == label).mean()
+            assert of_split == pytest.approx(of_file, abs=0.03)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    again = divided_by_group(families[order], groups[order], labels[order])
+    assert (again == split[order]).all()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_few_groups_are_divided_nearly_as_well_as_they_can_be(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 30, 7)
+    groups = np.repeat(hashes(7, seed), sizes)
+    split = divided_by_group(hashes(len(groups), seed + 50), groups, np.zeros_like(groups))
+    room = len(groups) * np.array([0.6, 0.15, 0.25])  # TRAIN, VALIDATION, TEST
+    assert set(split.tolist()) == {TRAIN, VALIDATION, TEST}
+
+    def excess(of_split: np.ndarray) -> float:
+        return float((of_split - room).max())
+
+    every = (
+        np.bincount(each, sizes, 3) for each in product(range(3), repeat=7) if len({*each}) > 2
+    )
+    assert excess(np.bincount(split, minlength=3)) <= min(map(excess, every)) + sizes.max() / 2
+
+
+def test_a_label_of_few_large_groups_is_trained_on_and_tested() -> None:
+    groups = np.repeat(hashes(9, 0), [50, 30, *[20] * 7])
+    labels = np.repeat(np.array([0, 0, *[1] * 7], np.uint64), [50, 30, *[20] * 7])
+    split = divided_by_group(hashes(len(groups), 1), groups, labels)
+    assert Counter(split[labels == 0].tolist()) == {TRAIN: 50, TEST: 30}
+
+
+def test_the_most_frequent_answer_of_a_group_is_its_label() -> None:
+    label_of_group = np.repeat([0, 1, 0, 1, 0, 1, 0, 1], 8)
+    groups = np.repeat(hashes(8, 3), 10)
+    labels = np.concatenate([[*own, 2, 3] for own in np.split(label_of_group, 8)]).astype(np.uint64)
+    split = divided_by_group(hashes(80, 4), groups, labels)
+    for label in (0, 1):
+        assert Counter(split[labels == label].tolist())[TEST] == 8

@@ -160,7 +160,7 @@ class RequestSplitter:
 class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
-    code_version = 2
+    code_version = 3
     slices = (SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT)
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""

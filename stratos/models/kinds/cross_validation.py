@@ -388,17 +388,37 @@ class Study:
             learnt = np.flatnonzero(self._folds != fold)
             learnt = np.sort(random.permutation(learnt)[: max(1, round(share * len(learnt)))])
             tested = np.flatnonzero(self._folds == fold)
-            parts = []
-            for name in LABELS[kind].blocks:
-                strengths = [view.strength for view in self._study(name)]
-                block, heads = self._fit_views(name, learnt, strengths)
-                views = block.views(self._features(block, tested))
-                parts += [self._scores_of(h, v) for h, v in zip(heads, views, strict=True)]
-            every = self._mix(self._unseen(kind), weights)
-            _, is_right, _ = self._judged(self._mix(parts, weights), tested, every, self._held)
-            right[np.searchsorted(self._held, tested)] = is_right
+            right[np.searchsorted(self._held, tested)] = self._is_right(
+                kind, weights, learnt, tested
+            )
             sizes.append(len(learnt))
         return float(np.mean(sizes)), right
+
+    def right_of_known(self, kind: str) -> np.ndarray:
+        """Return whether a kind is right of rows whose near duplicates it may have learnt.
+
+        Folds are drawn row by row, as if near duplicates were none; strengths and weights are those
+        that were chosen.
+        """
+        folds = folds_of(self._texts, self._strata(), self._is_gold, self._seed, together=False)
+        right, weights = [], self._mixing_weights(self._unseen(kind))
+        for fold in np.unique(folds[folds >= 0]):
+            learnt, tested = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            right.append(self._is_right(kind, weights, learnt, tested))
+        return np.concatenate(right)
+
+    def _is_right(
+        self, kind: str, weights: np.ndarray, learnt: np.ndarray, tested: np.ndarray
+    ) -> np.ndarray:
+        """Return whether a kind that learns some rows, mixed by weights, is right of others."""
+        parts = []
+        for name in LABELS[kind].blocks:
+            strengths = [view.strength for view in self._study(name)]
+            block, heads = self._fit_views(name, learnt, strengths)
+            views = block.views(self._features(block, tested))
+            parts += [self._scores_of(h, v) for h, v in zip(heads, views, strict=True)]
+        every = self._mix(self._unseen(kind), weights)
+        return self._judged(self._mix(parts, weights), tested, every, self._held)[1]
 
     def n_independent(self) -> float:
         """Return how many independent rows the held-out ones are worth.
@@ -506,12 +526,24 @@ class Study:
 
 
 def folds_of(
-    texts: Sequence[str], answers: np.ndarray, is_gold: np.ndarray, seed: int
+    texts: Sequence[str],
+    answers: np.ndarray,
+    is_gold: np.ndarray,
+    seed: int,
+    *,
+    together: bool = True,
 ) -> np.ndarray:
     """Return the fold of each row, -1 where it is only learnt from.
 
     The rows of a label are spread evenly over folds; near duplicates are of one fold, as they are
     of one split.
+
+    Args:
+        texts: of the rows.
+        answers: the number of each row's label.
+        is_gold: whether each row may be held out.
+        seed: of the folds.
+        together: whether near duplicates are of one fold; else each row is by itself.
     """
     random = np.random.default_rng(seed)
     folds = np.full(len(answers), -1)
@@ -522,9 +554,10 @@ def folds_of(
         rows = random.permutation(np.flatnonzero((answers == label) & is_gold))
         folds[rows] = (np.arange(len(rows)) + offset) % n_folds
         offset += len(rows)
-    together = _with_groups(texts, answers, np.flatnonzero(is_gold), folds, n_folds)
-    if len(np.unique(together[is_gold])) == min(n_folds, n_gold):  # else nearly all rows are alike
-        folds = together
+    if together:
+        grouped = _with_groups(texts, answers, np.flatnonzero(is_gold), folds, n_folds)
+        if len(np.unique(grouped[is_gold])) == min(n_folds, n_gold):  # else nearly all are alike
+            folds = grouped
     if n_gold > _MOST_CROSSED:
         folds[folds > 0] = -1
     return folds

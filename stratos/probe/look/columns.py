@@ -411,6 +411,11 @@ def _are_counted(values: Sequence[str]) -> bool:
     return all((len(a), a) <= (len(b), b) for a, b in pairwise(digits))
 
 
+def are_numbers(labels: Iterable[str]) -> bool:
+    """Return whether labels are numbers, such as stars."""
+    return all(map(_is_number, labels))
+
+
 def _is_number(text: str) -> bool:
     return len(text) < 30 and any(map(str.isdigit, text)) and _stands_alone(text)
 

@@ -131,6 +131,8 @@ class Facts:
     """Column of dates or times that the first rows are sorted by; "" for none."""
     like_id: LooksLikeId | None = None
     """That the answers look like ids of the rows; None where they do not."""
+    is_answer_guessed: bool = False
+    """Whether nobody named the column of the answers."""
 
     @property
     def needs_skip(self) -> bool:
@@ -308,7 +310,8 @@ def _read(path: str, text: str | None, answer: str | None) -> Facts:
     if not rows.texts:
         raise no_answers(path, of_text.name, of_answer.name)
     facts = _facts(path, values, of_text.name, of_answer.name, rows)
-    return replace(facts, like_id=why_id(path, values, of_text, of_answer))
+    like_id = why_id(path, values, of_text, of_answer)
+    return replace(facts, like_id=like_id, is_answer_guessed=answer is None)
 
 
 def _facts(

@@ -9,7 +9,7 @@ from functools import partial
 
 from stratos.core.formats import counted, listed, percent, points_gained, shown
 from stratos.core.values import override
-from stratos.probe.look.columns import MOST_LABELS, AnswerKind, to_label
+from stratos.probe.look.columns import MOST_LABELS, AnswerKind, are_numbers, to_label
 from stratos.probe.look.facts import Facts, Finding
 from stratos.probe.look.measure import MOST_CHARACTERS, Curve, Measured, Reached, Worth, settings
 from stratos.records import Interval
@@ -49,6 +49,11 @@ def fact_lines(facts: Facts, *, is_whole: bool = False) -> Iterator[str]:
         facts.kind, "a free text"
     )
     columns = f"text in {shown(facts.text, 40)}, {what} in {shown(facts.answer, 40)}"
+    if facts.kind is AnswerKind.LABELS and facts.is_answer_guessed and are_numbers(facts.labels):
+        columns = (
+            f"text in {shown(facts.text, 40)}, labels from column {shown(facts.answer, 40)} (each "
+            "number is one)"
+        )
     yield from section("file", f"{shown(facts.path)}: {n}, {columns}")
     if facts.labels:
         yield from section("labels", _labels(facts))

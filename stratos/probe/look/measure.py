@@ -234,15 +234,23 @@ class _Rows:
 def _with_classifiers(measured: Measured, rows: _Rows) -> Measured:
     """Return what the kinds for labels reach beside the rest."""
     from stratos.models.kinds.learnt_rows import studied
-    from stratos.probe.kind_probes import mislabelled
+    from stratos.probe.kind_probes import known_wordings, mislabelled
 
     students, not_measured = _students(rows.n)
     several = rows.kind is AnswerKind.SETS
     study, choice = studied(rows.rows, students, SEED, several=several)
     f1 = choice.micro_f1
+    known = None
+    if rows.task.tests_other_wordings:
+        known = known_wordings(study, choice.kind)
+    reached = _reached(choice)
+    if known is not None:
+        n, source = choice.n_independent, reached[0].accuracy.source
+        of_known = wilson(known * n, n, source=source)
+        reached = (*reached, Reached("on wordings that rows show", of_known))
     measured = replace(
         measured,
-        students=_reached(choice),
+        students=reached,
         not_measured=not_measured,
         micro_f1=Interval(*f1) if several else None,
         curve=_curve(study, choice),

@@ -308,6 +308,8 @@ _LEAST = 1 / 2
 """Part of its rows that each split has to keep when near duplicates are put together."""
 _LEAST_LABELS = 0.9
 """The same of the labels of a split."""
+_MUCH = 0.2
+"""Share of the rows that are near duplicates from which it matters that they are in one split."""
 
 
 def _none() -> NDArray[np.uint64]:
@@ -382,11 +384,12 @@ class Near:
             Groups.of(of_rows, alike.keys(_worded(rows, edited))),
         )
 
-    def note(self, together: Groups, *, of_rows: bool) -> str:
+    def note(self, together: Groups, n_rows: int, *, of_rows: bool) -> str:
         """Say how many rows are near duplicates, and of which split; "" where there are none.
 
         Args:
             together: those that are of one split.
+            n_rows: that were divided.
             of_rows: whether the test is a part of the rows, not a file of its own.
         """
         if self.why_not:
@@ -395,7 +398,11 @@ class Near:
         if together is self.worded and together.n_rows > self.edited.n_rows:
             why = ", so that the test asks in other wordings, as far as these can be told" * of_rows
             return f" Rows of one wording, or near duplicates, are in one split: {n_together}{why}."
-        note = f" Near duplicates, which are in one split: {n_together}." * (together.n_rows > 0)
+        note = ""
+        if together.n_rows:
+            is_told = of_rows and is_much(together, n_rows)
+            why = ", so the test has other wordings" * is_told
+            note = f" Near duplicates, which are in one split: {n_together}{why}."
         if self.worded.n_rows > self.edited.n_rows:
             n = counted(self.worded.n_rows, "row", spec=",")
             so = ": the test asks in wordings that training rows show" * of_rows
@@ -409,6 +416,11 @@ class Near:
                 "they would leave a split with too few rows or labels."
             )
         return note
+
+
+def is_much(together: Groups, n_rows: int) -> bool:
+    """Return whether so many rows are near duplicates that a test without them is another one."""
+    return together.n_rows >= _MUCH * n_rows > 0
 
 
 def _worded(rows: Rows, groups: NDArray[np.int64]) -> NDArray[np.int64]:

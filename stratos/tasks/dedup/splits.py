@@ -4,12 +4,16 @@ Which split a question belongs to is told by a hash of what it says, its place b
 stays when rows are added or moved, but of a label with ten rows it may leave none to test. So,
 label by label, the rows nearest to a border move over it until each split has about its share. Of
 many rows none moves; of few, adding some moves some.
+
+Near duplicates are of one split. A large group of them would be much of the test, or of a label's
+part of it, by the luck of its hash alone. So where a label has such groups, they are handed out the
+largest first, and single questions fill up what each split lacks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, floor
 from typing import Protocol, TypeVar
 
@@ -19,7 +23,7 @@ from numpy.typing import NDArray
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
 from stratos.tasks.dedup.hashes import id_of, order_key
-from stratos.tasks.dedup.near import Groups, Near, answer_forms, is_even
+from stratos.tasks.dedup.near import Groups, Near, answer_forms, is_even, is_much
 from stratos.tasks.reader import Content
 from stratos.tasks.table import Rows
 
@@ -43,8 +47,9 @@ def stratified(
     slices: NDArray[np.uint16],
     validation_share: float,
     test_share: float,
+    groups: NDArray[np.uint64] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return the split of each row; rows of one family are of one split.
+    """Return the split of each row; rows of one family, or one group of them, are of one split.
 
     Args:
         families: hash of each question, without its spelling.
@@ -52,31 +57,94 @@ def stratified(
         slices: number of each row's slice, which are divided by themselves, too.
         validation_share: share of the rows that go to validation.
         test_share: share that go to test; 0 where there is a file of test questions.
+        groups: hash of the group of each question; None where each is by itself.
     """
     shares = validation_share, test_share
     if not len(families):
         return np.zeros(0, np.uint8)
-    split_of = _by_hash(families / 2.0**64, *shares)
+    groups = families if groups is None else groups
+    split_of = _by_hash(groups / 2.0**64, *shares)
     labelled = are_labels(answers)
     if not labelled and not slices.any() and _fits(split_of, *shares):
         return split_of
-    # One row of each family stands for it, whatever their order in the file.
-    order = np.lexsort((answers, families))
-    is_first = np.concatenate([[True], families[order][1:] != families[order][:-1]])
-    first = order[is_first]
-    places = families[first] / 2.0**64
-    split = split_of[first]
+    # One row of each group stands for it, whatever their order in the file.
+    keys, inverse, first = _representatives(groups, answers, slices)
+    sizes = _n_families(families, groups)
+    places, split = keys / 2.0**64, split_of[first]
     labelled = labelled and are_labels(answers[first])  # copies repeat any answer
-    groups = answers[first] if labelled else np.zeros_like(answers[first])
-    for stratum in _strata(groups, slices[first]):
-        if not _fits(split[stratum], *shares):
+    strata = answers[first] if labelled else np.zeros_like(answers[first])
+    for stratum in _strata(strata, slices[first]):
+        if sizes[stratum].max() > 1:
+            split[stratum] = _handed_out(places[stratum], sizes[stratum], *shares)
+        elif not _fits(split[stratum], *shares):
             counts = _wanted(len(stratum), *_counts(split[stratum]), *shares)
             nearest = stratum[np.argsort(places[stratum], kind="stable")]
             split[nearest] = TRAIN
             split[nearest[: counts[0]]] = TEST
             split[nearest[counts[0] : sum(counts)]] = VALIDATION
-    split_of[order] = split[np.cumsum(is_first) - 1]
-    return split_of
+    return split[inverse]
+
+
+def _representatives(
+    groups: NDArray[np.uint64], answers: NDArray[np.uint64], slices: NDArray[np.uint16]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the groups, sorted, the place of each row's, and a row with its most frequent answer.
+
+    Of answers that are as frequent the least is taken.
+    """
+    order = np.lexsort((slices, answers, groups))
+    of_order = groups[order], answers[order], slices[order]
+    differs = np.any([np.diff(column) != 0 for column in of_order], axis=0)
+    starts = np.concatenate([[0], np.flatnonzero(differs) + 1])
+    counts = np.diff(np.concatenate([starts, [len(groups)]]))
+    most_first = np.lexsort((-counts, groups[order][starts]))
+    keys, first = np.unique(groups[order][starts][most_first], return_index=True)
+    return keys, np.searchsorted(keys, groups), order[starts[most_first[first]]]
+
+
+def _n_families(families: NDArray[np.uint64], groups: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return how many different questions each group has, in the order of their hashes."""
+    _, first = np.unique(families, return_index=True)
+    return np.unique(groups[first], return_counts=True)[1]
+
+
+def _handed_out(
+    places: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    validation_share: float,
+    test_share: float,
+) -> NDArray[np.uint8]:
+    """Return the split of each group of one stratum, the largest handed out first.
+
+    It goes where its hash puts it, as long as that split has room; else where it makes for the
+    least excess over the split's share (the method of D'Hondt). Groups of one question come last,
+    and make the sizes exact.
+
+    Args:
+        places: of each group, between 0 and 1.
+        sizes: questions of each.
+        validation_share: share of the questions that go to validation.
+        test_share: share that go to test.
+    """
+    by_hash = _by_hash(places, validation_share, test_share)
+    shares = {TRAIN: 1 - validation_share - test_share}
+    shares |= {VALIDATION: validation_share} | ({TEST: test_share} if test_share else {})
+    room = {split: share * int(sizes.sum()) for split, share in shares.items()}
+    # What any stratum has to have, however few its groups: as of single questions (`_wanted`).
+    n = len(places)
+    lacking = {TRAIN} | ({TEST} if n >= 2 and test_share else set())
+    lacking |= {VALIDATION} if n >= 4 else set()
+    filled = dict.fromkeys(room, 0)
+    split = np.empty(n, np.uint8)
+    for n_before, k in enumerate(np.lexsort((places, -sizes)).tolist()):
+        size, own = int(sizes[k]), int(by_hash[k])
+        among = lacking if n - n_before <= len(lacking) else room.keys()
+        if own not in among or filled[own] + size > room[own]:
+            own = min(among, key=lambda some: ((filled[some] + size) / room[some], some))
+        split[k] = own
+        filled[own] += size
+        lacking.discard(own)
+    return split
 
 
 def _by_hash(
@@ -138,10 +206,16 @@ class Splits:
     """All rows that were divided, and those of the test."""
     how: str = ""
     """How they were split: the end of a sentence, and what more there is to say."""
-    near_sha256: str = ""
-    """Digest of the near duplicates that are of one split; "" for none."""
+    together: Groups = field(default_factory=Groups)
+    """Near duplicates that are of one split."""
     n_near_test: int = 0
     """Test rows that are near duplicates of training rows."""
+
+    @property
+    def tests_other_wordings(self) -> bool:
+        """Whether many rows are near duplicates and of one split: no test row is worded so."""
+        n_near, n_test = self.n_near_test, len(self.rows["test"])
+        return is_much(self.together, len(self.pool)) and 2 * n_near < n_test
 
 
 class Splitter(Protocol[ContentT_contra]):
@@ -198,8 +272,8 @@ class HashSplitter:
                 break
         return replace(
             splits,
-            how=f"split by their hash.{near.note(together, of_rows=not len(tested))}",
-            near_sha256=together.sha256(),
+            how=f"split by their hash.{near.note(together, len(rows), of_rows=not len(tested))}",
+            together=together,
             n_near_test=_n_near(content, near.edited, splits),
         )
 
@@ -220,11 +294,12 @@ class HashSplitter:
         n_exact = int(np.isin(families, of_tested).sum())
         free = np.flatnonzero(~is_known)
         split = stratified(
-            groups.of_families(families)[free],
+            families[free],
             answer_forms(rows, self.normal)[free],
             rows.column("slices")[free],
             self.validation_share,
             0.0 if len(tested) else self.test_share,
+            groups.of_families(families)[free],
         )
         held_out: dict[Split, Rows] = {
             "validation": rows.take(free[split == VALIDATION]),

@@ -62,6 +62,17 @@ def test_rows_of_a_template_are_of_one_fold_unless_it_has_much_of_its_label(n_fr
     assert len(np.unique(folds)) == 5
 
 
+def test_rows_whose_near_duplicates_are_learnt_are_right_more_often():
+    rng = Random(0)
+    frames = [[rng.choice(WORDS_OF_NO_LABEL) for _ in range(9)] for _ in range(30)]
+    texts = [" ".join([*frame[:k], "other", *frame[k + 1 :]]) for frame in frames for k in range(5)]
+    labels = [label for label in "xyz" * 10 for _ in range(5)]
+    study = Study(texts, labels, [Tfidf()])
+    known = study.right_of_known("linear")
+    assert len(known) == len(texts)
+    assert study.score("linear").accuracy < 0.6 < 0.9 < known.mean()
+
+
 def test_without_a_table_only_the_linear_kind_is_there(rows):
     texts, labels = rows()
     assert Study(texts, labels, [Tfidf()]).kinds == ["linear"]
