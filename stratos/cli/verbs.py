@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from typing import Any
 
 from stratos.cli.words import file_typed
 from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
@@ -56,6 +58,8 @@ HIDDEN = {"stage": Command("one stage of a run, on a node", f"{_COMMANDS}.stage"
 """What programs type, and `stratos --help` does not show."""
 _FLAGS = (*SCREEN_FLAGS, "-m", "--multirun")
 """What takes no value, and may stand before a verb, too."""
+_OPTION = re.compile(r"--?[A-Za-z][^\s]*")
+"""An option; not a negative number, and no text that begins with a dash."""
 
 
 def commands() -> Mapping[str, Command]:
@@ -131,9 +135,34 @@ def _is_override(word: str) -> bool:
     return "=" in word or word.startswith(("+", "-", "~"))
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the option which was meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words, once each of their options is known.
+
+        argparse itself would miss an argument first: the one that stands behind the typo.
+        """
+        words = sys.argv[1:] if args is None else [*args]
+        if self._subparsers is None:  # else the parser of the command behind it checks its own
+            for word in takewhile("--".__ne__, words):
+                option = word.partition("=")[0]
+                if _OPTION.fullmatch(option) and option not in self._option_string_actions:
+                    near = did_you_mean(option, self._shown_options())
+                    self.error(f"{option}: there is no such option.{near}")
+        return super().parse_known_args(words, namespace)
+
+    def _shown_options(self) -> list[str]:
+        return [
+            option
+            for option, action in self._option_string_actions.items()
+            if action.help is not argparse.SUPPRESS
+        ]
+
+
 def _run(verb: str, command: Command, words: Sequence[str]) -> int:
     module = importlib.import_module(command.module)
-    parser = argparse.ArgumentParser(prog=f"stratos {verb}", allow_abbrev=False)
+    parser = _Parser(prog=f"stratos {verb}", allow_abbrev=False)
     module.add_arguments(parser)
     args = parser.parse_args(words)
     try:

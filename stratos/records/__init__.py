@@ -8,6 +8,7 @@ stage that made it runs again.
 # ruff: noqa: F401 (what the package offers)
 
 from stratos.records.base import (
+    CONTENT_OF,
     MOST_TRUNCATED,
     CardRun,
     EditedError,

@@ -146,6 +146,10 @@ class FileMark:
     sha256: str
 
 
+CONTENT_OF = "the content of "
+"""Before the key that names a file: what its content is called among the inputs of a record."""
+
+
 @dataclass(frozen=True)
 class Envelope:
     """A stage record as it lies on disk: with the fingerprint of everything it was made from."""

@@ -7,6 +7,7 @@ which the script makes the same markup when they are shown: a page of 10,000 ans
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -14,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from stratos.core.errors import StratosError
 from stratos.core.formats import (
@@ -34,10 +37,19 @@ from stratos.core.redact import redact_override
 from stratos.evaluate.answers import KeptAnswer, answers_path, read_answers
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.evaluate.verdict import SURE
-from stratos.records import Corpus, Deployment, Interval, Plan, Scorecard, Student
+from stratos.records import (
+    CONTENT_OF,
+    Corpus,
+    Deployment,
+    Interval,
+    Plan,
+    Scorecard,
+    Student,
+    opened,
+)
 from stratos.report import provenance
 from stratos.report.costs import read_ledger
-from stratos.report.sweep_jobs import Job, is_run, read_job, record_of
+from stratos.report.sweep_jobs import RECORDS, Job, is_run, read_job, record_of
 
 # What two runs are compared by, read from their folders.
 
@@ -51,6 +63,8 @@ class Side:
     job: Job
     settings: Mapping[str, str]
     """Of its config, by dotted key."""
+    data: Mapping[str, str]
+    """What its files held, each a short digest, by what they are called."""
     metric: str
     answers: list[KeptAnswer]
     """Of its student to test items; none before they were asked."""
@@ -71,16 +85,32 @@ def read_side(folder: Path) -> Side:
     except (ValueError, OSError) as error:
         raise StratosError(f"{folder}: {error}") from error
     answers = read_answers(folder, scorecard) if answers_path(folder).exists() else []
-    return Side(job, settings, "" if scorecard is None else scorecard.metric, answers)
+    return Side(
+        job, settings, data_of(folder), "" if scorecard is None else scorecard.metric, answers
+    )
 
 
-def changed(first: Side, second: Side) -> dict[str, tuple[str, str]]:
-    """Return the settings that differ, each with both values."""
-    keys = sorted(first.settings.keys() | second.settings.keys())
-    pairs = {
-        key: (first.settings.get(key, _ABSENT), second.settings.get(key, _ABSENT)) for key in keys
-    }
+def changed(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return what differs of the settings, or of the data, of two runs: each with both values."""
+    keys = sorted(first.keys() | second.keys())
+    pairs = {key: (first.get(key, _ABSENT), second.get(key, _ABSENT)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def data_of(folder: Path) -> dict[str, str]:
+    """Return a short digest of each file that the task of a run has read; none that is not known.
+
+    The records keep them: a file may have grown since.
+    """
+    data: dict[str, str] = {}
+    for stage in RECORDS:
+        with contextlib.suppress(OSError, UnicodeDecodeError, msgspec.MsgspecError):
+            data |= opened((folder / f"{stage}.json").read_bytes()).inputs
+    whole = f"{CONTENT_OF}task"
+    files = {key: digest for key, digest in data.items() if key.startswith(whole)}
+    if len(files) > 1:
+        files.pop(whole, None)  # of all files at once, of which each has its own key
+    return {key: f"digest {digest}" for key, digest in files.items()}
 
 
 def figures(side: Side) -> dict[str, str]:

@@ -296,7 +296,7 @@ def _named(
 ) -> dict[str, str]:
     files: dict[str, list[Any]] = defaultdict(list)
     for key, mark in marked:
-        files[f"the content of {key}"].append(mark)
+        files[f"{records.CONTENT_OF}{key}"].append(mark)
     leaves = {**dict(_leaves(config)), **files, **(more or {})}
     return {name: _sha256(value)[:6] for name, value in leaves.items()}
 

@@ -173,7 +173,7 @@ limits nor the servers that there are."""
 
 
 _FILE = "task.path"
-_CONTENTS = (f"the content of {_FILE}", "the content of task")
+_CONTENTS = (f"{records.CONTENT_OF}{_FILE}", f"{records.CONTENT_OF}task")
 """Names of a file's content among the inputs of a record."""
 
 

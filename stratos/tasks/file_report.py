@@ -133,7 +133,8 @@ class FileReport:
         return tuple(self.measure.doubts({name: golds[name] for name in ("validation", "test")}))
 
 
-_TARGETS = ("stratos.tasks.classify.ClassifyTask", "stratos.tasks.jsonl.JsonlTask")
+_LABELS = "stratos.tasks.classify.ClassifyTask"
+_TARGETS = (_LABELS, "stratos.tasks.jsonl.JsonlTask")
 """Tasks whose rows are a question and its answer."""
 _USUAL = {"label", "answer"}
 """Names of the field of the answers where none was typed."""
@@ -178,8 +179,9 @@ def with_labels(
         n_checked, hoped = n_to_check(least)
         n = math.ceil(n_checked / share)
         _write(table, _heading(path, question, answer), diverse(texts, n))
-        amounts = (n, n_checked, hoped, least)
-        raise ConfigError(str(ToLabel(path, len(texts), answer, str(table), *amounts, key)))
+        amounts, is_labels = (n, n_checked, hoped, least), task["_target_"] == _LABELS
+        why = ToLabel(path, len(texts), answer, str(table), *amounts, key, is_labels)
+        raise ConfigError(str(why))
     try:
         rows = [row for _, row in read_records(str(table)) if isinstance(row, dict)]
     except OSError as error:

@@ -297,7 +297,13 @@ def _other_encoding(data: bytes) -> Encoding | None:
     # The mark of UTF-32 begins with that of UTF-16.
     if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "UTF-32"
-    return "UTF-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    # Without a mark, two plain letters tell it: no text in UTF-8 begins with such zeros.
+    zeros = [byte == 0 for byte in data]
+    if zeros == [False, True, False, True]:
+        return "UTF-16LE"
+    return "UTF-16BE" if zeros == [True, False, True, False] else None
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes | int]:

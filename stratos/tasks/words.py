@@ -347,14 +347,21 @@ class ToLabel(Reason):
     """Share that a teacher has to be right of, surely, before it may label rows."""
     key: str
     """Of that share, as it is typed."""
+    is_labels: bool
+    """Whether an answer is a label, or several of them."""
 
     def __str__(self) -> str:
+        several = (
+            "Several labels of a text: billing|bug; none: []. If they are read as one label, add "
+            "'task.separator=\"|\"'.",
+        )
         drawn = counted(min(self.n_needed, self.n_rows), "row", spec=",")
         lines = [
             f"{self.path}: none of its {self.n_rows:,} rows has an answer "
             f"(task.answer={self.answer}), so nothing can be measured.",
             f"Fill in the {drawn} of {self.table}, a random draw from all groups of texts that are "
             "alike, and type the same command again.",
+            *(several if self.is_labels else ()),
             f"{self.n_needed:,} labelled rows are enough to check a teacher: one that is right on "
             f"{self.hoped:.0%} of {self.n_checked:,} of them is surely right on {self.least:.0%} "
             f"({self.key}), and labels the others where you name it (teacher=<name>).",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stratos.evaluate.answers import answers_path
+from stratos.records import save
 from tests.cli.made_run import make_run
 from tests.in_process import Done, stratos
 from tests.report import factory
@@ -93,6 +94,22 @@ def test_two_runs_are_compared_on_the_items_of_both(runs: Path) -> None:
     assert answer["paired"]["better"] == "second" and answer["paired"]["only_second"] == 30
     assert answer["settings"] == {"seed": ["0", "1"]}
     assert "hidden-key-1234" not in plain.stdout + done.stdout
+
+
+def test_a_file_that_has_grown_between_two_runs_differs(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / "outputs" / name) for name in "abc"]
+    for folder, digest in zip(folders, ("1a", "2b", "2b"), strict=True):
+        record = factory.make_records(folder)["probe"]
+        files = {"task.path": digest, "task.test_path": "3c", "task": digest}  # "task" is of both
+        inputs = {"task.name": "f0", **{f"the content of {key}": of for key, of in files.items()}}
+        save(folder / "probe.json", "probe", "mark", record, inputs=inputs)
+    done = run("compare", "outputs/a", "outputs/b", cwd=tmp_path)
+    assert "All settings are equal, the data are not." in done.stdout
+    assert "the content of task.path" in done.stdout and "digest 1a" in done.stdout
+    data = json.loads(run("compare", "outputs/a", "outputs/b", "--json", cwd=tmp_path).stdout)
+    assert data["data"] == {"the content of task.path": ["digest 1a", "digest 2b"]}
+    done = run("compare", "outputs/b", "outputs/c", cwd=tmp_path)
+    assert "All settings and the data are equal." in done.stdout
 
 
 def test_what_cannot_be_compared_is_said(runs: Path, tmp_path: Path) -> None:

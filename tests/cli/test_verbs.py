@@ -158,7 +158,7 @@ def test_a_flag_may_stand_before_its_verb(
 ) -> None:
     assert stratos("-m", "plan", "+task=classify", "seed=1,2").returncode == 0
     assert words_of_hydra == [["stages=[probe,plan]", "+task=classify", "seed=1,2", "-m"]]
-    assert "stratos fail: error: unrecognized arguments: --json" in stratos("--json", "fail").stderr
+    assert "--json: there is no such option" in stratos("--json", "fail").stderr
     assert "Did you mean status" in stratos("--json", "statsu").stderr
 
 
@@ -193,3 +193,28 @@ def test_a_flag_that_there_is_not_names_the_one_that_was_meant(words: list[str])
     assert done.returncode == 2
     assert "Did you mean --json" in done.stderr
     assert "usage" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("look --tpye x a.csv", "--text"),
+        ("init a.csv --nmae=x", "--name"),
+        ("compare a --josn", "--json"),  # argparse alone would miss the second run
+        ("gate a --agianst b", "--against"),
+        ("serve a --prot 1", "--port"),
+        ("serve statsu", "status"),
+        ("look -json a.csv", "--json"),
+    ],
+)
+def test_a_mistyped_option_of_a_verb_names_the_one_that_was_meant(typed: str, meant: str) -> None:
+    done = stratos(*typed.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Did you mean {meant}" in done.stderr
+    assert done.stderr.startswith(f"usage: stratos {typed.split()[0]} ")
+
+
+def test_what_only_looks_like_an_option_is_a_value(failing: ModuleType) -> None:
+    failing.error = StratosError("it ran")  # type: ignore[attr-defined]
+    for value in ("-1.5", "- a text"):
+        assert stratos("fail", "--mine", value).stderr == "it ran\n"

@@ -550,6 +550,7 @@ def test_a_look_is_short_whatever_is_in_the_file(tmp_path: Path, linear_only: No
         answer="a" * 50,
         labels=labels,
         n_broken=10**6,
+        why_broken="line 7: not UTF-8",
         n_without_text=10**6,
         n_unlabelled=10**6,
         n_repeats=10**6,

@@ -454,9 +454,9 @@ def test_of_two_fields_the_one_with_fewer_texts_is_offered_as_the_answer(
         JsonlTask(write(tmp_path / "q.jsonl", rows))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
-def test_another_encoding_that_begins_with_its_mark_is_read(
+def test_another_encoding_that_shows_at_its_beginning_is_read(
     tmp_path: Path, encoding: str, suffix: str
 ) -> None:
     rows = [{"question": f"où est {k} 𝄞?", "answer": k} for k in range(40)]

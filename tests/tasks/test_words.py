@@ -45,7 +45,9 @@ REASONS = (
     words.Contradiction(2, '"1" and "2"'),
     words.FileProblems("a.jsonl", words.Listing(("line 1: x",), 1, 3), NOTHING, "Mend them."),
     words.FileProblems("a.jsonl", NOTHING, words.Listing(("line 1: y",), 1, 1), "", "Answer them."),
-    words.ToLabel("a.csv", 900, "label|answer", "to_label.csv", 120, 40, 0.9, 0.8, "pseudo.least"),
+    words.ToLabel(
+        "a.csv", 900, "label|answer", "to_label.csv", 120, 40, 0.9, 0.8, "pseudo.least", True
+    ),
     words.NoLabelYet("a.csv", "to_label.csv", 120),
     words.ToLabelUnreadable("a.csv", "to_label.csv", "Is a directory"),
     words.NearTest(40, 60),

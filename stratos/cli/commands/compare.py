@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
     parser.description = (
         "Compare two runs: which student is better on the test items that both answered, and what "
-        "differs in settings, plan and measurements."
+        "differs in settings, data, plan and measurements."
     )
     parser.epilog = "example: stratos compare outputs/<run> outputs/<another>"
     parser.add_argument("first", type=Path, metavar="A")
@@ -88,22 +88,28 @@ def _show(first: Side, second: Side) -> None:
         style = "" if pair[0] == pair[1] else "bold"
         rows.append([Text(key), *(Text(visible(text), style=style) for text in pair)])
     tables.show(to, (Column(), *_SIDES), rows)
-    settings = changed(first, second)
+    settings, data = changed(first.settings, second.settings), changed(first.data, second.data)
     if not settings:
-        to.print("All settings are equal.")
-        return
+        is_same_data = bool(first.data) and not data
+        to.print(
+            "All settings are equal, the data are not."
+            if data
+            else f"All settings{' and the data' if is_same_data else ''} are equal."
+        )
     rows = [
         [Text(visible(key)), *(Text(visible(text)) for text in pair)]
-        for key, pair in settings.items()
+        for key, pair in (settings | data).items()
     ]
-    tables.show(to, (Column("setting"), *_SIDES), rows)
+    if rows:
+        tables.show(to, (Column("what differs"), *_SIDES), rows)
 
 
 def _plain(first: Side, second: Side, pairs: Paired | None) -> dict[str, object]:
     return {
         "a": _numbers(first),
         "b": _numbers(second),
-        "settings": {key: list(pair) for key, pair in changed(first, second).items()},
+        "settings": {k: [*pair] for k, pair in changed(first.settings, second.settings).items()},
+        "data": {k: [*pair] for k, pair in changed(first.data, second.data).items()},
         "paired": None if pairs is None else {**dataclasses.asdict(pairs), "better": pairs.outcome},
         "verdict": _verdict(first, second, pairs),
     }

@@ -295,6 +295,8 @@ def task_of(run_dir: Path | None, typed: Path) -> Config:
 
 EXIT_CODES: dict[Outcome, int] = {"no worse": 0, "worse": 1, "cannot tell": 3}
 DELTA, ALPHA = 0.02, 0.05
+_WIDER = (0.03, 0.05, 0.1, 0.2)
+"""Differences in which an open verdict may still be a clear one."""
 
 
 class GateFront(ServerFront):
@@ -308,6 +310,8 @@ class GateFront(ServerFront):
         frozen = frozen_of(candidate, reference)
         counts, outcome = compare(candidate, reference, frozen, test, _tick)
         text = verdict_text(counts, outcome, frozen, test)
+        if outcome == "cannot tell":
+            raise StratosError(f"{text}\n{_what_is_shown(counts, test.alpha)}")
         if outcome != "no worse":
             raise StratosError(text)
         return f"{visible(text)}\n"
@@ -417,7 +421,20 @@ def _needed(counts: Counts, test: ExactTest) -> str:
     needed = test.n_needed(counts)
     if needed is None:
         return "they differ by about as much. Type another --delta"
-    return f"about {counted(needed, 'item', spec=',')} are needed, or a larger --delta"
+    rounded = round(needed, 2 - len(str(needed)))  # what is projected has two digits at most
+    return f"about {counted(rounded, 'item', spec=',')} are needed, or a larger --delta"
+
+
+def _what_is_shown(counts: Counts, alpha: float) -> str:
+    """Say what the items of an open verdict show all the same, and how to know more."""
+    deltas = (delta for delta in _WIDER if ExactTest(delta, alpha).outcome(counts) == "no worse")
+    delta = next(deltas, None)
+    shown = (
+        f"They do not even show that it is no worse by more than {100 * _WIDER[-1]:g} points."
+        if delta is None
+        else f"They show only that it is no worse by more than {100 * delta:g} points."
+    )
+    return f"{shown} To know more, label more rows, and run both again on them."
 
 
 def _tick(done: int, total: int) -> None:

@@ -96,6 +96,8 @@ class Facts:
     """All rows of the file."""
     n_broken: int
     """Rows that cannot be read."""
+    why_broken: str
+    """Where and why the first of them cannot; "" where all can."""
     n_without_text: int
     n_unlabelled: int
     """Rows with a text and no answer."""
@@ -146,6 +148,7 @@ class _Reading:
 
     def __init__(self, text: str, answer: str) -> None:
         self._text, self._answer = text, answer
+        self.why_broken = ""
         self.n_rows = self.n_broken = self.n_without_text = self.n_unlabelled = 0
         self.lines: list[str] = []
         self.texts: list[str] = []
@@ -158,6 +161,7 @@ class _Reading:
         self.n_rows += 1
         if isinstance(data, Reason):
             self.n_broken += 1
+            self.why_broken = self.why_broken or f"{line}: {data}"
             return
         text, answer = text_of(data, self._text), answer_of(data, self._answer)
         self._look_for_personal(line, data)
@@ -333,6 +337,7 @@ def _facts(
         columns=tuple(values),
         n_rows=rows.n_rows,
         n_broken=rows.n_broken,
+        why_broken=rows.why_broken,
         n_without_text=rows.n_without_text,
         n_unlabelled=rows.n_unlabelled,
         n_labelled=len(rows.texts),

@@ -99,7 +99,7 @@ def _texts(facts: Facts) -> str:
 
 def _rows(facts: Facts) -> str:
     counts = {
-        "cannot be read": facts.n_broken,
+        f"cannot be read ({facts.why_broken})": facts.n_broken,
         "without a text": facts.n_without_text,
         "without an answer": facts.n_unlabelled,
         "a repeat of another row": facts.n_repeats,

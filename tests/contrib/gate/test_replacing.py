@@ -32,8 +32,10 @@ def test_one_that_is_not_shown_to_be_as_good_is_refused(
     if not refusal:
         assert "400 frozen items" in GateFront().compare(Path("new"), Path("old"))
         return
-    with pytest.raises(StratosError, match=refusal):
+    with pytest.raises(StratosError, match=refusal) as refused:
         GateFront().compare(Path("new"), Path("old"))
+    says_what_to_do = "no worse by more than 5 points. To know more, label more rows"
+    assert (says_what_to_do in str(refused.value)) == (n_right == 390)
 
 
 def test_a_bundle_that_was_made_anew_has_nothing_to_compare_with() -> None:

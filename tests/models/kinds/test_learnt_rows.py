@@ -104,3 +104,29 @@ def test_sets_of_labels_are_learnt_from_a_teacher_s_rows_as_they_are(tmp_path: P
     study, choice = studied(rows, linear, seed=0, several=True)
     assert isinstance(study, SetStudy)
     assert choice.n_rows == 30 and study.n_rows == 70
+
+
+class Clocks:
+    """Time by the clock, and of the processor, which passes while a text is answered."""
+
+    def __init__(self, clock: float, processor: float) -> None:
+        self.now, self.spent = 0.0, 0.0
+        self._clock, self._processor = clock, processor
+
+    def answer(self, texts: object) -> None:
+        self.now += self._clock
+        self.spent += self._processor
+
+
+@pytest.mark.parametrize(
+    ("clock", "processor"),
+    [(0.04, 0.002), (0.002, 0.004)],
+    ids=["other work has the core", "two threads share the work"],
+)
+def test_what_a_text_takes_is_not_made_longer_by_other_work(
+    clock: float, processor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(clock, processor)
+    monkeypatch.setattr(learnt_rows.time, "perf_counter", lambda: clocks.now)
+    monkeypatch.setattr(learnt_rows.time, "process_time", lambda: clocks.spent)
+    assert learnt_rows.milliseconds_alone(clocks.answer, ["a", "b"]) == pytest.approx(2.0)
