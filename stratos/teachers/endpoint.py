@@ -34,7 +34,6 @@ from stratos.teachers.scheduler import Outcome
 from stratos.teachers.words import NoConnection, OtherAddress, Redirected, Silent, WrongKey
 
 if TYPE_CHECKING:
-    import httpx
     from openai import AsyncOpenAI
 
 T = TypeVar("T")
@@ -296,14 +295,13 @@ async def models(client: AsyncOpenAI) -> dict[str, Mapping[str, Any]]:
     return {str(model["id"]): model for model in json.loads(reply)["data"]}
 
 
-async def _read(reply: httpx.Response, n_bytes: int) -> bytes:
-    """Return the body of a reply.
+async def _read(reply: Any, n_bytes: int) -> bytes:
+    """Return the body of a reply, which is one of the library under the client.
 
     Raises:
         Garbled: it is longer than so many bytes; the rest is not read.
         openai.APIConnectionError: it broke off.
     """
-    import httpx
     import openai
 
     body = bytearray()
@@ -312,9 +310,11 @@ async def _read(reply: httpx.Response, n_bytes: int) -> bytes:
             body += part
             if len(body) > n_bytes:
                 raise Garbled(f"the reply is longer than {n_bytes:,} bytes")
-    except httpx.TimeoutException as error:  # as the client itself sorts what it reads whole
-        raise openai.APITimeoutError(reply.request) from error
-    except httpx.HTTPError as error:
+    except (Garbled, asyncio.CancelledError):
+        raise
+    except Exception as error:  # as the client itself sorts what it reads whole
+        if "Timeout" in type(error).__name__:
+            raise openai.APITimeoutError(reply.request) from error
         raise openai.APIConnectionError(request=reply.request) from error
     finally:
         await reply.aclose()

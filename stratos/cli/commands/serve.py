@@ -132,9 +132,9 @@ def run(args: argparse.Namespace) -> int:
     """
     command = args.words[0] if args.words and args.words[0] in _COMMANDS else ""
     folders = [Path(word) for word in args.words[bool(command) :]]
-    if not command and folders and not folders[0].exists():
-        if near := did_you_mean(args.words[0], _COMMANDS):
-            raise UsageError(f"{folders[0]}: there is no such folder, and no such command.{near}")
+    is_missing = not command and folders and not folders[0].exists()
+    if is_missing and (near := did_you_mean(args.words[0], _COMMANDS)):
+        raise UsageError(f"{folders[0]}: there is no such folder, and no such command.{near}")
     if (not command and len(folders) != 1) or len(folders) > 1:
         raise UsageError("name one folder: stratos serve outputs/<run>")
     if args.page and (command or args.foreground):

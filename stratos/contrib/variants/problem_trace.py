@@ -7,7 +7,7 @@ one of several that other numbers would tell apart, the unknowns of all of them 
 A number of a solution that the question does not give has to be one of these. Where the question
 gives the same number, nothing tells which of them is meant, and neither is exchanged.
 
-`stratos.tasks.sums` checks whether sums come out; here they are taken apart, words in them
+`stratos.tasks.numbers` checks whether sums come out; here they are taken apart, words in them
 included, so that they can be worked out again with other numbers. What is taken for a sum is one
 whose value is the result that is written: words between its numbers are passed over.
 """

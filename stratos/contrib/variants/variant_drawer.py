@@ -19,8 +19,7 @@ from stratos.contrib.variants.problem_trace import TracedProblem, trace
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
 from stratos.tasks.dedup.hashes import content_id, family_id
-from stratos.tasks.numbers import write_number
-from stratos.tasks.sums import n_steps
+from stratos.tasks.numbers import n_steps, write_number
 
 _MOST_TRIES = 200
 _FURTHEST = 6
@@ -171,7 +170,7 @@ class VariantDrawer:
             answer=write_number(answer),
             choices=(),
         )
-        # Worked out a second time by another reading: that of `stratos.tasks.sums`.
+        # Worked out a second time by another reading: that of `stratos.tasks.numbers`.
         if not n_steps(solution) or self.verify(variant) is not None:
             return None
         return variant
