@@ -39,17 +39,17 @@ ARROWS = {
     "evaluate": "config core estimate models records synthesize tasks teachers",
     "probe": "config core evaluate models records synthesize tasks teachers",
     "pilot": (
-        "catalog config core distill estimate ledger plan records run synthesize teachers"
+        "catalog config core distill estimate ledger plan records run synthesize tasks teachers"
     ),
     "plan": (
-        "catalog config core distill engines estimate ledger models records synthesize tasks "
-        "teachers"
+        "catalog config core distill engines estimate executors ledger models records synthesize "
+        "tasks teachers"
     ),
     "deploy": (
         "catalog config core distill engines estimate evaluate models plan records run "
         "synthesize tasks teachers"
     ),
-    "report": "catalog config core deploy evaluate executors ledger plan records",
+    "report": "catalog config core deploy evaluate executors ledger plan records tasks teachers",
     "tracking": "config core records report",
     # What runs the stages.
     "run": (

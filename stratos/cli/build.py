@@ -30,7 +30,7 @@ from stratos.core.values import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
 from stratos.models.kinds.student_kinds import KINDS
 from stratos.plan.payback import with_horizon
-from stratos.synthesize.declared import with_declared
+from stratos.synthesize.choice import with_declared
 from stratos.tasks.base import Task, why_no_task
 from stratos.tasks.file_report import LEAST, with_labels
 from stratos.teachers.base import Nobody, Teacher, on_task, why_no_teacher

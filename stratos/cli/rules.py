@@ -28,7 +28,7 @@ from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.models.kinds.student_kinds import KINDS, kinds_for
 from stratos.plan.payback import MAX_SERVE_HOURS
-from stratos.synthesize.declared import contradictions
+from stratos.synthesize.choice import contradictions
 from stratos.tasks.files import ROW_SUFFIXES, name_of
 from stratos.teachers.base import FACTS
 from stratos.tracking import sink

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.machine import has_gpu
-from stratos.deploy.engines.base import Engine, facts_in
+from stratos.deploy.engines.base import Engine, engine_named, facts_in
 from stratos.deploy.engines.hugging_face import Transformers
-from stratos.deploy.engines.known import engine_named
 from stratos.deploy.manifest import read_known
 from stratos.deploy.server import HOST, ServeError, Server, call, free_port, serving
 from stratos.estimate import constants as k

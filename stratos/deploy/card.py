@@ -17,8 +17,7 @@ from stratos.config import Config
 from stratos.core.formats import counted, cut_short, least, listed, most
 from stratos.core.names import named
 from stratos.deploy.bundle_server import serve_command
-from stratos.deploy.engines.base import EXPORTS
-from stratos.deploy.engines.known import engine_named
+from stratos.deploy.engines.base import EXPORTS, engine_named
 from stratos.deploy.engines.predictor import LabelServer, server_of
 from stratos.deploy.final_student import FinalStudent
 from stratos.evaluate.answers import KeptAnswer, room_for_answers

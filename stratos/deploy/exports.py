@@ -19,8 +19,7 @@ from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.core.machine import group_memory
 from stratos.deploy.bundle_server import serving_bundle
-from stratos.deploy.engines.base import EXPORTS, Engine, ExportError
-from stratos.deploy.engines.known import engines, import_engines_of_run
+from stratos.deploy.engines.base import EXPORTS, Engine, ExportError, engines, import_engines_of_run
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
 from stratos.evaluate.answers import KeptAnswer

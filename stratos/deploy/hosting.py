@@ -25,8 +25,8 @@ from stratos.deploy.bundle_server import (
     environment_of,
     longest_answer,
 )
+from stratos.deploy.engines.base import engine_named, import_engines_of_run
 from stratos.deploy.engines.http_api import LOOPBACK, name_of
-from stratos.deploy.engines.known import engine_named, import_engines_of_run
 from stratos.deploy.engines.predictor import server_of, setting_of
 from stratos.deploy.exports import exported, read_exports
 from stratos.deploy.hosted_server import (

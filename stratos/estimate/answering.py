@@ -33,10 +33,9 @@ from numpy.typing import NDArray
 
 from stratos.catalog.table import Bools, Ints
 from stratos.core.formats import counted
-from stratos.deploy.engines.base import Engine
+from stratos.deploy.engines.base import Engine, compiled_kinds
 from stratos.deploy.engines.cost import OWN_WEIGHTS, ServingCost, WeightFormat
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
-from stratos.deploy.engines.known import compiled_kinds
 from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate import constants as k
 from stratos.estimate.cards import Workload, forward_flops_per_token, parts, serving_bytes

@@ -49,7 +49,7 @@ from stratos.catalog.gpus import find_gpu
 from stratos.catalog.table import Bools, Floats, Ints
 from stratos.core.atomic_files import write_atomically
 from stratos.core.machine import bf16_product_seconds, multiplies_bf16, n_cores
-from stratos.deploy.engines.known import compiled_kinds
+from stratos.deploy.engines.base import compiled_kinds
 from stratos.estimate import constants as k
 from stratos.estimate.fitted import Setting, fitted
 from stratos.records import Interval, Offer, from_json, to_json

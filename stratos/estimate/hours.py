@@ -17,7 +17,7 @@ import numpy as np
 
 from stratos.catalog.table import Bools, Ints
 from stratos.core.formats import counted
-from stratos.deploy.engines.known import engine_named
+from stratos.deploy.engines.base import engine_named
 from stratos.estimate import constants as k
 from stratos.estimate.answering import (
     GENERATE,

@@ -28,7 +28,7 @@ import numpy as np
 
 from stratos.catalog.offers import local_offer
 from stratos.catalog.table import Bools, Floats, Ints
-from stratos.deploy.engines.known import engine_named
+from stratos.deploy.engines.base import engine_named
 from stratos.estimate import constants as k
 from stratos.estimate.answering import (
     AnswerTime,

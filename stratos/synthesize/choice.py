@@ -21,25 +21,35 @@ The model of a log is asked nothing: no strategy is taken with it that needs mor
 
 Of the alignments that could be taken for one pair, the one that learns most from an answer is
 picked. Between alignment and injection the plan decides, with accuracy, money and time. The
-thresholds are the strategies' own (`strategy.min_coverage`). A declared complexity stands in for
-the coverage (`complexity.strategies`).
+thresholds are the strategies' own (`strategy.min_coverage`).
+
+A declared complexity (`complexity=low|medium|high`) stands in for what the probe would measure: it
+says which strategies are left, how many answers a question takes, how long a reasoning path is and
+how small a student may be. The numbers are in `conf/complexity/`. They replace those of the
+strategy; to change one of them, name it there (`complexity=high complexity.n_samples=2`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from math import floor
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stratos.config import ComplexityConfig
 from stratos.core.formats import counted, cut_short
 from stratos.core.intervals import n_above
+from stratos.core.trust import find_class
 from stratos.records import Interval, TeacherProbe
-from stratos.synthesize.declared import leaves
 from stratos.synthesize.strategy import Strategy, Threshold
 from stratos.tasks.chat import reasons
+
+if TYPE_CHECKING:
+    from stratos.tasks.base import Task
+
+CEILING = 2
+"""An answer may be so many times as long as a reasoning path is expected to be."""
 
 
 class Reason(Enum):
@@ -386,3 +396,71 @@ def _is_certain(strategy: Strategy, teacher: TeacherProbe) -> str:
         f"Its next token has an entropy of {entropy:.2g} nat on average, below the "
         f"{least:g} from which {strategy.name} has more to learn than the text."
     )
+
+
+def with_declared(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config as plain dicts whose strategies are as the declared complexity says.
+
+    Nothing else changes, and nothing at all where the complexity is measured. Keys that a
+    strategy's class does not have are not added.
+    """
+    complexity, node = plain.get("complexity"), plain.get("strategy")
+    if not isinstance(complexity, Mapping) or not isinstance(node, Mapping):
+        return dict(plain)
+    values: dict[str, Any] = {}
+    if (n_samples := complexity.get("n_samples")) is not None:
+        values["n_samples"] = n_samples
+    if (path_tokens := complexity.get("path_tokens")) is not None:
+        values |= dict.fromkeys(("max_tokens", "max_new_tokens"), CEILING * path_tokens)
+    several = node.get("candidates")
+    if isinstance(several, Mapping):
+        changed = {name: _replaced(strategy, values) for name, strategy in several.items()}
+        return {**plain, "strategy": {**node, "candidates": changed}}
+    return {**plain, "strategy": _replaced(node, values)}
+
+
+def leaves(complexity: ComplexityConfig, strategy: Strategy) -> bool:
+    """Return whether a declared complexity leaves a strategy; a family's name leaves all of it."""
+    allowed = complexity.strategies
+    return not allowed or strategy.kind in allowed or strategy.family.value in allowed
+
+
+def contradictions(
+    task: Task, strategies: Sequence[Strategy], complexity: ComplexityConfig
+) -> Iterator[str]:
+    """Yield why a declared complexity leaves nothing to choose from."""
+    allowed = [strategy for strategy in strategies if leaves(complexity, strategy)]
+    if strategies and not allowed:
+        yield (
+            f"complexity={complexity.level} leaves {_listed(complexity.strategies)}, but this run "
+            f"has {_listed([strategy.name for strategy in strategies])}. Type strategy=auto, "
+            "complexity=measured, or "
+            f"complexity.strategies=[{','.join(strategy.kind for strategy in strategies)}]."
+        )
+        return
+    possible = (
+        allowed if task.has_rows else [strategy for strategy in allowed if not strategy.learns_rows]
+    )
+    only_injection = all(strategy.makes_questions for strategy in possible)
+    if len(allowed) < len(strategies) and only_injection and not task.can_reverse:
+        yield (
+            f"complexity={complexity.level} leaves "
+            f"{_listed([strategy.name for strategy in possible])}, but the task "
+            f"{task.name} cannot build a question from an answer. Type complexity=medium, "
+            "or complexity=measured."
+        )
+
+
+def _replaced(node: Any, values: Mapping[str, Any]) -> Any:
+    """Return a strategy's node with those values that its class has a field for."""
+    if not isinstance(node, Mapping):
+        return node
+    target = find_class(node.get("_target_"))
+    known = set(node)
+    if isinstance(target, type) and is_dataclass(target):
+        known |= {field.name for field in fields(target)}
+    return {**node, **{key: value for key, value in values.items() if key in known}}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -30,8 +30,8 @@ from stratos.deploy.bundle_server import (
     serve_arguments,
     serve_command,
 )
+from stratos.deploy.engines.base import engine_named, engines
 from stratos.deploy.engines.hugging_face import Transformers
-from stratos.deploy.engines.known import engine_named, engines
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.service import CPU_TORCH, Servers, installs, service_files, write_wheels
 from stratos.estimate.constants import ONE_THREAD_BYTES

@@ -14,8 +14,7 @@ from stratos.estimate.cards import card_of_student
 from stratos.models.students import is_here
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
-from stratos.synthesize.choice import least_coverage
-from stratos.synthesize.declared import contradictions, with_declared
+from stratos.synthesize.choice import contradictions, least_coverage, with_declared
 from tests.plan.world import BLIND, LARGE, World, teacher
 from tests.stub_task import StubTask
 

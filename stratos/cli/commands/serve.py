@@ -11,8 +11,8 @@ from pathlib import Path
 
 from stratos.core.errors import StratosError, UsageError, did_you_mean
 from stratos.core.output import add_flag
-from stratos.deploy.engines.base import Engine
-from stratos.deploy.engines.known import (
+from stratos.deploy.engines.base import (
+    Engine,
     engine_named,
     engines,
     import_engines,

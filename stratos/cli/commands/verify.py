@@ -11,7 +11,7 @@ from pathlib import Path
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted
 from stratos.deploy.bundle_server import MOST_TOKENS, answering, ask, longest_answer, serving_bundle
-from stratos.deploy.engines.known import engine_named
+from stratos.deploy.engines.base import engine_named
 from stratos.deploy.exports import RECORD, read_exports
 from stratos.deploy.manifest import (
     KNOWN,

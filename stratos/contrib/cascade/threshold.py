@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stratos.core.errors import StratosError
-from stratos.deploy.engines.known import engine_named
+from stratos.deploy.engines.base import engine_named
 from stratos.tasks.base import Item, Message, Task
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from stratos.distill.trainer import learning_rates
 from stratos.models.students import content_of
 from stratos.plan.accuracy.learning_curve import without_optimism
 from stratos.records import CardRun, CurvePoint, Interval, Plan, Student
-from stratos.synthesize.declared import with_declared
+from stratos.synthesize.choice import with_declared
 
 FOLDERS = (Path("outputs"), Path("sweeps"))
 """Where runs lie, relative to where the command is given."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from stratos.catalog.table import LOCAL
 from stratos.config import ObjectiveConfig
 from stratos.core.formats import listed, predicted, sentence, taken_before
-from stratos.deploy.engines.known import engine_named
+from stratos.deploy.engines.base import engine_named
 from stratos.estimate import constants as k
 from stratos.estimate.fitted import Factor, fitted
 from stratos.plan.objective import (

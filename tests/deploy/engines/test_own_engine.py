@@ -23,7 +23,7 @@ from stratos.cli.help import group_page, page
 from stratos.config import Config
 from stratos.core.trust import ALLOW_TARGETS
 from stratos.deploy.bundle_server import serve_command
-from stratos.deploy.engines.known import engine_named
+from stratos.deploy.engines.base import engine_named
 from stratos.estimate.answering import EngineChoice, runners
 from stratos.estimate.cards import Workload
 from stratos.estimate.fleet import Fleet, device_of
