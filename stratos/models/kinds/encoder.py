@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from stratos.models.kinds.base import ENCODER
 from stratos.models.kinds.features import Arrays, Features, Matrix, fit_head, of_length_1
-from stratos.models.pretrained.bert import Bert, below, is_bert
+from stratos.models.pretrained.bert import Bert, below, is_bert, passed
 from stratos.models.pretrained.headers import read_config
 
 if TYPE_CHECKING:
@@ -71,11 +71,12 @@ class Encoder(Features):
         self, texts: Sequence[str]
     ) -> Iterator[tuple[list[int], list[np.ndarray], np.ndarray]]:
         """Yield the numbers of some texts, their states in the lower layer, and their features."""
-        encoder = read_encoder(self.folder)
         order = sorted(range(len(texts)), key=lambda k: len(texts[k]))
-        for start in range(0, len(order), _ENCODED):
-            part = order[start : start + _ENCODED]
-            lower, last = _states(encoder, [texts[k] for k in part], self.longest)
+        parts = [order[start : start + _ENCODED] for start in range(0, len(order), _ENCODED)]
+        several = _states(
+            read_encoder(self.folder), [[texts[k] for k in part] for part in parts], self.longest
+        )
+        for part, (lower, last) in zip(parts, several, strict=True):
             yield part, lower, np.hstack([means_of(last), means_of(lower)])
 
     @override
@@ -170,15 +171,20 @@ def load_encoder(folder: Path) -> tuple[Any, Any]:
 
 
 def _states(
-    encoder: Bert | TorchEncoder, texts: Sequence[str], longest: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the states of each text in the lower layer and in the last, (tokens, width)."""
+    encoder: Bert | TorchEncoder, parts: Sequence[Sequence[str]], longest: int
+) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Yield the states of each part's texts in the lower layer and in the last, (tokens, width)."""
     if isinstance(encoder, TorchEncoder):
-        return encoder.states(texts, longest)
-    tokens = encoder.tokens(texts, longest)
-    ends = np.cumsum([len(each) for each in tokens])[:-1]
-    states = encoder.states(tokens)
-    return np.split(states[lower_layer(encoder.n_layers)], ends), np.split(states[-1], ends)
+        yield from (encoder.states(texts, longest) for texts in parts)
+        return
+
+    def states_of(tokens: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        ends = np.cumsum([len(each) for each in tokens])[:-1]
+        states = encoder.states(tokens)
+        return np.split(states[lower_layer(encoder.n_layers)], ends), np.split(states[-1], ends)
+
+    # The tokenizer is one for all threads, and must not be set by two at once.
+    yield from passed(states_of, [encoder.tokens(texts, longest) for texts in parts])
 
 
 def lower_layer(n_layers: int) -> int:
@@ -288,9 +294,12 @@ class TunedEncoder(Features):
         read = self._below(texts)
         order = sorted(range(len(read)), key=lambda k: len(read[k][0]))
         rows = np.zeros((len(texts), self.encoder.width), np.float32)
-        for start in range(0, len(order), _ENCODED):
-            part = order[start : start + _ENCODED]
-            rows[part] = self._means_above([read[k][0] for k in part])
+        parts = [order[start : start + _ENCODED] for start in range(0, len(order), _ENCODED)]
+        states = [[read[k][0] for k in part] for part in parts]
+        is_ours = isinstance(read_encoder(self.encoder.folder), Bert)
+        several = (passed if is_ours else map)(self._means_above, states)
+        for part, means in zip(parts, several, strict=True):
+            rows[part] = means
         return np.hstack([np.stack([row for _, row in read]), rows])
 
     def _means_above(self, states: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from stratos.core.foreign import reading
 from stratos.models.pretrained.headers import read_config
@@ -25,6 +28,7 @@ _FILES = (
     *("config.json", _WEIGHTS, _TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"),
     "vocab.txt",
 )
+T = TypeVar("T")
 _SQRT_HALF = np.float32(np.sqrt(0.5))
 
 
@@ -120,10 +124,12 @@ class Bert:
             x: the states below, shape (all tokens, width).
             lengths: tokens of each text.
         """
-        mixed = self._attended(layer, x, lengths)
-        x = self._normed(x + _linear(layer, "attention.output.dense", mixed), layer, _ATTENTION)
-        inner = _gelu(_linear(layer, "intermediate.dense", x))
-        return self._normed(x + _linear(layer, "output.dense", inner), layer, "output.LayerNorm")
+        with _blas().limit(limits=1):
+            mixed = self._attended(layer, x, lengths)
+            x = self._normed(x + _linear(layer, "attention.output.dense", mixed), layer, _ATTENTION)
+            inner = _gelu(_linear(layer, "intermediate.dense", x))
+            outer = _linear(layer, "output.dense", inner)
+            return self._normed(x + outer, layer, "output.LayerNorm")
 
     def _attended(self, layer: Weights, x: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
         """Return the values that each token takes from those of its own text."""
@@ -160,6 +166,31 @@ class Bert:
 
 
 _WORDS, _ATTENTION = "word_embeddings.weight", "attention.output.LayerNorm"
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return what sets the threads of NumPy's products.
+
+    They are small: threads of one product wait for each other, at best for nothing; where another
+    process wants the cores, an answer takes 15 times as long.
+    """
+    return ThreadpoolController()
+
+
+def passed(
+    work: Callable[[list[np.ndarray]], T], passes: Sequence[list[np.ndarray]]
+) -> Iterator[T]:
+    """Yield what is made of the tokens of each pass, of as many at once as products had threads."""
+    n = max((library["num_threads"] for library in _blas().info()), default=1)
+    if min(n, len(passes)) == 1:
+        yield from map(work, passes)
+        return
+    with ThreadPoolExecutor(n) as pool:
+        for start in range(0, len(passes), n):
+            with _blas().limit(limits=1):
+                made = list(pool.map(work, passes[start : start + n]))
+            yield from made
 
 
 def below(prefix: str, weights: Weights) -> dict[str, np.ndarray]:

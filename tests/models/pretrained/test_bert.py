@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stratos.core.errors import ForeignFileError
+from stratos.models.kinds.encoder import Encoder
 from stratos.models.pretrained.bert import Bert, is_bert
 
 
@@ -45,6 +46,19 @@ def test_its_states_are_those_of_transformers_for_texts_of_any_length(folder):
         for own, theirs in zip(states, out, strict=True):
             assert own[start : start + len(each)] == pytest.approx(theirs[0].numpy(), abs=1e-5)
         start += len(each)
+
+
+def test_passes_at_once_have_the_features_of_one_after_another(folder):
+    from threadpoolctl import threadpool_limits
+
+    encoder = Encoder(folder)
+    texts = [" ".join(f"w{(k * j) % 32}" for j in range(1, 2 + k % 9)) for k in range(200)]
+    with threadpool_limits(limits=1):
+        alone = encoder.transform(texts)
+    with threadpool_limits(limits=2):
+        at_once = encoder.transform(texts)
+    assert np.array_equal(at_once, alone)
+    assert encoder.transform([]).shape == (0, alone.shape[1])
 
 
 def test_a_copy_has_the_same_bytes_and_states(folder, tmp_path):
