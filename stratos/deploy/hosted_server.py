@@ -22,7 +22,7 @@ import msgspec
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.digest import digest_of
-from stratos.core.errors import StratosError
+from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.extensions import extensions, load
 from stratos.core.formats import counted
 from stratos.core.output import why_unwritten
@@ -238,12 +238,14 @@ def hosted_bundle(folder: Path, cache_dir: Path) -> Path:
     """
     try:
         return bundle_in(folder)
-    except StratosError:
+    except StratosError as error:
         paths = (folder.resolve(), folder.resolve() / "bundle")
-        for _, hosted in hosted_here(cache_dir):
+        served = [hosted for _, hosted in hosted_here(cache_dir)]
+        for hosted in served:
             if hosted.name == str(folder) or Path(hosted.bundle) in paths:
                 return Path(hosted.bundle)
-        raise
+        hint = did_you_mean(str(folder), [hosted.name for hosted in served])
+        raise StratosError(f"{error}{hint}") from error
 
 
 def state_of(bundle: Path, cache_dir: Path) -> Path:
