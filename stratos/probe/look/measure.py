@@ -247,9 +247,9 @@ def _with_classifiers(measured: Measured, rows: _Rows) -> Measured:
     if known is not None:
         n, source = choice.n_independent, reached[0].accuracy.source
         of_known = wilson(known * n, n, source=source)
-        best, *others = reached
+        best, *worse = reached
         of_best = Reached(f"{best.name} on wordings that rows show", of_known)
-        reached = (best, of_best, *others)
+        reached = (best, of_best, *worse)
     measured = replace(
         measured,
         students=reached,
