@@ -55,6 +55,8 @@ KEY = "STRATOS_SERVE_KEY"
 """Variable with the key that clients of an address send that other machines reach."""
 _STOP_S = 30.0
 _LOOK_S = 0.2
+_ENDING_S = 2.0
+"""Longest that the locks of a killed process are waited for."""
 
 
 def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetting | None, str]:
@@ -119,7 +121,7 @@ def prepare(
     """
     state = state_of(bundle, cache_dir)
     before = Hosted.read(state)
-    if is_looked_after(state) or (before is not None and before.runs):
+    if (before is not None and before.runs) or not _is_free(state):
         where = f" at {before.url}/v1 since {before.since}" if before is not None else ""
         raise StratosError(
             f"{bundle} is served{where}. To stop it, type: "
@@ -144,6 +146,19 @@ def prepare(
     )
     hosted.write(state)
     return state, hosted
+
+
+def _is_free(state: Path) -> bool:
+    """Return whether no process keeps a server running; waits for one that is just ending.
+
+    The threads of a process that was killed may outlive it for a moment, and its locks with them.
+    """
+    until = time.monotonic() + _ENDING_S
+    while is_looked_after(state):
+        if time.monotonic() > until:
+            return False
+        time.sleep(_ENDING_S / 40)
+    return True
 
 
 def described(
