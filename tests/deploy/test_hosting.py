@@ -28,7 +28,7 @@ from stratos.cli.commands.serve import _setting
 from stratos.cli.commands.verify import _verify_exports, verify
 from stratos.core.errors import StratosError
 from stratos.core.process import Process, locked
-from stratos.deploy import supervisor
+from stratos.deploy import hosting, supervisor
 from stratos.deploy.bundle_server import ask
 from stratos.deploy.exports import write_exports
 from stratos.deploy.hosted_server import (
@@ -38,6 +38,7 @@ from stratos.deploy.hosted_server import (
     is_starting,
     starting,
     state_of,
+    supervised,
 )
 from stratos.deploy.hosted_status import State, standing
 from stratos.deploy.hosting import (
@@ -184,6 +185,27 @@ def sleeping() -> Iterator[Process]:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+@pytest.mark.parametrize("held_s", [0.0, 0.3])
+def test_the_lock_of_a_process_that_is_ending_is_waited_for(
+    held_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, is_over, is_held = tmp_path / "state.json", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(supervised(state)):
+            is_held.set()
+            is_over.wait(held_s or 30)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    is_held.wait()
+    if not held_s:  # it is not ending
+        monkeypatch.setattr(hosting, "_ENDING_S", 0.1)
+    assert hosting._is_free(state) == bool(held_s)
+    is_over.set()
+    holding.join()
 
 
 def test_what_holds_no_bundle_is_told(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class Correction:
         blocks: of features; the last that learns nothing from texts is used, if there is any.
         seed: of the folds.
         tick: called before each fit.
-        ways: that are compared, those without corrected labels from light to heavy.
+        options: that are compared, those without corrected labels from light to heavy.
     """
 
     def __init__(

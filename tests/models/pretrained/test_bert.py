@@ -61,6 +61,25 @@ def test_passes_at_once_have_the_features_of_one_after_another(folder):
     assert encoder.transform([]).shape == (0, alone.shape[1])
 
 
+def test_each_product_has_one_thread(folder, monkeypatch):
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def n_threads() -> set[int]:
+        libraries = [each for each in threadpool_info() if "numpy" in each["filepath"]]
+        return {each["num_threads"] for each in libraries}
+
+    within = []
+    monkeypatch.setattr(
+        "stratos.models.pretrained.bert._gelu", lambda x: within.append(n_threads()) or x
+    )
+    with threadpool_limits(limits=2, user_api="blas"):
+        if n_threads() != {2}:
+            pytest.skip("NumPy has a BLAS of another place")
+        Bert.of_folder(folder).states([np.array([1, 2])])
+        assert {1} in within and all(threads == {1} for threads in within)
+        assert n_threads() == {2}
+
+
 def test_a_copy_has_the_same_bytes_and_states(folder, tmp_path):
     bert = Bert.of_folder(folder)
     bert.save(tmp_path / "copy")
