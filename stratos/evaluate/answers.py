@@ -46,6 +46,8 @@ class Took:
     input_tokens: int
     output_tokens: int
     seconds: float
+    cached_input_tokens: int = 0
+    """Of the input tokens, those at the lower price."""
 
 
 @dataclass(frozen=True)
@@ -327,7 +329,13 @@ def _of_teacher(
         n_cached=sum(answer.cached for answer in read),
         n_too_long=len(answers) - len(read),
         took=tuple(
-            Took(answer.input_tokens, answer.output_tokens, answer.seconds) for answer in read
+            Took(
+                answer.input_tokens,
+                answer.output_tokens,
+                answer.seconds,
+                answer.cached_input_tokens,
+            )
+            for answer in read
         ),
     )
 

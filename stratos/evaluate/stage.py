@@ -455,6 +455,7 @@ def _usd_per_1000(
         card,
         choices,
         input_tokens=answers.input_tokens,
+        cached_input_tokens=sum(took.cached_input_tokens for took in answers.took),
         output_tokens=sum(answers.tokens),
         n_answers=len(answers.items),
         bucket_shares=[bucket.share for bucket in traffic.buckets],
@@ -498,6 +499,7 @@ def usd_per_1000(
     input_tokens: int,
     output_tokens: int,
     n_answers: int,
+    cached_input_tokens: int = 0,
     bucket_shares: Sequence[float] = (),
 ) -> float | None:
     """Return the dollars for 1,000 answers, given the tokens that `n_answers` took.
@@ -510,15 +512,15 @@ def usd_per_1000(
         input_tokens: of all answers together.
         output_tokens: of all answers together.
         n_answers: how many.
+        cached_input_tokens: of the input tokens those that the endpoint had read before.
         bucket_shares: weight of each bucket of requests; none where there is one bucket.
     """
     if not n_answers:
         return None
     mean_input, mean_output = input_tokens / n_answers, output_tokens / n_answers
     if card.usd_per_million_input_tokens is not None or card.usd_per_million_output_tokens:
-        usd_per_million = (card.usd_per_million_input_tokens or 0.0) * mean_input
-        usd_per_million += (card.usd_per_million_output_tokens or 0.0) * mean_output
-        return usd_per_million / 1e6 * 1000
+        usd = card.input_usd(mean_input, cached_input_tokens / n_answers)
+        return 1000 * (usd + (card.usd_per_million_output_tokens or 0.0) / 1e6 * mean_output)
     work = Workload(prompt_tokens=mean_input, answer_tokens=mean_output)
     weights = [_weight(choice, bucket_shares) for choice in choices]
     usd = 0.0

@@ -124,7 +124,13 @@ def price_of_answer(probe: Probe, teacher: TeacherProbe) -> Interval | None:
     n = teacher.n_items
     if n < 1:
         return None
-    whole = SliceAnswers(n, teacher.input_tokens, teacher.output_tokens, teacher.spread)
+    whole = SliceAnswers(
+        n,
+        teacher.input_tokens,
+        teacher.output_tokens,
+        teacher.spread,
+        teacher.cached_input_tokens,
+    )
     mean, error = _price(teacher.card, whole)
     weights = _weights(probe, teacher)
     prices = {name: _price(teacher.card, part) for name, part in teacher.by_slice.items()}
@@ -169,12 +175,13 @@ def _not_asked(probe: Probe, teacher: TeacherProbe) -> float:
 
 def _price(card: ModelCard, answers: SliceAnswers) -> tuple[float, float]:
     """Return mean dollars of some answers, and by how much the mean may be off."""
-    usd_in = (card.usd_per_million_input_tokens or 0.0) / 1e6
     usd_out = (card.usd_per_million_output_tokens or 0.0) / 1e6
     n, spread = answers.n_items, answers.spread
-    mean = (usd_in * answers.input_tokens + usd_out * answers.output_tokens) / n
+    input_usd = card.input_usd(answers.input_tokens, answers.cached_input_tokens)
+    mean = (input_usd + usd_out * answers.output_tokens) / n
     if spread is None or n < 2:
         return mean, _SPREAD_UNKNOWN * mean
+    usd_in = input_usd / max(1, answers.input_tokens)
     deviation = usd_in * spread.input_tokens + usd_out * spread.output_tokens
     return mean, max(2 * deviation / math.sqrt(n), mean / n)
 

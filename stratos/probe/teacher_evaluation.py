@@ -275,6 +275,7 @@ class TeacherEvaluation:
             ),
             input_tokens=sum(answer.input_tokens for answer in answered.answers),
             output_tokens=sum(answer.output_tokens for answer in answered.answers),
+            cached_input_tokens=sum(answer.cached_input_tokens for answer in answered.answers),
             seconds=sum(answer.seconds for answer in answered.answers),
             cpu_seconds=time.process_time() - cpu_started,
             usd=asking.usd,
@@ -499,6 +500,7 @@ class TeacherEvaluation:
                 sum(answer.input_tokens for answer in answers),
                 sum(answer.output_tokens for answer in answers),
                 _spread(answers),
+                sum(answer.cached_input_tokens for answer in answers),
             )
             for name, answers in sorted(by_slice.items())
         }

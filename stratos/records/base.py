@@ -79,6 +79,8 @@ class ModelCard:
     usd_per_million_input_tokens: float | None = None
     """Price of a hosted model; None for one that runs on a server of the plan."""
     usd_per_million_output_tokens: float | None = None
+    usd_per_million_cached_input_tokens: float | None = None
+    """Price of input tokens that the endpoint has read before; None for that of all others."""
     max_requests_per_minute: float | None = None
     max_tokens_per_minute: float | None = None
     """Rate limit of a hosted model, tokens in and out together."""
@@ -99,6 +101,13 @@ class ModelCard:
     retires_source: str = ""
     is_gguf: bool = False
     """Whether llama.cpp's file can hold the model: its architecture, and how positions are told."""
+
+    def input_usd(self, n_tokens: float, n_cached: float = 0) -> float:
+        """Return the dollars of input tokens, some of which the endpoint has read before."""
+        usd = self.usd_per_million_input_tokens or 0.0
+        cached_usd = self.usd_per_million_cached_input_tokens
+        discount = 0.0 if cached_usd is None else max(0.0, usd - cached_usd)
+        return (n_tokens * usd - n_cached * discount) / 1e6
 
 
 @dataclass(frozen=True)

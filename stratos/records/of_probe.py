@@ -152,6 +152,8 @@ class SliceAnswers:
     output_tokens: int
     spread: AnswerSpread | None = None
     """None where there is but one."""
+    cached_input_tokens: int = 0
+    """Of the input tokens those that the endpoint had read before."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,15 @@ class TeacherProbe:
     """None where no repaired prompt was tried."""
     is_nobody: bool = False
     """True where the run has no teacher: all is learnt from the answers of the rows."""
+    cached_input_tokens: int = 0
+    """Of the `input_tokens` those that the endpoint had read before."""
+
+    @property
+    def usd_per_input_token(self) -> float:
+        """Mean price of an input token, as many read before as in the `n_items` answers."""
+        if not self.input_tokens:
+            return self.card.input_usd(1)
+        return self.card.input_usd(self.input_tokens, self.cached_input_tokens) / self.input_tokens
 
     @property
     def is_cut_short(self) -> bool:

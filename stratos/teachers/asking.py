@@ -33,7 +33,14 @@ from stratos.teachers.base import (
     Tick,
 )
 from stratos.teachers.cache import AnswerCache, KeptAnswers, question_key
-from stratos.teachers.call_budget import CallBudget, is_paid, most_usd, overrun_of, price
+from stratos.teachers.call_budget import (
+    CallBudget,
+    answer_usd,
+    is_paid,
+    most_usd,
+    overrun_of,
+    price,
+)
 from stratos.teachers.words import BeyondEndpoint, NotRead
 
 # Ask teachers that answer many chats at once, in chunks.
@@ -137,7 +144,7 @@ def _ask(
 
     def take(index: int, answer: Answer) -> None:
         nonlocal usd
-        usd += price(card, answer.input_tokens, answer.output_tokens)
+        usd += answer_usd(card, answer)
         if ledger is not None:
             ledger.learn(what, overrun_of(questions[index], answer))
         put(chunk[index][0], answer)
@@ -357,9 +364,7 @@ def unread(
 
 def cost_usd(card: ModelCard, answers: Sequence[Answer]) -> float:
     """Return what answers cost at the prices of a card; those from the cache cost nothing."""
-    bought = [answer for answer in answers if not answer.cached]
-    n_input = sum(answer.input_tokens for answer in bought)
-    return price(card, n_input, sum(answer.output_tokens for answer in bought))
+    return sum(answer_usd(card, answer) for answer in answers if not answer.cached)
 
 
 def _events(
@@ -377,7 +382,7 @@ def _events(
             teacher, window.questions(), put, ledger=context.ledger, what=what, limit_usd=limit_usd
         )
         return
-    call_budget = CallBudget(context.ledger, what, card, limit_usd) if price(card, 1, 1) else None
+    call_budget = CallBudget(context.ledger, what, card, limit_usd) if is_paid(card) else None
     try:
         for event in teacher.stream(window.questions(), call_budget):
             if event is not None:

@@ -93,6 +93,9 @@ class Answer:
     """Why it ended, such as stop or length; "" where the teacher does not tell."""
     is_estimated: bool = False
     """True if tokens were counted from bytes, because the endpoint did not tell them."""
+    cached_input_tokens: int = 0
+    """Of the input tokens those that the endpoint says it had read before: many have a lower price
+    for them."""
 
 
 class Billed(Enum):

@@ -30,11 +30,24 @@ _ENOUGH = 8
 """Answers that tell what one usually costs."""
 
 
-def price(card: ModelCard, input_tokens: float, output_tokens: float) -> float:
-    """Return the dollars of tokens at the prices of a card."""
-    usd_per_million = card.usd_per_million_input_tokens or 0.0
-    output_usd_per_million = card.usd_per_million_output_tokens or 0.0
-    return (input_tokens * usd_per_million + output_tokens * output_usd_per_million) / 1e6
+def price(
+    card: ModelCard, input_tokens: float, output_tokens: float, cached_input_tokens: float = 0
+) -> float:
+    """Return the dollars of tokens at the prices of a card.
+
+    Args:
+        card: prices.
+        input_tokens: all of them.
+        output_tokens: of the answers.
+        cached_input_tokens: of the input tokens those that the endpoint had read before.
+    """
+    output_usd = (card.usd_per_million_output_tokens or 0.0) / 1e6 * output_tokens
+    return card.input_usd(input_tokens, cached_input_tokens) + output_usd
+
+
+def answer_usd(card: ModelCard, answer: Answer) -> float:
+    """Return the dollars of an answer at the prices of a card."""
+    return price(card, answer.input_tokens, answer.output_tokens, answer.cached_input_tokens)
 
 
 def is_paid(card: ModelCard) -> bool:
@@ -161,7 +174,7 @@ class CallBudget(Meter):
         call = lump.calls.pop(receipt)
         usd, rises = 0.0, False
         if answer is not None:
-            usd = price(self._card, answer.input_tokens, answer.output_tokens)
+            usd = answer_usd(self._card, answer)
             rises = self._learn(call.overrun(answer))
         most = call.most_usd(self._card, self._overrun)
         if answer is not None:

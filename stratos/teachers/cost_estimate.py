@@ -164,10 +164,15 @@ def expect(
     over = context.ledger.overrun(what)
     ceilings = [most_usd(card, question.chat, question.max_tokens, over) for question in unknown]
     most = sum(ceilings) * scale
+    again = _cached_share(known)
+
+    def usd_of(n_input: float, n_output: float) -> float:
+        return min(most, price(card, n_input, n_output, again * n_input))
+
     answers = Interval(
-        min(most, price(card, n_input.mean, n_output.mean)),
-        min(most, price(card, n_input.low, n_output.low)),
-        min(most, price(card, n_input.high, n_output.high)),
+        usd_of(n_input.mean, n_output.mean),
+        usd_of(n_input.low, n_output.low),
+        usd_of(n_input.high, n_output.high),
         n_output.source,
     )
     vain = _times(_in_vain(*context.ledger.tries(what)), answers.mean)
@@ -210,6 +215,14 @@ def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:
     if len(ratios) < _ENOUGH:
         return _TOKENS_PER_BYTE
     return Interval(fmean(ratios), min(ratios), max(ratios), f"{len(ratios)} kept answers")
+
+
+def _cached_share(known: Sequence[tuple[Question, Answer]]) -> float:
+    """Return the share of input tokens that the endpoint had read before; 0 if few answers tell."""
+    if len(known) < _ENOUGH:
+        return 0.0
+    n_input = sum(answer.input_tokens for _, answer in known)
+    return sum(answer.cached_input_tokens for _, answer in known) / max(1, n_input)
 
 
 def _answer_tokens(
@@ -283,7 +296,8 @@ def n_payable(
         limit_usd: dollars for their answers; None takes a part of the budget.
         limits: of the run.
     """
-    usd = price(probed.card, probed.input_tokens, probed.output_tokens) / max(1, probed.n_items)
+    input_usd = probed.usd_per_input_token * probed.input_tokens
+    usd = (input_usd + price(probed.card, 0, probed.output_tokens)) / max(1, probed.n_items)
     if not usd:
         return most
     if limit_usd is not None:

@@ -77,6 +77,9 @@ class OpenAITeacher(OpenAISettings, Teacher):
             license=self.license,
             usd_per_million_input_tokens=input_price,
             usd_per_million_output_tokens=answered,
+            usd_per_million_cached_input_tokens=(
+                None if self.batch else self.usd_per_million_cached_input_tokens
+            ),
             usd_per_million_batch_input_tokens=batch_asked,
             usd_per_million_batch_output_tokens=batch_answered,
             max_requests_per_minute=rate * len(self.base_urls) if rate else None,

@@ -92,6 +92,9 @@ class OpenAISettings:
     (on this machine or in a private network) answers with 0."""
     usd_per_million_output_tokens: float | None = None
     """Price of a million tokens answered; null likewise."""
+    usd_per_million_cached_input_tokens: float | None = None
+    """Price of a million tokens asked that the endpoint says it has read before, such as a prompt
+    that all questions begin with; null for the price of all others."""
     usd_per_million_batch_input_tokens: float | None = None
     """Price of a million tokens asked through the batch API; null for an endpoint without."""
     usd_per_million_batch_output_tokens: float | None = None

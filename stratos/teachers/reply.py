@@ -101,6 +101,7 @@ def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
         seconds,
         finish=finish,
         is_estimated=usage.is_estimated,
+        cached_input_tokens=usage.cached_input_tokens,
     )
 
 
@@ -224,6 +225,8 @@ class Usage:
     output_tokens: int
     is_estimated: bool
     """True if one of them was counted from bytes: an upper estimate."""
+    cached_input_tokens: int = 0
+    """Of the input tokens those that the endpoint had read before, as far as it tells."""
 
 
 def most_input_tokens(question: Question) -> int:
@@ -277,7 +280,16 @@ def read_usage(
         n_output = min(n_bytes, question.max_tokens) if keeps_limit else n_bytes
         n_output = question.max_tokens if fills_limit and keeps_limit else n_output
         is_estimated = True
-    return Usage(n_input, n_output, is_estimated)
+    return Usage(n_input, n_output, is_estimated, min(n_input, _cached(usage)))
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    """Return the input tokens that were read before: as OpenAI tells them, or as DeepSeek does."""
+    details = _part(usage.get("prompt_tokens_details"), "cached_tokens")
+    for count in (details, usage.get("prompt_cache_hit_tokens")):
+        if isinstance(count, int | float) and math.isfinite(count) and count > 0:
+            return int(count)
+    return 0
 
 
 def _count(value: Any, most: int, what: str) -> int:

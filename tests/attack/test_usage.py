@@ -137,3 +137,21 @@ def test_nothing_in_the_ledger_is_of_no_amount(
     lines = (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()
     for line in map(json.loads, lines):
         assert 0 <= line.get("usd", 0) < 50 and 0 <= line.get("reserved_usd", 0) < 50
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 6}}, 6),
+        ({"prompt_cache_hit_tokens": 5, "prompt_cache_miss_tokens": 5}, 5),
+        ({"prompt_tokens_details": {"cached_tokens": 10**9}}, 10),
+        ({"prompt_tokens_details": {"cached_tokens": -4}}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": float("nan")}}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": "all"}, "prompt_cache_hit_tokens": None}, 0),
+        ({"prompt_tokens_details": None}, 0),
+    ],
+    ids=["openai", "deepseek", "more than all", "negative", "nan", "text", "none"],
+)
+def test_tokens_that_were_read_before_are_believed_up_to_all_of_them(told, expected) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 3, **told}
+    assert read_usage(usage, ask_of("Why?"), "Because.").cached_input_tokens == expected

@@ -34,6 +34,8 @@ class ChatServer:
         self.delay_s = 0.0
         self.gate: Callable[[int], None] = lambda number: None
         self.says = ""
+        self.n_cached = 0
+        """Of the 100 input tokens of each answer those that it says it had read before."""
         self.listed: dict[str, dict[str, Any]] = {}
         """Model to what the list of models says of it besides."""
         self.most_in_flight = 0
@@ -128,7 +130,12 @@ class ChatServer:
             "created": 0,
             "model": body["model"],
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-            "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+            "usage": {
+                "prompt_tokens": 100,
+                "completion_tokens": 10,
+                "total_tokens": 110,
+                "prompt_tokens_details": {"cached_tokens": self.n_cached},
+            },
         }
 
     def __enter__(self) -> ChatServer:

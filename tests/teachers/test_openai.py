@@ -165,6 +165,21 @@ def test_money_is_reserved_before_and_settled_after(
     assert len(server.requests) == 4
 
 
+def test_input_that_was_read_before_is_paid_at_its_own_price(server: ChatServer, context) -> None:
+    prices = {"usd_per_million_input_tokens": 1000.0, "usd_per_million_output_tokens": 10_000.0}
+    server.n_cached = 80
+    # 20 tokens in at the full price, 80 at a tenth, 10 out.
+    teacher = parrot(server, usd_per_million_cached_input_tokens=100.0, **prices)
+    answers = cached_ask(teacher, chats(3), 10, context)
+    assert context.ledger.spent_usd == pytest.approx(3 * (0.02 + 0.008 + 0.1))
+    assert [answer.cached_input_tokens for answer in answers] == [80] * 3
+    kept = cached_ask(teacher, chats(3), 10, context)
+    assert [answer.cached_input_tokens for answer in kept] == [80] * 3, "the cache tells it, too"
+    at_full_price = parrot(server, model="parrot-small", **prices)
+    cached_ask(at_full_price, chats(3), 10, context)
+    assert context.ledger.spent_usd == pytest.approx(3 * 0.128 + 3 * 0.2)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

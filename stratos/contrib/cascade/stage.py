@@ -86,7 +86,7 @@ def pair_of(
         None if confidence == -math.inf else confidence,
         student,
         right,
-        price(card, took.input_tokens, took.output_tokens),
+        price(card, took.input_tokens, took.output_tokens, took.cached_input_tokens),
         took.seconds,
     )
 

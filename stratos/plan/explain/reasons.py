@@ -450,12 +450,16 @@ def _rent(option: Option) -> Iterator[Price]:
 
 def _tokens(card: ModelCard, as_batch: bool) -> Iterator[Price]:
     usd_in, usd_out = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
+    usd_cached = card.usd_per_million_cached_input_tokens
     suffix = ""
     if as_batch:
         usd_in = card.usd_per_million_batch_input_tokens
         usd_out = card.usd_per_million_batch_output_tokens
-        suffix = " in a batch"
-    for usd, unit in ((usd_in, "a million tokens in"), (usd_out, "a million tokens out")):
+        usd_cached, suffix = None, " in a batch"
+    prices = [(usd_in, "a million tokens in"), (usd_out, "a million tokens out")]
+    if usd_cached is not None:
+        prices.insert(1, (usd_cached, "a million tokens in that it has read before"))
+    for usd, unit in prices:
         yield Price(
             "teacher", card.name, usd or 0.0, unit + suffix, card.price_date, card.price_source
         )

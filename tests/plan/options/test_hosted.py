@@ -56,6 +56,21 @@ def test_the_dollars_that_come_lie_in_the_range_as_often_as_it_says() -> None:
     assert 0.91 <= inside / n_runs <= 0.99
 
 
+def test_input_that_the_endpoint_has_read_before_has_its_own_price() -> None:
+    teacher = probed([100] * 50, [1.0] * 50)
+    half_cached = replace(
+        teacher,
+        card=replace(teacher.card, usd_per_million_cached_input_tokens=IN / 10),
+        cached_input_tokens=25 * 50,
+    )
+    plain, cheaper = option(teacher), option(half_cached)
+    saved = N_ASKED * 25 * (IN - IN / 10) / 1e6
+    assert cheaper.usd == pytest.approx(plain.usd - saved)
+    low, high = cheaper.usd_range or (0, 0)
+    assert low < cheaper.usd < high < plain.usd
+    assert cheaper.last_call_usd == pytest.approx(25 * (IN - IN / 10) / 1e6), "set aside in full"
+
+
 def test_equal_answers_are_no_promise_of_equal_ones() -> None:
     one = option(probed([100] * 50, [1.0] * 50))
     assert one.usd_range == pytest.approx((0.98 * one.usd, 1.02 * one.usd))

@@ -29,7 +29,7 @@ from stratos.core.errors import StratosError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import TOO_LONG, Answer, Billed, Question, Teacher
-from stratos.teachers.call_budget import is_paid, most_usd, overrun_of, price
+from stratos.teachers.call_budget import answer_usd, is_paid, most_usd, overrun_of
 from stratos.teachers.endpoint import Endpoint
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.scheduler import Backend, LoadBalancer, Outcome
@@ -104,7 +104,7 @@ class Purse:
         question, most = self._under_way.pop(receipt)
         usd = 0.0
         if answer is not None:
-            usd = price(self._card, answer.input_tokens, answer.output_tokens)
+            usd = answer_usd(self._card, answer)
             if answer.finish != TOO_LONG:
                 self._has_answered = True
                 self._learn(question, answer)
