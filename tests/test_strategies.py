@@ -101,7 +101,7 @@ def test_another_name_changes_no_verdict_price_or_accuracy(strategy: str, right:
     loads = [
         (
             teacher_load_of(now, one, now.strategies[0]),
-            expected_rows(now.task, one, now.strategies[0]),
+            expected_rows(now, one, now.strategies[0]),
         )
         for now in (config, renamed)
     ]

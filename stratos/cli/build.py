@@ -164,7 +164,8 @@ def _with_labels(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     key, labelling = "strategy", strategy
     if (candidates := strategy.get("candidates")) is not None:
         key, labelling = f"strategy.candidates.{_LABELS}", candidates.get(_LABELS, {})
-    least = labelling.get("min_coverage", LEAST)
+    least = labelling.get("min_coverage")
+    least = LEAST if least is None else least
     is_taught = "candidates" not in teacher
     try:
         labelled = with_labels(task, least, f"{key}.min_coverage", is_taught=is_taught)

@@ -195,11 +195,11 @@ class Alignment(strategy.Strategy):
         return self.max_tokens
 
     @override
-    def most_samples(self) -> int:
+    def most_samples(self, config: Config) -> int:
         return self.n_samples
 
     @override
-    def fewest_samples(self) -> int:
+    def fewest_samples(self, config: Config) -> int:
         return fewest(self.best, self.n_samples)
 
     @override

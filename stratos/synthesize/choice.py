@@ -86,6 +86,8 @@ class StudentFacts:
     takes_tokenizer: bool = False
     """Made from random weights for a task without symbols: the teacher's tokenizer is as good as
     another, where its vocabulary is no larger than `vocab_size`."""
+    corrects_labels: bool = False
+    """It weighs a teacher's labels by gold ones."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def pick(
                 Reason.TASK, "the file has no rows without answers (task.unlabelled_path)"
             )
         elif strategy.adds_rows:
-            verdicts[name] = _labels(teacher, strategy, complexity)
+            verdicts[name] = _labels(teacher, strategy, complexity, student_facts.corrects_labels)
         elif has_rows and (why := _repeats(strategy, teacher, n_made)):
             concerns: Literal["strategy", "teacher"] = "strategy"
             if strategy.learns_teacher:
@@ -168,6 +170,8 @@ def pick(
         if strategy.labels_rows and verdicts[strategy.name].is_taken
     ]
     for strategy in strategies:
+        if student_facts.corrects_labels:
+            break  # both are planned: what the labels add may not be worth their price
         if labelling and strategy.learns_rows and not strategy.adds_rows:
             verdicts[strategy.name] = _not(
                 Reason.ANOTHER_LEARNS_MORE,
@@ -233,9 +237,14 @@ def straddles(coverage: Interval, threshold: float) -> bool:
     return coverage.low < threshold <= coverage.high
 
 
-def _labels(teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityConfig) -> Verdict:
+def _labels(
+    teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityConfig, is_corrected: bool
+) -> Verdict:
     """Return whether the labels of a teacher are good enough to be learnt unverified."""
-    covered, threshold = teacher.exact, strategy.coverage(beside_right=True)
+    covered = teacher.exact
+    threshold = (
+        strategy.coverage_corrected() if is_corrected else strategy.coverage(beside_right=True)
+    )
     least = 0.0 if threshold is None else threshold.share
     measured = _measured(teacher)
     if complexity.strategies or covered.low >= least:

@@ -1,10 +1,12 @@
 """Pseudo-labels: train on labelled rows, and on rows that a teacher labels.
 
-Nobody can tell whether such a label is right. So each row is asked several times, and learnt only
-where the answers agree (self-consistency, Wang et al., arXiv 2203.11171). Where they do not, the
-row is the more informative the less they do (query by committee, Seung et al. 1992): it is asked
-again first, as long as there is money. The rows whose label by hand is worth most go to
-`rows_to_label.jsonl` in the run folder, for a person to label (`stratos.synthesize.pseudo_labels`).
+Nobody can tell whether such a label is right. Where gold labels correct a teacher's
+(`stratos.models.kinds.learnt_rows`), each row has one answer: more rows tell more than more answers
+(Sheng et al. 2008). Else each row is asked several times, and learnt only where the answers agree
+(self-consistency, Wang et al., arXiv 2203.11171). Where they do not, the row is the more
+informative the less they do (query by committee, Seung et al. 1992): it is asked again first, as
+long as there is money. The rows whose label by hand is worth most go to `rows_to_label.jsonl` in
+the run folder, for a person to label.
 
 A few rows are asked first. How often their answers agree is said before the others are paid, and
 the others are not asked where it is surely too seldom.
@@ -28,6 +30,7 @@ from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
+from stratos.models.kinds.student_kinds import corrects_labels
 from stratos.records import Plan
 from stratos.synthesize.admission import held_out, without_leaks
 from stratos.synthesize.planned_teacher import (
@@ -37,7 +40,15 @@ from stratos.synthesize.planned_teacher import (
     samplings,
     shown_first,
 )
-from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Threshold
+from stratos.synthesize.strategy import (
+    MIN_COVERAGE,
+    NO_LIMITS,
+    Family,
+    Limits,
+    Strategy,
+    Tally,
+    Threshold,
+)
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Task
 from stratos.tasks.dedup.hashes import normalised
@@ -188,9 +199,12 @@ class Votes:
 ROWS_TO_LABEL = "rows_to_label.jsonl"
 """Name of the list in the run folder."""
 NO_MONEY, DISAGREE = "not asked: budget used up", "the teacher's answers disagree"
+NO_LABEL = "no label of the task in the teacher's answer"
 NOT_WORTH = "not asked: answers to the first rows disagree"
 _AT_FIRST = 2
 """Answers to each row before those that disagree are asked again."""
+_MOST_ANSWERS = 5
+_MIN_COVERAGE = 0.7
 _MOST_LISTED = 500
 """Rows that the list for a person has at most."""
 
@@ -205,15 +219,16 @@ class PseudoLabels(Strategy):
 
     name: str = "pseudo_labels"
     """Name shown in the plan."""
-    min_coverage: float = 0.7
+    min_coverage: float | None = None
     """Minimum share of validation items that the teacher must answer exactly (low end of the
-    interval)."""
+    interval). None is 0.3 where gold labels correct the teacher's, else 0.7."""
     n_items: int = 100_000
     """Maximum rows to train on."""
     n_unlabelled: int = 4096
     """Maximum unlabelled rows for the teacher."""
-    max_answers: int = 5
-    """Maximum answers per row; if the first two agree, there are no more."""
+    max_answers: int | None = None
+    """Maximum answers per row; if the first two agree, there are no more. None is 1 where gold
+    labels correct the teacher's, else 5."""
     min_agreement: float = 0.75
     """Minimum share of a row's answers that must agree on its label."""
     n_first: int = 32
@@ -233,16 +248,22 @@ class PseudoLabels(Strategy):
             raise ValueError("n_items, n_unlabelled and max_tokens must be at least 1.")
         if self.n_first < 0 or not 0 <= self.min_first_agreement < 1:
             raise ValueError("n_first must be at least 0, min_first_agreement between 0 and 1.")
-        if self.max_answers < _AT_FIRST:
-            raise ValueError("max_answers must be at least 2: one answer agrees with itself.")
-        if not (0 <= self.min_coverage <= 1 and 0.5 < self.min_agreement <= 1):
+        if self.max_answers is not None and self.max_answers < 1:
+            raise ValueError("max_answers must be at least 1.")
+        if not (0 <= (self.min_coverage or 0.0) <= 1 and 0.5 < self.min_agreement <= 1):
             raise ValueError("min_coverage must lie between 0 and 1, min_agreement above 0.5.")
         if self.temperature <= 0:
             raise ValueError("temperature must be above 0: equal answers tell nothing.")
 
     def coverage(self, beside_right: bool) -> Threshold:
         """Return what a teacher must know of the task for its labels to be learnt unverified."""
-        return Threshold(self.min_coverage, of_interval="low")
+        share = _MIN_COVERAGE if self.min_coverage is None else self.min_coverage
+        return Threshold(share, of_interval="low")
+
+    @override
+    def coverage_corrected(self) -> Threshold:
+        share = MIN_COVERAGE if self.min_coverage is None else self.min_coverage
+        return Threshold(share, of_interval="low")
 
     @property
     @override
@@ -253,25 +274,32 @@ class PseudoLabels(Strategy):
     def n_questions(self, task: Task) -> int:
         return min(self.n_unlabelled, task.n_unlabelled)
 
-    def n_added(self, task: Task, covered: float) -> float:
-        """Return how many rows are expected to be labelled: those that the teacher covers."""
-        return covered * self.n_questions(task)
+    def n_added(self, config: Config, covered: float) -> float:
+        """Return how many rows are expected to be learnt: those whose answers agree."""
+        share = 1.0 if self.most_samples(config) == 1 else covered
+        return share * self.n_questions(config.task)
 
-    def fewest_samples(self) -> int:
+    def fewest_samples(self, config: Config) -> int:
         """Return how many answers a row takes whose answers agree."""
-        return _AT_FIRST
+        return min(_AT_FIRST, self.most_samples(config))
 
     @override
-    def most_samples(self) -> int:
-        return self.max_answers
+    def most_samples(self, config: Config) -> int:
+        if self.max_answers is not None:
+            return self.max_answers
+        corrects = corrects_labels(config.task) and any(not s.is_lm for s in config.students)
+        return 1 if corrects else _MOST_ANSWERS
 
     @override
-    def added(self, task: Task, teacher: str, covered: float) -> str:
+    def added(self, config: Config, teacher: str, covered: float) -> str:
+        task, least, most = config.task, self.fewest_samples(config), self.most_samples(config)
         n = self.n_questions(task)
+        times = "once" if most == 1 else f"{most} times"
+        if least < most:
+            times = f"{least} to {most} times, those it disagrees with itself on first"
         return (
-            f"{counted(n, 'row', spec=',')} without an answer: {teacher} answers each {_AT_FIRST} "
-            f"to {self.max_answers} times, those it disagrees with itself on first, and about "
-            f"{self.n_added(task, covered):,.0f} are expected to be learnt beside the "
+            f"{counted(n, 'row', spec=',')} without an answer: {teacher} answers each {times}, and "
+            f"about {self.n_added(config, covered):,.0f} are expected to be learnt beside the "
             f"{counted(task.n_train, 'labelled row', spec=',')}. {ROWS_TO_LABEL} "
             "will list those worth labelling by hand."
         )
@@ -281,7 +309,7 @@ class PseudoLabels(Strategy):
     ) -> Iterator[Question]:
         """Yield what a teacher is asked first, in order."""
         task = config.task
-        first = self._samplings(task, prompt, teacher, max_tokens)[:_AT_FIRST]
+        first = self._samplings(config, prompt, teacher, max_tokens)[:_AT_FIRST]
         for item in task.unlabelled(self.n_unlabelled, config.seed):
             for sampling in first:
                 yield from sampling.questions(task, [item])
@@ -307,13 +335,15 @@ class PseudoLabels(Strategy):
         clean = without_leaks(held_out(config), items, tally.refused)
         rows = [Votes(item) for item in clean]
         asking = Asking.planned(config, plan, context, tally)
-        turns = self._samplings(task, plan.prompt, asking.teacher, plan.max_tokens)
+        turns = self._samplings(config, plan.prompt, asking.teacher, plan.max_tokens)
         least = min(_AT_FIRST, len(turns))
         not_asked = self._ask(rows, asking, turns)
         for row in rows:
             if row.n < least:
                 tally.refused[not_asked] += 1
-            elif row.best is None or not self._agrees(row):
+            elif row.best is None:
+                tally.refused[NO_LABEL] += 1
+            elif not self._agrees(row):
                 tally.refused[DISAGREE] += 1
             else:
                 tally.sources[row.item.id] = f"labelled by {plan.teacher}"
@@ -325,7 +355,7 @@ class PseudoLabels(Strategy):
         return row.agreement >= self.min_agreement
 
     def _ask(self, rows: Sequence[Votes], asking: Asking, turns: Sequence[Sampling]) -> str:
-        """Ask each row twice, then again and again those whose answers agree least.
+        """Ask each row once or twice, then again and again those whose answers agree least.
 
         Returns:
             Why rows are left that were not asked, if there are any.
@@ -347,7 +377,8 @@ class PseudoLabels(Strategy):
             return len(answers) == len(pairs)
 
         all_of_it = [question for row in rows for question in questions(row, both)]
-        expect(asking.teacher, all_of_it, asking.context)
+        probed = turns[0].questions(task, task.items("validation", asking.config.probe.n_items))
+        expect(asking.teacher, all_of_it, asking.context, like=probed)
         if n_first:
             paid = tally.usd
             if not ask(rows[:n_first], both):
@@ -377,17 +408,18 @@ class PseudoLabels(Strategy):
         return False
 
     def _samplings(
-        self, task: Task, prompt: str, teacher: Teacher, probed: Limits
+        self, config: Config, prompt: str, teacher: Teacher, probed: Limits
     ) -> list[Sampling]:
         """Return how a row is asked the first, the second … time.
 
         A teacher that draws no answers is asked with the other prompts of the task.
         """
+        task = config.task
         prompts = sorted(prompting(teacher, task).prompts, key=lambda name: name != prompt)
         return samplings(
             teacher,
             [prompt] if teacher.draws else prompts,
-            n_most=self.max_answers,
+            n_most=self.most_samples(config),
             temperature=self.temperature,
             longest=lambda name: longest_answer(task, teacher, name, probed, self.max_tokens),
         )

@@ -242,13 +242,13 @@ class Strategy(ABC):
             return 0
         return min(self.n_items, task.n_train or self.n_items)
 
-    def most_samples(self) -> int:
+    def most_samples(self, config: Config) -> int:
         """Return how many answers a question takes at most."""
         return 1
 
-    def fewest_samples(self) -> int:
+    def fewest_samples(self, config: Config) -> int:
         """Return how many answers a question takes whose answers are all right."""
-        return self.most_samples()
+        return self.most_samples(config)
 
     @property
     def longest_answer_tokens(self) -> int | None:
@@ -276,16 +276,20 @@ class Strategy(ABC):
 
     # --- rows that a teacher adds to those of a file ----------------------------------------------
 
-    def n_added(self, task: Task, covered: float) -> float:
+    def coverage_corrected(self) -> Threshold | None:
+        """Return what it must know of the task where gold labels correct its labels."""
+        return self.coverage(beside_right=True)
+
+    def n_added(self, config: Config, covered: float) -> float:
         """Return how many rows are expected to be added.
 
         Args:
-            task: of a file.
+            config: of a run whose task is a file.
             covered: share of validation items that the teacher answers exactly.
         """
         return 0.0
 
-    def added(self, task: Task, teacher: str, covered: float) -> str:
+    def added(self, config: Config, teacher: str, covered: float) -> str:
         """Say what is added to the labelled rows, as sentences for the plan; "" for nothing."""
         return ""
 

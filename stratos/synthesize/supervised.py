@@ -127,17 +127,18 @@ class Augmentation(Strategy):
         """Return how many chats there are: each new question, and its check."""
         return 2 * self._n_written(task)
 
-    def n_added(self, task: Task, covered: float) -> float:
+    def n_added(self, config: Config, covered: float) -> float:
         """Return how many rows are expected: as many as the teacher answers of others."""
-        return covered * self._n_written(task)
+        return covered * self._n_written(config.task)
 
     @override
-    def added(self, task: Task, teacher: str, covered: float) -> str:
+    def added(self, config: Config, teacher: str, covered: float) -> str:
+        task = config.task
         n = self._n_written(task)
         return (
             f"{teacher} writes {counted(n, 'question', spec=',')} after those of the "
             f"{counted(task.n_train, 'labelled row', spec=',')}, and answers each without seeing "
-            f"its answer; about {self.n_added(task, covered):,.0f} are expected to be learnt."
+            f"its answer; about {self.n_added(config, covered):,.0f} are expected to be learnt."
         )
 
     def _n_written(self, task: Task) -> int:

@@ -14,6 +14,7 @@ from stratos.synthesize.alignment import Alignment, AlignmentLogits, AlignmentOn
 from stratos.synthesize.choice import Reason, StudentFacts, Verdict, least_coverage, pick, straddles
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels
+from stratos.synthesize.strategy import Strategy
 from stratos.synthesize.supervised import Supervised
 
 CARD = ModelCard("wise", 1_000_000, 2, 64, 2, 2, 128, 49152, 2048)
@@ -263,6 +264,18 @@ def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAs
     n = n_above(0.75, 0.7)
     assert n is not None and not labels(75).is_taken
     assert wilson(0.75 * n, n).low >= 0.7 > wilson(0.75 * (n - 1), n - 1).low
+
+
+def test_labels_that_gold_rows_correct_are_planned_beside_the_rows_alone() -> None:
+    corrects = StudentFacts("linear", False, 0, corrects_labels=True)
+
+    def taken(right: int, *strategies: Strategy) -> list[str]:
+        rows = {"n_rows": 180, "n_unlabelled": 50}
+        return names_taken(right, corrects, strategies=strategies, rows=rows)
+
+    assert taken(70, *LABELLED) == ["supervised", "pseudo_labels"]
+    assert taken(35, *LABELLED) == ["supervised"], "its low end is below 30%"
+    assert taken(70, Supervised(), PseudoLabels(min_coverage=0.7)) == ["supervised"]
 
 
 def test_without_rows_to_label_there_are_no_pseudo_labels(snapshot: SnapshotAssertion):

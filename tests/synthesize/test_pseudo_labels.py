@@ -13,6 +13,7 @@ from stratos.config import StudentConfig
 from stratos.records import ModelCard
 from stratos.synthesize.pseudo_labels import (
     DISAGREE,
+    NO_LABEL,
     NO_MONEY,
     NOT_WORTH,
     ROWS_TO_LABEL,
@@ -23,18 +24,23 @@ from stratos.synthesize.pseudo_labels import (
 from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.base import Answer, Question
-from tests.synthesize.adder import rows_of, run
+from tests.synthesize.adder import config_of, rows_of, run
 from tests.teachers.echo_teacher import DrawingTeacher
 
 LABELS = ("bug", "praise", "question")
 
 
+def write(path: Path, n: int) -> str:
+    rows = [{"text": f"ticket number {i}", "label": LABELS[i % 3]} for i in range(n)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
 def task_of(folder: Path, n: int = 60) -> ClassifyTask:
-    rows = [{"text": f"ticket number {i}", "label": LABELS[i % 3]} for i in range(120)]
     more = [{"text": f"open case {i}"} for i in range(n)]
-    for name, some in (("tickets", rows), ("more", more)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
-    return ClassifyTask(str(folder / "tickets.jsonl"), unlabelled_path=str(folder / "more.jsonl"))
+    (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    tickets = write(folder / "tickets.jsonl", 120)
+    return ClassifyTask(tickets, unlabelled_path=str(folder / "more.jsonl"))
 
 
 @dataclass
@@ -88,7 +94,13 @@ def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
 
 
 def test_the_list_filled_in_is_a_file_of_rows(tmp_path: Path) -> None:
-    run(tmp_path / "run", task_of(tmp_path), PseudoLabels(), (Committee(),), prompt="default")
+    run(
+        tmp_path / "run",
+        task_of(tmp_path),
+        PseudoLabels(),
+        (Committee(),),
+        prompt="default",
+    )
     rows = [json.loads(line) for line in (tmp_path / "run" / ROWS_TO_LABEL).open()]
     with (tmp_path / "tickets.jsonl").open("a") as file:
         for row in rows:
@@ -124,6 +136,37 @@ def test_how_often_the_first_answers_agree_is_said_before_the_others_are_paid(
     )  # fmt: skip
     [line_of_votes] = [line for line in warnings if "of the first 32 items of 60" in line]
     assert line_of_votes == snapshot
+
+
+def test_rows_have_one_answer_each_where_gold_labels_correct_it(tmp_path: Path) -> None:
+    task, teacher = task_of(tmp_path), Committee()
+    linear = StudentConfig("linear", "linear")
+    strategy = PseudoLabels()
+    corpus, _ = run(
+        tmp_path / "run", task, strategy, (teacher,), students=(linear,), prompt="default"
+    )
+    assert len(teacher.calls) == 60 == corpus.n_by_source["labelled by adder"]
+    config = config_of(task, strategy, (), students=(linear,))
+    few = replace(task, path=write(tmp_path / "few.jsonl", 18))
+    assert strategy.most_samples(config) == 1
+    assert strategy.most_samples(config_of(few, strategy, (), students=(linear,))) == 5
+    assert strategy.most_samples(config_of(task, strategy, ())) == 5
+
+
+def test_an_answer_that_is_no_label_is_left_out_as_such(tmp_path: Path) -> None:
+    strategy = PseudoLabels(n_first=0)
+    corpus, _ = run(
+        tmp_path / "run", task_of(tmp_path), strategy, (Stranger(),), prompt="default"
+    )
+    assert corpus.refused[NO_LABEL] == 60
+
+
+@dataclass
+class Stranger(Committee):
+    """Knows none of the labels."""
+
+    def draw(self, question: Question) -> Answer:
+        return Answer("weather", 10, 5, 0.0, finish="stop")
 
 
 @dataclass

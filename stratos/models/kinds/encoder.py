@@ -54,6 +54,19 @@ class Encoder(Features):
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
+        if len(texts) < _FEWEST_REMEMBERED:  # requests, and what is timed
+            return self.computed(texts)
+        remembered = _remembered(self.folder, self.longest)
+        new = [text for text in dict.fromkeys(texts) if text not in remembered]
+        rows = dict(zip(new, self.computed(new), strict=True))
+        features = [remembered[text] if text in remembered else rows[text] for text in texts]
+        if len(remembered) + len(rows) > _MOST_REMEMBERED:
+            remembered.clear()
+        remembered.update(rows)
+        return np.stack(features)
+
+    def computed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the features of texts, read anew: shape (texts, layers * width)."""
         rows = np.zeros((len(texts), _N_LAYERS * self.width), np.float32)
         for part, _, features in self._passes(texts):
             rows[part] = features
@@ -144,6 +157,16 @@ class TorchEncoder:
         with quiet_loading():
             self._tokenizer.save_pretrained(folder)
             self._model.save_pretrained(folder)
+
+
+_FEWEST_REMEMBERED, _MOST_REMEMBERED = 64, 32_768
+"""Texts of a call whose features are remembered, and texts in all: about 100 MB."""
+
+
+@functools.cache
+def _remembered(folder: Path, longest: int) -> dict[str, np.ndarray]:
+    """Return the features of texts that were read together: stages read the same rows again."""
+    return {}
 
 
 @functools.cache
@@ -245,9 +268,9 @@ class TunedEncoder(Features):
             n_trainings: each on all of them.
         """
         some = [texts[k] for k in np.linspace(0, len(texts) - 1, _N_TIMED).astype(int)]
-        self.encoder.transform(some[:1])
+        self.encoder.computed(some[:1])
         began = time.process_time()
-        self.encoder.transform(some)
+        self.encoder.computed(some)
         a_pass = (time.process_time() - began) * len(texts) / len(some)
         return a_pass * (1 + _EPOCHS * _EPOCH_COST * n_trainings)
 

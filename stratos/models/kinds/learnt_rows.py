@@ -42,7 +42,13 @@ from stratos.models.kinds.features import (
     mixing_weights,
 )
 from stratos.models.kinds.set_classifier import SetStudy
-from stratos.models.kinds.student_kinds import KINDS, LABELS, MOST_ROWS, has_weights
+from stratos.models.kinds.student_kinds import (
+    FEWEST_GOLD,
+    KINDS,
+    LABELS,
+    MOST_ROWS,
+    has_weights,
+)
 from stratos.records import FROM_FILE, corpus_rows
 from stratos.tasks.base import Item
 
@@ -74,8 +80,6 @@ _STRENGTH = 30.0
 """Inverse strength of the L2 penalty of the head that corrects labels."""
 _LEAST = 0.2
 """Probability above which a corrected label is learnt."""
-_FEWEST_GOLD = 20
-"""Gold rows below which nothing is decided by them: the labels are learnt as they are."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,14 @@ class Correction:
     @cached_property
     def chosen(self) -> Way:
         """The way with the highest likelihood of the gold rows; of equals the simplest."""
-        if len(self._gold) < _FEWEST_GOLD:
+        if len(self._gold) < FEWEST_GOLD:
             return Way(1.0)
         return min(self.tried, key=lambda tried: tried.nll).way
 
     @property
     def tried(self) -> tuple[Tried, ...]:
         """What all ways reached; none where too few rows are gold."""
-        if len(self._gold) < _FEWEST_GOLD:
+        if len(self._gold) < FEWEST_GOLD:
             return ()
         return (*self._as_they_are, *self._corrected)
 
@@ -159,7 +163,7 @@ class Correction:
     @cached_property
     def _base(self) -> Way:
         """The best way to learn the labels as they are, by which they are corrected."""
-        if len(self._gold) < _FEWEST_GOLD:
+        if len(self._gold) < FEWEST_GOLD:
             return Way(1.0)
         return min(self._as_they_are, key=lambda tried: tried.nll).way
 
@@ -212,7 +216,7 @@ class Correction:
     @cached_property
     def _scale(self) -> float:
         """The exponent that calibrates the head which corrects labels."""
-        if len(self._gold) < _FEWEST_GOLD:
+        if len(self._gold) < FEWEST_GOLD:
             return 1.0
         is_gold = self.folds >= 0
         return float(mixing_weights([self._unseen(self._base)], self._gold[is_gold])[0])

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 20_000
 """Rows of each split of a file that a classifier or a baseline reads at most."""
+FEWEST_GOLD = 20
+"""Gold rows below which they do not correct a teacher's labels: these are learnt as they are."""
 _TABLE_PATTERNS = ("model.safetensors", "weights/*_256.safetensors")
 _TOKENIZER_PATTERNS = ("tokenizer.json", "tokenizers/*_tokenizer_config.json")
 """Of a folder of model2vec, and of the package wordllama."""
@@ -287,3 +289,13 @@ def folder_here(student: StudentConfig) -> Path | None:
         return None
     folder = Path(spec.origin).parent
     return folder / _MODEL if (folder / _MODEL / "config.json").is_file() else folder
+
+
+def corrects_labels(task: Task) -> bool:
+    """Return whether a student of a kind weighs a teacher's labels by the gold ones of a task."""
+    return (
+        task.has_labels
+        and not task.has_several_labels
+        and task.has_rows
+        and (task.n_train or 0) >= FEWEST_GOLD
+    )

@@ -23,6 +23,7 @@ from stratos.distill.trainer import Length
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import Calibration, calibration
 from stratos.estimate.hours import train
+from stratos.models.kinds.student_kinds import corrects_labels
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
 from stratos.plan.option import Egress, list_prices
@@ -308,7 +309,7 @@ class _Builder:
             if verdict.is_taken:
                 able.append(card)
                 if strategy.adds_rows:
-                    added = strategy.added(config.task, teacher.teacher, teacher.exact.mean)
+                    added = strategy.added(config, teacher.teacher, teacher.exact.mean)
                     self.evidence.append(added)
                 continue
             if verdict.why_not is Reason.REPEATS and verdict.concerns == "teacher":
@@ -341,6 +342,7 @@ class _Builder:
                 card.vocab_size,
                 not has_weights and has_symbols,
                 not has_weights and not has_symbols,
+                is_kind and corrects_labels(task),
             ),
             config.complexity,
             task=task.name,
@@ -370,7 +372,8 @@ class _Builder:
         self, strategy: Strategy, teacher: TeacherProbe, card: ModelCard, load: TeacherLoad
     ) -> _Pair:
         if (kind := self.probe.of_kind(card.name)) is not None:
-            return _pair_of_kind(strategy, teacher, card, load, kind)
+            corrects = corrects_labels(self.config.task)
+            return _pair_of_kind(strategy, teacher, card, load, kind, corrects)
         config, lengths = self.config, self.lengths
         length = lengths.of_card(teacher, strategy, card)
         sizes = lengths.sizes(teacher, strategy, lengths.student(card))
@@ -479,13 +482,20 @@ def _suits_kinds(strategy: Strategy) -> bool:
 
 
 def _pair_of_kind(
-    strategy: Strategy, teacher: TeacherProbe, card: ModelCard, load: TeacherLoad, kind: KindProbe
+    strategy: Strategy,
+    teacher: TeacherProbe,
+    card: ModelCard,
+    load: TeacherLoad,
+    kind: KindProbe,
+    corrects: bool,
 ) -> _Pair:
     """Return a pair whose student is no language model: it was measured on the rows themselves."""
     accuracy = kind.accuracy
     if strategy.labels_rows:
         low, high = kind.gain or (0.0, 0.0)
         taught = min(accuracy.mean + (low + high) / 2, teacher.exact.mean)
+        if corrects:  # what as many gold rows would add, as far as the teacher is right
+            taught = accuracy.mean + teacher.exact.mean * (low + high) / 2
         accuracy = Interval(
             max(accuracy.mean, taught),
             accuracy.low,

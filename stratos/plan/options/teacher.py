@@ -113,7 +113,8 @@ def teacher_load_of(
     """
     # The questions of alignment, each with as many answers as settle it; a log has its answers.
     n_taught = strategy.n_questions(config.task) if teacher.logged is None else 0
-    n_least, n_most = strategy.fewest_samples(), strategy.most_samples()
+    n_least = strategy.fewest_samples(config)
+    n_most = strategy.most_samples(config)
     covered, declared = teacher.exact.mean, config.complexity.path_tokens
     n_samples = covered * n_least + (1 - covered) * n_most
     probed = _of_probe(teacher)
@@ -340,10 +341,10 @@ def hosted_options(
         most_tokens: most that one call may take, which is set aside for it.
     """
     card = teacher.card
-    prices = _Prices(
-        card.usd_per_million_input_tokens or 0.0, card.usd_per_million_output_tokens or 0.0
-    )
+    usd_out = card.usd_per_million_output_tokens or 0.0
+    prices = _Prices(1e6 * teacher.usd_per_input_token, usd_out)
     most_call = Load(1, load.work) if most_tokens is None else Load(1, most_tokens)
+    most_usd = _Prices(card.usd_per_million_input_tokens or 0.0, usd_out).of(most_call)
     answers = counted(load.n_answers, "answer")
     if ends is not None:
         answers += f" ({ends[0].n_answers} to {ends[1].n_answers})"
@@ -359,7 +360,7 @@ def hosted_options(
         usd=prices.of(load) + prices.of(after_deploy) + scored_usd,
         note=f"hosted, {answers} by the token",
         hours_range=_hours_range(teacher, least, most, ends is not None),
-        last_call_usd=max(0.0, prices.of(most_call) - prices.of(Load(1, load.work))),
+        last_call_usd=max(0.0, most_usd - prices.of(Load(1, load.work))),
         after_deploy_usd=prices.of(after_deploy),
     )
 
@@ -417,7 +418,7 @@ def _factors(teacher: TeacherProbe, load: Load) -> _Factors | None:
         return _Factors((1.0, 1.0), (1.0, 1.0))
     if spread is None or n < 2:
         return None
-    usd_in = card.usd_per_million_input_tokens or 0.0
+    usd_in = 1e6 * teacher.usd_per_input_token
     usd_out = card.usd_per_million_output_tokens or 0.0
     # Long prompts may have long answers: at worst both differ together.
     usd_sd = usd_in * spread.input_tokens + usd_out * spread.output_tokens
@@ -488,7 +489,7 @@ def more_rows(config: Config, teacher: TeacherProbe) -> list[str]:
     cost = "only time, because its weights are free" if usd is None else f"about ${usd:.2f}"
     return [
         f"The labelled rows are few. With strategy={strategy.kind} "
-        f"{strategy.added(task, teacher.teacher, teacher.exact.mean)} That takes {cost}. Whether "
+        f"{strategy.added(config, teacher.teacher, teacher.exact.mean)} That takes {cost}. Whether "
         "it helps is unknown until you try it, so it is never chosen automatically."
     ]
 

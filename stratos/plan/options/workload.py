@@ -89,7 +89,7 @@ class Lengths:
 
     def of(self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig) -> Length:
         """Return how long a student will be trained by a strategy on what a teacher gives."""
-        n_rows = expected_rows(self.config.task, teacher, strategy)
+        n_rows = expected_rows(self.config, teacher, strategy)
         per_row = self.sizes(teacher, strategy, student).row
         return training_length(self.config.trainer, student, n_rows, per_row)
 
@@ -258,16 +258,17 @@ def training_job(trainer: TrainerConfig, student: StudentConfig, length: Length)
     )
 
 
-def expected_rows(task: Task, teacher: TeacherProbe, strategy: Strategy) -> float:
+def expected_rows(config: Config, teacher: TeacherProbe, strategy: Strategy) -> float:
     """Return how many rows a strategy is expected to make of a task.
 
     Two digits of what teachers answer right, so that teachers that are about as good share a work.
     """
+    task = config.task
     n_items, n_train = strategy.n_items, n_labelled(task)
     n_made = task.n_made if strategy.makes_questions else 0
     n = min(n_items, (n_train or n_items) + n_made)
     if strategy.adds_rows:
-        added = float(f"{strategy.n_added(task, teacher.exact.mean):.2g}")
+        added = float(f"{strategy.n_added(config, teacher.exact.mean):.2g}")
         return min(n_items, n + added)
     if not strategy.learns_teacher:
         return n

@@ -85,10 +85,10 @@ def test_the_plan_prices_the_tokens_that_are_trained_on(
 def test_alignment_learns_from_what_the_teacher_answers_right(tickets: JsonlTask) -> None:
     config = replace(World().config(), task=tickets, trainer=TrainerConfig())
     n_train = tickets.n_train
-    assert expected_rows(config.task, SIGHTED, Injection()) == n_train
-    rows = expected_rows(config.task, SIGHTED, Alignment())
+    assert expected_rows(config, SIGHTED, Injection()) == n_train
+    rows = expected_rows(config, SIGHTED, Alignment())
     assert rows == pytest.approx(n_train * SIGHTED.exact.mean, rel=0.05)
-    assert expected_rows(config.task, SIGHTED, Alignment(n_items=50)) <= 50
+    assert expected_rows(config, SIGHTED, Alignment(n_items=50)) <= 50
 
 
 def test_a_broken_tokenizer_or_template_is_no_reason_to_stop(folder: str, tmp_path: Path) -> None:
