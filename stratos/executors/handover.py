@@ -194,7 +194,7 @@ class _JobRun:
         """
         spec = self.spec
         try:
-            self.executor.cancel(spec)
+            since = self.executor.cancel(spec)
         except StratosError as error:
             self.context.warn(str(error))
             return
@@ -205,6 +205,8 @@ class _JobRun:
             )
             raise
         _forget(spec)
+        if since is not None:
+            self.costs.launch(since)
         self.costs.release()
 
     def _write_down(self, label: str, id: str = "") -> None:
@@ -381,14 +383,15 @@ def end_other(
     job = earlier.job(spec.folder)
     status = _status(executor, job)
     has_ended = status is not None and status.state in OVER
+    since = None if status is None else status.since
     is_same = known is not None and known.mark == mark and known.name == spec.name
     if is_same and not (has_ended and executor.shares_files):
         return
     if not is_same and not (known is None and has_ended):
         note(f"{spec.stage}: {job.label} {_why_another(known, mark)}; it is cancelled.")
-        executor.cancel(job.spec)
+        since = executor.cancel(job.spec) or since
     at = None if has_ended else time.time()
-    _settle(spec.folder, spec.stage, ledger, warn, executor, job, status, at)
+    _settle(spec.folder, spec.stage, ledger, warn, executor, job, since, at)
 
 
 def _why_another(known: Submission | None, mark: str) -> str:
@@ -440,7 +443,9 @@ def end_made(
         end_other(listed.executor, listed.job(run).spec, "", ledger, note, warn)
     else:
         executor, job = listed.executor, known.job(run)
-        _settle(run, stage, ledger, warn, executor, job, _status_at_end(executor, job))
+        status = _status_at_end(executor, job)
+        since = None if status is None else status.since
+        _settle(run, stage, ledger, warn, executor, job, since)
 
 
 def _status_at_end(executor: Executor, job: Job) -> Status | None:
@@ -472,11 +477,10 @@ def _settle(
     warn: Say,
     executor: Executor | None = None,
     job: Job | None = None,
-    status: Status | None = None,
+    since: float | None = None,
     at: float | None = None,
 ) -> None:
     """Settle a job that has ended, as far as its engine knows; say what is not known."""
     spans = None if executor is None or job is None else spans_of(executor, job)
-    since = None if status is None else status.since
     if doubt := settle_unseen(run, stage, ledger, spans, since=since, at=at):
         warn(doubt)

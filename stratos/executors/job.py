@@ -273,8 +273,12 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def cancel(self, spec: JobSpec) -> None:
+    def cancel(self, spec: JobSpec) -> float | None:
         """End every job of this name, and return when none is left.
+
+        Returns:
+            When its servers were handed to it, in seconds since the epoch, where the engine learns
+            that only now; None where it had none, or `status` says it.
 
         Raises:
             StratosError: one is still there; the message has the command that ends it.

@@ -109,22 +109,23 @@ def _down(names: Sequence[str], is_all: bool) -> bool:
         before = _status(job)
         try:
             _check_machine(job)
-            job.executor.cancel(job.job().spec)
+            since = job.executor.cancel(job.job().spec) or before.since
         except StratosError as error:
             print(visible(str(error)), file=sys.stderr)
             are_gone = False
             continue
-        print(f"{name}: gone.{_settled(job, before)}")
+        print(f"{name}: gone.{_settled(job, before, since)}")
         submission.take_off_list(name)
     return are_gone
 
 
-def _settled(job: Submission, before: Status) -> str:
+def _settled(job: Submission, before: Status, since: float | None) -> str:
     """Settle what a job has cost, where no command follows it; return what there is to say.
 
     Args:
         job: the job, which is gone.
         before: how it stood when it was told to end.
+        since: when its servers were handed to it, in seconds since the epoch.
     """
     at = None if before.state in OVER else time.time()
     folder = Path(job.folder)
@@ -135,7 +136,7 @@ def _settled(job: Submission, before: Status) -> str:
             ledger = Ledger(folder / "ledger.jsonl")
             spent_usd = ledger.spent_usd
             spans = spans_of(job.executor, job.job())
-            text = settle_unseen(folder, job.stage, ledger, spans, since=before.since, at=at)
+            text = settle_unseen(folder, job.stage, ledger, spans, since=since, at=at)
             cost = ledger.spent_usd - spent_usd
     except BlockingIOError:
         return " The command that follows it takes notice."

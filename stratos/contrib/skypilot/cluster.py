@@ -118,19 +118,29 @@ class Cluster:
         clusters = self._listed("status", self.name, *more)
         return next((record for record in clusters if record.get("name") == self.name), None)
 
-    def down(self) -> None:
+    def down(self) -> bool:
         """End it, and return when it is gone.
+
+        Returns:
+            Whether the cloud had a server of it. SkyPilot writes a cluster down before it rents
+            one: of a launch that is cut short, the cloud itself is asked.
 
         Raises:
             Unreachable: it may still be there.
         """
-        if self.is_launching():
+        is_cut_short = self.is_launching()
+        if is_cut_short:
             self._stop_launching()
         if self.record() is None:
-            return
+            return False
+        has_server = True
+        if is_cut_short:
+            with contextlib.suppress(Unreachable):  # nothing is free because nobody answers
+                has_server = self.record(refresh=True) is not None
         answer = self._sky("down", "--yes", self.name)
         if self.record() is not None:
             raise Unreachable(last_words(answer.stdout + answer.stderr))
+        return has_server
 
     def _stop_launching(self) -> None:
         """End the launch, of which there may be no cluster yet; SkyPilot's server goes on else."""

@@ -249,14 +249,15 @@ class SkyPilot(Executor):
         self._follow(job.spec).bring(job.may_copy)
         yield from super().events(job)
 
-    def cancel(self, spec: JobSpec) -> None:
+    def cancel(self, spec: JobSpec) -> float | None:
         """Have the stage save and end, bring back what it has done, and end the server."""
         following = self._follow(spec)
         following.tell_others()
         following.save()
-        following.down()
+        since = following.down()
         remove(following.cluster.folder)
         _following.pop(following.cluster.name, None)
+        return since
 
     def release(self, job: Job) -> None:
         """End the server of a job that has ended, and put its record in place if it left one."""

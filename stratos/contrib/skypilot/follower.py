@@ -281,8 +281,11 @@ class Following:
             self._cancelled.parent.mkdir(parents=True, exist_ok=True)
             self._cancelled.touch()
 
-    def down(self) -> None:
+    def down(self) -> float | None:
         """End the cluster, and try again where that fails.
+
+        Returns:
+            When its server began to cost money, at the earliest; None where it had none.
 
         Raises:
             StratosError: it may still run, and cost money.
@@ -293,10 +296,12 @@ class Following:
             if start:
                 time.sleep(_DOWN_S)
             try:
-                self.cluster.down()
-                return
+                # One that did not end at once is not known to have had no server.
+                has_server = self.cluster.down() or bool(why)
             except Unreachable as error:
                 why = str(error)
+            else:
+                return self._since or (self.cluster.began_at() if has_server else None)
         name = self.cluster.name
         raise StratosError(
             f"{self.spec.stage}: THE SERVER {name} MAY STILL RUN AND COST MONEY: SkyPilot could "

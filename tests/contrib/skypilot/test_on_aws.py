@@ -154,6 +154,8 @@ def test_ctrl_c_during_the_launch_leaves_nothing(on_sky: Command, sky: Sky) -> N
     process.send_signal(signal.SIGTERM)
     assert process.wait(5 * MINUTES) == 128 + signal.SIGTERM, on_sky.said
     assert sky.instances() == [] and sky.clusters() == "[]"
+    settled = [one for one in on_sky.ledger() if one.get("kind") == "settled"]
+    assert settled[0]["role"] == "train" and settled[0]["usd"] > 0
 
 
 def test_a_server_that_nobody_has(on_sky: Command, sky: Sky) -> None:

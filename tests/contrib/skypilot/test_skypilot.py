@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -37,12 +38,16 @@ from stratos.contrib.skypilot.cluster import (
 )
 from stratos.contrib.skypilot.executor import NoCloud, NoPrice, NoSky, SkyPilot, pack
 from stratos.contrib.skypilot.follower import Copies, rules
+from stratos.core.context import Context
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.extras import pins, write_wheel
 from stratos.executors import submission
+from stratos.executors.handover import Handover, run_there
 from stratos.executors.job import JobSpec, Returns, State, events_path, job_spec
 from stratos.executors.job_costs import ByteCounter
 from stratos.executors.submission import Submission
+from stratos.ledger import Ledger
+from stratos.ledger.reserves import leases
 from stratos.records import Offer, Plan, RoleChoice
 
 ROOT = Path(__file__).parents[3]
@@ -589,6 +594,54 @@ def test_a_launch_outlives_its_command_and_tells_how_it_has_ended(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert other.launched() is None
+
+
+RENTS = """
+launch) touch {cloud}/cluster {cloud}/server; exec sleep 60 ;;
+status) [ -e {cloud}/server ] || case $* in *--refresh*) rm -f {cloud}/cluster ;; esac
+    [ -e {cloud}/cluster ] && echo '[{{"name": "{name}", "status": "INIT"}}]' || echo '[]' ;;
+down) rm -f {cloud}/* ;;
+"""
+"""What `sky` does where launches begin to rent: it lists a cluster before there is a server."""
+
+
+@pytest.mark.parametrize("has_server", [True, False])
+def test_a_launch_that_is_ended_early_costs_what_the_cloud_had_started(
+    sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_server: bool
+) -> None:
+    """SkyPilot has not named the server yet when the command is told to end."""
+    monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
+    spec, cloud, path = spec_of(tmp_path / "run"), tmp_path / "cloud", sky()
+    cloud.mkdir()
+    spec.folder.mkdir()
+    rents = RENTS.format(cloud=cloud, name=cluster_name(spec.name))
+    path.write_text(path.read_text().replace("case $1 in\n", f"case $1 in{rents}", 1))
+    ledger = Ledger(spec.folder / "ledger.jsonl", 10.0, stage="distill")
+    context = Context(spec.folder, tmp_path / "cache", ledger)
+
+    def is_told_to_end() -> None:
+        until = time.monotonic() + 30
+        while not (cloud / "server").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        if not has_server:
+            (cloud / "server").unlink(missing_ok=True)
+        time.sleep(0.3)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = threading.Thread(target=is_told_to_end)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_there(Handover(SkyPilot(program=str(path)), spec, "a mark", {}, None), context)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert list(cloud.iterdir()) == [] and leases(ledger) == []
+    [settled] = [line for line in map(json.loads, ledger.path.read_text().splitlines())
+                 if line["kind"] == "settled"]  # fmt: skip
+    assert settled["seconds"] >= 0.3 if has_server else settled["seconds"] == 0
+    assert settled["usd"] == pytest.approx(settled["seconds"] / 3600 * 0.4)
 
 
 def test_what_an_earlier_job_has_said_is_not_said_again(
