@@ -97,7 +97,12 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
             )
         run.cancel()
         raise
-    run.executor.release(run.job)  # first: a server that it ends is paid until then
+    try:
+        run.executor.release(run.job)  # first: a server that it ends is paid until then
+    except StratosError as error:
+        if status.state is State.DONE:
+            raise
+        raise StratosError(f"{run.spec.stage}: {status.text}. {error}") from error
     run.costs.release(run.shared_spans())
     _forget(run.spec)
     return run.job, status
@@ -195,19 +200,18 @@ class _JobRun:
         spec = self.spec
         try:
             since = self.executor.cancel(spec)
-        except StratosError as error:
+            _forget(spec)
+            if since is not None:
+                self.costs.launch(since)
+            self.costs.release()
+        except (StratosError, OSError) as error:  # why it is cancelled is what the user has to read
             self.context.warn(str(error))
-            return
         except KeyboardInterrupt:
             self.context.warn(
                 f"{spec.stage}: its job {spec.name} was told to end, and may not be gone. The same "
                 "command follows it if it is not."
             )
             raise
-        _forget(spec)
-        if since is not None:
-            self.costs.launch(since)
-        self.costs.release()
 
     def _write_down(self, label: str, id: str = "") -> None:
         made = Submission.of(
@@ -321,8 +325,10 @@ class _JobRun:
         if self._error:
             raise StratosError(self._error)
         if self.costs.has_ended_with_money(self.spec.paid_hours):
-            head = f"{stage}: the money for {job.label} has ended, and its time limit with it."
-            raise StratosError(_with_end_of_log(f"{head} {_GOES_ON}", job))
+            raise StratosError(
+                f"{stage}: the money for {job.label} has ended, and its time limit with it. "
+                f"{_GOES_ON} What it printed is in {job.log}."
+            )
         if status.cure:
             raise StratosError(f"{stage}: {status.text}. {status.cure}")
         raise StratosError(_with_end_of_log(f"{stage} failed as {job.label}: {status.text}.", job))

@@ -232,6 +232,8 @@ class Executor(ABC):
     """Whether a job reaches the run folder and the folder of the caches of this machine."""
     is_cluster: ClassVar[bool] = False
     """Whether its nodes are up, and are the offers of the cloud that is called as it is."""
+    ends_s: ClassVar[float] = 10.0
+    """Seconds that the end of a job takes, at least, for which money is kept back."""
     serve_command: ClassVar[str] = "sh outputs/<run>/deploy/serve.sh (on the node that is to serve)"
     """What is typed to serve the student of a run on its servers."""
     stages: tuple[StageName, ...] = ()

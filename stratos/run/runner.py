@@ -16,7 +16,7 @@ import msgspec
 from stratos.config import Config
 from stratos.core.atomic_files import sweep, write_atomically
 from stratos.core.context import Context, Engine, Here, engine_of, unsaid
-from stratos.core.errors import BusyError, CapacityError, StratosError
+from stratos.core.errors import BusyError, CapacityError, StratosError, first_cause
 from stratos.core.formats import counted, usd
 from stratos.core.output import disk_errors, say_ended
 from stratos.core.process import locked
@@ -410,7 +410,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
     """
     folder = config.run_dir
     console = Console(explain=config.plan.explain, folder=folder)
-    with contextlib.ExitStack() as stack:
+    with first_cause(console.warn) as first, contextlib.ExitStack() as stack:
         with disk_errors("start", folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -440,7 +440,8 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
             state = RunState(config, stages, console, tracker, warnings, progress=progress)
             try:
                 yield Runner(state, mirror, run_folder)
-            except StratosError:
+            except StratosError as error:
+                first.append(error)
                 if spent := state.ledger.spent_usd:
                     stays = "" if run_folder.is_gone() else f"; what is made stays in {folder}"
                     console.show([Line("spent", f"{usd(spent)}{stays}")])

@@ -175,6 +175,7 @@ class SkyPilot(Executor):
 
     kind: ClassVar[str] = "skypilot"
     shares_files: ClassVar[bool] = False
+    ends_s: ClassVar[float] = 60.0
     serve_command: ClassVar[str] = (
         "sky serve up -n <name> outputs/<run>/deploy/serve.sky.yaml --secret STRATOS_KEY "
         "(on the planned servers; STRATOS_KEY is the key that you choose)"
@@ -252,8 +253,9 @@ class SkyPilot(Executor):
     def cancel(self, spec: JobSpec) -> float | None:
         """Have the stage save and end, bring back what it has done, and end the server."""
         following = self._follow(spec)
-        following.tell_others()
-        following.save()
+        with contextlib.suppress(StratosError, OSError):  # such as a full disk: it costs money yet
+            following.tell_others()
+            following.save()
         since = following.down()
         remove(following.cluster.folder)
         _following.pop(following.cluster.name, None)

@@ -644,6 +644,22 @@ def test_a_launch_that_is_ended_early_costs_what_the_cloud_had_started(
     assert settled["usd"] == pytest.approx(settled["seconds"] / 3600 * 0.4)
 
 
+def test_a_server_is_ended_though_nothing_of_it_can_be_saved(
+    sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("stratos.contrib.skypilot.follower.Following.save", fails)
+    spec, path, cloud = spec_of(tmp_path / "run"), sky(), tmp_path / "cloud"
+    cloud.mkdir()
+    (cloud / "cluster").touch()
+    rents = RENTS.format(cloud=cloud, name=cluster_name(spec.name))
+    path.write_text(path.read_text().replace("case $1 in\n", f"case $1 in{rents}", 1))
+    SkyPilot(program=str(path)).cancel(spec)
+    assert list(cloud.iterdir()) == []
+
+
 def test_what_an_earlier_job_has_said_is_not_said_again(
     sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
