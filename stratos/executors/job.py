@@ -140,7 +140,7 @@ class JobSpec:
     withheld: tuple[str, ...] = ()
     """Variables of that command which the job does not get: keys of teachers."""
     spot: bool = False
-    """Whether the plan rents the server at its spot price."""
+    """Whether the server is rented on spot."""
     files: tuple[Path, ...] = ()
     """Of this machine, outside of the run folder, which the stage reads."""
     cache: Mapping[str, bytes] = field(default_factory=dict)
@@ -298,6 +298,14 @@ class Executor(ABC):
         """Return the variables of this environment that no job may get: others can read its own."""
         return ()
 
+    def rents_spot(self, planned: bool) -> bool:
+        """Return whether the planned server is rented on spot.
+
+        Args:
+            planned: whether the plan does so.
+        """
+        return planned
+
     def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
         """Return dollars for a GB that a job sends to this machine.
 
@@ -411,7 +419,7 @@ def job_spec(
         if planned:
             limits.append(max(LEAST_HOURS, planned * settings.hours_factor))
         hours = min(limits, default=None)
-    is_spot, price = _price(choice)
+    is_spot, price = _price(choice, settings)
     if settings.usd_per_hour is not None:
         price = settings.usd_per_hour
     return JobSpec(
@@ -445,12 +453,16 @@ def _choice(plan: Plan | None, stage: str) -> RoleChoice | None:
     return next((choice for choice in choices if choice.offer is not None), None)
 
 
-def _price(choice: RoleChoice | None) -> tuple[bool, float]:
-    """Return whether a server is rented at its spot price, and its dollars an hour."""
+def _price(choice: RoleChoice | None, settings: Executor) -> tuple[bool, float]:
+    """Return whether a server is rented on spot, and its dollars an hour.
+
+    A spot server whose price is not known is counted at the on-demand price: it costs no more.
+    """
     if choice is None or choice.offer is None:
         return False, 0.0
     spot = choice.offer.usd_per_hour_spot
-    return (True, spot) if choice.spot and spot is not None else (False, choice.offer.usd_per_hour)
+    is_spot = settings.rents_spot(choice.spot and spot is not None)
+    return is_spot, spot if is_spot and spot is not None else choice.offer.usd_per_hour
 
 
 def chosen_share(

@@ -58,10 +58,12 @@ GPU = Offer(
 SPOT = RoleChoice("train", GPU, 1, True, hours=3.0, usd=6.0, hours_range=(2.0, 5.0))
 
 
-def spec_of(run: Path, choice: RoleChoice = SPOT, **more: Any) -> JobSpec:
+def spec_of(
+    run: Path, choice: RoleChoice = SPOT, executor: SkyPilot | None = None, **more: Any
+) -> JobSpec:
     empty: dict = dict.fromkeys(Plan.__dataclass_fields__)
     plan = Plan(**empty | {"roles": (choice,)})
-    return job_spec(plan, "distill", run, SkyPilot(), **more)
+    return job_spec(plan, "distill", run, executor or SkyPilot(), **more)
 
 
 # --- what is launched -----------------------------------------------------------------------------
@@ -113,6 +115,26 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
         f"timeout --kill-after=180 36000 \"$STRATOS_VENV\"/bin/python -m stratos stage '{run}'"
         in script
     )
+
+
+@pytest.mark.parametrize(
+    ("choice", "settings", "spot", "usd_per_hour"),
+    [
+        (SPOT, {}, True, 0.4),
+        (SPOT, {"spot": False}, False, 1.0),
+        (replace(SPOT, spot=False), {}, False, 1.0),
+        (replace(SPOT, spot=False), {"spot": True}, True, 0.4),
+        # No more than on demand, where no spot price is known.
+        (replace(SPOT, offer=replace(GPU, usd_per_hour_spot=None)), {"spot": True}, True, 1.0),
+        (replace(SPOT, offer=replace(GPU, usd_per_hour_spot=None)), {}, False, 1.0),
+    ],
+)
+def test_the_ledger_counts_the_price_of_what_is_rented(
+    tmp_path: Path, choice: RoleChoice, settings: dict, spot: bool, usd_per_hour: float
+) -> None:
+    spec = spec_of(tmp_path, choice, SkyPilot(**settings))
+    assert SkyPilot(**settings)._resources(spec)["use_spot"] is spot
+    assert (spec.spot, spec.usd_per_hour) == (spot, usd_per_hour)
 
 
 def test_another_server_than_the_plans(tmp_path: Path) -> None:
