@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,17 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import msgspec
-
 from stratos.config import Config
-from stratos.core.atomic_files import sweep, write_atomically
+from stratos.core.atomic_files import sweep
 from stratos.core.context import Context, Engine, Here, engine_of, unsaid
-from stratos.core.errors import BusyError, CapacityError, StratosError, first_cause
+from stratos.core.errors import BusyError, StratosError, first_cause
 from stratos.core.formats import counted, usd
 from stratos.core.output import disk_errors, say_ended
 from stratos.core.process import locked
 from stratos.ledger import reserves
-from stratos.records import Plan, Report, from_json
+from stratos.records import Plan, Report
 from stratos.report.costs import read_ledger
 from stratos.run import resume
 from stratos.run.console import Console
@@ -366,34 +363,6 @@ class Runner:
         if isinstance(seconds := getattr(record, "seconds", None), float):
             state.tracker.summary({f"{stage.name}_seconds": seconds})
         return record
-
-
-NAME = "refused.json"
-MOST = 5
-"""Times that one command plans again."""
-
-
-def without_refused(config: Config) -> Config:
-    """Return the config with a quota of none for each server that its run could not have."""
-    none = dict.fromkeys(_refused(config.run_dir), 0)
-    if not none:
-        return config
-    cloud = dataclasses.replace(config.cloud, quotas={**config.cloud.quotas, **none})
-    plain = dict(config.plain.get("cloud") or {})
-    plain["quotas"] = {**(plain.get("quotas") or {}), **none}
-    return dataclasses.replace(config, cloud=cloud, plain={**config.plain, "cloud": plain})
-
-
-def refuse(folder: Path, error: CapacityError) -> None:
-    """Keep which server could not be had, and why."""
-    servers = {**_refused(folder), error.server: str(error)}
-    write_atomically(folder / NAME, msgspec.json.format(msgspec.json.encode(servers), indent=1))
-
-
-def _refused(folder: Path) -> Mapping[str, str]:
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        return from_json((folder / NAME).read_bytes(), dict[str, str])
-    return {}
 
 
 @contextlib.contextmanager
