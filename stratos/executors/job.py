@@ -219,6 +219,22 @@ class Job:
 
 
 @dataclass(frozen=True)
+class TaggedServer:
+    """A server in an account of the user's that has the tags of a run."""
+
+    name: str
+    """As its cloud knows it."""
+    run: str
+    role: str
+    server: str
+    """Cloud, region and instance type."""
+    since: float
+    """When it was launched, in seconds since the epoch."""
+    end: str
+    """The command that ends it."""
+
+
+@dataclass(frozen=True)
 class Executor(ABC):
     """Whatever runs jobs, and what every one of them may be told."""
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import yaml
+from in_process import stratos
 from required import lacking
 from syrupy.assertion import SnapshotAssertion
 
@@ -102,7 +103,7 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
             "instance_type": "g5.xlarge",
             "accelerators": "A10G:1",
             "use_spot": True,
-            "labels": {"stratos-run": "my-run", "stratos-role": "train"},
+            "labels": {"stratos-run": "my-run", "stratos-role": "train", "stratos-job": name},
             "autostop": {"idle_minutes": 30, "down": True, "wait_for": "jobs"},
         },
         "envs": {"STRATOS_JOB": spec.name},
@@ -740,3 +741,57 @@ def test_what_a_job_prints_is_appended_here(
     for question in (cluster.state, copies.texts):
         with pytest.raises(Unreachable):
             question()
+
+
+AWS = """#!/bin/sh
+case $* in
+*"--region eu-west-1"*) echo "An error occurred (UnauthorizedOperation)" >&2; exit 254 ;;
+*describe-regions*) echo '{{"Regions": [{regions}]}}' ;;
+*"--region us-east-1"*) echo '{{"Reservations": [{{"Instances": [{instances}]}}]}}' ;;
+*) echo '{{"Reservations": []}}' ;;
+esac
+"""
+
+
+def aws(folder: Path, *regions: str, jobs: tuple[str, ...] = ()) -> None:
+    """Write a program `aws` whose account has these regions, and a server for each of the jobs."""
+    instances = [
+        {
+            "InstanceId": f"i-{n}", "InstanceType": "g5.xlarge", "InstanceLifecycle": "spot",
+            "LaunchTime": "2026-12-01T05:00:00+00:00",
+            "Tags": [{"Key": key, "Value": value} for key, value in (
+                ("stratos-run", "my-run"), ("stratos-role", "train"), ("stratos-job", job)
+            )],
+        }
+        for n, job in enumerate(jobs)
+    ]  # fmt: skip
+    text = AWS.format(
+        regions=", ".join(f'{{"RegionName": "{region}"}}' for region in regions),
+        instances=", ".join(map(json.dumps, instances)),
+    )
+    (folder / "aws").write_text(text)
+    (folder / "aws").chmod(0o755)
+
+
+def test_servers_of_runs_that_another_machine_started_are_found_by_their_tags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
+    spec = spec_of(tmp_path / "run")
+    submission.add_to_list(Submission.of(SkyPilot(), spec))
+    aws(tmp_path, "us-east-1", "us-west-2", jobs=(cluster_name(spec.name), "stratos-b-distill"))
+    listing = json.loads(stratos("servers", "--account", "--json").stdout)
+    [server] = listing["elsewhere"]
+    assert server == {
+        "name": "stratos-b-distill", "run": "my-run", "role": "train",
+        "server": "aws/us-east-1 g5.xlarge, spot", "since": 1796101200.0,
+        "end": "aws ec2 terminate-instances --region us-east-1 --instance-ids i-1",
+    }  # fmt: skip
+    assert [job["name"] for job in listing["jobs"]] == [spec.name]
+    said = stratos("servers", "--account").stdout
+    assert "stratos-b-distill: train of my-run, started elsewhere" in said
+    aws(tmp_path, "eu-west-1")
+    refused = stratos("servers", "--account")
+    assert refused.returncode == 1 and "AWS does not say what runs in eu-west-1" in refused.stderr
