@@ -395,7 +395,8 @@ class SkyPilot(Executor):
         return _following[name]
 
     def _job(self, following: Following, is_new: bool) -> Job:
-        return Job(following.spec, following.cluster.name, following.place, following.log, is_new)
+        name = following.cluster.name
+        return Job(following.spec, name, f"SkyPilot job {name}", following.log, is_new)
 
 
 def _no_server(spec: JobSpec) -> str:

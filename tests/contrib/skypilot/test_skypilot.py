@@ -541,7 +541,7 @@ def test_a_server_that_is_gone_and_one_that_nobody_knows_of(
     job = launched(executor, tmp_path / "run", 0)
     status = executor.status(job)
     assert (status.state, status.text) == (
-        State.LOST, f"its spot server was taken back (cluster {job.id})"
+        State.LOST, f"its spot server was taken back (server {job.id})"
     )  # fmt: skip
     skypilot._following.clear()
     sky(code=1)
@@ -563,7 +563,7 @@ def test_a_stage_that_was_killed_is_lost_and_one_that_failed_is_not(
     assert [found[code].state for code in found] == [
         State.LOST, State.LOST, State.FAILED, State.CANCELLED
     ]  # fmt: skip
-    assert found[137].text == f"cluster {job.id} was killed by signal 9 on its server"
+    assert found[137].text == f"it was killed by signal 9 on server {job.id}"
     assert "executor.instance_type=<one with more>" in found[137].cure
 
 
