@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from stratos.cli.rules import check_rows
@@ -13,14 +14,17 @@ from stratos.core.errors import (
     InfeasibleError,
     StratosError,
 )
+from stratos.core.formats import duration
 from stratos.core.redact import redact
 from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.students import check_students
-from stratos.records import Deployment, Probe
+from stratos.records import Deployment, Plan, Probe
 from stratos.run.capacity import (
     MOST,
     NAME,
+    WAIT_S,
+    forget_all,
     forget_old,
     give_up,
     refuse,
@@ -93,12 +97,16 @@ def _with_servers_that_can_be_had(run: Runner, typed: Config) -> float | None:
         StratosError: a stage cannot go on.
     """
     state, folder, n_refused = run.state, run.state.config.run_dir, 0
+    began_at = time.monotonic()
     while True:
         try:
             return run_stages(run)
         except (InfeasibleError, CatalogError) as error:
             if (region := region_of(folder)) is None:
-                raise
+                if not _waits(state, began_at):
+                    raise
+                n_refused, state.config = 0, without_refused(state.config, typed)
+                continue
             give_up(folder, region, str(error))
             state.console.note(
                 f"No other server of {region} does. The plan is solved again for the other regions "
@@ -107,6 +115,9 @@ def _with_servers_that_can_be_had(run: Runner, typed: Config) -> float | None:
         except CapacityError as error:
             n_refused += 1
             refuse(folder, error)
+            if n_refused == MOST and _waits(state, began_at):
+                n_refused, state.config = 0, without_refused(state.config, typed)
+                continue
             _check_refused(state, error, n_refused)
             state.console.note(
                 f"{error} The plan is solved again without it ({n_refused} of {MOST} at most; to "
@@ -114,6 +125,30 @@ def _with_servers_that_can_be_had(run: Runner, typed: Config) -> float | None:
                 "there does."
             )
         state.config = without_refused(state.config, typed)
+
+
+def _waits(state: RunState, began_at: float) -> bool:
+    """Wait until the servers that could not be had may be tried again, where the deadline allows.
+
+    Args:
+        state: of the run.
+        began_at: when the command began, by the monotonic clock.
+    """
+    deadline, plan = state.config.limits.deadline_hours, state.records.get("plan")
+    if deadline is None or not isinstance(plan, Plan):
+        return False
+    taken_s = time.monotonic() - began_at + WAIT_S
+    hours = max(plan.hours, *(plan.hours_range or (0.0,)))
+    if plan.spent_hours + taken_s / 3600 + hours > deadline:
+        return False
+    if not forget_all(state.config.run_dir):  # that is not why
+        return False
+    state.console.note(
+        f"No server can be had now that does. limits.deadline_hours={deadline:g} leaves time: they "
+        f"are tried again in {duration(WAIT_S)}."
+    )
+    time.sleep(WAIT_S)
+    return True
 
 
 def _check_refused(state: RunState, error: CapacityError, n_refused: int) -> None:

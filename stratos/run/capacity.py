@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from stratos.records import from_json
 NAME = "refused.json"
 MOST = 5
 """Servers that one command cannot have, one after the other, before it is left to the user."""
+WAIT_S = 600.0
+"""Seconds until they are tried again where `limits.deadline_hours` leaves time for it."""
 HOURS = 6.0
 """After which a server that could not be had is tried again."""
 
@@ -43,20 +45,20 @@ def without_refused(config: Config, typed: Config | None = None) -> Config:
         config: of the run.
         typed: the config whose cloud the user typed; None for the same one.
     """
-    refused = _read(config.run_dir)
-    if not refused:
-        return config
     typed = config if typed is None else typed
+    plain = dict(typed.plain.get("cloud") or {})
+    if not (refused := _read(config.run_dir)):
+        plain_now = {**config.plain, "cloud": plain}
+        return config if typed is config else replace(config, cloud=typed.cloud, plain=plain_now)
     region = region_of(config.run_dir)
     servers = [key for key in refused if key.count("/") > 1]
     none = [key for key in servers if region is None or key.startswith(f"{region}/")]
     changes: dict[str, Any] = _places(typed.cloud, [*refused][-1])
     quotas = dict.fromkeys(none, 0)
-    cloud = dataclasses.replace(typed.cloud, **changes, quotas={**typed.cloud.quotas, **quotas})
-    plain = dict(typed.plain.get("cloud") or {})
+    cloud = replace(typed.cloud, **changes, quotas={**typed.cloud.quotas, **quotas})
     plain |= {name: [*places] for name, places in changes.items()}
     plain["quotas"] = {**(plain.get("quotas") or {}), **quotas}
-    return dataclasses.replace(config, cloud=cloud, plain={**config.plain, "cloud": plain})
+    return replace(config, cloud=cloud, plain={**config.plain, "cloud": plain})
 
 
 def _places(cloud: CloudConfig, key: str) -> dict[str, tuple[str, ...]]:
@@ -95,6 +97,14 @@ def forget_old(folder: Path) -> None:
     fresh = {key: refusal for key, refusal in refused.items() if refusal.at > since}
     if fresh != refused:
         _write(folder, fresh)
+
+
+def forget_all(folder: Path) -> bool:
+    """Let all that could not be had be tried again; return whether there was anything."""
+    if not _read(folder):
+        return False
+    _write(folder, {})
+    return True
 
 
 def _keep(folder: Path, key: str, why: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from stratos import pipeline
-from stratos.config import CloudConfig, Config
+from stratos.config import CloudConfig, Config, LimitsConfig
 from stratos.core.errors import CapacityError, InfeasibleError
+from stratos.records import Plan
 from stratos.run.capacity import HOURS, NAME, forget_old, without_refused
 from stratos.run.runner import opened
 from stratos.run.stages import STAGES
@@ -23,12 +25,18 @@ def config_of(folder: Path, **cloud: tuple[str, ...]) -> Config:
     return factory.make_config(folder, cloud=CloudConfig(name="aws", providers=("aws",), **cloud))
 
 
-def run(config: Config, monkeypatch: pytest.MonkeyPatch, *ends: Exception | float) -> list[Config]:
+def run(
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    *ends: Exception | float,
+    plan: Plan | None = None,
+) -> list[Config]:
     """Run a pipeline whose plans end so, one after the other; return the config of each."""
     configs, left = list[Config](), [*ends]
 
     def run_stages(run):
         configs.append(run.state.config)
+        run.state.records["plan"] = plan
         end = left.pop(0)
         if isinstance(end, Exception):
             raise end
@@ -86,6 +94,26 @@ def test_where_no_other_region_does_either_that_is_the_error(
             config_of(tmp_path / "run"), monkeypatch,
             lacks(FIRST), InfeasibleError("not here"), InfeasibleError("nowhere"),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("deadline_hours", "waits"), [(3.0, True), (2.0, False), (None, False)])
+def test_a_deadline_that_leaves_time_waits_for_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadline_hours: float | None, waits: bool
+) -> None:
+    monkeypatch.setattr(pipeline, "WAIT_S", 0.05)
+    empty: dict = dict.fromkeys(Plan.__dataclass_fields__)
+    # 0.1 h were taken before it.
+    plan = Plan(**empty | {"hours": 1.0, "hours_range": (0.5, 2.0), "spent_hours": 0.1})
+    config = replace(
+        config_of(tmp_path / "run"), limits=LimitsConfig(deadline_hours=deadline_hours)
+    )
+    ends = lacks(FIRST), InfeasibleError("not here"), InfeasibleError("nowhere"), 1.0
+    if not waits:
+        with pytest.raises(InfeasibleError, match="nowhere"):
+            run(config, monkeypatch, *ends, plan=plan)
+        return
+    configs = run(config, monkeypatch, *ends, plan=plan)
+    assert configs[-1].cloud == config.cloud, "what could not be had is tried again"
 
 
 def test_a_server_is_tried_again_after_hours_unless_a_student_is_made(

@@ -391,7 +391,8 @@ class Following:
                 state, text = State.LOST, "the job on {} was never begun"
             return self._is(state, text.format(self.place))
         if not self._has_all:
-            return self._is(State.RUNNING, f"the job on {self.place} has ended; its files are brought back")
+            text = f"the job on {self.place} has ended; its files are brought back"
+            return self._is(State.RUNNING, text)
         if code == TIMED_OUT:
             return self._is(
                 State.FAILED,
