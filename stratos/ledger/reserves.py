@@ -308,9 +308,9 @@ class Lease:
             if short > 0:
                 role = self.line.role
                 self.ledger.check(self.line.what, short, role=role, advice=_CHEAPER.get(role, ""))
-                wanted = self.usd(at + ahead_s + every_s) - self.set_aside_usd
-                left = self.ledger.left_usd(role=role)
-                more = wanted if left is None else max(short, min(wanted, left))
+                more = self.usd(at + ahead_s + every_s) - self.set_aside_usd
+                if (free := self.ledger.left_usd(role=role)) is not None:
+                    more = max(short, min(more, free))
                 append(Extended(id=self.line.id, reserved_usd=more, at=now()))
         if not self.line.usd_per_hour:
             return every_s

@@ -37,9 +37,9 @@ def tagged_servers(known: Collection[str]) -> list[TaggedServer]:
     listing = _asked(program, "us-east-1", "describe-regions")  # those that the account may use
     regions = sorted(region["RegionName"] for region in listing["Regions"])
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(partial(_in_region, program), regions)
-        return [server for name, server in (each for part in found for each in part)
-                if name not in clusters]  # fmt: skip
+        by_region = list(pool.map(partial(_in_region, program), regions))
+    return [server for servers in by_region for cluster, server in servers
+            if cluster not in clusters]  # fmt: skip
 
 
 def _in_region(program: str, region: str) -> list[tuple[str, TaggedServer]]:
