@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from stratos.cli.rules import check_rows
 from stratos.config import Config
-from stratos.core.errors import CapacityError, ConfigError, StratosError
+from stratos.core.errors import (
+    CapacityError,
+    CatalogError,
+    ConfigError,
+    InfeasibleError,
+    StratosError,
+)
+from stratos.core.formats import duration
 from stratos.core.redact import redact
 from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.students import check_students
-from stratos.records import Deployment, Probe
+from stratos.records import Deployment, Plan, Probe
+from stratos.run.capacity import (
+    MOST,
+    NAME,
+    WAIT_S,
+    forget_all,
+    forget_old,
+    give_up,
+    refuse,
+    region_of,
+    without_refused,
+)
 from stratos.run.run_state import RunState
-from stratos.run.runner import MOST, NAME, Runner, opened, refuse, without_refused
+from stratos.run.runner import Runner, opened
 from stratos.run.stages import (
     ADDED,
     DEPLOY,
@@ -55,8 +74,9 @@ def run_pipeline(config: Config) -> float | None:
             raise ConfigError(f"deploy.push_to={error}") from error
     if (reason := refusal(config, config.run_dir, "hydra.sweep.dir")) is not None:
         raise OtherTaskError(str(reason))  # of a job of a sweep; for any other run the check saw it
+    forget_old(config.run_dir)
     with opened(without_refused(config), STAGES) as run:
-        number = _with_servers_that_can_be_had(run)
+        number = _with_servers_that_can_be_had(run, config)
         run.summarize()
         if is_bundle(config.run_dir / "bundle"):
             if config.deploy.push_to is not None:
@@ -66,35 +86,84 @@ def run_pipeline(config: Config) -> float | None:
     return number
 
 
-def _with_servers_that_can_be_had(run: Runner) -> float | None:
+def _with_servers_that_can_be_had(run: Runner, typed: Config) -> float | None:
     """Run the stages; plan again without a server that cannot be had, a few times.
+
+    Args:
+        run: whose stages they are.
+        typed: the config as the user typed it.
 
     Raises:
         StratosError: a stage cannot go on.
     """
-    state = run.state
-    for time in range(1, MOST + 1):
+    state, folder, n_refused = run.state, run.state.config.run_dir, 0
+    began_at = time.monotonic()
+    while True:
         try:
             return run_stages(run)
-        except CapacityError as error:
-            path = state.config.run_dir / NAME
-            refuse(state.config.run_dir, error)
-            if PLAN.name not in state.requested:
-                raise StratosError(
-                    f"{error} Give the command again with plan among its stages: it plans without "
-                    f"that server. To try it again, delete {path}."
-                ) from error
-            if time == MOST:
-                raise StratosError(
-                    f"{error} {MOST} servers could not be had, one after the other. The same "
-                    f"command plans without them; to try them again, delete {path}."
-                ) from error
+        except (InfeasibleError, CatalogError) as error:
+            if (region := region_of(folder)) is None:
+                if not _waits(state, began_at):
+                    raise
+                n_refused, state.config = 0, without_refused(state.config, typed)
+                continue
+            give_up(folder, region, str(error))
             state.console.note(
-                f"{error} The plan is solved again without it ({time} of {MOST} at most; to try it "
-                f"again later, delete {path})."
+                f"No other server of {region} does. The plan is solved again for the other regions "
+                "that cloud.regions and cloud.residency allow, and the data of the run move there."
             )
-            state.config = without_refused(state.config)
-    raise AssertionError
+        except CapacityError as error:
+            n_refused += 1
+            refuse(folder, error)
+            if n_refused == MOST and _waits(state, began_at):
+                n_refused, state.config = 0, without_refused(state.config, typed)
+                continue
+            _check_refused(state, error, n_refused)
+            state.console.note(
+                f"{error} The plan is solved again without it ({n_refused} of {MOST} at most; to "
+                f"try it again later, delete {folder / NAME}), in its region if another server "
+                "there does."
+            )
+        state.config = without_refused(state.config, typed)
+
+
+def _waits(state: RunState, began_at: float) -> bool:
+    """Wait until the servers that could not be had may be tried again, where the deadline allows.
+
+    Args:
+        state: of the run.
+        began_at: when the command began, by the monotonic clock.
+    """
+    deadline, plan = state.config.limits.deadline_hours, state.records.get("plan")
+    if deadline is None or not isinstance(plan, Plan):
+        return False
+    taken_s = time.monotonic() - began_at + WAIT_S
+    hours = max(plan.hours, *(plan.hours_range or (0.0,)))
+    if plan.spent_hours + taken_s / 3600 + hours > deadline:
+        return False
+    if not forget_all(state.config.run_dir):  # that is not why
+        return False
+    state.console.note(
+        f"No server can be had now that does. limits.deadline_hours={deadline:g} leaves time: they "
+        f"are tried again in {duration(WAIT_S)}."
+    )
+    time.sleep(WAIT_S)
+    return True
+
+
+def _check_refused(state: RunState, error: CapacityError, n_refused: int) -> None:
+    """Leave it to the user where no plan may be made, or too many servers could not be had."""
+    path = state.config.run_dir / NAME
+    if PLAN.name not in state.requested:
+        raise StratosError(
+            f"{error} Give the command again with plan among its stages: it plans without "
+            f"that server. To try it again, delete {path}."
+        ) from error
+    if n_refused == MOST:
+        raise StratosError(
+            f"{error} {MOST} servers could not be had, one after the other. The same "
+            f"command plans without them; to try them again, delete {path}."
+        ) from error
 
 
 def _push(state: RunState, target: str) -> None:

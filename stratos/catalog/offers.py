@@ -183,7 +183,8 @@ def select(table: Table, cloud: CloudConfig) -> tuple[Table, list[str]]:
 
     Raises:
         CatalogError: a cloud, a region or a quota names what no offer has, nothing is left without
-            marketplaces or within the residency, or no server is cheap enough.
+            marketplaces or within the residency, no server is cheap enough, or spot is asked for
+            and no offer has a price of it.
     """
     allowed = np.ones(len(table), bool)
     if cloud.providers:
@@ -252,11 +253,22 @@ def _unknown_quotas(table: Table, keys: Iterable[str]) -> Iterator[str]:
 
 
 def _without_spot(table: Table, allowed: Bools) -> Iterator[str]:
-    """Say of which clouds no allowed offer has a spot price, though spot was asked for."""
+    """Say of which clouds no allowed offer has a spot price, though spot was asked for.
+
+    Raises:
+        CatalogError: none has one.
+    """
     priced = allowed & ~np.isnan(table.usd_per_hour_spot)
     clouds = sorted(
         set(table.cloud.take(allowed).used()) - set(table.cloud.take(priced).used()) - {LOCAL}
     )
+    if clouds and not priced.any():
+        raise CatalogError(
+            f"cloud.spot=true: no offer of {', '.join(clouds)} has a spot price, so that nothing "
+            "can be planned on spot. Leave it out. With executor=skypilot, executor.spot=true "
+            "rents spot servers all the same, counted at the on-demand price. Or name a catalog "
+            "with spot prices: cloud.catalog=[…]."
+        )
     if clouds:
         yield (
             f"cloud.spot=true: no offer of {', '.join(clouds)} has a spot price, so that "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -105,6 +106,27 @@ class OverspentError(StratosError):
     def __init__(self, text: str, why: str) -> None:
         super().__init__(text)
         self.why = why
+
+
+@contextlib.contextmanager
+def first_cause(warn: Callable[[str], None]) -> Iterator[list[StratosError]]:
+    """Raise the first error of a block, where what cleans up behind it fails, too.
+
+    Args:
+        warn: says what failed in cleaning up.
+
+    Yields:
+        A list for the error of the block. An error that is raised `from` it says the same in better
+        words, and stays.
+    """
+    first: list[StratosError] = []
+    try:
+        yield first
+    except Exception as error:
+        if not first or error in first or error.__cause__ in first:
+            raise
+        warn(f"In cleaning up: {error}")
+        raise first[0] from first[0].__cause__
 
 
 def nearest(word: str, known: Iterable[str], n: int = 3) -> list[str]:

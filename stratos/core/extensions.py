@@ -61,6 +61,9 @@ class Extension:
     decoder: str = ""
     """Function of a model and a `models.decode.decoder.Call` that returns a `FastDecoder`, or None
     for a model that it does not take."""
+    tagged: str = ""
+    """Function of the names of known jobs that returns the other servers of runs in the user's
+    accounts, each a `stratos.executors.job.TaggedServer`."""
     speedups: str = ""
     """Class below `distill.speedups.Speedups`: faster ways of a training."""
 

@@ -97,7 +97,12 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
             )
         run.cancel()
         raise
-    run.executor.release(run.job)  # first: a server that it ends is paid until then
+    try:
+        run.executor.release(run.job)  # first: a server that it ends is paid until then
+    except StratosError as error:
+        if status.state is State.DONE:
+            raise
+        raise StratosError(f"{run.spec.stage}: {status.text}. {error}") from error
     run.costs.release(run.shared_spans())
     _forget(run.spec)
     return run.job, status
@@ -194,18 +199,19 @@ class _JobRun:
         """
         spec = self.spec
         try:
-            self.executor.cancel(spec)
-        except StratosError as error:
+            since = self.executor.cancel(spec)
+            _forget(spec)
+            if since is not None:
+                self.costs.launch(since)
+            self.costs.release()
+        except (StratosError, OSError) as error:  # why it is cancelled is what the user has to read
             self.context.warn(str(error))
-            return
         except KeyboardInterrupt:
             self.context.warn(
                 f"{spec.stage}: its job {spec.name} was told to end, and may not be gone. The same "
                 "command follows it if it is not."
             )
             raise
-        _forget(spec)
-        self.costs.release()
 
     def _write_down(self, label: str, id: str = "") -> None:
         made = Submission.of(
@@ -319,8 +325,10 @@ class _JobRun:
         if self._error:
             raise StratosError(self._error)
         if self.costs.has_ended_with_money(self.spec.paid_hours):
-            head = f"{stage}: the money for {job.label} has ended, and its time limit with it."
-            raise StratosError(_with_end_of_log(f"{head} {_GOES_ON}", job))
+            raise StratosError(
+                f"{stage}: the money for {job.label} has ended, and its time limit with it. "
+                f"{_GOES_ON} What it printed is in {job.log}."
+            )
         if status.cure:
             raise StratosError(f"{stage}: {status.text}. {status.cure}")
         raise StratosError(_with_end_of_log(f"{stage} failed as {job.label}: {status.text}.", job))
@@ -381,14 +389,15 @@ def end_other(
     job = earlier.job(spec.folder)
     status = _status(executor, job)
     has_ended = status is not None and status.state in OVER
+    since = None if status is None else status.since
     is_same = known is not None and known.mark == mark and known.name == spec.name
     if is_same and not (has_ended and executor.shares_files):
         return
     if not is_same and not (known is None and has_ended):
         note(f"{spec.stage}: {job.label} {_why_another(known, mark)}; it is cancelled.")
-        executor.cancel(job.spec)
+        since = executor.cancel(job.spec) or since
     at = None if has_ended else time.time()
-    _settle(spec.folder, spec.stage, ledger, warn, executor, job, status, at)
+    _settle(spec.folder, spec.stage, ledger, warn, executor, job, since, at)
 
 
 def _why_another(known: Submission | None, mark: str) -> str:
@@ -440,7 +449,9 @@ def end_made(
         end_other(listed.executor, listed.job(run).spec, "", ledger, note, warn)
     else:
         executor, job = listed.executor, known.job(run)
-        _settle(run, stage, ledger, warn, executor, job, _status_at_end(executor, job))
+        status = _status_at_end(executor, job)
+        since = None if status is None else status.since
+        _settle(run, stage, ledger, warn, executor, job, since)
 
 
 def _status_at_end(executor: Executor, job: Job) -> Status | None:
@@ -472,11 +483,10 @@ def _settle(
     warn: Say,
     executor: Executor | None = None,
     job: Job | None = None,
-    status: Status | None = None,
+    since: float | None = None,
     at: float | None = None,
 ) -> None:
     """Settle a job that has ended, as far as its engine knows; say what is not known."""
     spans = None if executor is None or job is None else spans_of(executor, job)
-    since = None if status is None else status.since
     if doubt := settle_unseen(run, stage, ledger, spans, since=since, at=at):
         warn(doubt)

@@ -140,7 +140,7 @@ class JobSpec:
     withheld: tuple[str, ...] = ()
     """Variables of that command which the job does not get: keys of teachers."""
     spot: bool = False
-    """Whether the plan rents the server at its spot price."""
+    """Whether the server is rented on spot."""
     files: tuple[Path, ...] = ()
     """Of this machine, outside of the run folder, which the stage reads."""
     cache: Mapping[str, bytes] = field(default_factory=dict)
@@ -219,6 +219,22 @@ class Job:
 
 
 @dataclass(frozen=True)
+class TaggedServer:
+    """A server in an account of the user's that has the tags of a run."""
+
+    name: str
+    """As its cloud knows it."""
+    run: str
+    role: str
+    server: str
+    """Cloud, region and instance type."""
+    since: float
+    """When it was launched, in seconds since the epoch."""
+    end: str
+    """The command that ends it."""
+
+
+@dataclass(frozen=True)
 class Executor(ABC):
     """Whatever runs jobs, and what every one of them may be told."""
 
@@ -232,6 +248,8 @@ class Executor(ABC):
     """Whether a job reaches the run folder and the folder of the caches of this machine."""
     is_cluster: ClassVar[bool] = False
     """Whether its nodes are up, and are the offers of the cloud that is called as it is."""
+    ends_s: ClassVar[float] = 10.0
+    """Seconds that the end of a job takes, at least, for which money is kept back."""
     serve_command: ClassVar[str] = "sh outputs/<run>/deploy/serve.sh (on the node that is to serve)"
     """What is typed to serve the student of a run on its servers."""
     stages: tuple[StageName, ...] = ()
@@ -273,8 +291,12 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def cancel(self, spec: JobSpec) -> None:
+    def cancel(self, spec: JobSpec) -> float | None:
         """End every job of this name, and return when none is left.
+
+        Returns:
+            When its servers were handed to it, in seconds since the epoch, where the engine learns
+            that only now; None where it had none, or `status` says it.
 
         Raises:
             StratosError: one is still there; the message has the command that ends it.
@@ -291,6 +313,14 @@ class Executor(ABC):
     def withheld(self) -> tuple[str, ...]:
         """Return the variables of this environment that no job may get: others can read its own."""
         return ()
+
+    def rents_spot(self, planned: bool) -> bool:
+        """Return whether the planned server is rented on spot.
+
+        Args:
+            planned: whether the plan does so.
+        """
+        return planned
 
     def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
         """Return dollars for a GB that a job sends to this machine.
@@ -405,7 +435,7 @@ def job_spec(
         if planned:
             limits.append(max(LEAST_HOURS, planned * settings.hours_factor))
         hours = min(limits, default=None)
-    is_spot, price = _price(choice)
+    is_spot, price = _price(choice, settings)
     if settings.usd_per_hour is not None:
         price = settings.usd_per_hour
     return JobSpec(
@@ -439,12 +469,16 @@ def _choice(plan: Plan | None, stage: str) -> RoleChoice | None:
     return next((choice for choice in choices if choice.offer is not None), None)
 
 
-def _price(choice: RoleChoice | None) -> tuple[bool, float]:
-    """Return whether a server is rented at its spot price, and its dollars an hour."""
+def _price(choice: RoleChoice | None, settings: Executor) -> tuple[bool, float]:
+    """Return whether a server is rented on spot, and its dollars an hour.
+
+    A spot server whose price is not known is counted at the on-demand price: it costs no more.
+    """
     if choice is None or choice.offer is None:
         return False, 0.0
     spot = choice.offer.usd_per_hour_spot
-    return (True, spot) if choice.spot and spot is not None else (False, choice.offer.usd_per_hour)
+    is_spot = settings.rents_spot(choice.spot and spot is not None)
+    return is_spot, spot if is_spot and spot is not None else choice.offer.usd_per_hour
 
 
 def chosen_share(

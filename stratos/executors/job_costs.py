@@ -28,7 +28,7 @@ from stratos.executors.job import (
     read_events,
 )
 from stratos.ledger import Ledger
-from stratos.ledger.reserves import Lease, Leave, expect, leases, leaves, rent
+from stratos.ledger.reserves import AHEAD_S, Lease, Leave, expect, leases, leaves, rent
 
 Spans = Sequence[tuple[float, float]]
 """Begin and end of each time that a job held its servers, in seconds since the epoch."""
@@ -243,6 +243,8 @@ _SHORTER = ", or give the job fewer hours with executor.hours=<hours>"
 """What makes a job of unknown hours cost less."""
 _METER_S = 30.0
 """Seconds between two lines of the ledger about servers that run."""
+_ENDS_SHARE = 0.05
+"""Share of the hours that are paid which is kept back for the end of a job, `AHEAD_S` at most."""
 
 
 class JobCosts:
@@ -264,7 +266,10 @@ class JobCosts:
             settle(lease, spec.folder, spec.stage, None)
         self._is_earlier = bool(earlier)
         self._lease = earlier[-1] if earlier else self._rent()
-        self._metered_at = 0.0
+        paid_hours = self.hours_left
+        share_s = AHEAD_S if paid_hours is None else _ENDS_SHARE * 3600 * paid_hours
+        self._ahead_s = max(executor.ends_s, min(AHEAD_S, share_s))
+        self._meters_at = 0.0
         self._leave: Leave | None = None
         if egress_gb := executor.egress_gb(spec):
             try:
@@ -320,9 +325,11 @@ class JobCosts:
         Raises:
             BudgetError: there is no more money for it.
         """
-        if time.monotonic() > self._metered_at + _METER_S:
-            self._metered_at = time.monotonic()
-            self._lease.meter()
+        if time.monotonic() > self._meters_at:
+            # Sooner where the money ends before that: a limit of minutes is used to its end.
+            self._meters_at = time.monotonic() + self._lease.meter(
+                ahead_s=self._ahead_s, every_s=_METER_S
+            )
             if self._leave is not None:
                 self._leave.meter(self._counter, self._ahead_gb(self._leave))
 

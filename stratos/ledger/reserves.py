@@ -281,15 +281,19 @@ class Lease:
             return 0.0
         return self.line.usd(max(0.0, (time.time() if at is None else at) - launched))
 
-    def meter(self, at: float | None = None, ahead_s: float = AHEAD_S) -> float:
+    def meter(
+        self, at: float | None = None, ahead_s: float = AHEAD_S, every_s: float = 0.0
+    ) -> float:
         """Record what they have cost so far, and set more aside where that runs out.
 
         Args:
             at: seconds since the epoch; None for now.
             ahead_s: seconds for which there must be money from then on.
+            every_s: seconds beyond that for which money is set aside, too, as far as there is any:
+                until the next call.
 
         Returns:
-            Dollars so far.
+            Seconds, at most `every_s`, after which there is no more than `ahead_s` set aside.
 
         Raises:
             BudgetError: no more is held for the role, or free. They have to be released.
@@ -297,15 +301,21 @@ class Lease:
         at = time.time() if at is None else at
         usd, launched = self.usd(at), self.launched_at
         if launched is None:
-            return 0.0
+            return every_s
         with self.ledger.exclusive() as append:
             append(Metered(id=self.line.id, seconds=at - launched, usd=usd, at=now()))
             short = self.usd(at + ahead_s) - self.set_aside_usd
             if short > 0:
                 role = self.line.role
                 self.ledger.check(self.line.what, short, role=role, advice=_CHEAPER.get(role, ""))
-                append(Extended(id=self.line.id, reserved_usd=short, at=now()))
-        return usd
+                more = self.usd(at + ahead_s + every_s) - self.set_aside_usd
+                if (free := self.ledger.left_usd(role=role)) is not None:
+                    more = max(short, min(more, free))
+                append(Extended(id=self.line.id, reserved_usd=more, at=now()))
+        if not self.line.usd_per_hour:
+            return every_s
+        lasts_s = (self.set_aside_usd - self.usd(at + ahead_s)) / self.line.usd_per_hour * 3600
+        return min(every_s, max(0.0, lasts_s))
 
     def release(self, at: float | None = None) -> float:
         """Settle what they cost from launch to release; nothing if they were never launched.

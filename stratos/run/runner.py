@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,17 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import msgspec
-
 from stratos.config import Config
-from stratos.core.atomic_files import sweep, write_atomically
+from stratos.core.atomic_files import sweep
 from stratos.core.context import Context, Engine, Here, engine_of, unsaid
-from stratos.core.errors import BusyError, CapacityError, StratosError
+from stratos.core.errors import BusyError, StratosError, first_cause
 from stratos.core.formats import counted, usd
 from stratos.core.output import disk_errors, say_ended
 from stratos.core.process import locked
 from stratos.ledger import reserves
-from stratos.records import Plan, Report, from_json
+from stratos.records import Plan, Report
 from stratos.report.costs import read_ledger
 from stratos.run import resume
 from stratos.run.console import Console
@@ -368,34 +365,6 @@ class Runner:
         return record
 
 
-NAME = "refused.json"
-MOST = 5
-"""Times that one command plans again."""
-
-
-def without_refused(config: Config) -> Config:
-    """Return the config with a quota of none for each server that its run could not have."""
-    none = dict.fromkeys(_refused(config.run_dir), 0)
-    if not none:
-        return config
-    cloud = dataclasses.replace(config.cloud, quotas={**config.cloud.quotas, **none})
-    plain = dict(config.plain.get("cloud") or {})
-    plain["quotas"] = {**(plain.get("quotas") or {}), **none}
-    return dataclasses.replace(config, cloud=cloud, plain={**config.plain, "cloud": plain})
-
-
-def refuse(folder: Path, error: CapacityError) -> None:
-    """Keep which server could not be had, and why."""
-    servers = {**_refused(folder), error.server: str(error)}
-    write_atomically(folder / NAME, msgspec.json.format(msgspec.json.encode(servers), indent=1))
-
-
-def _refused(folder: Path) -> Mapping[str, str]:
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        return from_json((folder / NAME).read_bytes(), dict[str, str])
-    return {}
-
-
 @contextlib.contextmanager
 def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
     """Open the run folder, the tracker and the console for the stages of one run.
@@ -410,7 +379,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
     """
     folder = config.run_dir
     console = Console(explain=config.plan.explain, folder=folder)
-    with contextlib.ExitStack() as stack:
+    with first_cause(console.warn) as first, contextlib.ExitStack() as stack:
         with disk_errors("start", folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -440,7 +409,8 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
             state = RunState(config, stages, console, tracker, warnings, progress=progress)
             try:
                 yield Runner(state, mirror, run_folder)
-            except StratosError:
+            except StratosError as error:
+                first.append(error)
                 if spent := state.ledger.spent_usd:
                     stays = "" if run_folder.is_gone() else f"; what is made stays in {folder}"
                     console.show([Line("spent", f"{usd(spent)}{stays}")])

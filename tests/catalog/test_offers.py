@@ -16,6 +16,7 @@ from stratos.catalog.gpus import GPUS_CSV, gpu_table
 from stratos.catalog.readers import BUILTIN
 from stratos.catalog.residency import MARKETPLACES
 from stratos.config import CloudConfig
+from stratos.core.errors import CatalogError
 
 LARGE = ("aws", "azure", "gcp", "lambda")
 EVERYTHING = CloudConfig(marketplaces=True, residency=("any",))
@@ -195,3 +196,11 @@ def test_a_price_ten_times_too_high_or_too_low_is_noticed(column: str) -> None:
                 if not implausible([*rows[:index], wrong, *rows[index + 1 :]]):
                     missed.append(f"{factor:g} x {row['Cloud']} {row['InstanceType']}")
     assert missed == []
+
+
+def test_spot_is_refused_where_no_offer_has_a_price_of_it(snapshot):
+    with pytest.raises(CatalogError) as refused:
+        load_catalog(CloudConfig(name="aws", providers=("aws",), spot=True))
+    assert str(refused.value) == snapshot
+    some = load_catalog(CloudConfig(providers=("aws", "gcp"), spot=True))
+    assert [text for text in some.warnings if "no offer of aws has a spot price" in text]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import signal
@@ -103,8 +105,8 @@ def test_what_a_job_says_is_said_here_and_paid_is_what_it_took(
 
 
 def test_where_the_money_ends_the_job_ends(job: Callable[..., Handover], context: Context) -> None:
-    # $5 are reserved, and the minute that an end may take costs $6 more than there are.
-    handover = job("import time; time.sleep(60)", planned_hours=5 / 960, usd_per_hour=960.0)
+    # $5 are reserved, and the seconds that an end may take cost $10 more than there are.
+    handover = job("import time; time.sleep(60)", planned_hours=5 / 7200, usd_per_hour=7200.0)
     with pytest.raises(StratosError) as ended:
         run_there(handover, context)
     reason = re.search(
@@ -120,6 +122,38 @@ def test_where_the_money_ends_the_job_ends(job: Callable[..., Handover], context
     with pytest.raises(BudgetError, match=r"^train 1 × a server for .* may cost \$20\.0000"):
         run_there(job("", planned_hours=20.0), context)
     assert submission.find(context.run_dir, "distill") is None
+
+
+class Quick(Here):
+    """Ends jobs at once."""
+
+    ends_s = 0.2
+
+
+def test_a_limit_of_seconds_is_used_to_its_end(
+    job: Callable[..., Handover], context: Context
+) -> None:
+    # The $10 are 6 s, of which one is reserved.
+    handover = job("import time; time.sleep(60)", planned_hours=1 / 3600, usd_per_hour=6000.0)
+    with pytest.raises(StratosError, match="the money for process") as ended:
+        run_there(replace(handover, executor=Quick()), context)
+    assert len(str(ended.value).splitlines()) == 1
+    assert context.ledger.spent_usd >= 9 and leases(context.ledger) == []
+    lines = [json.loads(line) for line in context.ledger.path.read_text().splitlines()]
+    assert sum(line["kind"] == "metered" for line in lines) < 5, "no line for each look"
+
+
+def test_a_job_that_ends_with_its_money_shows_no_traceback(
+    job: Callable[..., Handover], context: Context
+) -> None:
+    # The $10 are 3.6 s.
+    handover = job("import time; time.sleep(2.4); 1 / 0", planned_hours=0.0, usd_per_hour=1e4)
+    with pytest.raises(StratosError, match="and its time limit with it") as ended:
+        run_there(replace(handover, executor=Quick()), context)
+    log = folder_of(context.run_dir) / "distill.log"
+    assert str(ended.value).endswith(
+        f"larger limits.budget_usd goes on. What it printed is in {log}."
+    )
 
 
 def test_a_job_that_is_lost_is_submitted_again(
@@ -212,8 +246,8 @@ def test_a_job_whose_engine_is_silent_costs_money_by_the_clock(
     job: Callable[..., Handover], context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_costs, "_METER_S", 0.0)
-    # There is money for the minute that an end may take, and 0.4 s.
-    handover = job("import time; time.sleep(6)", planned_hours=0.001, usd_per_hour=596.0)
+    # There is money for the 10 s that an end may take, and 0.4 s.
+    handover = job("import time; time.sleep(6)", planned_hours=0.001, usd_per_hour=3461.0)
     with pytest.raises(StratosError, match=r"the money for process \d+ has ended, so that it is"):
         run_there(replace(handover, executor=Silent()), context)
     assert leases(context.ledger) == []
@@ -251,13 +285,49 @@ class Stays(Silent):
 def test_a_job_that_may_not_be_gone_costs_money_yet(
     job: Callable[..., Handover], context: Context, said: list[str]
 ) -> None:
-    handover = job("import time; time.sleep(60)", planned_hours=5 / 960, usd_per_hour=960.0)
+    handover = job("import time; time.sleep(60)", planned_hours=5 / 7200, usd_per_hour=7200.0)
     with pytest.raises(StratosError, match="the money for process"):
         run_there(replace(handover, executor=Stays()), context)
     assert said[-1] == "It is not gone."
     [lease] = leases(context.ledger)
     assert lease.launched_at is not None
     assert submission.find(context.run_dir, "distill") is not None
+
+
+class FullDisk(Here):
+    """Ends jobs, and then finds no room to say so."""
+
+    def cancel(self, spec: JobSpec) -> None:
+        super().cancel(spec)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_ended_a_job_is_told_whatever_becomes_of_its_end(
+    job: Callable[..., Handover], context: Context, said: list[str]
+) -> None:
+    handover = job("import time; time.sleep(60)", planned_hours=5 / 7200, usd_per_hour=7200.0)
+    with pytest.raises(StratosError, match="the money for process"):
+        run_there(replace(handover, executor=FullDisk()), context)
+    assert said[-1].endswith("No space left on device")
+    assert len(leases(context.ledger)) == 1, "it costs money until it is known to be gone"
+
+
+class Lost(Here):
+    """Loses its jobs, and cannot give back what it holds for them."""
+
+    def status(self, job: Job) -> Status:
+        return Status(State.LOST, "its server is gone")
+
+    def release(self, job: Job) -> None:
+        raise StratosError("It may still run.")
+
+
+def test_a_job_is_lost_before_it_cannot_be_released(
+    job: Callable[..., Handover], context: Context
+) -> None:
+    with pytest.raises(StratosError) as lost:
+        run_there(replace(job(""), executor=Lost()), context)
+    assert str(lost.value) == "distill: its server is gone. It may still run."
 
 
 class Sends(Here):

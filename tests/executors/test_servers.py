@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -22,6 +25,8 @@ from stratos.executors import submission
 from stratos.executors.here import Here
 from stratos.executors.job import JobSpec
 from stratos.executors.submission import Submission
+from stratos.ledger import Ledger
+from stratos.ledger.reserves import rent
 
 ON = ("executor.stages=[distill]", "executor.usd_per_hour=3.6", "trainer.max_tokens=120000")
 
@@ -46,7 +51,7 @@ def test_a_job_that_was_left_is_listed_and_ended(left: Command) -> None:
     assert f"{name}: distill of {left.run}" in told.stdout
     assert "running, for " in told.stdout and "$3.60 an hour" in told.stdout
     assert f"end it: stratos servers down {name}" in told.stdout
-    assert told.stdout.endswith("1 job, $3.60 an hour.\n")
+    assert "1 job, $3.60 an hour, $0." in told.stdout
 
     wrong = left.servers("down", name.replace("distill", "distil"))
     assert wrong.returncode == 1
@@ -165,3 +170,22 @@ def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
     submission.add_to_list(Submission.of(Here(), spec))
     told = stratos("servers").stdout
     assert f"process {os.getpid()} is about to submit it" in told and "cut short" not in told
+
+
+def test_what_a_job_has_cost_so_far_and_what_is_reserved_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = Process.this()
+    spec = _kept(tmp_path / "run", tmp_path, monkeypatch, f"{me.pid} {me.boot} {me.started}")
+    ledger = Ledger(spec.folder / "ledger.jsonl", 10.0, stage="distill")
+    lease = rent(ledger, "train", f"train 1 × a server for {spec.name}", 2.0, hours=3.0)
+    lease.launch(time.time() - 1800)
+    listing = json.loads(stratos("servers", "--json").stdout)
+    [job] = listing["jobs"]
+    assert (job["name"], job["stage"], job["state"]) == (spec.name, "distill", "running")
+    assert job["spent_usd"] == pytest.approx(1.0, abs=0.05) == listing["spent_usd"]
+    assert (job["reserved_usd"], job["usd_per_hour"], listing["usd_per_hour"]) == (6.0, 2.0, 2.0)
+    assert job["end"] == f"stratos servers down {spec.name}" and listing["elsewhere"] == []
+    said = stratos("servers").stdout
+    assert re.search(r"\$2\.00 an hour; \$1\.0\d+ spent so far of \$6\.0000 reserved", said), said
+    assert re.search(r"1 job, \$2\.00 an hour, \$1\.0\d+ spent so far\.\n$", said), said

@@ -9,11 +9,14 @@ import pytest
 
 from stratos import records
 from stratos.core.atomic_files import replacing, write_atomically
+from stratos.core.errors import StratosError
 from stratos.records import Report
 from stratos.run import resume
 from stratos.run.resume import marks_of, opened_in
 from stratos.run.run_state import LOCK, FolderGoneError, RunFolder
+from stratos.run.runner import opened
 from stratos.run.stages import STAGES
+from tests.report import factory
 
 REPORT = next(one for one in STAGES if one.name == "report")
 
@@ -82,3 +85,23 @@ def test_nothing_is_written_where_a_run_folder_was(tmp_path: Path) -> None:
         write_atomically(card, b"card")
     assert not run.exists()
     write_atomically(card, b"of the next command")
+
+
+class Stuck:
+    """What cannot be closed."""
+
+    def close(self) -> None:
+        raise OSError("the socket does not close")
+
+
+def test_an_error_outranks_what_fails_in_cleaning_up_behind_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = factory.make_config(tmp_path / "run", teachers=(Stuck(),))
+    cause = StratosError("The plan has no server.")
+    with pytest.raises(StratosError) as caught, opened(config, STAGES):
+        raise cause
+    assert caught.value is cause
+    assert "In cleaning up: the socket does not close" in "".join(capsys.readouterr())
+    with pytest.raises(OSError, match="the socket does not close"), opened(config, STAGES):
+        pass

@@ -11,29 +11,38 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stratos.core.errors import StratosError, UsageError, did_you_mean
+from stratos.core.extensions import extensions, load
 from stratos.core.formats import counted, duration, exact_usd, usd, visible
+from stratos.core.output import add_flag, json_line
 from stratos.core.process import locked
 from stratos.deploy.hosted_server import cache_of_user, hosted_here
 from stratos.executors import submission
-from stratos.executors.job import OVER, State, Status
-from stratos.executors.job_costs import settle_unseen, spans_of
+from stratos.executors.job import OVER, State, Status, TaggedServer
+from stratos.executors.job_costs import leases_of, settle_unseen, spans_of
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
-    parser.usage = "stratos servers [down NAME… | down --all]"
+    parser.usage = "stratos servers [--json] [--account] [down NAME… | down --all]"
     parser.description = (
         "List the jobs that were started from this machine, with what they cost an hour, or end "
         "them. What a job has done is kept in the folder of its run."
     )
     parser.add_argument("words", nargs="*", metavar="down NAME", help="end the jobs of these names")
     parser.add_argument("--all", action="store_true", help="with down: every job")
+    parser.add_argument(
+        "--account",
+        action="store_true",
+        help="ask AWS, too, for servers of runs that were started elsewhere in your account",
+    )
+    add_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,46 +56,169 @@ def run(args: argparse.Namespace) -> int:
         meant = did_you_mean(args.words[0], ["down"]) if args.words else ""
         raise UsageError(f"type stratos servers, or stratos servers down NAME.{meant}")
     if not args.words:
-        _list()
+        _list(args.json, args.account)
         return 0
     return 0 if _down(args.words[1:], args.all) else 1
 
 
-def _list() -> None:
-    _list_hosted()
-    usd_per_hour, n_running = 0.0, 0
-    for job in submission.listed():
-        status = _status(job)
-        if status.state in OVER:
-            print(f"{_head(job)}\n  has ended: {status.text}. {_to_take(job)}")
-            if not _is_handed(job):
-                submission.take_off_list(job.name)
-            continue
-        n_running += 1
-        # One that waits costs nothing yet.
-        usd_per_hour += job.usd_per_hour if status.state is not State.PENDING else 0.0
-        since = job.at if status.since is None else status.since
-        how_long = f", for {duration(time.time() - since)}"
+def _list(is_json: bool = False, has_account: bool = False) -> None:
+    listing = Listing.now(has_account)
+    if is_json:
+        print(json_line(listing))
+        return
+    for student in listing.hosted:
         print(
-            f"{_head(job)}\n  {status.state.value}{how_long}: {status.text}\n"
-            f"  {usd(job.usd_per_hour)} an hour{f', {job.offer}' if job.offer else ''}\n"
-            f"  end it: stratos servers down {job.name}"
+            f"{student.bundle}: served at {student.url} ({student.engine}) since {student.since}\n"
+            f"  end it: {student.end}"
         )
-    if not n_running:
+    for job in listing.jobs:
+        if job.has_ended:
+            print(f"{_head(job)}\n  has ended: {job.text}. {_to_take(job)}")
+            continue
+        print(
+            f"{_head(job)}\n  {job.state}, for {duration(job.seconds)}: {job.text}\n"
+            f"  {usd(job.usd_per_hour)} an hour{f', {job.offer}' if job.offer else ''}; "
+            f"{exact_usd(job.spent_usd)} spent so far of {exact_usd(job.reserved_usd)} reserved\n"
+            f"  end it: {job.end}"
+        )
+    for server in listing.elsewhere:
+        print(
+            f"{server.name}: {server.role} of {server.run}, started elsewhere\n"
+            f"  running, for {duration(time.time() - server.since)}: {server.server}\n"
+            f"  end it: {server.end}"
+        )
+    n = sum(not job.has_ended for job in listing.jobs)
+    if not n:
         print("No job that was started from here is running.")
         return
-    print(f"{counted(n_running, 'job')}, {usd(usd_per_hour)} an hour.")
+    print(
+        f"{counted(n, 'job')}, {usd(listing.usd_per_hour)} an hour, "
+        f"{exact_usd(listing.spent_usd)} spent so far."
+    )
 
 
-def _list_hosted() -> None:
-    """List the students that are hosted on this machine; they cost nothing."""
+@dataclass(frozen=True)
+class ListedJob:
+    """A job that was started from this machine, as `--json` has it."""
+
+    name: str
+    stage: str
+    run: str
+    state: str
+    text: str
+    seconds: float
+    """Since its servers were handed to it, or it was submitted."""
+    usd_per_hour: float
+    spent_usd: float
+    reserved_usd: float
+    """What is set aside for it at most, what is spent included."""
+    offer: str
+    end: str
+    """The command that ends it."""
+    has_ended: bool
+    is_handed: bool
+    """Whether the run still counts on it."""
+
+    @classmethod
+    def now(cls, job: Submission) -> ListedJob:
+        """Ask the engine of a job how it stands, and the ledger of its run what it has cost."""
+        status = _status(job)
+        since = job.at if status.since is None else status.since
+        spent, reserved = _money(job, status)
+        return cls(
+            name=job.name,
+            stage=job.stage,
+            run=job.folder,
+            state=status.state.value,
+            text=status.text,
+            seconds=time.time() - since,
+            usd_per_hour=job.usd_per_hour,
+            spent_usd=spent,
+            reserved_usd=reserved,
+            offer=job.offer,
+            end=f"stratos servers down {job.name}",
+            has_ended=status.state in OVER,
+            is_handed=submission.find(Path(job.folder), job.stage) is not None,
+        )
+
+
+@dataclass(frozen=True)
+class HostedStudent:
+    """A student that is hosted on this machine; it costs nothing."""
+
+    bundle: str
+    url: str
+    engine: str
+    since: str
+    end: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All that was started from this machine, and elsewhere in the same account."""
+
+    jobs: tuple[ListedJob, ...]
+    hosted: tuple[HostedStudent, ...]
+    elsewhere: tuple[TaggedServer, ...]
+    usd_per_hour: float
+    """Of jobs that have servers now: one that waits costs nothing yet."""
+    spent_usd: float
+    """By jobs that have not ended, so far."""
+
+    @classmethod
+    def now(cls, has_account: bool) -> Listing:
+        """Look at all; what has ended and no run counts on is taken off the list.
+
+        Args:
+            has_account: ask the clouds for servers with the tags of a run, too.
+        """
+        known = list(submission.listed())
+        jobs = tuple(map(ListedJob.now, known))
+        for job in jobs:
+            if job.has_ended and not job.is_handed:
+                submission.take_off_list(job.name)
+        alive = [job for job in jobs if not job.has_ended]
+        paid = (job for job in alive if job.state != State.PENDING.value)
+        names = {job.name for job in known}
+        tagged = (
+            server for room in extensions() if has_account and room.tagged
+            for server in load(room.tagged)(names)
+        )  # fmt: skip
+        return cls(
+            jobs,
+            tuple(_hosted()),
+            tuple(tagged),
+            sum(job.usd_per_hour for job in paid),
+            sum(job.spent_usd for job in alive),
+        )
+
+
+def _hosted() -> Iterator[HostedStudent]:
     for _, hosted in hosted_here(cache_of_user()):
         if hosted.runs:
-            print(
-                f"{hosted.bundle}: served at {hosted.url}/v1 ({hosted.served_by}) since "
-                f"{hosted.since}\n"
-                f"  end it: stratos serve stop {shlex.quote(hosted.bundle)}"
-            )
+            end = f"stratos serve stop {shlex.quote(hosted.bundle)}"
+            url = f"{hosted.url}/v1"
+            yield HostedStudent(hosted.bundle, url, hosted.served_by, str(hosted.since), end)
+
+
+def _money(job: Submission, status: Status) -> tuple[float, float]:
+    """Return what a job has cost so far, and what is reserved for it: by the ledger of its run.
+
+    Servers that run and that nobody follows are counted by the clock, from when they were handed
+    to it.
+    """
+    unseen = 0.0
+    if status.since is not None and status.state not in OVER:
+        unseen = (time.time() - status.since) / 3600 * job.usd_per_hour
+    path = Path(job.folder) / "ledger.jsonl"
+    if not path.exists():
+        return unseen, 0.0
+    try:
+        rented = leases_of(Ledger(path), job.stage, job.servers)
+    except (StratosError, OSError):
+        return unseen, 0.0
+    spent = sum(lease.usd() if lease.launched_at is not None else unseen for lease in rented)
+    return spent, sum(lease.set_aside_usd for lease in rented)
 
 
 def _down(names: Sequence[str], is_all: bool) -> bool:
@@ -109,22 +241,23 @@ def _down(names: Sequence[str], is_all: bool) -> bool:
         before = _status(job)
         try:
             _check_machine(job)
-            job.executor.cancel(job.job().spec)
+            since = job.executor.cancel(job.job().spec) or before.since
         except StratosError as error:
             print(visible(str(error)), file=sys.stderr)
             are_gone = False
             continue
-        print(f"{name}: gone.{_settled(job, before)}")
+        print(f"{name}: gone.{_settled(job, before, since)}")
         submission.take_off_list(name)
     return are_gone
 
 
-def _settled(job: Submission, before: Status) -> str:
+def _settled(job: Submission, before: Status, since: float | None) -> str:
     """Settle what a job has cost, where no command follows it; return what there is to say.
 
     Args:
         job: the job, which is gone.
         before: how it stood when it was told to end.
+        since: when its servers were handed to it, in seconds since the epoch.
     """
     at = None if before.state in OVER else time.time()
     folder = Path(job.folder)
@@ -135,7 +268,7 @@ def _settled(job: Submission, before: Status) -> str:
             ledger = Ledger(folder / "ledger.jsonl")
             spent_usd = ledger.spent_usd
             spans = spans_of(job.executor, job.job())
-            text = settle_unseen(folder, job.stage, ledger, spans, since=before.since, at=at)
+            text = settle_unseen(folder, job.stage, ledger, spans, since=since, at=at)
             cost = ledger.spent_usd - spent_usd
     except BlockingIOError:
         return " The command that follows it takes notice."
@@ -173,16 +306,11 @@ def _check_machine(job: Submission) -> None:
         )
 
 
-def _is_handed(job: Submission) -> bool:
-    """Return whether the run still counts on the job."""
-    return submission.find(Path(job.folder), job.stage) is not None
+def _head(job: ListedJob) -> str:
+    return f"{job.name}: {job.stage} of {job.run}"
 
 
-def _head(job: Submission) -> str:
-    return f"{job.name}: {job.stage} of {job.folder}"
-
-
-def _to_take(job: Submission) -> str:
-    if _is_handed(job):
+def _to_take(job: ListedJob) -> str:
+    if job.is_handed:
         return "The command of the run takes what it has done."
     return "It is taken off this list."

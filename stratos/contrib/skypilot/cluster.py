@@ -118,19 +118,29 @@ class Cluster:
         clusters = self._listed("status", self.name, *more)
         return next((record for record in clusters if record.get("name") == self.name), None)
 
-    def down(self) -> None:
+    def down(self) -> bool:
         """End it, and return when it is gone.
+
+        Returns:
+            Whether the cloud had a server of it. SkyPilot writes a cluster down before it rents
+            one: of a launch that is cut short, the cloud itself is asked.
 
         Raises:
             Unreachable: it may still be there.
         """
-        if self.is_launching():
+        is_cut_short = self.is_launching()
+        if is_cut_short:
             self._stop_launching()
         if self.record() is None:
-            return
+            return False
+        has_server = True
+        if is_cut_short:
+            with contextlib.suppress(Unreachable):  # nothing is free because nobody answers
+                has_server = self.record(refresh=True) is not None
         answer = self._sky("down", "--yes", self.name)
         if self.record() is not None:
             raise Unreachable(last_words(answer.stdout + answer.stderr))
+        return has_server
 
     def _stop_launching(self) -> None:
         """End the launch, of which there may be no cluster yet; SkyPilot's server goes on else."""
@@ -263,6 +273,11 @@ def sky(program: str, *words: str, env: Mapping[str, str] | None = None) -> Answ
     return _run([program, *words], env, _ANSWERS_S)
 
 
+def run_program(words: list[str], seconds: float) -> Answer:
+    """Run a program in this environment; one that does not answer in time has exit code 124."""
+    return _run(words, os.environ, seconds)
+
+
 def _run(words: list[str], env: Mapping[str, str], seconds: float) -> Answer:
     try:
         # Ctrl-C is for Stratos: what it asks of others is done.
@@ -279,6 +294,8 @@ def _run(words: list[str], env: Mapping[str, str], seconds: float) -> Answer:
 
 LONGEST_NAME = 42
 """Characters that the pickiest of the clouds takes; SkyPilot shortens what is longer itself."""
+RUN, ROLE, JOB = "stratos-run", "stratos-role", "stratos-job"
+"""Labels of a server, by which it is found in its account; the last one is its cluster's name."""
 SENT = "sent"
 """Folder on the node with what this machine sends: the run folder (run.tar), a folder with the
 wheel of Stratos (wheel), versions of what it needs (pins.txt), and a folder with what the cache of
@@ -340,7 +357,7 @@ def task_of(spec: JobSpec, resources: Mapping[str, Any], sent: Path, setup: str)
         setup: shell commands that install Stratos, see `install`.
     """
     name = cluster_name(spec.name)
-    labels = {"stratos-run": _label(spec.folder.name), "stratos-role": _label(spec.role)}
+    labels = {RUN: _label(spec.folder.name), ROLE: _label(spec.role), JOB: name}
     return {
         "name": name,
         "num_nodes": spec.nodes,

@@ -175,6 +175,7 @@ class SkyPilot(Executor):
 
     kind: ClassVar[str] = "skypilot"
     shares_files: ClassVar[bool] = False
+    ends_s: ClassVar[float] = 60.0
     serve_command: ClassVar[str] = (
         "sky serve up -n <name> outputs/<run>/deploy/serve.sky.yaml --secret STRATOS_KEY "
         "(on the planned servers; STRATOS_KEY is the key that you choose)"
@@ -190,7 +191,8 @@ class SkyPilot(Executor):
     accelerators: str | None = None
     """GPUs in SkyPilot's words, such as A10G:1, in place of the plan's server."""
     spot: bool | None = None
-    """Whether to rent spot servers; null does what the plan says."""
+    """Whether to rent spot servers; null does what the plan says. One whose spot price is not known
+    is counted at its on-demand price."""
     image: str | None = None
     """Image of the server, such as docker:nvcr.io/nvidia/pytorch:25.10-py3; null takes
     SkyPilot's."""
@@ -249,14 +251,16 @@ class SkyPilot(Executor):
         self._follow(job.spec).bring(job.may_copy)
         yield from super().events(job)
 
-    def cancel(self, spec: JobSpec) -> None:
+    def cancel(self, spec: JobSpec) -> float | None:
         """Have the stage save and end, bring back what it has done, and end the server."""
         following = self._follow(spec)
-        following.tell_others()
-        following.save()
-        following.down()
+        with contextlib.suppress(StratosError, OSError):  # such as a full disk: it costs money yet
+            following.tell_others()
+            following.save()
+        since = following.down()
         remove(following.cluster.folder)
         _following.pop(following.cluster.name, None)
+        return since
 
     def release(self, job: Job) -> None:
         """End the server of a job that has ended, and put its record in place if it left one."""
@@ -296,13 +300,14 @@ class SkyPilot(Executor):
         if self.fetch_every_minutes is not None:
             return self.fetch_every_minutes
         copy_usd = spec.returns.usd_per_gb * spec.returns.copy_gb
-        lost_usd = spec.usd_per_hour * (_LOST_SPOT if self._is_spot(spec) else _LOST)
+        lost_usd = spec.usd_per_hour * (_LOST_SPOT if self.rents_spot(spec.spot) else _LOST)
         if not (copy_usd and lost_usd):
             return _LEAST_MINUTES
         return max(_LEAST_MINUTES, 60 * math.sqrt(2 * copy_usd / lost_usd))
 
-    def _is_spot(self, spec: JobSpec) -> bool:
-        return spec.spot if self.spot is None else self.spot
+    @override
+    def rents_spot(self, planned: bool) -> bool:
+        return planned if self.spot is None else self.spot
 
     @property
     def _sky(self) -> str:
@@ -320,13 +325,13 @@ class SkyPilot(Executor):
                 "infra": self.infra,
                 "instance_type": self.instance_type,
                 "accelerators": self.accelerators,
-                "use_spot": self._is_spot(spec),
+                "use_spot": self.rents_spot(spec.spot),
             }
             if self.instance_type is None and self.usd_per_hour:
                 # The ledger counts that price, whatever server SkyPilot takes.
                 resources["max_hourly_cost"] = self.usd_per_hour
         elif spec.offer is not None and spec.offer.is_rented:
-            resources = resources_of(spec.offer, self._is_spot(spec))
+            resources = resources_of(spec.offer, self.rents_spot(spec.spot))
         else:
             return None
         if self.idle_minutes is not None:
@@ -384,13 +389,14 @@ class SkyPilot(Executor):
             resources = self._resources(spec)
             server = "server" if resources is None else server_name(resources)
             _following[name] = Following(
-                spec, cluster, server, self._is_spot(spec), self._minutes(spec) * 60,
+                spec, cluster, server, self.rents_spot(spec.spot), self._minutes(spec) * 60,
                 is_planned=not self._is_elsewhere,
             )  # fmt: skip
         return _following[name]
 
     def _job(self, following: Following, is_new: bool) -> Job:
-        return Job(following.spec, following.cluster.name, following.place, following.log, is_new)
+        name = following.cluster.name
+        return Job(following.spec, name, f"SkyPilot job {name}", following.log, is_new)
 
 
 def _no_server(spec: JobSpec) -> str:

@@ -173,8 +173,8 @@ _MORE_MEMORY = "Where its memory was at its end, type executor.instance_type=<on
 _TOLD = (130, 143)
 """Exit codes of a stage that was told to end."""
 _PHASES = {
-    "dead": (State.LOST, "{} was killed on its server"),
-    "new": (State.RUNNING, "{} is about to begin"),
+    "dead": (State.LOST, "it was killed on {}"),
+    "new": (State.RUNNING, "the job on {} is about to begin"),
     "setup": (State.RUNNING, "{} installs Stratos"),
 }
 """State of a job on its node to how it stands, before its stage runs."""
@@ -202,7 +202,7 @@ class Following:
             every_s: seconds between two copies of what the stage has written.
             is_planned: whether the server is that of the plan, and not another of the user's.
         """
-        self.spec, self.cluster, self.place = spec, cluster, f"cluster {cluster.name}"
+        self.spec, self.cluster, self.place = spec, cluster, f"server {cluster.name}"
         self._server, self._is_spot, self._is_planned = server, is_spot, is_planned
         self._copies = Copies(spec, cluster, every_s)
         self._state = ""
@@ -281,8 +281,11 @@ class Following:
             self._cancelled.parent.mkdir(parents=True, exist_ok=True)
             self._cancelled.touch()
 
-    def down(self) -> None:
+    def down(self) -> float | None:
         """End the cluster, and try again where that fails.
+
+        Returns:
+            When its server began to cost money, at the earliest; None where it had none.
 
         Raises:
             StratosError: it may still run, and cost money.
@@ -293,10 +296,12 @@ class Following:
             if start:
                 time.sleep(_DOWN_S)
             try:
-                self.cluster.down()
-                return
+                # One that did not end at once is not known to have had no server.
+                has_server = self.cluster.down() or bool(why)
             except Unreachable as error:
                 why = str(error)
+            else:
+                return self._since or (self.cluster.began_at() if has_server else None)
         name = self.cluster.name
         raise StratosError(
             f"{self.spec.stage}: THE SERVER {name} MAY STILL RUN AND COST MONEY: SkyPilot could "
@@ -383,10 +388,11 @@ class Following:
         if code is None:
             state, text = _PHASES.get(self._state, (State.RUNNING, "{}"))
             if self._state == "new" and time.monotonic() > self._began_at + _STARTS_S:
-                state, text = State.LOST, "{} was never begun"
+                state, text = State.LOST, "the job on {} was never begun"
             return self._is(state, text.format(self.place))
         if not self._has_all:
-            return self._is(State.RUNNING, f"{self.place} has ended; what it made is brought back")
+            text = f"the job on {self.place} has ended; its files are brought back"
+            return self._is(State.RUNNING, text)
         if code == TIMED_OUT:
             return self._is(
                 State.FAILED,
@@ -396,7 +402,7 @@ class Following:
         if code in _TOLD:
             return self._is(State.CANCELLED, "it was told to end")
         if (number := killed_by(code)) is not None:
-            text = f"{self.place} was killed by signal {number} on its server"
+            text = f"it was killed by signal {number} on {self.place}"
             return Status(State.LOST, text, self._since, _MORE_MEMORY)
         return self._is(State.FAILED, f"it ended with exit code {code}")
 

@@ -29,7 +29,7 @@ def test_a_student_of_skypilot_is_the_student_of_here(
     assert on_sky.start(*ON).wait(15 * MINUTES) == 0, on_sky.said
     assert on_sky.student() == trained.student()
     assert files(on_sky.weights) == files(trained.weights)
-    assert "distill: submitted as cluster stratos-run-" in on_sky.said
+    assert "distill: submitted as SkyPilot job stratos-run-" in on_sky.said
     assert sky.instances() == [] and sky.clusters() == "[]"
     # The server of the plan at its price, from its launch to its end.
     [rented] = [one for one in on_sky.ledger() if one.get("kind") == "rented"]
@@ -63,12 +63,12 @@ def test_all_other_stages_leave_what_they_leave_here(
         "executor.usd_per_hour=0.1", "executor.stages=[probe]",
     )  # fmt: skip
     assert on_sky.start(*small, "stages=[probe]", *ON, *named).wait(10 * MINUTES) == 0, on_sky.said
-    assert "probe: submitted as cluster stratos-run-" in on_sky.said
+    assert "probe: submitted as SkyPilot job stratos-run-" in on_sky.said
     jobs = ("synthesize", "evaluate", "deploy")
     process = on_sky.start(*small, *ON, f"executor.stages=[{','.join(jobs)}]")
     assert process.wait(20 * MINUTES) == 0, on_sky.said
     for stage in jobs:
-        assert f"{stage}: submitted as cluster stratos-run-" in on_sky.said
+        assert f"{stage}: submitted as SkyPilot job stratos-run-" in on_sky.said
     for stage in ("probe", *jobs):
         assert on_sky.record(stage) == here.record(stage)
     assert on_sky.rows("probe/answers.jsonl") == here.rows("probe/answers.jsonl")
@@ -111,7 +111,7 @@ def test_an_interruption_goes_on_from_the_checkpoint_that_came_back(
     sky.interrupt()
     assert process.wait(20 * MINUTES) == 0, on_sky.said
     assert re.search(
-        r"distill: its server is gone \(cluster \S+\); it is submitted again", on_sky.said
+        r"distill: its server is gone \(server \S+\); it is submitted again", on_sky.said
     )
     assert ", gone on 1×: " in on_sky.said
     assert files(on_sky.weights) == files(trained.weights)
@@ -130,7 +130,7 @@ def test_a_killed_command_is_followed_by_the_next(
     listed = on_sky.servers().stdout
     assert "  running" in listed and "1 job, $0." in listed, listed
     assert on_sky.start(*ON).wait(15 * MINUTES) == 0, on_sky.said
-    assert "distill: follows cluster stratos-run-" in on_sky.said
+    assert "distill: follows SkyPilot job stratos-run-" in on_sky.said
     assert files(on_sky.weights) == files(trained.weights)
     assert sky.instances() == [] and sky.clusters() == "[]" and sky.boots() == boots
 
@@ -154,6 +154,8 @@ def test_ctrl_c_during_the_launch_leaves_nothing(on_sky: Command, sky: Sky) -> N
     process.send_signal(signal.SIGTERM)
     assert process.wait(5 * MINUTES) == 128 + signal.SIGTERM, on_sky.said
     assert sky.instances() == [] and sky.clusters() == "[]"
+    settled = [one for one in on_sky.ledger() if one.get("kind") == "settled"]
+    assert settled[0]["role"] == "train" and settled[0]["usd"] > 0
 
 
 def test_a_server_that_nobody_has(on_sky: Command, sky: Sky) -> None:

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 import yaml
+from in_process import stratos
 from required import lacking
 from syrupy.assertion import SnapshotAssertion
 
@@ -37,12 +39,16 @@ from stratos.contrib.skypilot.cluster import (
 )
 from stratos.contrib.skypilot.executor import NoCloud, NoPrice, NoSky, SkyPilot, pack
 from stratos.contrib.skypilot.follower import Copies, rules
+from stratos.core.context import Context
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.extras import pins, write_wheel
 from stratos.executors import submission
+from stratos.executors.handover import Handover, run_there
 from stratos.executors.job import JobSpec, Returns, State, events_path, job_spec
 from stratos.executors.job_costs import ByteCounter
 from stratos.executors.submission import Submission
+from stratos.ledger import Ledger
+from stratos.ledger.reserves import leases
 from stratos.records import Offer, Plan, RoleChoice
 
 ROOT = Path(__file__).parents[3]
@@ -53,10 +59,12 @@ GPU = Offer(
 SPOT = RoleChoice("train", GPU, 1, True, hours=3.0, usd=6.0, hours_range=(2.0, 5.0))
 
 
-def spec_of(run: Path, choice: RoleChoice = SPOT, **more: Any) -> JobSpec:
+def spec_of(
+    run: Path, choice: RoleChoice = SPOT, executor: SkyPilot | None = None, **more: Any
+) -> JobSpec:
     empty: dict = dict.fromkeys(Plan.__dataclass_fields__)
     plan = Plan(**empty | {"roles": (choice,)})
-    return job_spec(plan, "distill", run, SkyPilot(), **more)
+    return job_spec(plan, "distill", run, executor or SkyPilot(), **more)
 
 
 # --- what is launched -----------------------------------------------------------------------------
@@ -95,7 +103,7 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
             "instance_type": "g5.xlarge",
             "accelerators": "A10G:1",
             "use_spot": True,
-            "labels": {"stratos-run": "my-run", "stratos-role": "train"},
+            "labels": {"stratos-run": "my-run", "stratos-role": "train", "stratos-job": name},
             "autostop": {"idle_minutes": 30, "down": True, "wait_for": "jobs"},
         },
         "envs": {"STRATOS_JOB": spec.name},
@@ -108,6 +116,26 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
         f"timeout --kill-after=180 36000 \"$STRATOS_VENV\"/bin/python -m stratos stage '{run}'"
         in script
     )
+
+
+@pytest.mark.parametrize(
+    ("choice", "settings", "spot", "usd_per_hour"),
+    [
+        (SPOT, {}, True, 0.4),
+        (SPOT, {"spot": False}, False, 1.0),
+        (replace(SPOT, spot=False), {}, False, 1.0),
+        (replace(SPOT, spot=False), {"spot": True}, True, 0.4),
+        # No more than on demand, where no spot price is known.
+        (replace(SPOT, offer=replace(GPU, usd_per_hour_spot=None)), {"spot": True}, True, 1.0),
+        (replace(SPOT, offer=replace(GPU, usd_per_hour_spot=None)), {}, False, 1.0),
+    ],
+)
+def test_the_ledger_counts_the_price_of_what_is_rented(
+    tmp_path: Path, choice: RoleChoice, settings: dict, spot: bool, usd_per_hour: float
+) -> None:
+    spec = spec_of(tmp_path, choice, SkyPilot(**settings))
+    assert SkyPilot(**settings)._resources(spec)["use_spot"] is spot
+    assert (spec.spot, spec.usd_per_hour) == (spot, usd_per_hour)
 
 
 def test_another_server_than_the_plans(tmp_path: Path) -> None:
@@ -513,7 +541,7 @@ def test_a_server_that_is_gone_and_one_that_nobody_knows_of(
     job = launched(executor, tmp_path / "run", 0)
     status = executor.status(job)
     assert (status.state, status.text) == (
-        State.LOST, f"its spot server was taken back (cluster {job.id})"
+        State.LOST, f"its spot server was taken back (server {job.id})"
     )  # fmt: skip
     skypilot._following.clear()
     sky(code=1)
@@ -535,7 +563,7 @@ def test_a_stage_that_was_killed_is_lost_and_one_that_failed_is_not(
     assert [found[code].state for code in found] == [
         State.LOST, State.LOST, State.FAILED, State.CANCELLED
     ]  # fmt: skip
-    assert found[137].text == f"cluster {job.id} was killed by signal 9 on its server"
+    assert found[137].text == f"it was killed by signal 9 on server {job.id}"
     assert "executor.instance_type=<one with more>" in found[137].cure
 
 
@@ -589,6 +617,70 @@ def test_a_launch_outlives_its_command_and_tells_how_it_has_ended(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert other.launched() is None
+
+
+RENTS = """
+launch) touch {cloud}/cluster {cloud}/server; exec sleep 60 ;;
+status) [ -e {cloud}/server ] || case $* in *--refresh*) rm -f {cloud}/cluster ;; esac
+    [ -e {cloud}/cluster ] && echo '[{{"name": "{name}", "status": "INIT"}}]' || echo '[]' ;;
+down) rm -f {cloud}/* ;;
+"""
+"""What `sky` does where launches begin to rent: it lists a cluster before there is a server."""
+
+
+@pytest.mark.parametrize("has_server", [True, False])
+def test_a_launch_that_is_ended_early_costs_what_the_cloud_had_started(
+    sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_server: bool
+) -> None:
+    """SkyPilot has not named the server yet when the command is told to end."""
+    monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
+    spec, cloud, path = spec_of(tmp_path / "run"), tmp_path / "cloud", sky()
+    cloud.mkdir()
+    spec.folder.mkdir()
+    rents = RENTS.format(cloud=cloud, name=cluster_name(spec.name))
+    path.write_text(path.read_text().replace("case $1 in\n", f"case $1 in{rents}", 1))
+    ledger = Ledger(spec.folder / "ledger.jsonl", 10.0, stage="distill")
+    context = Context(spec.folder, tmp_path / "cache", ledger)
+
+    def is_told_to_end() -> None:
+        until = time.monotonic() + 30
+        while not (cloud / "server").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        if not has_server:
+            (cloud / "server").unlink(missing_ok=True)
+        time.sleep(0.3)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = threading.Thread(target=is_told_to_end)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_there(Handover(SkyPilot(program=str(path)), spec, "a mark", {}, None), context)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert list(cloud.iterdir()) == [] and leases(ledger) == []
+    [settled] = [line for line in map(json.loads, ledger.path.read_text().splitlines())
+                 if line["kind"] == "settled"]  # fmt: skip
+    assert settled["seconds"] >= 0.3 if has_server else settled["seconds"] == 0
+    assert settled["usd"] == pytest.approx(settled["seconds"] / 3600 * 0.4)
+
+
+def test_a_server_is_ended_though_nothing_of_it_can_be_saved(
+    sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("stratos.contrib.skypilot.follower.Following.save", fails)
+    spec, path, cloud = spec_of(tmp_path / "run"), sky(), tmp_path / "cloud"
+    cloud.mkdir()
+    (cloud / "cluster").touch()
+    rents = RENTS.format(cloud=cloud, name=cluster_name(spec.name))
+    path.write_text(path.read_text().replace("case $1 in\n", f"case $1 in{rents}", 1))
+    SkyPilot(program=str(path)).cancel(spec)
+    assert list(cloud.iterdir()) == []
 
 
 def test_what_an_earlier_job_has_said_is_not_said_again(
@@ -649,3 +741,57 @@ def test_what_a_job_prints_is_appended_here(
     for question in (cluster.state, copies.texts):
         with pytest.raises(Unreachable):
             question()
+
+
+AWS = """#!/bin/sh
+case $* in
+*"--region eu-west-1"*) echo "An error occurred (UnauthorizedOperation)" >&2; exit 254 ;;
+*describe-regions*) echo '{{"Regions": [{regions}]}}' ;;
+*"--region us-east-1"*) echo '{{"Reservations": [{{"Instances": [{instances}]}}]}}' ;;
+*) echo '{{"Reservations": []}}' ;;
+esac
+"""
+
+
+def aws(folder: Path, *regions: str, jobs: tuple[str, ...] = ()) -> None:
+    """Write a program `aws` whose account has these regions, and a server for each of the jobs."""
+    instances = [
+        {
+            "InstanceId": f"i-{n}", "InstanceType": "g5.xlarge", "InstanceLifecycle": "spot",
+            "LaunchTime": "2026-12-01T05:00:00+00:00",
+            "Tags": [{"Key": key, "Value": value} for key, value in (
+                ("stratos-run", "my-run"), ("stratos-role", "train"), ("stratos-job", job)
+            )],
+        }
+        for n, job in enumerate(jobs)
+    ]  # fmt: skip
+    text = AWS.format(
+        regions=", ".join(f'{{"RegionName": "{region}"}}' for region in regions),
+        instances=", ".join(map(json.dumps, instances)),
+    )
+    (folder / "aws").write_text(text)
+    (folder / "aws").chmod(0o755)
+
+
+def test_servers_of_runs_that_another_machine_started_are_found_by_their_tags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
+    spec = spec_of(tmp_path / "run")
+    submission.add_to_list(Submission.of(SkyPilot(), spec))
+    aws(tmp_path, "us-east-1", "us-west-2", jobs=(cluster_name(spec.name), "stratos-b-distill"))
+    listing = json.loads(stratos("servers", "--account", "--json").stdout)
+    [server] = listing["elsewhere"]
+    assert server == {
+        "name": "stratos-b-distill", "run": "my-run", "role": "train",
+        "server": "aws/us-east-1 g5.xlarge, spot", "since": 1796101200.0,
+        "end": "aws ec2 terminate-instances --region us-east-1 --instance-ids i-1",
+    }  # fmt: skip
+    assert [job["name"] for job in listing["jobs"]] == [spec.name]
+    said = stratos("servers", "--account").stdout
+    assert "stratos-b-distill: train of my-run, started elsewhere" in said
+    aws(tmp_path, "eu-west-1")
+    refused = stratos("servers", "--account")
+    assert refused.returncode == 1 and "AWS does not say what runs in eu-west-1" in refused.stderr
