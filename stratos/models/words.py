@@ -29,6 +29,17 @@ class Lacks(Reason, Enum):
     TEMPLATE = "it has no chat template. Choose an instruction-tuned model"
 
 
+class Endless(Reason):
+    """The chat template or the tokenizer of a model does not end on a short chat."""
+
+    limit: str
+
+    says = (
+        "its chat template or its tokenizer does not end on a short chat: {limit}. Use a model "
+        "that you trust"
+    )
+
+
 # --- config.json ----------------------------------------------------------------------------------
 
 

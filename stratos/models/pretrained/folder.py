@@ -25,6 +25,7 @@ from stratos.models.pretrained.headers import (
     weight_files,
     wrong_size,
 )
+from stratos.models.pretrained.sample_chat import why_endless
 from stratos.models.words import (
     InFile,
     Lacks,
@@ -50,7 +51,7 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 def why_not_readable(folder: Path, is_whole: bool = True) -> Reason | None:
     """Return why a folder holds no model that can be read, by its small files; None if it does.
 
-    Config, headers of weights: without torch, in milliseconds.
+    Config, headers of weights, a sample chat: without torch, in less than a second.
 
     Args:
         folder: of the model.
@@ -76,7 +77,7 @@ def why_not_readable(folder: Path, is_whole: bool = True) -> Reason | None:
             problem = Because(cause(error))
         if problem is not None:
             return InFile(name, problem)
-    return _why_no_header(folder, is_whole)
+    return _why_no_header(folder, is_whole) or why_endless(folder)
 
 
 def _why_no_header(folder: Path, is_whole: bool) -> Reason | None:
@@ -252,6 +253,8 @@ def load_tokenizer(path: str | Path, *, is_folder: bool = True, **more: Any) -> 
     from transformers import AutoTokenizer
 
     with reading(f"The tokenizer in {path}"), quiet_loading():
+        if is_folder and (endless := why_endless(Path(path))) is not None:
+            raise ValueError(str(endless))
         return AutoTokenizer.from_pretrained(
             path, local_files_only=is_folder, trust_remote_code=False, **more
         )
