@@ -120,15 +120,15 @@ def limited(function: Callable[..., T], *arguments: Any, seconds: float = SECOND
     answer = _caller(os.getpid()).answer(json.dumps([seconds, call])) if call else '{"unknown": 1}'
     if answer is None:
         raise OverLimitError(seconds)
-    told = json.loads(answer)
-    if "error" in told:
-        raise CallError(told["error"])
-    if "unknown" in told:
+    reply = json.loads(answer)
+    if "error" in reply:
+        raise CallError(reply["error"])
+    if "unknown" in reply:
         try:
             return function(*arguments)
         except Exception as error:
             raise CallError(_text_of(error)) from error
-    result: T = pickle.loads(base64.b64decode(told["result"]))
+    result: T = pickle.loads(base64.b64decode(reply["result"]))
     return result
 
 
