@@ -82,6 +82,14 @@ class NoMultiple(Reason):
     says = "its {key} {value} is not a multiple of its {of_key} {of_value}"
 
 
+class UnknownPacking(Reason):
+    """A config names a quantization that transformers does not have."""
+
+    method: str
+
+    says = "transformers does not know the quant_method {method} of its quantization_config"
+
+
 class NoToken(Reason):
     """A setting of generation names no token."""
 

@@ -461,7 +461,7 @@ def test_long_lists_of_unique_elements_are_compared_in_linear_time(kind: dict[st
 
 @pytest.mark.parametrize(
     ("values", "is_unique"),
-    [([1, 1.0], False), ([1, True], True), ([[1, 2], [2, 1]], True), ([{"a": 1, "b": 2}] * 2, False),
+    [([1, 1.0], False), ([1, True], True), ([[1, 2], [2, 1]], True), ([{"a": 1}] * 2, False),
      ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], False), ([[], {}, None, "", 0, False], True)],
 )  # fmt: skip
 def test_elements_are_unique_as_json_values(values: list[Any], is_unique: bool) -> None:

@@ -35,6 +35,7 @@ from stratos.models.words import (
     OtherShape,
     OtherShapes,
     TokenBeyond,
+    UnknownPacking,
     Unloadable,
     WrongChat,
 )
@@ -129,14 +130,29 @@ def _why_no_weights(folder: Path) -> Reason | None:
             model = AutoModelForCausalLM.from_config(config)
     if trouble:
         return trouble[0]
-    if getattr(config, "quantization_config", None) is not None:
-        return None  # packed, in shapes of their own
+    packing = getattr(config, "quantization_config", None)
+    if packing is not None:
+        return _wrong_packing(packing)  # in shapes of their own
     has = {
         tensor.name: tensor.shape for path in weight_files(folder) for tensor in read_tensors(path)
     }
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     return _differences(has, expected, tied)
+
+
+def _wrong_packing(packing: Any) -> Reason | None:
+    """Return that transformers does not know how weights are quantized."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    settings = packing if isinstance(packing, Mapping) else vars(packing)
+    method = settings.get("quant_method")
+    # A config of bitsandbytes may name its bits alone.
+    is_of_bits = settings.get("load_in_8bit") or settings.get("load_in_4bit")
+    known = {*AUTO_QUANTIZATION_CONFIG_MAPPING, "bitsandbytes"}
+    if (method is None and is_of_bits) or (isinstance(method, str) and str(method) in known):
+        return None
+    return InFile("config.json", UnknownPacking(json.dumps(method, default=str)[:40]))
 
 
 def _differences(

@@ -113,7 +113,7 @@ def _unique_items(validator: Any, is_unique: Any, value: Any, schema: Any) -> It
 
 
 def _key(value: Any) -> Any:
-    """Return what two JSON values share exactly where they are equal: 1 and 1.0 are, true is not."""
+    """Return what equal JSON values share: 1 and 1.0 are equal, true is neither."""
     if isinstance(value, Mapping):
         return frozenset((name, _key(inner)) for name, inner in value.items())
     if isinstance(value, list):

@@ -16,7 +16,7 @@ from stratos.models.pretrained import (
     why_not_loadable,
     why_not_readable,
 )
-from stratos.models.words import Endless, InFile, OutOfBounds, TokenBeyond
+from stratos.models.words import Endless, InFile, OutOfBounds, TokenBeyond, UnknownPacking
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "evaluate"))
 from tiny_student import tiny_model, tiny_tokenizer
@@ -88,6 +88,23 @@ def test_a_loader_says_nothing_of_its_own(
         logging.disable_propagation()
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("packing", "method"),
+    [
+        ({"quant_method": "own"}, '"own"'),
+        ({}, "null"),
+        ({"quant_method": "gptq"}, None),
+        ({"load_in_4bit": True}, None),
+    ],
+)
+def test_a_quantization_that_no_loader_knows_is_refused(
+    packing: Any, method: str | None, folder: Path
+) -> None:
+    change(folder / "config.json", lambda config: config.update(quantization_config=packing))
+    expected = None if method is None else InFile("config.json", UnknownPacking(method))
+    assert why_not_loadable(folder) == expected
 
 
 NESTED_LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"

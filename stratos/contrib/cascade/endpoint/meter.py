@@ -260,7 +260,7 @@ def read_kept(path: Path) -> Spent:
             raise ValueError("an amount in it is negative")
     except FileNotFoundError:
         return Spent()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StratosError(
             f"{path}, which counts the dollars of the cascade's teacher, cannot be read ({error}). "
             "Put it back from a copy, or delete it to count from $0."
