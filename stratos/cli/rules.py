@@ -244,8 +244,8 @@ def _cloud(config: Config) -> Iterator[str]:
     unread = [f"cloud.{key}" for key in _OF_CLOUDS if getattr(cloud, key) != getattr(rented, key)]
     if unread and cloud.providers == (LOCAL,):
         yield (
-            f"{listed(unread)}: {cloud.name} rents nothing, so there is nothing that this limits. "
-            "Type cloud=multi, or the name of a cloud, beside it."
+            f"{listed(unread)}: cloud.providers=[{LOCAL}] rents nothing, so there is nothing that "
+            "this limits. Type cloud=multi, or the name of a cloud, beside it."
         )
         return
     if cloud.max_usd_per_hour == 0 and LOCAL not in cloud.providers:

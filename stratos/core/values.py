@@ -194,7 +194,9 @@ def _read_plain(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{where}={value}: expected {in_words(kind)}, and a finite one.")
         return None
-    if isinstance(value, int | float) and abs(value) > _MOST:
+    metas = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, msgspec.Meta)]
+    has_own = any(meta.le is not None or meta.lt is not None for meta in metas)
+    if not has_own and isinstance(value, int | float) and abs(value) > _MOST:
         problems.append(f"{where}={value}: expected {in_words(kind)}, and {_MOST:g} at most.")
         return None
     tables = [each.table for each in getattr(kind, "__metadata__", ()) if isinstance(each, OneOf)]

@@ -6,9 +6,7 @@ transformers: the plan counts, too.
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from stratos.core.atomic_files import replacing, room_for
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.remote import location
 from stratos.models.pretrained import load_model, load_tokenizer
+from stratos.models.pretrained.sample_chat import chat_writer
 from stratos.models.students import folder_of
 from stratos.tasks.base import Message, Symbols
 from stratos.tasks.chat import instruct
@@ -186,10 +185,10 @@ def _of_folder(file: Path) -> Count:
         length = _n_tokens(Tokenizer.from_file(str(file)))
     except Exception:  # the library has one class for all that may be wrong with a file
         return by_bytes
-    render = _template(file.parent)
+    write = chat_writer(file.parent)
 
     def count(chat: Sequence[Message], answer: str) -> Tokens:
-        prompt = render(chat)
+        prompt = write(chat, True)
         if prompt is None:
             n_prompt = sum(map(length, _asked(chat))) + _TEMPLATE_TOKENS
         else:
@@ -197,41 +196,6 @@ def _of_folder(file: Path) -> Count:
         return Tokens(n_prompt, length(answer) + 1)
 
     return count
-
-
-def _template(folder: Path) -> Callable[[Sequence[Message]], str | None]:
-    """Return what writes a chat as a prompt; it returns None where the template cannot be used."""
-    from jinja2.exceptions import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    try:
-        own = folder / "chat_template.jinja"
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        source = own.read_text(encoding="utf-8") if own.is_file() else config["chat_template"]
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        # A mark of transformers' own, which writes nothing.
-        source = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", source)
-        template = environment.from_string(source)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, TemplateError):
-        return lambda _: None
-
-    def render(chat: Sequence[Message]) -> str | None:
-        try:
-            return template.render(
-                messages=list(chat), add_generation_prompt=True, **_special(config)
-            )
-        except (TemplateError, TypeError, ValueError):
-            return None
-
-    return render
-
-
-def _special(config: dict[str, object]) -> dict[str, object]:
-    """Return the special tokens that templates name."""
-    names = ("bos_token", "eos_token", "pad_token", "unk_token")
-    return {name: config[name] for name in names if isinstance(config.get(name), str)}
 
 
 def make_student(

@@ -121,7 +121,7 @@ def _lines(file: BinaryIO) -> Iterator[dict[str, str]]:
         try:
             line = json.loads(text)
             yield {name: str(line[name]) for name in ("run", "student", "ids", "date")}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
 
 

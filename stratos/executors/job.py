@@ -87,7 +87,8 @@ def read_events(run: Path, stage: str, start: int) -> tuple[list[tuple[str, list
     whole, end, _ = data.rpartition(b"\n")
     events = []
     for line in whole.splitlines():
-        with contextlib.suppress(ValueError, AttributeError):  # cut short when its node died
+        # One may be cut short where its node died.
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
             [(kind, values)] = json.loads(line).items()
             events.append((kind, values))
     return events, start + len(whole) + len(end)

@@ -29,6 +29,17 @@ class Lacks(Reason, Enum):
     TEMPLATE = "it has no chat template. Choose an instruction-tuned model"
 
 
+class Endless(Reason):
+    """The chat template or the tokenizer of a model does not end on a short chat."""
+
+    limit: str
+
+    says = (
+        "its chat template or its tokenizer does not end on a short chat: {limit}. Use a model "
+        "that you trust"
+    )
+
+
 # --- config.json ----------------------------------------------------------------------------------
 
 
@@ -69,6 +80,14 @@ class NoMultiple(Reason):
     of_value: int
 
     says = "its {key} {value} is not a multiple of its {of_key} {of_value}"
+
+
+class UnknownPacking(Reason):
+    """A config names a quantization that transformers does not have."""
+
+    method: str
+
+    says = "transformers does not know the quant_method {method} of its quantization_config"
 
 
 class NoToken(Reason):

@@ -514,7 +514,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any] | None]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
             yield row if isinstance(row, dict) else None
 

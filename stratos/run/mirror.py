@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Annotated
 from uuid import uuid4
 
 import msgspec
@@ -46,12 +47,16 @@ _SETTLES_S = 3.0
 """How long somebody who deletes the run folder may be at it between one file and its lock."""
 
 
+_LAST_SECOND = 253_402_300_000
+"""Of the year 9999, since the epoch: a clock cannot show a later one."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What the run folder held at one moment."""
 
     id: str
     host: str
-    at: float
+    at: Annotated[float, msgspec.Meta(ge=0, le=_LAST_SECOND)]
     """Seconds since the epoch."""
     files: dict[str, Stored]
     """By path below the run folder."""

@@ -84,7 +84,7 @@ def _unread(path: Path) -> dict[str, tuple[int, int]]:
     """Return of the student how many answers cannot be read as one, and how many there are."""
     try:
         parsed = [json.loads(line)["score"]["parsed"] for line in path.open(encoding="utf-8")]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return {"student": (parsed.count(False), len(parsed))} if parsed else {}
 

@@ -266,7 +266,7 @@ def _may_be_another(path: str, question: str, answer: str) -> bool:
     columns = dict.fromkeys(columns_of(path))
     columns.pop(find_field(columns, question) or "", None)
     is_typed = not {*answer.split("|")} <= _USUAL
-    return is_typed and bool(nearest(answer, columns))
+    return is_typed and bool(nearest(answer, columns) or find_field(columns, "|".join(_USUAL)))
 
 
 def _heading(path: str, question: str, answer: str) -> tuple[str, str]:

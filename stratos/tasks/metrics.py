@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing_extensions import override
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.extensions import extensions, load
+from stratos.core.limited import CallError, OverLimitError, limited
 from stratos.core.reasons import Reason
 from stratos.core.redact import shown
 from stratos.core.trust import find_class
@@ -53,6 +54,8 @@ _PLAIN = re.compile(r"-?[1-9][0-9]{0,17}|0")
 """A whole number that is spelled as it should be already."""
 _LONGEST_MATCHED = 2000
 """Characters of an answer that a user's pattern is matched against."""
+_MATCH_S = 1.0
+"""Seconds of CPU that a match may take: patterns with nested repeats may take years."""
 
 
 @runtime_checkable
@@ -238,12 +241,20 @@ class Regex(Metric):
         return answers.find_answer(text)
 
     def compare(self, answer: str, gold: str) -> float:
-        """Match the whole answer."""
-        return float(re.fullmatch(gold, answer[:_LONGEST_MATCHED]) is not None)
+        """Match the whole answer; a match that takes too long is none."""
+        try:
+            is_match = limited(_matches, gold, answer[:_LONGEST_MATCHED], seconds=_MATCH_S)
+        except OverLimitError:
+            return 0.0
+        return float(is_match)
 
     def normal(self, answer: str) -> str:
         """Return it as it is: in a pattern, case and spacing tell something."""
         return answer
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return re.fullmatch(pattern, text) is not None
 
 
 _OPTION = re.compile(r"^([A-Z])\) ", re.MULTILINE)
@@ -316,7 +327,10 @@ class Label(Exact):
 
 @dataclass(frozen=True)
 class Own(Metric):
-    """A user's own verifier."""
+    """A user's own verifier, whose calls have a limit: what a model writes may take any time.
+
+    One of a database has limits of its own.
+    """
 
     verifier: Any = None
     called: str = ""
@@ -328,7 +342,10 @@ class Own(Metric):
         """Return it as it is, unless the verifier says what is wrong with it."""
         verifier = self.verifier
         if isinstance(verifier, ChecksGold):
-            reason = self._ask("why_wrong", lambda: verifier.why_wrong(answer))
+            try:
+                reason = self._ask(verifier.why_wrong, answer)
+            except OverLimitError as error:
+                raise ValueError(f"the answer {shown(answer)} cannot be checked: {error}") from None
             if reason:
                 raise ValueError(str(reason))
         return answer
@@ -338,7 +355,10 @@ class Own(Metric):
         verifier = self.verifier
         if not isinstance(verifier, ReadsAnswers):
             return answers.find_answer(text)
-        answer = self._ask("read", lambda: verifier.read(text))
+        try:
+            answer = self._ask(verifier.read, text)
+        except OverLimitError:
+            return None
         if answer is not None and not isinstance(answer, str):
             raise StratosError(f"{self._name}.read gave {answer!r}: expected a text or None.")
         return answer
@@ -348,8 +368,11 @@ class Own(Metric):
         return self.verifier.doubts(golds) if isinstance(self.verifier, DoubtsGold) else ()
 
     def compare(self, answer: str, gold: str) -> float:
-        """Let the verifier compare."""
-        points = self._ask("compare", lambda: self.verifier.compare(answer, gold))
+        """Let the verifier compare; an answer that takes it too long is wrong."""
+        try:
+            points = self._ask(self.verifier.compare, answer, gold)
+        except OverLimitError:
+            return 0.0
         if not isinstance(points, bool | int | float):
             raise StratosError(f"{self._name}.compare gave {points!r}: expected a number.")
         return float(points)
@@ -367,13 +390,22 @@ class Own(Metric):
     def _name(self) -> str:
         return self.called or f"task.verifier {type(self.verifier).__name__}"
 
-    def _ask(self, what: str, call: Any) -> Any:
+    def _ask(self, method: Callable[..., Any], *arguments: str) -> Any:
+        """Return what the verifier answers.
+
+        Raises:
+            OverLimitError: it takes too long, or too much memory.
+            StratosError: it fails, whatever a user's own code makes of a text.
+        """
         try:
-            return call()
-        except Exception as error:  # whatever a user's own code makes of a text
-            raise StratosError(
-                f"{self._name}.{what} failed ({type(error).__name__}: {error})."
-            ) from error
+            if self.database is not None:
+                return method(*arguments)
+            return limited(method, *arguments)
+        except OverLimitError:
+            raise
+        except Exception as error:
+            why = error if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
+            raise StratosError(f"{self._name}.{method.__name__} failed ({why}).") from error
 
 
 def metric_of(

@@ -105,7 +105,7 @@ def read_kept(folder: Path) -> Iterator[list[KeptAnswer]]:
         rows = []
         with contextlib.suppress(OSError):
             for line in path.read_bytes().splitlines():
-                with contextlib.suppress(msgspec.DecodeError):
+                with contextlib.suppress(msgspec.DecodeError, RecursionError):
                     rows.append(msgspec.json.decode(line, type=KeptAnswer))
         yield rows
 

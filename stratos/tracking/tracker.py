@@ -377,7 +377,7 @@ def _asked(path: Path) -> Iterator[Table]:
                 rows.append([*map(_cell, texts), row["exact"] == 1])
                 if len(rows) == MOST_ROWS:
                     break
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
     if rows:
         columns = ("teacher", "prompt", "question", "gold", "answer", "right")

@@ -45,6 +45,13 @@ def test_the_same_student_of_the_same_run_counts_once(tmp_path: Path) -> None:
     assert note(tmp_path, "2", *range(20)).n_runs == 2
 
 
+def test_a_line_that_is_nested_without_end_is_passed_over(tmp_path: Path) -> None:
+    note(tmp_path, "1", *range(10))
+    with (tmp_path / LOG).open("a") as log:
+        log.write("[" * 100_000 + "\n")
+    assert note(tmp_path, "2", *range(10)) == EarlierReads(1, 10, 10)
+
+
 def test_another_machine_finds_what_the_log_says_about_its_items(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     note(here, "1", *range(10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -148,6 +149,19 @@ def test_an_s3_that_refuses_in_the_midst_keeps_the_copy_before(
     second = tmp_path / "second"
     synced(second, url, warned)
     assert content(second) == work(content(first)) and warned == []
+
+
+@pytest.mark.parametrize("moment", ["1e300", "-1", '"yesterday"'])
+def test_an_odd_date_is_said_to_be_damage(
+    moment: str, tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    one = synced(folder(tmp_path / "first"), url, warned)
+    text = one.store.system.cat_file(one.store.at(MANIFEST)).decode()
+    one.store.system.pipe_file(
+        one.store.at(MANIFEST), re.sub(r'"at":[^,]*', f'"at":{moment}', text).encode()
+    )
+    with pytest.raises(StratosError, match=r"manifest\.json is damaged: .*at"):
+        synced(tmp_path / "second", url, warned)
 
 
 def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str]) -> None:

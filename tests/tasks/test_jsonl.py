@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import Counter
@@ -14,9 +15,12 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.errors import ConfigError, StratosError
+from stratos.core.limited import limited
+from stratos.tasks import metrics
 from stratos.tasks.base import Task
 from stratos.tasks.doubts import REPEAT
 from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.metrics import Own
 from stratos.tasks.words import (
     Contradiction,
     FileProblems,
@@ -226,6 +230,7 @@ def test_scores_by_metric(tmp_path: Path) -> None:
     assert score("regex", r"\d{3}", "1234")[0] == 0
     assert score("f1", "a cat on the mat", "Answer: the cat on a mat") == (1, 1)
     assert score("f1", "a cat on the mat", "a cat") == (0, 0.571)
+    assert score("regex", "(a+)+b", "a" * 40)[0] == 0, "it would take years"
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,20 @@ class SameSet:
             raise RuntimeError("boom")
         parts = [{part.strip() for part in text.split(self.separator)} for text in (answer, gold)]
         return len(parts[0] & parts[1]) / len(parts[0] | parts[1])
+
+
+@dataclass(frozen=True)
+class Evaluates:
+    """Evaluates what it reads, as verifiers of mathematics do."""
+
+    def read(self, text: str) -> str:
+        return str(eval(text))
+
+    def why_wrong(self, gold: str) -> None:
+        eval(gold)
+
+    def compare(self, answer: str, gold: str) -> float:
+        return float(eval(answer) == eval(gold))
 
 
 @dataclass(frozen=True)
@@ -292,6 +311,16 @@ def test_a_verifier_is_tried_on_a_gold_answer_when_the_file_is_read(
     assert not any(isinstance(one, GoldNotRight) for one in complaints)
     half = JsonlTask(path, verifier={"_target_": f"{__name__}.HalfRight"}).complaints[0]
     assert half == GoldNotRight("HalfRight", 0.5, "a, b", f"line 1 of {path}")
+
+
+def test_a_verifier_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "limited", functools.partial(limited, seconds=0.5))
+    own, endless = Own(Evaluates()), "9**99999999"
+    assert own.compare("2 + 2", "4") == 1
+    assert own.compare(endless, "4") == 0
+    assert own.read("2 + 2") == "4" and own.read(endless) is None
+    with pytest.raises(ValueError, match=r"cannot be checked: it takes more than 0\.5 seconds"):
+        own.canonical(endless, ())
 
 
 def test_multiple_choice(tmp_path: Path) -> None:

@@ -415,6 +415,59 @@ def test_one_of_several_ways_to_end_is_enough() -> None:
     assert "it requires itself" in str(why_refused(endless))
 
 
+def shared(keyword: str, depth: int) -> dict[str, Any]:
+    """Return a schema whose parts each name the next one twice."""
+    defs: dict[str, Any] = {f"n{depth}": {}}
+    for k in range(depth):
+        twice = [{"$ref": f"#/$defs/n{k + 1}"}] * 2
+        defs[f"n{k}"] = {"properties": dict(zip("ab", twice, strict=True))}
+        if keyword != "properties":
+            defs[f"n{k}"] = {keyword: twice}
+    return {"type": "object", "properties": {"x": {"$ref": "#/$defs/n0"}}, "$defs": defs}
+
+
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "properties"])
+def test_a_schema_that_shares_its_parts_too_often_is_refused(keyword: str, tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(shared(keyword, 24)))
+    with pytest.raises(ValueError, match=r"its \$refs lead to more than 200,000 parts"):
+        BySchema.of_file(str(path), 0.8)
+    path.write_text(json.dumps(shared(keyword, 4)))
+    assert BySchema.of_file(str(path), 0.8).compare('{"x": {}}', '{"x": {}}') == 1
+
+
+def test_an_answer_that_takes_too_many_steps_is_wrong_and_says_so() -> None:
+    patterns = {f"^a{k}(b|c)*$": {"type": "integer"} for k in range(2000)}
+    metric = BySchema({"type": "object", "patternProperties": patterns})
+    many = json.dumps({f"a{k}b": 1 for k in range(1000)})
+    start = time.process_time()
+    assert metric.compare(many, many) == 0
+    with pytest.raises(ValueError, match=r"takes more than 200,000 steps"):
+        metric.canonical(many)
+    assert metric.compare('{"a1b": 1}', '{"a1b": 1}') == 1, "each value is counted anew"
+    assert time.process_time() - start < 60
+
+
+@pytest.mark.parametrize("kind", [{}, {"x-score": "text"}])
+def test_long_lists_of_unique_elements_are_compared_in_linear_time(kind: dict[str, str]) -> None:
+    listed = {"type": "array", "uniqueItems": True, "items": {"type": "object"}} | kind
+    metric = BySchema({"type": "object", "properties": {"x": listed}})
+    first, second = (json.dumps({"x": [{"k": k} for k in range(n, n + 4000)]}) for n in (0, 9000))
+    start = time.process_time()
+    assert metric.compare(metric.canonical(first), first) == 1
+    assert metric.compare(second, first) == 0
+    assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize(
+    ("values", "is_unique"),
+    [([1, 1.0], False), ([1, True], True), ([[1, 2], [2, 1]], True), ([{"a": 1}] * 2, False),
+     ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], False), ([[], {}, None, "", 0, False], True)],
+)  # fmt: skip
+def test_elements_are_unique_as_json_values(values: list[Any], is_unique: bool) -> None:
+    assert validator({"uniqueItems": True}).is_valid(values) == is_unique
+
+
 @pytest.mark.parametrize("is_here", [True, False])
 def test_a_pattern_is_matched_with_and_without_arrow(is_here, monkeypatch):
     if not is_here:

@@ -114,11 +114,13 @@ def test_what_has_an_answer_or_may_have_one_is_left_as_it_is(tmp_path: Path) -> 
     unlike = written(
         tmp_path / "unlike.csv", [(text, f"{text}!") for text in TEXTS], ("text", "labels")
     )
+    usual = written(tmp_path / "usual.csv", [(text, text) for text in TEXTS], ("text", "label"))
     empty = written(tmp_path / "empty.csv", rows, ("text", "label"))
     plain = [
         node(some),
         node(other),
         node(unlike, answer="labls"),
+        *(node(usual, answer=answer) for answer in ("reply", "")),
         node(empty, unlabelled_path=str(empty)),
         node(empty, metric="regex"),
         node(empty, _target_="mine.Task"),

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
     parser.description = (
         "Check the files of a bundle by their SHA-256, load it, and ask it questions whose answers "
-        "are known from the evaluation."
+        "are known from the evaluation. It shows damage, not malice: who can change the files can "
+        "change the SHA-256 beside them."
     )
     parser.epilog = "example: stratos verify outputs/<run>/bundle"
     parser.add_argument("place", help="bundle, the folder of its run, or the URL of a copy")

@@ -335,7 +335,7 @@ def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]
         rows: list[dict[str, Any]] = [
             msgspec.json.decode(line) for line in path.read_bytes().splitlines()
         ]
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise StratosError(
             f"The teacher's answers cannot be read from {path} ({error}). Delete "
             f"{folder / 'evaluate.json'} and give the command again."

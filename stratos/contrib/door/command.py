@@ -110,6 +110,7 @@ def _write(door: Path, hosted: Hosted | None, args: argparse.Namespace) -> list[
     # An inner port that stays lets requests end that come in while nginx reads the new config.
     text = config(door, args.listen, hosted.port, _inner_port(door), keys, limits, tls)
     write_atomically(door / "nginx.conf", text.encode())
+    (door / "nginx.conf").chmod(0o600)
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None and args.foreground:
         raise StratosError(_NO_NGINX)

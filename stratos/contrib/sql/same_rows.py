@@ -12,18 +12,14 @@ memory, and ends itself when a query takes too long.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import math
 import os
 import re
-import subprocess
 import sys
-import threading
-import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +29,7 @@ from stratos.core.digest import identity
 from stratos.core.extras import install
 from stratos.core.foreign import beside
 from stratos.core.formats import listed
+from stratos.core.limited import Child
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, behind_marker, pairs_all
 
@@ -131,75 +128,20 @@ class Database:
         Raises:
             QueryError: it gives no rows.
         """
-        return _child(self, os.getpid()).rows(query, limits)
-
-
-class _Child:
-    """A process that runs queries one after another, and is started again after one ended it.
-
-    It ends with this object, or with Python: `subprocess` keeps a process that nobody waits for.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._command = [
-            sys.executable, "-P", str(_CHILD), database.kind, str(database.path)
-        ]  # fmt: skip
-        self._turn = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._end: Callable[[], object] = lambda: None
-
-    def rows(self, query: str, limits: QueryLimits) -> tuple[Row, ...]:
-        """Return the rows of a query.
-
-        Raises:
-            QueryError: it gives none.
-        """
-        with self._turn:
-            settings = {key: value for key, value in asdict(limits).items() if value is not None}
-            answer = self._asked(json.dumps({"query": query, **settings}))
-        if answer is None:
+        settings = {key: value for key, value in asdict(limits).items() if value is not None}
+        line = _child(self, os.getpid()).answer(json.dumps({"query": query, **settings}))
+        if line is None:
             raise QueryError(f"more than {limits.seconds:g} seconds, or too much memory")
+        answer = json.loads(line)
         if "error" in answer:
             raise QueryError(answer["error"])
         return tuple((row[0], tuple(row[1]), *row[2:]) for row in answer["rows"])
 
-    def _asked(self, line: str) -> dict[str, Any] | None:
-        """Return what the child answers; None if the query ended it."""
-        if self._process is None or self._process.poll() is not None:
-            self._end()
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, text=True,
-            )  # fmt: skip
-            self._end = weakref.finalize(self, _end, self._process, os.getpid())
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            stdin.write(f"{line}\n")
-            stdin.flush()
-        if answer := stdout.readline():
-            return json.loads(answer)
-        self._end()
-        self._process = None
-        return None
-
-
-def _end(process: subprocess.Popen[str], parent: int) -> None:
-    """Kill a process, wait for it and close its pipes; a fork of its parent leaves it alone."""
-    if os.getpid() != parent:
-        return
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(BrokenPipeError):
-            assert pipe is not None
-            pipe.close()
-
 
 @lru_cache(maxsize=8)
-def _child(database: Database, pid: int) -> _Child:
-    """Return the child of a file and a process: a fork has its own."""
-    return _Child(database)
+def _child(database: Database, pid: int) -> Child:
+    """Return what runs the queries on a file for a process: a fork has its own."""
+    return Child([sys.executable, "-P", str(_CHILD), database.kind, str(database.path)])
 
 
 @dataclass(frozen=True)

@@ -396,7 +396,7 @@ def _about(store: Store) -> About:
         if facts.get("version") != VERSION:
             raise ValueError(f"it has version {facts.get('version')}, not {VERSION}")
         return About(**{**facts, "tokenizer": Fingerprint(**facts["tokenizer"])})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StratosError(
             f"{store.url} is not a signal cache ({error}). Give "
             f"strategy.cache_path=<folder with {_ABOUT} and shards>, or none to have the "

@@ -25,6 +25,7 @@ from stratos.models.pretrained.headers import (
     weight_files,
     wrong_size,
 )
+from stratos.models.pretrained.sample_chat import why_endless
 from stratos.models.words import (
     InFile,
     Lacks,
@@ -34,6 +35,7 @@ from stratos.models.words import (
     OtherShape,
     OtherShapes,
     TokenBeyond,
+    UnknownPacking,
     Unloadable,
     WrongChat,
 )
@@ -50,7 +52,7 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 def why_not_readable(folder: Path, is_whole: bool = True) -> Reason | None:
     """Return why a folder holds no model that can be read, by its small files; None if it does.
 
-    Config, headers of weights: without torch, in milliseconds.
+    Config, headers of weights, a sample chat: without torch, in less than a second.
 
     Args:
         folder: of the model.
@@ -76,7 +78,7 @@ def why_not_readable(folder: Path, is_whole: bool = True) -> Reason | None:
             problem = Because(cause(error))
         if problem is not None:
             return InFile(name, problem)
-    return _why_no_header(folder, is_whole)
+    return _why_no_header(folder, is_whole) or why_endless(folder)
 
 
 def _why_no_header(folder: Path, is_whole: bool) -> Reason | None:
@@ -128,14 +130,29 @@ def _why_no_weights(folder: Path) -> Reason | None:
             model = AutoModelForCausalLM.from_config(config)
     if trouble:
         return trouble[0]
-    if getattr(config, "quantization_config", None) is not None:
-        return None  # packed, in shapes of their own
+    packing = getattr(config, "quantization_config", None)
+    if packing is not None:
+        return _wrong_packing(packing)  # in shapes of their own
     has = {
         tensor.name: tensor.shape for path in weight_files(folder) for tensor in read_tensors(path)
     }
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     return _differences(has, expected, tied)
+
+
+def _wrong_packing(packing: Any) -> Reason | None:
+    """Return that transformers does not know how weights are quantized."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    settings = packing if isinstance(packing, Mapping) else vars(packing)
+    method = settings.get("quant_method")
+    # A config of bitsandbytes may name its bits alone.
+    is_of_bits = settings.get("load_in_8bit") or settings.get("load_in_4bit")
+    known = {*AUTO_QUANTIZATION_CONFIG_MAPPING, "bitsandbytes"}
+    if (method is None and is_of_bits) or (isinstance(method, str) and str(method) in known):
+        return None
+    return InFile("config.json", UnknownPacking(json.dumps(method, default=str)[:40]))
 
 
 def _differences(
@@ -252,6 +269,8 @@ def load_tokenizer(path: str | Path, *, is_folder: bool = True, **more: Any) -> 
     from transformers import AutoTokenizer
 
     with reading(f"The tokenizer in {path}"), quiet_loading():
+        if is_folder and (endless := why_endless(Path(path))) is not None:
+            raise ValueError(str(endless))
         return AutoTokenizer.from_pretrained(
             path, local_files_only=is_folder, trust_remote_code=False, **more
         )

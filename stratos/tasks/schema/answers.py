@@ -20,14 +20,18 @@ from stratos.tasks import answers
 from stratos.tasks.answers import AnswerText, behind_marker, word_f1
 from stratos.tasks.metrics import Metric
 from stratos.tasks.schema.document import (
+    MOST_STEPS,
     Schema,
+    TooManyStepsError,
+    counted_steps,
     placed_parts,
     pointer,
     read_schema,
     resolved,
+    step,
     validator,
 )
-from stratos.tasks.schema.words import Mismatch, NestedTooDeep
+from stratos.tasks.schema.words import Mismatch, NestedTooDeep, TooManyFields, TooManySteps
 
 Takes = Callable[[Any, Any], bool]
 
@@ -88,6 +92,7 @@ class _Speller:
 
         Of alternatives, those of the first that takes the value.
         """
+        step()
         for key, inner in node.items() if isinstance(node, Mapping) else ():
             if key == "$ref":
                 yield from self._parts(resolved(self._root, {"$ref": inner}), value)
@@ -162,7 +167,11 @@ class BySchema(Metric):
         """
         by_path: dict[answers.Path, Kind] = {}
         used: set[int] = set()
-        self._collect(self.schema, (), by_path, (), used)
+        try:
+            with counted_steps():
+                self._collect(self.schema, (), by_path, (), used)
+        except TooManyStepsError:
+            raise ValueError(str(TooManyFields(MOST_STEPS))) from None
         for location, node in placed_parts(self.schema):
             is_shared = location.startswith(("$.$defs.", "$.definitions."))  # may be used nowhere
             if SCORE in node and id(node) not in used and not is_shared:
@@ -185,7 +194,11 @@ class BySchema(Metric):
             raise ValueError(f"the answer {shown(answer)} has a number that is not finite")
         if problem := self.problem(parsed):
             raise ValueError(f"the answer does not match the schema: {problem}")
-        return answers.written(spelled(self.schema, parsed, self._takes))
+        try:
+            with counted_steps():
+                return answers.written(spelled(self.schema, parsed, self._takes))
+        except TooManyStepsError:
+            raise ValueError(f"the answer cannot be spelled: {TooManySteps(MOST_STEPS)}") from None
 
     def _takes(self, schema: Any, value: Any) -> bool:
         return bool(self._validator.evolve(schema=schema).is_valid(value))
@@ -198,9 +211,12 @@ class BySchema(Metric):
         from jsonschema.exceptions import best_match
 
         try:
-            error = best_match(self._validator.iter_errors(answer))
+            with counted_steps():
+                error = best_match(self._validator.iter_errors(answer))
         except RecursionError:
             return NestedTooDeep()
+        except TooManyStepsError:
+            return TooManySteps(MOST_STEPS)
         if error is None:
             return None
         return Mismatch(pointer(error.absolute_path), error.message)
@@ -326,8 +342,10 @@ class BySchema(Metric):
         )
         missing = [ours[key] for key in ours.keys() - theirs.keys()]
         right = [theirs[key] for key in theirs.keys() - ours.keys()]
+        if len(missing) != len(right) or len(missing) ** 2 > MOST_STEPS:
+            return False
         # What is not spelled the same may be the same by the kinds of the elements.
-        return len(missing) == len(right) and answers.pairs_all(
+        return answers.pairs_all(
             [[self._is_element(path, ours_, theirs_) for theirs_ in right] for ours_ in missing]
         )
 
@@ -356,6 +374,7 @@ class BySchema(Metric):
             within: the ids of the schemas that it is in.
             used: ids of the schemas that say how something is compared, added to.
         """
+        step()
         original, node = node, resolved(self.schema, node)
         if not isinstance(node, Mapping) or id(node) in within:
             return

@@ -11,10 +11,12 @@ RE2 (through Arrow, where that is here), whose time grows with the length of a t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import cache, cached_property
@@ -41,8 +43,82 @@ def validator(schema: Mapping[str, Any]) -> Any:
     own["additionalProperties"] = _additional_properties
     own["multipleOf"] = _multiple_of
     cls = class_of(schema)
-    cls = extend(cls, own, type_checker=cls.TYPE_CHECKER.redefine("number", _is_number))
+    own["uniqueItems"] = _unique_items
+    counted = {name: _counted(check) for name, check in {**cls.VALIDATORS, **own}.items()}
+    cls = extend(cls, counted, type_checker=cls.TYPE_CHECKER.redefine("number", _is_number))
     return cls(schema, format_checker=FormatChecker(FORMATS))
+
+
+MOST_STEPS = 200_000
+"""Keywords that one value is checked by: a schema that shares its parts may have 2^24 of them."""
+_PARTS_A_STEP = 100
+"""Parts of a keyword or of a value, such as the values of `enum`, that count as one step."""
+
+
+class TooManyStepsError(Exception):
+    """A value cannot be checked by a schema in reasonable time."""
+
+
+class _Steps(threading.local):
+    n: int | None = None
+    """Of the value that is checked; None where none is."""
+
+
+_steps = _Steps()
+
+
+@contextlib.contextmanager
+def counted_steps() -> Iterator[None]:
+    """Limit the steps of the block, which checks one value; an inner block counts for an outer."""
+    is_outermost = _steps.n is None
+    if is_outermost:
+        _steps.n = 0
+    try:
+        yield
+    finally:
+        if is_outermost:
+            _steps.n = None
+
+
+def step(n: int = 1) -> None:
+    """Count steps of checking one value.
+
+    Raises:
+        TooManyStepsError: there are more than `MOST_STEPS`.
+    """
+    if _steps.n is not None:
+        _steps.n += n
+        if _steps.n > MOST_STEPS:
+            raise TooManyStepsError
+
+
+def _counted(check: Any) -> Any:
+    def counted(validator: Any, keyword: Any, value: Any, schema: Any) -> Iterator[Any]:
+        step(1 + sum(map(_n_parts, (keyword, value))) // _PARTS_A_STEP)
+        yield from check(validator, keyword, value, schema) or ()
+
+    return counted
+
+
+def _n_parts(value: Any) -> int:
+    return len(value) if isinstance(value, list | Mapping) else 0
+
+
+def _unique_items(validator: Any, is_unique: Any, value: Any, schema: Any) -> Iterator[Any]:
+    """Check `uniqueItems` in linear time, by what equal values have in common."""
+    from jsonschema.exceptions import ValidationError
+
+    if is_unique and isinstance(value, list) and len(value) > len({_key(part) for part in value}):
+        yield ValidationError(f"{shown(json.dumps(value))} has non-unique elements")
+
+
+def _key(value: Any) -> Any:
+    """Return what equal JSON values share: 1 and 1.0 are equal, true is neither."""
+    if isinstance(value, Mapping):
+        return frozenset((name, _key(inner)) for name, inner in value.items())
+    if isinstance(value, list):
+        return ("list", *map(_key, value))
+    return ("bool", value) if isinstance(value, bool) else value
 
 
 def class_of(schema: Mapping[str, Any]) -> Any:
@@ -104,6 +180,7 @@ def _exact(value: float) -> Fraction:
 def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) -> Iterator[Any]:
     if isinstance(value, Mapping):
         for pattern, inner in patterns.items():
+            step(len(value))
             for name, element in value.items():
                 if finds(name, pattern):
                     yield from validator.descend(element, inner, path=name, schema_path=pattern)
@@ -116,6 +193,7 @@ def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any
         return
     patterns = schema.get("patternProperties", {})
     for name, element in value.items():
+        step(1 + len(patterns))
         if name in schema.get("properties", {}) or any(finds(name, p) for p in patterns):
             continue
         if allowed is False:

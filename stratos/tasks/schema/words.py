@@ -125,6 +125,25 @@ class NestedTooDeep(Reason):
     says = "it is nested too deep"
 
 
+class TooManySteps(Reason):
+    """An answer has to be checked by more parts of the schema than are followed."""
+
+    most: int
+
+    says = "to check it by the schema takes more than {most:,} steps"
+
+
+class TooManyFields(Reason):
+    """A schema leads to more fields than are followed."""
+
+    most: int
+
+    says = (
+        "its $refs lead to more than {most:,} parts. Name each part once, or leave some "
+        "properties out."
+    )
+
+
 class Mismatch(Reason):
     """An answer does not match the schema."""
 

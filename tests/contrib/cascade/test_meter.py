@@ -71,6 +71,21 @@ def test_what_is_sent_after_midnight_by_a_process_that_is_killed_counts_for_the_
     assert again.spent("2026-11-28") >= 1.0 and not again.take(0.5)
 
 
+def test_a_process_that_is_killed_counts_what_was_under_way_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "one.meter"
+    killed = Meter(path, 0.6, None)
+    for usd in (0.02, 0.0):  # an answer, and a refusal
+        assert killed.take(0.1)
+        killed.pay(0.1, usd)
+    assert killed.take(0.1)
+    today = killed.facts().usd_today
+    again = Meter(path, 0.6, None)
+    assert (today, again.facts().usd_today) == pytest.approx((0.02, 0.12))
+    assert Meter(path, 0.6, None).facts().usd_today == pytest.approx(0.12)
+
+
 def test_a_copy_does_not_spend_a_limit_twice(tmp_path: Path) -> None:
     first = bundle_at(tmp_path / "run" / "bundle", "one")
     copied = bundle_at(tmp_path / "copied" / "bundle", "one")

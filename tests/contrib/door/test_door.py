@@ -390,6 +390,7 @@ def test_what_is_asked_is_nowhere_on_the_disk(opened: Opened) -> None:
     last = (opened.door.folder / "access.log").read_text().splitlines()[-2].split()
     assert last[1:3] == ["bob", "200"] and last[-2:] == ["POST", "/v1/completions"]
     assert opened.door.folder.stat().st_mode & 0o077 == 0
+    assert (opened.door.folder / "nginx.conf").stat().st_mode & 0o077 == 0
 
 
 def _in_pieces(port: int, data: bytes) -> tuple[int, str]:

@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
-from stratos.models.pretrained import load_tokenizer, why_not_loadable, why_not_readable
-from stratos.models.words import InFile, OutOfBounds, TokenBeyond
+from stratos.core.errors import ForeignFileError
+from stratos.models.pretrained import (
+    load_tokenizer,
+    sample_chat,
+    why_not_loadable,
+    why_not_readable,
+)
+from stratos.models.words import Endless, InFile, OutOfBounds, TokenBeyond, UnknownPacking
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "evaluate"))
 from tiny_student import tiny_model, tiny_tokenizer
@@ -82,3 +88,48 @@ def test_a_loader_says_nothing_of_its_own(
         logging.disable_propagation()
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("packing", "method"),
+    [
+        ({"quant_method": "own"}, '"own"'),
+        ({}, "null"),
+        ({"quant_method": "gptq"}, None),
+        ({"load_in_4bit": True}, None),
+    ],
+)
+def test_a_quantization_that_no_loader_knows_is_refused(
+    packing: Any, method: str | None, folder: Path
+) -> None:
+    change(folder / "config.json", lambda config: config.update(quantization_config=packing))
+    expected = None if method is None else InFile("config.json", UnknownPacking(method))
+    assert why_not_loadable(folder) == expected
+
+
+NESTED_LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def doubling(config: dict[str, Any]) -> None:
+    rules = [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40
+    config["normalizer"] = {"type": "Sequence", "normalizers": rules}
+
+
+@pytest.mark.parametrize(
+    ("name", "change_it"),
+    [
+        ("tokenizer_config.json", lambda config: config.update(chat_template=NESTED_LOOPS)),
+        ("tokenizer_config.json", lambda config: config.update(chat_template="{{9**99999999}}")),
+        ("tokenizer.json", doubling),
+    ],
+)
+def test_a_template_or_a_tokenizer_that_does_not_end_is_refused(
+    name: str, change_it: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_chat, "SECONDS", 2.0)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    change(folder / name, change_it)
+    for why_not in (why_not_readable, why_not_loadable):
+        assert isinstance(why_not(folder), Endless)
+    with pytest.raises(ForeignFileError, match="does not end on a short chat: it takes more than"):
+        load_tokenizer(folder)

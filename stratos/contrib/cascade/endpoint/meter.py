@@ -1,7 +1,8 @@
 """The cascade that a run has made, ready to be served.
 
-Dollars are kept in a file, so that a limit holds over restarts. What may be under way is written
-down as spent before it is sent, a few calls at once: a process that is killed counts them all.
+Dollars are kept in a file, so that a limit holds over restarts. A call is written down as open
+before it is sent, and as paid when its answer or its refusal is there: a process that is killed
+counts the ceilings of what was under way, and no more.
 
 The file is named by the digest of the bundle: a run that was moved keeps its count, and another
 bundle in its place begins at $0.
@@ -30,8 +31,6 @@ from stratos.ledger import Overrun
 from stratos.report.sweep_jobs import record_of
 from stratos.teachers.openai import OpenAITeacher
 
-_LUMP = 8
-"""Calls that are written down as spent at once."""
 _KEPT_DAYS = 62
 
 
@@ -145,7 +144,7 @@ class Meter:
         open_usd = self._open + most_usd
         # What is sent on a new day counts for it, also if this process is killed.
         if self._is_behind or self._kept.opened != today or open_usd > self._held + 1e-12:
-            self._write(open_usd + (_LUMP - 1) * most_usd)
+            self._write(open_usd)
         self._open = open_usd
         return True
 
@@ -168,8 +167,7 @@ class Meter:
         self._held = max(0.0, self._held - most_usd)
         self._add(_today(), usd)
         self.counters.usd += usd
-        if usd > 0:
-            self._write_or_later(max(self._held, self._open))
+        self._write_or_later(max(self._held, self._open))
 
     def spent(self, period: str) -> float:
         """Return the dollars of a day (YYYY-MM-DD) or a month (YYYY-MM)."""
@@ -262,7 +260,7 @@ def read_kept(path: Path) -> Spent:
             raise ValueError("an amount in it is negative")
     except FileNotFoundError:
         return Spent()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StratosError(
             f"{path}, which counts the dollars of the cascade's teacher, cannot be read ({error}). "
             "Put it back from a copy, or delete it to count from $0."

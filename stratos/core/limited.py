@@ -1,0 +1,205 @@
+"""Calls with a limit of time and memory: they run in a process of their own, which is kept.
+
+What a stranger wrote may never end: the chat template or the tokenizer of a model, a regular
+expression, the answer that a verifier evaluates. No thread can end such a call within one step of C
+or Rust. The kernel ends the process that makes it; the next call starts another one.
+
+A call costs 0.1 ms where its process is there, which begins with Python in 0.1 s.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+SECONDS = 10.0
+"""Of CPU, that one call may take; it may wait ten times as long."""
+MOST_BYTES = 4 * 2**30
+"""Of memory, beyond what the process has at its start."""
+_WAITS = 10
+
+
+class OverLimitError(Exception):
+    """A call took too long, or too much memory."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"it takes more than {seconds:g} seconds, or {MOST_BYTES // 2**30} GiB of memory"
+        )
+
+
+class CallError(Exception):
+    """A call failed: its error by type and text."""
+
+
+class Child:
+    """A process that answers lines, and is started again after one of them ended it.
+
+    It ends with this object, or with Python: `subprocess` keeps a process that nobody waits for.
+
+    Args:
+        command: that starts it.
+        env: its variables; null for those of this process.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        self._command, self._env = command, env
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    def answer(self, line: str) -> str | None:
+        """Return what it answers to a line; None if the line ended it."""
+        with self._turn:
+            return self._answer(line)
+
+    def _answer(self, line: str) -> str | None:
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, text=True, env=self._env,
+            )  # fmt: skip
+            self._end = weakref.finalize(self, _end, self._process, os.getpid())
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(f"{line}\n")
+            stdin.flush()
+        if answer := stdout.readline():
+            return answer
+        self._end()
+        self._process = None
+        return None
+
+
+def _end(process: subprocess.Popen[str], parent: int) -> None:
+    """Kill a process, wait for it and close its pipes; a fork of its parent leaves it alone."""
+    if os.getpid() != parent:
+        return
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(BrokenPipeError):
+            assert pipe is not None
+            pipe.close()
+
+
+def limited(function: Callable[..., T], *arguments: Any, seconds: float = SECONDS) -> T:
+    """Return what a function returns, within a limit of time and memory.
+
+    It runs in this process, without a limit, if another one cannot import it, as the functions of a
+    notebook.
+
+    Args:
+        function: of a module, or a method whose object can be pickled.
+        arguments: that can be pickled, as its result.
+        seconds: of CPU.
+
+    Raises:
+        OverLimitError: it takes longer, or too much memory.
+        CallError: it raises something.
+    """
+    try:
+        call = base64.b64encode(pickle.dumps((function, arguments))).decode()
+    except (pickle.PicklingError, AttributeError, TypeError):
+        call = ""
+    answer = _caller(os.getpid()).answer(json.dumps([seconds, call])) if call else '{"unknown": 1}'
+    if answer is None:
+        raise OverLimitError(seconds)
+    reply = json.loads(answer)
+    if "error" in reply:
+        raise CallError(reply["error"])
+    if "unknown" in reply:
+        try:
+            return function(*arguments)
+        except Exception as error:
+            raise CallError(_text_of(error)) from error
+    result: T = pickle.loads(base64.b64decode(reply["result"]))
+    return result
+
+
+@lru_cache(maxsize=1)
+def _caller(pid: int) -> Child:
+    """Return the process that calls for a process: a fork has its own."""
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    command = [sys.executable, "-P", "-c", "from stratos.core.limited import main; main()"]
+    return Child(command, {**os.environ, "PYTHONPATH": path})
+
+
+def _text_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def main() -> None:
+    """Make the calls of standard input, one a line; what they print goes nowhere."""
+    answers = os.fdopen(os.dup(1), "w")
+    calls = os.fdopen(os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    _limit_memory()
+    for line in calls:
+        seconds, call = json.loads(line)
+        print(json.dumps(_called(seconds, base64.b64decode(call))), file=answers, flush=True)
+
+
+def _called(seconds: float, call: bytes) -> dict[str, Any]:
+    try:
+        function, arguments = pickle.loads(call)
+    except Exception as error:  # whatever a module does when it is imported
+        return {"unknown": _text_of(error)}
+    try:
+        with _ended_after(seconds):
+            result = pickle.dumps(function(*arguments))
+    except MemoryError:
+        os._exit(1)
+    except BaseException as error:  # also the panic of a Rust library, and SystemExit
+        return {"error": _text_of(error)}
+    return {"result": base64.b64encode(result).decode()}
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float) -> Any:
+    """Have the kernel end this process where the block takes longer; Windows has no such timers.
+
+    Seconds of CPU are the same on a busy machine.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    timers = {signal.ITIMER_PROF: seconds, signal.ITIMER_REAL: seconds * _WAITS}
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    for timer, after in timers.items():
+        signal.setitimer(timer, after)
+    try:
+        yield
+    finally:
+        for timer in timers:
+            signal.setitimer(timer, 0)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    # Of data: what a library of a GPU reserves and never uses is none.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

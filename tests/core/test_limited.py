@@ -1,0 +1,65 @@
+"""Calls with a limit: of time and memory, in a process that is kept, and that a kill ends."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stratos.core.limited import CallError, OverLimitError, _caller, limited
+
+HUGE = (9, 99_999_999)
+NESTED = (r"(a+)+b", "a" * 40)
+
+
+def printed_and_left(code: int) -> None:
+    print("no answer", flush=True)
+    sys.exit(code)
+
+
+def test_a_call_gives_what_the_function_gives_in_a_process_that_is_kept() -> None:
+    assert limited(math.gcd, 12, 18) == 6
+    pids = {limited(os.getpid) for _ in range(3)}
+    assert len(pids) == 1 and os.getpid() not in pids
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"), [(pow, HUGE), (re.fullmatch, NESTED), (bytearray, (2**40,))]
+)
+def test_a_call_that_does_not_end_is_ended(
+    function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(OverLimitError, match=r"more than 0\.5 seconds, or 4 GiB"):
+        limited(function, *arguments, seconds=0.5)
+    assert time.monotonic() - started < 30
+    assert limited(math.gcd, 12, 18) == 6
+
+
+def test_a_call_that_fails_says_why_and_what_it_prints_is_no_answer() -> None:
+    with pytest.raises(CallError, match="ZeroDivisionError: "):
+        limited(divmod, 1, 0)
+    with pytest.raises(CallError, match="SystemExit: 3"):
+        limited(printed_and_left, 3)
+    assert limited(math.gcd, 12, 18) == 6
+
+
+def test_a_function_that_no_other_process_can_import_runs_here() -> None:
+    assert limited(lambda: os.getpid()) == os.getpid()
+    with pytest.raises(CallError, match="ZeroDivisionError: "):
+        limited(lambda: 1 // 0)
+
+
+def test_a_process_that_was_killed_is_started_again() -> None:
+    os.kill(limited(os.getpid), signal.SIGKILL)
+    child = _caller(os.getpid())._process
+    assert child is not None
+    child.wait()
+    assert limited(math.gcd, 12, 18) == 6
