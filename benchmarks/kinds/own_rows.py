@@ -1,6 +1,7 @@
 """What a user's own rows give, by the command that a user types: accuracy and seconds.
 
     python benchmarks/kinds/own_rows.py ../shared/real --keep
+    python benchmarks/kinds/own_rows.py ../shared/real --strangers   # texts that no label has
 
 Real rows (`banking77/`, `invoices/`); the test rows are files of their own, which nothing else
 reads. Seconds are by the clock from the start of the command: to the first accuracy on the screen,
@@ -19,8 +20,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -119,13 +123,77 @@ def figures(run: Path) -> Row:
     }
 
 
+def strangers(real: Path) -> dict[str, list[str]]:
+    """Return texts that belong to none of ten labels on cards: other labels, invoices, letters."""
+    draw = random.Random(0)
+    test = read(real / "banking77" / "test.jsonl")
+    few = {row["label"] for row in sets(real)["banking77, ten labels on cards"][1]}
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(draw.choices(letters, k=draw.randint(3, 7))) for _ in range(1_000)]
+    return {
+        "other labels": draw.sample([row["text"] for row in test if row["label"] not in few], 300),
+        "invoices": [row["question"] for row in read(real / "invoices" / "test.jsonl")[:100]],
+        "random letters": [" ".join(words[k : k + 5]) for k in range(0, 1_000, 5)],
+    }
+
+
+def unlike(real: Path, n_labels: int) -> None:
+    """Print what students make of texts that belong to none of some labels on cards."""
+    from omegaconf import DictConfig, OmegaConf
+    from sklearn.metrics import roc_auc_score
+
+    from stratos.config import StudentConfig
+    from stratos.core.extensions import shipped_choices
+    from stratos.models.kinds.classifier import Familiarity, similarities_to
+    from stratos.models.kinds.cross_validation import Study, calibration_error
+    from stratos.models.kinds.learnt_rows import blocks_of
+
+    _, few, test = sets(real)["banking77, ten labels on cards"]
+    names = sorted({row["label"] for row in few})[:n_labels]
+    few, test = ([row for row in rows if row["label"] in names] for rows in (few, test))
+    texts, gold = [row["text"] for row in test], np.array([row["label"] for row in test])
+    kinds = ("linear", "static", "encoder")
+    students = []
+    for kind in kinds:
+        file = OmegaConf.load(shipped_choices("student")[kind])
+        assert isinstance(file, DictConfig)
+        path, package = file.get("path"), file.get("package")
+        students.append(StudentConfig(kind, kind, path, package=package))
+    study = Study([r["text"] for r in few], [r["label"] for r in few], blocks_of(students))
+    for kind in kinds:
+        after = study.fit(kind)
+        before = replace(after, familiarity=Familiarity(-2.0, -1.0))
+        sure = [model.probabilities(texts) for model in (before, after)]
+        right = np.array(after.labels)[sure[0].argmax(axis=1)] == gold
+        errors = [calibration_error(p.max(axis=1), right) for p in sure]
+        own = after.blocks[0].transform(texts)
+        began = time.process_time()
+        for k in range(100):
+            near = similarities_to(after.centroids, own[k : k + 1])
+            after.familiarity.shares(near)
+        ms = 10 * (time.process_time() - began)
+        print(f"{kind}, {n_labels} labels: right {right.mean():.1%}, calibration error "
+              f"{errors[0]:.4f} -> {errors[1]:.4f}, {ms:.2f} ms a text")  # fmt: skip
+        of_own = similarities_to(after.centroids, own)
+        for name, others in strangers(real).items():
+            far = similarities_to(after.centroids, after.blocks[0].transform(others))
+            auc = roc_auc_score([1] * len(of_own) + [0] * len(far), [*of_own, *far])
+            p, q = (m.probabilities(others).max(axis=1).mean() for m in (before, after))
+            print(f"  {name}: AUC {auc:.3f}, probability {p:.2f} -> {q:.2f}")
+
+
 def main() -> None:
     """Measure all sets, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--strangers", action="store_true")
     args = parser.parse_args()
+    if args.strangers:
+        unlike(args.real, 10)
+        unlike(args.real, 2)
+        return
     if args.keep:
         commit()
     found = []

@@ -37,7 +37,12 @@ from stratos.deploy.engines.predictor import server_of
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, Server
 from stratos.evaluate.metrics import percentile
-from stratos.models.kinds.classifier import Classifier
+from stratos.models.kinds.classifier import (
+    Classifier,
+    Familiarity,
+    centroids_of,
+    similarities_to,
+)
 from stratos.models.kinds.encoder import Encoder
 from stratos.models.kinds.features import Features, StaticTable, Tfidf, fit_head
 from stratos.models.kinds.student_kinds import LABELS
@@ -80,10 +85,17 @@ def trained(kind: str, rows: list[dict[str, str]]) -> Classifier:
     texts, labels = [row["text"] for row in rows], sorted({row["label"] for row in rows})
     answers = np.array([labels.index(row["label"]) for row in rows])
     blocks = tuple(block_named(name).fitted(texts) for name in LABELS[kind].blocks)
-    heads = tuple(
-        fit_head(block.transform(texts), answers, len(labels), STRENGTH) for block in blocks
+    features = [block.transform(texts) for block in blocks]
+    heads = tuple(fit_head(some, answers, len(labels), STRENGTH) for some in features)
+    centroids = centroids_of(features[0], answers, len(labels))
+    return Classifier(
+        tuple(labels),
+        blocks,
+        heads,
+        np.full(len(blocks), 1 / len(blocks)),
+        centroids=centroids,
+        familiarity=Familiarity.of(similarities_to(centroids, features[0])),
     )
-    return Classifier(tuple(labels), blocks, heads, np.full(len(blocks), 1 / len(blocks)))
 
 
 def block_named(name: str) -> Features:

@@ -35,7 +35,7 @@ from stratos.core.formats import (
 )
 from stratos.core.redact import redact_override
 from stratos.evaluate.answers import KeptAnswer, answers_path, read_answers
-from stratos.evaluate.metrics import difference_interval, mcnemar_exact
+from stratos.evaluate.metrics import paired_difference
 from stratos.evaluate.verdict import SURE
 from stratos.records import (
     CONTENT_OF,
@@ -274,7 +274,8 @@ class Paired:
     p_value: float
     """Of McNemar's exact test."""
     low: float
-    """95% interval of the second's share minus the first's (Tango 1998)."""
+    """95% interval of the second's share minus the first's; 0 is outside where `p_value` is below
+    0.05."""
     high: float
     left_out: LeftOut
 
@@ -298,14 +299,14 @@ def paired(first: list[KeptAnswer], second: list[KeptAnswer]) -> Paired | None:
         return None
     only_first = sum(ours[key] and not theirs[key] for key in shared)
     only_second = sum(theirs[key] and not ours[key] for key in shared)
-    low, high = difference_interval(only_second, only_first, n)
+    p_value, low, high = paired_difference(only_second, only_first, n)
     return Paired(
         n_items=n,
         first=sum(ours[key] for key in shared) / n,
         second=sum(theirs[key] for key in shared) / n,
         only_first=only_first,
         only_second=only_second,
-        p_value=mcnemar_exact(only_first, only_second),
+        p_value=p_value,
         low=low,
         high=high,
         left_out=left_out(first, second),

@@ -122,6 +122,25 @@ def test_what_cannot_be_compared_is_said(runs: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith("B has no answers")
 
 
+def test_a_failed_run_is_compared_as_far_as_it_came_with_an_exit_code(
+    runs: Path, tmp_path: Path
+) -> None:
+    done = run("compare", "outputs/one", "sweeps/day/1", cwd=runs)
+    assert done.returncode == 1 and not done.stderr
+    assert "A is better than B" in done.stdout and "no room" in done.stdout
+    verdict = json.loads(run("compare", "outputs/one", "sweeps/day/1", "--json", cwd=runs).stdout)
+    assert verdict["verdict"].endswith(
+        " B failed: its command, typed again, goes on where it stopped."
+    )
+    bare = make_run(tmp_path / "bare")
+    for path in (answers_path(bare), bare / "evaluate.json", bare / "deploy.json"):
+        path.unlink()
+    (bare / "error.txt").write_text("no room on the disk")
+    done = run("compare", str(bare), "outputs/one", cwd=runs)
+    assert done.returncode == 1
+    assert done.stdout.startswith("A has no answers to test items yet: no verdict. A failed: its")
+
+
 LONG = "outputs/2026-11-27/14-35-51-a-name-that-no-narrow-terminal-has-room-for"
 
 

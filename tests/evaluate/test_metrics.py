@@ -8,6 +8,7 @@ from stratos.evaluate.metrics import (
     difference_interval,
     mcnemar_exact,
     mean,
+    paired_difference,
     percentile,
     ratio_interval,
 )
@@ -115,6 +116,17 @@ def test_the_ends_of_a_difference_are_those_that_a_score_test_just_rejects(count
     assert score(high) == pytest.approx(-1.959964, rel=1e-3)
     other = difference_interval(only_second, only_first, n)
     assert other == pytest.approx((-high, -low))
+
+
+def test_the_interval_of_a_difference_and_the_exact_test_never_contradict_each_other():
+    assert paired_difference(5, 0, 40)[:2] == (0.0625, 0.0)
+    assert paired_difference(6, 0, 40)[1] > 0
+    for n in (*range(1, 25), 100, 3_000):
+        for only_first in range(min(n, 24) + 1):
+            for only_second in range(min(n - only_first, 24) + 1):
+                p_value, low, high = paired_difference(only_first, only_second, n)
+                assert p_value == mcnemar_exact(only_first, only_second)
+                assert (p_value < 0.05) == (not low <= 0 <= high), (only_first, only_second, n)
 
 
 @pytest.mark.slow

@@ -34,25 +34,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Compare two runs: which student is better on the test items that both answered, and what "
         "differs in settings, data, plan and measurements."
     )
-    parser.epilog = "example: stratos compare outputs/<run> outputs/<another>"
+    parser.epilog = (
+        "exit code: 0, or 1 if one of the runs has failed. "
+        "example: stratos compare outputs/<run> outputs/<another>"
+    )
     parser.add_argument("first", type=Path, metavar="A")
     parser.add_argument("second", type=Path, metavar="B")
     add_flag(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Compare two runs.
+def run(args: argparse.Namespace) -> int:
+    """Compare two runs; return 1 where one has failed, of which there is less to compare.
 
     Raises:
         StratosError: a folder is none of a run.
     """
     first, second = read_side(args.first), read_side(args.second)
     pairs = paired(first.answers, second.answers) if _is_comparable(first, second) else None
+    code = 1 if _failed(first, second) else 0
     if args.json:
         print(json_line(_plain(first, second, pairs)))
-        return
+        return code
     print(visible(_verdict(first, second, pairs)))
     _show(first, second)
+    return code
+
+
+def _failed(first: Side, second: Side) -> list[str]:
+    sides = (("A", first), ("B", second))
+    return [name for name, side in sides if side.job.status == "failed"]
 
 
 def _is_comparable(first: Side, second: Side) -> bool:
@@ -60,6 +70,15 @@ def _is_comparable(first: Side, second: Side) -> bool:
 
 
 def _verdict(first: Side, second: Side, pairs: Paired | None) -> str:
+    text = _compared(first, second, pairs)
+    if not (failed := _failed(first, second)):
+        return text
+    return (
+        f"{text} {' and '.join(failed)} failed: its command, typed again, goes on where it stopped."
+    )
+
+
+def _compared(first: Side, second: Side, pairs: Paired | None) -> str:
     if pairs is not None:
         return describe(pairs, ("A", "B"))
     missing = [name for name, side in (("A", first), ("B", second)) if not side.answers]

@@ -14,8 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from stratos.models.kinds.classifier import Classifier
+from stratos.models.kinds.classifier import (
+    Classifier,
+    Familiarity,
+    centroids_of,
+    similarities_to,
+)
 from stratos.models.kinds.features import (
     Features,
     Head,
@@ -135,6 +141,7 @@ class Study:
         self._blocks = {block.name: block for block in blocks}
         self._fixed: dict[str, Matrix] = {}
         self._views: dict[str, list[_View]] = {}
+        self._similarities: dict[str, np.ndarray] = {}
         gold = np.ones(len(self._texts), bool) if is_gold is None else np.asarray(is_gold, bool)
         if not gold.any():
             raise ValueError("Without a row whose label is gold, nothing can be scored.")
@@ -215,6 +222,11 @@ class Study:
         sure = np.exp(mixed.max(axis=1)) * (1 - self._unseen_share)
         return sure, right, np.stack([2 * right, np.full(len(right), 2)], 1)
 
+    @property
+    def _chance(self) -> float:
+        """The probability of an answer of which nothing is known."""
+        return (1 - self._unseen_share) / len(self.labels)
+
     def _student(
         self,
         kind: str,
@@ -222,10 +234,18 @@ class Study:
         blocks: Sequence[Features],
         heads: Sequence[Head],
         weights: np.ndarray,
+        centroids: sparse.csr_matrix,
     ) -> Classifier:
         """Return a student of fitted parts; `chosen` has cross-validated its kind."""
-        unseen = self._unseen_share
-        return Classifier(self.labels, tuple(blocks), tuple(heads), weights, unseen=unseen)
+        return Classifier(
+            self.labels,
+            tuple(blocks),
+            tuple(heads),
+            weights,
+            centroids=centroids,
+            familiarity=Familiarity.of(chosen._similar(kind)),
+            unseen=self._unseen_share,
+        )
 
     # ---------------------------------------------------------------------------------------------
 
@@ -287,7 +307,7 @@ class Study:
     def score(self, kind: str) -> KindScore:
         """Return the score of a kind; its mixing weights come from other rows, as its heads do."""
         if kind not in self._scores:
-            parts, n = self._unseen(kind), len(self._held)
+            parts, similar, n = self._unseen(kind), self._similar(kind), len(self._held)
             mixed, sure = np.zeros_like(parts[0]), np.zeros(n)
             right, counts = np.zeros(n, bool), np.zeros((n, 2), int)
             order = np.random.default_rng(self._seed).permutation(n)
@@ -296,9 +316,11 @@ class Study:
                 weights = self._mixing_weights(parts, known)
                 every = self._mix(parts, weights)
                 mixed[new] = every[new]
-                sure[new], right[new], counts[new] = self._judged(
+                likely, right[new], counts[new] = self._judged(
                     every[new], self._held[new], every[known], self._held[known]
                 )
+                shares = Familiarity.of(similar[known]).shares(similar[new])
+                sure[new] = self._chance + shares * (likely - self._chance)
             self._scores[kind] = KindScore(
                 kind,
                 float(right.mean()),
@@ -358,18 +380,21 @@ class Study:
 
     def _assembled(self, kind: str, chosen: Study) -> Classifier:
         """Return a kind fitted on all rows, with strengths and mixture of a study of it."""
-        blocks, heads, totals = [], [], []
+        blocks, heads, totals, centroids = [], [], [], None
         weights = chosen._mixing_weights(chosen._unseen(kind))
         for name in LABELS[kind].blocks:
             every = np.arange(len(self._texts))
             strengths = [view.strength for view in chosen._study(name)]
-            block, fitted = self._fit_views(name, every, strengths)
+            block, features, fitted = self._fit_views(name, every, strengths)
+            if centroids is None:
+                centroids = self._centroids(features, every)
             shares, weights = weights[: len(fitted)], weights[len(fitted) :]
             head, total = joined(fitted, shares)
             blocks.append(block)
             heads.append(head)
             totals.append(total)
-        return self._student(kind, chosen, blocks, heads, np.array(totals))
+        assert centroids is not None, "a kind has a block"
+        return self._student(kind, chosen, blocks, heads, np.array(totals), centroids)
 
     def right_of_share(self, kind: str, share: float) -> tuple[float, np.ndarray]:
         """Return what a kind would reach with a part of the rows, by the same folds.
@@ -414,7 +439,7 @@ class Study:
         parts = []
         for name in LABELS[kind].blocks:
             strengths = [view.strength for view in self._study(name)]
-            block, heads = self._fit_views(name, learnt, strengths)
+            block, _, heads = self._fit_views(name, learnt, strengths)
             views = block.views(self._features(block, tested))
             parts += [self._scores_of(h, v) for h, v in zip(heads, views, strict=True)]
         every = self._mix(self._unseen(kind), weights)
@@ -433,6 +458,17 @@ class Study:
     def _unseen(self, kind: str) -> list[np.ndarray]:
         return [view.unseen for name in LABELS[kind].blocks for view in self._study(name)]
 
+    def _similar(self, kind: str) -> np.ndarray:
+        """Return how like the rows of other folds each held-out row is, by the kind's own block."""
+        name = LABELS[kind].blocks[0]
+        self._study(name)
+        return self._similarities[name]
+
+    def _centroids(self, features: Matrix, rows: np.ndarray) -> sparse.csr_matrix:
+        """Return those of the labels of some rows, whose features these are."""
+        groups, group_of = np.unique(self._strata(), return_inverse=True)
+        return centroids_of(features, group_of[rows], len(groups))
+
     def _mixing_weights(
         self, parts: Sequence[np.ndarray], rows: np.ndarray | None = None
     ) -> np.ndarray:
@@ -444,15 +480,18 @@ class Study:
     def _study(self, name: str) -> list[_View]:
         """Cross-validate the heads of a block's views, once."""
         if name not in self._views:
-            folds = []
+            folds, similar = [], np.zeros(len(self._held))
             for fold in np.unique(self._folds[self._held]):
                 learnt = np.flatnonzero(self._folds != fold)
                 tested = np.flatnonzero(self._folds == fold)
                 block = self._fitted(name, learnt)
                 known, new = self._features(block, learnt), self._features(block, tested)
+                centroids = self._centroids(known, learnt)
+                similar[np.searchsorted(self._held, tested)] = similarities_to(centroids, new)
                 if span := RowSpace.of(known):
                     known, new = span.coordinates, span.transform(new)
                 folds.append((learnt, tested, block.views(known), block.views(new)))
+            self._similarities[name] = similar
             n_views = len(folds[0][2])
             self._views[name] = [
                 self._best_strength([(a, b, known[k], new[k]) for a, b, known, new in folds])
@@ -498,15 +537,15 @@ class Study:
 
     def _fit_views(
         self, name: str, rows: np.ndarray, strengths: Sequence[float]
-    ) -> tuple[Features, list[Head]]:
-        """Return a block fitted on rows, and a head for each of its views."""
+    ) -> tuple[Features, Matrix, list[Head]]:
+        """Return a block fitted on rows, their features, and a head for each of its views."""
         block = self._fitted(name, rows)
         features = self._features(block, rows)
         if span := RowSpace.of(features):
             [strength] = strengths
-            return block, [span.head(self._fit(span.coordinates, rows, strength))]
+            return block, features, [span.head(self._fit(span.coordinates, rows, strength))]
         views = zip(block.views(features), strengths, strict=True)
-        return block, [self._fit(view, rows, strength) for view, strength in views]
+        return block, features, [self._fit(view, rows, strength) for view, strength in views]
 
     def _fitted(self, name: str, rows: np.ndarray) -> Features:
         block = self._blocks[name]

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from typing_extensions import override
 
 from stratos.models.kinds.base import Prediction
-from stratos.models.kinds.classifier import Classifier
+from stratos.models.kinds.classifier import Classifier, Familiarity
 from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Features, Head, Matrix
 from stratos.tasks.label_sets import labels_of, written
@@ -200,33 +201,34 @@ class SetClassifier(Classifier):
 
     decision: Decision
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the calibrated log-odds of each label, shape (texts, labels)."""
-        parts = [
-            head.logits(block.transform(texts))
-            for block, head in zip(self.blocks, self.heads, strict=True)
-        ]
-        return added(parts, self.weights)
-
     @override
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return how likely a text has each label, shape (texts, labels)."""
-        return np.asarray(expit(self.logits(texts)))
+        return np.asarray(expit(self._logits(self._features(texts))))
+
+    def _logits(self, features: Sequence[Matrix]) -> np.ndarray:
+        """Return the calibrated log-odds of each label, shape (texts, labels)."""
+        parts = [head.logits(some) for head, some in zip(self.heads, features, strict=True)]
+        return added(parts, self.weights)
 
     @override
     def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         if not texts:
             return []
-        logits = self.logits(texts)
+        features = self._features(texts)
+        logits = self._logits(features)
         sets = self.decision.sets(logits)
         sure = self.decision.confidence(logits, sets)
-        return [self._predicted(*row) for row in zip(logits, sets, sure, strict=True)]
+        rows = zip(logits, sets, sure, self._familiar(features), strict=True)
+        return [self._predicted(*row) for row in rows]
 
-    def _predicted(self, logits: np.ndarray, labels: np.ndarray, sure: float) -> Prediction:
+    def _predicted(
+        self, logits: np.ndarray, labels: np.ndarray, sure: float, familiar: float
+    ) -> Prediction:
         """Return an answer, and those that differ from it in the least sure labels.
 
         What the answer leaves of the probability is theirs by what they are worth with independent
-        labels.
+        labels. Of a text that is unlike the rows, all are less likely.
         """
         flips = np.argsort(np.abs(logits), kind="stable")[:_N_OTHERS]
         sets = np.repeat(labels[None], len(flips), axis=0)
@@ -235,10 +237,10 @@ class SetClassifier(Classifier):
             sets = sets[sets.any(axis=1)]
         shares = np.exp(log_probability(np.repeat(logits[None], len(sets), axis=0), sets))
         rest = -np.expm1(log_probability(logits[None], labels[None]))[0]
-        shares *= (1 - sure) / max(rest, 1e-9)
+        shares *= familiar * (1 - sure) / max(rest, 1e-9)
         order = np.argsort(-shares, kind="stable")
         next_best = tuple((self._text(sets[k]), float(shares[k])) for k in order)
-        return Prediction(self._text(labels), float(sure), next_best)
+        return Prediction(self._text(labels), float(familiar * sure), next_best)
 
     def _text(self, labels: np.ndarray) -> str:
         return written(self.labels[k] for k in np.flatnonzero(labels))
@@ -314,6 +316,11 @@ class SetStudy(Study):
         return -log_probability(mixed, self._answers[self._held])
 
     @property
+    @override
+    def _chance(self) -> float:
+        return 0.0  # of very many sets
+
+    @property
     def _is_never_empty(self) -> bool:
         return bool(self._answers.any(axis=1).all())
 
@@ -334,13 +341,22 @@ class SetStudy(Study):
         blocks: Sequence[Features],
         heads: Sequence[Head],
         weights: np.ndarray,
+        centroids: sparse.csr_matrix,
     ) -> SetClassifier:
         assert isinstance(chosen, SetStudy)
         parts = chosen._unseen(kind)
         mixed = added(parts, chosen._mixing_weights(parts))
         targets = chosen._answers[chosen._held]
         decision = Decision.fitted(mixed, targets, self._is_never_empty)
-        return SetClassifier(self.labels, tuple(blocks), tuple(heads), weights, decision)
+        return SetClassifier(
+            self.labels,
+            tuple(blocks),
+            tuple(heads),
+            weights,
+            decision,
+            centroids=centroids,
+            familiarity=Familiarity.of(chosen._similar(kind)),
+        )
 
     @property
     @override

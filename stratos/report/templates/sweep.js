@@ -175,7 +175,8 @@ function mcnemar(one, other) {
   return Math.min(1, 2 * tail);
 }
 
-// The differences of two matched shares that a score test would not reject (Tango 1998).
+// The differences of two matched shares that a score test would not reject (Tango 1998), and 0 where
+// the exact test does not.
 function differenceInterval(onlyFirst, onlySecond, n) {
   const z = 1.959963984540054;
   const score = (difference) => {
@@ -195,7 +196,9 @@ function differenceInterval(onlyFirst, onlySecond, n) {
     }
     return (low + high) / 2;
   };
-  return [crossing(z), crossing(-z)];
+  const [low, high] = [crossing(z), crossing(-z)];
+  const isOpen = mcnemar(onlyFirst, onlySecond) >= 0.05;
+  return isOpen ? [Math.min(low, 0), Math.max(high, 0)] : [low, high];
 }
 
 document.querySelectorAll("section[data-runs]").forEach(setUpSweep);

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -8,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from stratos.core.errors import ForeignFileError
 from stratos.core.extensions import shipped_choices
 from stratos.models.kinds.base import WEIGHTS, load_predictor
-from stratos.models.kinds.classifier import block_class
+from stratos.models.kinds.classifier import Familiarity, block_class
 from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.encoder import Encoder
 from stratos.models.kinds.features import (
@@ -137,6 +139,7 @@ def test_a_saved_student_answers_as_before(rows, table, tmp_path):
     model = study.fit("static")
     model.save(tmp_path)
     read = type(model).load(tmp_path)
+    texts += ["zq xv", ""]
     assert read.probabilities(texts) == pytest.approx(model.probabilities(texts), abs=1e-5)
     assert read.predict(texts[:1])[0].text == model.predict(texts[:1])[0].text
 
@@ -148,6 +151,9 @@ def test_a_saved_student_answers_as_before(rows, table, tmp_path):
         ("tfidf.idf_1", lambda array: array * np.nan),
         ("mixing_weights", lambda array: -array),
         ("mixing_weights", lambda array: array[None]),
+        ("centroids.data", lambda array: array[1:]),
+        ("centroids.indices", lambda array: array + 10**6),
+        ("centroids.indptr", lambda array: array[:-1]),
     ],
 )
 def test_a_student_whose_arrays_do_not_fit_is_refused(rows, tmp_path, name, change):
@@ -158,6 +164,27 @@ def test_a_student_whose_arrays_do_not_fit_is_refused(rows, tmp_path, name, chan
     save_file(arrays, tmp_path / WEIGHTS)
     with pytest.raises(ForeignFileError):
         load_predictor(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["linear", "static"])
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_a_text_unlike_all_rows_has_the_probability_of_chance(rows, table, kind, n_labels):
+    some = [row for row in zip(*rows(150), strict=True) if row[1] != ("", "", "wire", "")[n_labels]]
+    model = Study(*zip(*some, strict=True), [Tfidf(), table]).fit(kind)
+    sure = replace(model, familiarity=Familiarity(-2.0, -1.0))
+    strangers = ["zxq vvk", "2 kg Mehl", "żółw", "", "?"]
+    after, before = model.predict(strangers), sure.predict(strangers)
+    assert [answer.text for answer in after] == [answer.text for answer in before]
+    assert max(answer.probability for answer in after) < 1 / n_labels + 0.02
+    assert all(len(answer.next_best) == n_labels - 1 for answer in after)
+    assert model.probabilities(strangers).sum(axis=1) == pytest.approx(np.ones(5))
+    own = [text for text, label in zip(*rows(150, seed=1), strict=True) if label in model.labels]
+    assert (model.probabilities(own) == sure.probabilities(own)).all(axis=1).mean() > 0.95
+
+
+def test_rows_that_are_all_alike_do_not_make_the_next_one_a_stranger():
+    same = Familiarity.of(np.ones(30))
+    assert same.shares(np.array([1.0, 0.999, 0.5])) == pytest.approx([1, 0.98, 0.01])
 
 
 #

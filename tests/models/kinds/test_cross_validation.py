@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stratos.models.kinds import cross_validation as choices
+from stratos.models.kinds.classifier import Familiarity
 from stratos.models.kinds.cross_validation import Study, calibration_error
 from stratos.models.kinds.features import Tfidf
 from stratos.probe.kind_probes import learning_curve
@@ -188,6 +189,31 @@ def test_the_learning_curve_of_labels_at_random_may_bring_nothing(rows):
 def test_the_learning_curve_of_a_perfect_kind_promises_next_to_nothing(rows, table):
     texts, labels = rows(200)
     assert learning_curve(Study(texts, labels, [Tfidf(), table]), "static").gain_high < 0.02
+
+
+def test_what_is_unlike_the_rows_is_measured_by_rows_of_other_folds(rows):
+    texts, labels = rows(60)
+    texts[7] = "zxq vvk"
+    study = Study(texts, labels, [Tfidf()])
+    similar = study._similar("linear")
+    assert similar.argmin() == 7 and similar[7] < 0.1 < similar.mean()
+    learnt = [k for k in range(60) if study._folds[k] != study._folds[3]]
+    block = Tfidf().fitted([texts[k] for k in learnt])
+    features = block.transform(texts).toarray()
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+    means = [np.mean([features[k] for k in learnt if labels[k] == la], 0) for la in study.labels]
+    expected = max(float(unit[3] @ mean) / np.linalg.norm(mean) for mean in means)
+    assert similar[3] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_calibration_error_counts_the_lowered_probabilities(rows, monkeypatch):
+    texts, labels = rows(60)
+    as_it_is = Study(texts, labels, [Tfidf()]).score("linear").calibration_error
+    nothing_is_like = Familiarity(2.0, 3.0)
+    monkeypatch.setattr(Familiarity, "of", classmethod(lambda cls, similar: nothing_is_like))
+    lowered = Study(texts, labels, [Tfidf()]).score("linear")
+    assert lowered.calibration_error == pytest.approx(lowered.accuracy - 1 / 3, abs=0.01)
+    assert as_it_is < lowered.calibration_error / 2
 
 
 def test_calibration_error_of_a_sure_kind_that_is_right_half_of_the_time():

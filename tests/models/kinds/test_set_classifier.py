@@ -107,6 +107,12 @@ def test_the_probability_of_an_answer_leaves_room_for_others(study: SetStudy) ->
         assert all(labels_of(text) is not None for text, _ in found.next_best)
 
 
+def test_a_text_unlike_all_rows_is_not_sure_of_its_labels(study: SetStudy) -> None:
+    [stranger] = study.fit("linear").predict(["zxq vvk"])
+    assert stranger.probability < 0.02
+    assert stranger.probability + sum(p for _, p in stranger.next_best) < 0.02
+
+
 def test_a_saved_student_answers_as_before(study: SetStudy, tmp_path: Path) -> None:
     student = study.fit("static")
     student.save(tmp_path)
