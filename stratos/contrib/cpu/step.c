@@ -5,7 +5,8 @@ number of rows and threads: what a row is answered does not depend on which othe
 Vectors are those of GCC and Clang, which make them of what the CPU has.
 
 Layouts (floats; `wide(n)` is n rounded up to whole vectors, the rest is zero):
-  weights   panels of NR outputs: (outputs / NR, inputs, NR)
+  weights   panels of NR outputs: (outputs / NR, inputs, NR); in bfloat16 each output of the first
+            vector stands before that of the second, so that a word has one of each
   keys      of a row: (layers, key heads, blocks, head size, VL): VL tokens a block
   values    of a row: (layers, key heads, tokens, wide(head size))
 */
@@ -29,9 +30,11 @@ typedef float stored __attribute__((vector_size(VL * sizeof(float)), aligned(4),
 
 typedef struct {
     int32_t layers, hidden, heads, kv_heads, head_size, width, vocabulary;
-    float eps;
-    const float *embedding;            /* (vocabulary, hidden) */
-    const float *const *weights;       /* of each layer: qkv, from heads, gate and up, down; the head */
+    int32_t is_half;                   /* embedding and weights are bfloat16; sums are floats */
+    float eps, scale;                  /* of the norms; of the queries */
+    const void *embedding;             /* (vocabulary, hidden) */
+    const void *const *weights;        /* of each layer: qkv, from heads, gate and up, down; the head */
+    const float *norms;                /* two of each layer, and the last: (2 layers + 1, hidden in panels) */
     const float *rotations;            /* (positions, head size): cosines, then sines */
 } Model;
 
@@ -70,11 +73,19 @@ static vec exponential(vec x) {
 
 /* Products of `rows` rows with a panel of weights; `rows` is known where this is compiled in. */
 static inline __attribute__((always_inline)) void panel_product(
-    const int rows, int k, const float *x, int ldx, const float *panel, float *y, int ldy, int adds) {
+    const int rows, const int is_half, int k, const float *x, int ldx, const void *panel, float *y,
+    int ldy, int adds) {
     vec sums[MR][2];
     for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = (vec){0};
     for (int i = 0; i < k; i++) {
-        const vec left = load(panel + i * NR), right = load(panel + i * NR + VL);
+        vec left, right;
+        if (is_half) { /* a bfloat16 is the upper half of a float */
+            const ivec both = (ivec)load((const float *)panel + i * VL);
+            left = (vec)(both << 16), right = (vec)(both & ~0xffff);
+        } else {
+            left = load((const float *)panel + i * NR);
+            right = load((const float *)panel + i * NR + VL);
+        }
         for (int r = 0; r < rows; r++) {
             const float value = x[r * ldx + i];
             sums[r][0] += value * left;
@@ -89,34 +100,42 @@ static inline __attribute__((always_inline)) void panel_product(
     }
 }
 
-/* y (m, n in panels) = or += x (m, k) times weights. A panel is read once for all rows. */
-static void product(int m, int k, int n, const float *x, int ldx, const float *weights, float *y,
-                    int ldy, int adds) {
-    for (int column = 0; column < n; column += NR, weights += (size_t)k * NR) {
+static inline __attribute__((always_inline)) void products(
+    const int is_half, int m, int k, int n, const float *x, int ldx, const char *weights, float *y,
+    int ldy, int adds) {
+#define ROWS(n) panel_product(n, is_half, k, x + row * ldx, ldx, weights, to, ldy, adds)
+    const size_t line = (size_t)k * NR * (is_half ? 2 : 4);
+    for (int column = 0; column < n; column += NR, weights += line) {
         int row = 0;
-        for (; row + MR <= m; row += MR)
-            panel_product(MR, k, x + row * ldx, ldx, weights, y + row * ldy + column, ldy, adds);
-        x += (size_t)row * ldx, y += (size_t)row * ldy;
+        float *to = y + column;
+        for (; row + MR <= m; row += MR, to += MR * ldy) ROWS(MR);
         switch (m - row) {
-            case 7: panel_product(7 < MR ? 7 : 1, k, x, ldx, weights, y + column, ldy, adds); break;
-            case 6: panel_product(6 < MR ? 6 : 1, k, x, ldx, weights, y + column, ldy, adds); break;
-            case 5: panel_product(5 < MR ? 5 : 1, k, x, ldx, weights, y + column, ldy, adds); break;
-            case 4: panel_product(4 < MR ? 4 : 1, k, x, ldx, weights, y + column, ldy, adds); break;
-            case 3: panel_product(3, k, x, ldx, weights, y + column, ldy, adds); break;
-            case 2: panel_product(2, k, x, ldx, weights, y + column, ldy, adds); break;
-            case 1: panel_product(1, k, x, ldx, weights, y + column, ldy, adds); break;
+            case 7: ROWS(7 < MR ? 7 : 1); break;
+            case 6: ROWS(6 < MR ? 6 : 1); break;
+            case 5: ROWS(5 < MR ? 5 : 1); break;
+            case 4: ROWS(4 < MR ? 4 : 1); break;
+            case 3: ROWS(3); break;
+            case 2: ROWS(2); break;
+            case 1: ROWS(1); break;
         }
-        x -= (size_t)row * ldx, y -= (size_t)row * ldy;
     }
+#undef ROWS
 }
 
-/* Rows divided by their root mean square; the norm's weights are in what reads them. */
-static void normalize(int m, int n, float eps, const float *x, float *y, int ld) {
+/* y (m, n in panels) = or += x (m, k) times weights. A panel is read once for all rows. */
+static void product(int is_half, int m, int k, int n, const float *x, int ldx, const void *weights,
+                    float *y, int ldy, int adds) {
+    if (is_half) products(1, m, k, n, x, ldx, weights, y, ldy, adds);
+    else products(0, m, k, n, x, ldx, weights, y, ldy, adds);
+}
+
+/* Rows divided by their root mean square, times the norm's weights. */
+static void normalize(int m, int n, float eps, const float *by, const float *x, float *y, int ld) {
     for (int row = 0; row < m; row++, x += ld, y += ld) {
         vec squares = {0};
         for (int i = 0; i < n; i += VL) squares += load(x + i) * load(x + i);
         const float scale = 1.0f / sqrtf(sum_of(squares) / n + eps);
-        for (int i = 0; i < n; i += VL) store(y + i, load(x + i) * scale);
+        for (int i = 0; i < n; i += VL) store(y + i, load(x + i) * scale * load(by + i));
     }
 }
 
@@ -171,6 +190,21 @@ static void attend(const float *query, const float *keys, const float *values, i
 
 int stratos_vector(void) { return VL; }
 
+/* Lay the weights (n, k) of a product out in panels, (in_panels(n), k); what is behind n is zero. */
+void stratos_panels(int is_half, int64_t n, int64_t k, const void *weights, void *panels) {
+    for (int64_t first = 0; first < n; first += NR)
+        for (int64_t i = 0; i < k; i++)
+            for (int64_t r = 0; r < NR; r++) {
+                const int64_t from = (first + r) * k + i, to = first * k + i * NR;
+                const int is_in = first + r < n;
+                if (is_half)
+                    ((uint16_t *)panels)[to + r % VL * 2 + r / VL] =
+                        is_in ? ((const uint16_t *)weights)[from] : 0;
+                else
+                    ((uint32_t *)panels)[to + r] = is_in ? ((const uint32_t *)weights)[from] : 0;
+            }
+}
+
 /* Floats that a step of m rows of at most `room` tokens works with. */
 int64_t stratos_work(const Model *model, int64_t m, int64_t room) {
     const int hidden = in_panels(model->hidden), heads = model->heads, size = model->head_size;
@@ -186,20 +220,32 @@ void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *
     const int lda = wide(heads * size), ldg = in_panels(2 * width), padded = wide(size);
     float *x = work, *normed = x + m * ldh, *qkv = normed + m * ldh, *attended = qkv + m * ldq;
     float *gated = attended + m * lda, *scores = gated + m * ldg;
-    const float *const *weights = model->weights;
+    const void *const *weights = model->weights;
+    const float *norms = model->norms;
+    const int is_half = model->is_half;
 
     memset(x, 0, sizeof(float) * m * ldh);
-    for (int row = 0; row < m; row++)
-        memcpy(x + row * ldh, model->embedding + rows[row].id * H, sizeof(float) * H);
-    for (int layer = 0; layer < model->layers; layer++, weights += 4) {
-        normalize(m, H, model->eps, x, normed, ldh);
-        product(m, H, n_qkv, normed, ldh, weights[0], qkv, ldq, 0);
+    for (int row = 0; row < m; row++) {
+        if (is_half) {
+            const uint16_t *from = (const uint16_t *)model->embedding + rows[row].id * H;
+            for (int i = 0; i < H; i++) {
+                const uint32_t bits = (uint32_t)from[i] << 16;
+                memcpy(x + row * ldh + i, &bits, sizeof bits);
+            }
+        } else
+            memcpy(x + row * ldh, (const float *)model->embedding + rows[row].id * H,
+                   sizeof(float) * H);
+    }
+    for (int layer = 0; layer < model->layers; layer++, weights += 4, norms += 2 * ldh) {
+        normalize(m, H, model->eps, norms, x, normed, ldh);
+        product(is_half, m, H, n_qkv, normed, ldh, weights[0], qkv, ldq, 0);
         for (int row = 0; row < m; row++) {
             Row *one = rows + row;
             const int64_t last = one->n_tokens, blocks = one->room / VL;
             const float *rotation = model->rotations + last * size;
             float *head = qkv + row * ldq;
             for (int h = 0; h < heads + kv_heads; h++) rotate(head + h * size, size, rotation);
+            for (int i = 0; i < heads * size; i++) head[i] *= model->scale;
             for (int g = 0; g < kv_heads; g++) {
                 const int64_t place = (int64_t)layer * kv_heads + g;
                 float *keys = one->keys + place * blocks * size * VL;
@@ -214,9 +260,9 @@ void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *
                            attended + row * lda + h * size);
             }
         }
-        product(m, heads * size, H, attended, lda, weights[1], x, ldh, 1);
-        normalize(m, H, model->eps, x, normed, ldh);
-        product(m, H, 2 * width, normed, ldh, weights[2], gated, ldg, 0);
+        product(is_half, m, heads * size, H, attended, lda, weights[1], x, ldh, 1);
+        normalize(m, H, model->eps, norms + ldh, x, normed, ldh);
+        product(is_half, m, H, 2 * width, normed, ldh, weights[2], gated, ldg, 0);
         for (int row = 0; row < m; row++) { /* gate and up lie in turns, a vector of each */
             float *from = gated + row * ldg, *to = from;
             for (int i = 0; i < wide(width); i += VL, from += NR, to += VL) {
@@ -224,10 +270,10 @@ void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *
                 store(to, gate / (1.0f + exponential(-gate)) * load(from + VL));
             }
         }
-        product(m, width, H, gated, ldg, weights[3], x, ldh, 1);
+        product(is_half, m, width, H, gated, ldg, weights[3], x, ldh, 1);
     }
-    normalize(m, H, model->eps, x, normed, ldh);
-    product(m, H, model->vocabulary, normed, ldh, weights[0], logits,
+    normalize(m, H, model->eps, norms, x, normed, ldh);
+    product(is_half, m, H, model->vocabulary, normed, ldh, weights[0], logits,
             in_panels(model->vocabulary), 0);
     for (int row = 0; row < m; row++) rows[row].n_tokens++;
 }

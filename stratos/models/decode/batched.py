@@ -1,9 +1,10 @@
 """Fast batched greedy decoding on a CPU, token-identical to `model.generate`.
 
 `model.generate` keeps finished rows in the batch until the longest is done and copies the whole
-cache at every token. `complete` asks questions of like length together, drops a row when it ends,
-and writes into a cache with room (`models.decode.kv_cache`). An extension may have a decoder that
-is faster than transformers' modules (`models.decode.decoder.FastDecoder`).
+cache at every token. `complete` computes once what prompts begin with alike, asks questions of like
+length together, drops a row when it ends, and writes into a cache with room
+(`models.decode.kv_cache`). An extension may have a decoder that is faster than transformers'
+modules (`models.decode.decoder.FastDecoder`).
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def complete(
         pick=pick if likelihood is None else likelihood,
         tick=tick,
         poll=poll,
+        share_prefixes=True,
         choose_threads=choose_threads,
         decoding=decoding,
     )

@@ -308,3 +308,19 @@ def test_more_threads_have_to_be_worth_it() -> None:
     assert fastest({1: 1.0, 2: 0.95}) == 1
     assert fastest({1: 1.0, 2: 0.6, 4: 0.58}) == 2
     assert thread_counts(6) == (1, 2, 4, 6)
+
+
+def test_what_chats_begin_with_alike_is_read_once(tokenizer):
+    model, instruction = wild_model(), " ".join(WORDS[5:] * 5)
+    chats = [[{"role": "user", "content": f"{instruction} {word}"}] for word in WORDS[5:]]
+    expected = [generated(model, tokenizer, chat)[0] for chat in chats]
+    n_read = []
+    model.register_forward_pre_hook(
+        lambda _, args, named: n_read.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    decoding = Decoding(Decoder.TRANSFORMERS)
+    options = {"max_new_tokens": LONGEST, "batch_size": len(chats), "decoding": decoding}
+    found = complete(model, tokenizer, chats, **options)
+    assert [answer.text for answer in found] == expected
+    n_prompts = sum(answer.input_tokens for answer in found)
+    assert sum(n_read) - sum(answer.output_tokens for answer in found) < n_prompts / 4
