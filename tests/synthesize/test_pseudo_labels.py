@@ -155,9 +155,7 @@ def test_rows_have_one_answer_each_where_gold_labels_correct_it(tmp_path: Path) 
 
 def test_an_answer_that_is_no_label_is_left_out_as_such(tmp_path: Path) -> None:
     strategy = PseudoLabels(n_first=0)
-    corpus, _ = run(
-        tmp_path / "run", task_of(tmp_path), strategy, (Stranger(),), prompt="default"
-    )
+    corpus, _ = run(tmp_path / "run", task_of(tmp_path), strategy, (Stranger(),), prompt="default")
     assert corpus.refused[NO_LABEL] == 60
 
 
