@@ -30,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from record import commit, keep, load
 
+from stratos.api import Run
+
 ROOT = Path(__file__).parents[2]
 N_CONFUSED, PER_LABEL = 10, 30
 Row = dict[str, Any]
@@ -69,14 +71,14 @@ def sets(real: Path) -> dict[str, tuple[str, list[Row], list[Row]]]:
     }
 
 
-def run(task: str, rows: list[Row], test: list[Row]) -> Row:
-    """Type the command, and return what it came to."""
+def run(task: str, rows: list[Row], test: list[Row], more: Sequence[str] = ()) -> Row:
+    """Type the command, with more words where it has some, and return what it came to."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         path, tested = write(place / "rows.jsonl", rows), write(place / "test.jsonl", test)
         command = [sys.executable, "-m", "stratos", f"+task={task}", f"task.path={path}"]
         command += [f"task.test_path={tested}", "cloud=local", "hydra.run.dir=run"]
-        command += [f"evaluate.n_items={len(test)}"]
+        command += [f"evaluate.n_items={len(test)}", *more]
         environ = {**os.environ, "STRATOS_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
         before, began, first = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), 0.0
         with subprocess.Popen(
@@ -118,6 +120,7 @@ def figures(run: Path) -> Row:
         "n_test": right["student"]["n_items"],
         "calibration_error": scores["student"]["calibration_error"],
         "free": {role: one["exact"]["mean"] for role, one in right.items() if role != "student"},
+        "usd": Run(run).cost_usd,
         "latency_p95_ms": records["deploy"]["latency_p95_ms"],
         "bundle_bytes": records["deploy"]["bundle_bytes"],
     }
