@@ -59,6 +59,15 @@ class Content:
         return self.keys[some.column("conversations").astype("int64")]
 
 
+def is_same_file(path: str, second: str | None) -> bool:
+    """Return whether two paths or URLs name one file, however they are written."""
+    if second is None or path == second:
+        return path == second
+    if not (is_local(path) and is_local(second)):
+        return False
+    return len({Path(local_path(url)).expanduser().resolve() for url in (path, second)}) == 1
+
+
 ContentT = TypeVar("ContentT", bound=Content)
 ContentT_co = TypeVar("ContentT_co", bound=Content, covariant=True)
 
@@ -198,7 +207,7 @@ class FileReader:
         Raises:
             ConfigError: it cannot be used.
         """
-        is_shared = path == self.files.get(UNLABELLED_PATH)
+        is_shared = is_same_file(path, self.files.get(UNLABELLED_PATH))
         takes = rows.Takes.LABELLED if is_shared else rows.Takes.ALL
         file = self._rows(key, path, replace(self.fields, takes=takes), self.source)
         self._check_labelled(file, is_own=key == PATH)

@@ -46,7 +46,10 @@ def test_a_file_of_rows_without_answers(tmp_path: Path) -> None:
 
 
 def test_rows_of_the_labelled_file_whose_answer_is_empty(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    worded: Callable[[object], str],
+    snapshot: SnapshotAssertion,
 ) -> None:
     rows = [
         *tickets(120),
@@ -64,6 +67,8 @@ def test_rows_of_the_labelled_file_whose_answer_is_empty(
     task = ClassifyTask(path, unlabelled_path=path)
     assert {item.question for item in task.unlabelled(9)} == {"open 0", "open 1"}
     assert task.n_train + len(task.held_out()) == 120
+    monkeypatch.chdir(tmp_path)
+    assert ClassifyTask(path, unlabelled_path="tickets.jsonl").n_unlabelled == 2
 
 
 def test_an_answer_is_read_as_the_task_reads_it(tmp_path: Path) -> None:
