@@ -48,14 +48,12 @@ def _row(one: dict[str, Any]) -> list[str]:
 def real_rows() -> str:
     """Return of the same what a reader asks first."""
     head = ("rows", "student", "right of unseen rows (95%)", "TF-IDF alone", "served after")
-    taught_rows = record.load(TAUGHT)["result"]
-    name = (
-        f"banking77: {taught_rows['n_gold']}, and ${taught_rows['usd']:.2f} of a teacher's labels"
-    )
+    by_teacher = record.load(TAUGHT)["result"]
+    name = f"banking77: {by_teacher['n_gold']}, and ${by_teacher['usd']:.2f} of a teacher's labels"
     rows = [
         [cells[i] for i in (0, 1, 3, 4, 6)] for cells in map(_row, record.load(OWN_ROWS)["result"])
     ]
-    cells = _row({**taught_rows, "set": "", "n_rows": 0})
+    cells = _row({**by_teacher, "set": "", "n_rows": 0})
     rows.insert(1, [name, *(cells[i] for i in (1, 3, 4, 6))])
     unseen = record.load(EXTRACTION)["result"]["invoices"]["test"]
     missed = [

@@ -17,6 +17,7 @@ from stratos.core.reasons import Reason
 from stratos.tasks import words
 from stratos.tasks.base import Split
 from stratos.tasks.dedup.hashes import normalised
+from stratos.tasks.files import is_same_file
 from stratos.tasks.rows import ID_SHARE, FileRows, likely_answers
 from stratos.tasks.table import Rows
 
@@ -133,7 +134,7 @@ def of_unlabelled(file: FileRows, path: str) -> list[Reason]:
         path: of the file with the labelled rows.
     """
     reasons: list[Reason] = [file.problems()] if file.n_problems else []
-    if file.n_passed and file.path != path:
+    if file.n_passed and not is_same_file(file.path, path):
         reasons.append(words.AnswersNotRead(file.path, file.n_passed, path))
     return reasons
 

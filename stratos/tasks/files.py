@@ -158,6 +158,15 @@ def is_local(path: str) -> bool:
     return "://" not in local_path(path)
 
 
+def is_same_file(path: str, second: str | None) -> bool:
+    """Return whether two paths or URLs name one file, however they are written."""
+    if second is None or path == second:
+        return path == second
+    if not (is_local(path) and is_local(second)):
+        return False
+    return len({Path(local_path(url)).expanduser().resolve() for url in (path, second)}) == 1
+
+
 class _Recoded(io.RawIOBase):
     """A file in another encoding as the bytes of UTF-8; it can be begun again, and no more."""
 

@@ -17,7 +17,7 @@ from stratos.core.reasons import Because, Reason
 from stratos.core.redact import shown
 from stratos.core.remote import local_path
 from stratos.tasks import rows
-from stratos.tasks.files import ROW_SUFFIXES, is_local, name_of
+from stratos.tasks.files import ROW_SUFFIXES, is_local, is_same_file, name_of
 from stratos.tasks.metrics import LETTERS, Metric, Own
 from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import AnswerTooLong, GoldNotRight, UnknownSlice
@@ -57,15 +57,6 @@ class Content:
         if self.keys is None or not len(some):
             return some.column("families")
         return self.keys[some.column("conversations").astype("int64")]
-
-
-def is_same_file(path: str, second: str | None) -> bool:
-    """Return whether two paths or URLs name one file, however they are written."""
-    if second is None or path == second:
-        return path == second
-    if not (is_local(path) and is_local(second)):
-        return False
-    return len({Path(local_path(url)).expanduser().resolve() for url in (path, second)}) == 1
 
 
 ContentT = TypeVar("ContentT", bound=Content)

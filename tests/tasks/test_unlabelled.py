@@ -68,7 +68,9 @@ def test_rows_of_the_labelled_file_whose_answer_is_empty(
     assert {item.question for item in task.unlabelled(9)} == {"open 0", "open 1"}
     assert task.n_train + len(task.held_out()) == 120
     monkeypatch.chdir(tmp_path)
-    assert ClassifyTask(path, unlabelled_path="tickets.jsonl").n_unlabelled == 2
+    same = ClassifyTask(path, unlabelled_path="tickets.jsonl")
+    assert same.n_unlabelled == 2
+    assert not any(isinstance(complaint, AnswersNotRead) for complaint in same.complaints)
 
 
 def test_an_answer_is_read_as_the_task_reads_it(tmp_path: Path) -> None:
