@@ -136,7 +136,7 @@ def test_a_job_is_planned_at_the_price_that_it_pays():
             as_listed.role("serve").offer
         ], "no executor runs the service"
         assert free.role("train").offer.accelerator_count <= 1, "the cheapest that does it"
-    on_spot = replace(AWS, spot=True, max_usd_per_hour=2.0)
+    on_spot = CloudConfig(name="gcp", providers=("gcp",), spot=True, max_usd_per_hour=2.0)
     assert not found(50.0, cloud=on_spot).role("train").spot
     assert found(50.0, Rented, on_spot).role("train").usd > 0
 
