@@ -117,7 +117,8 @@ def limited(function: Callable[..., T], *arguments: Any, seconds: float = SECOND
         call = base64.b64encode(pickle.dumps((function, arguments))).decode()
     except (pickle.PicklingError, AttributeError, TypeError):
         call = ""
-    answer = _caller(os.getpid()).answer(json.dumps([seconds, call])) if call else '{"unknown": 1}'
+    caller = _caller(os.getpid(), _folder())
+    answer = caller.answer(json.dumps([seconds, call])) if call else '{"unknown": 1}'
     if answer is None:
         raise OverLimitError(seconds)
     reply = json.loads(answer)
@@ -132,9 +133,16 @@ def limited(function: Callable[..., T], *arguments: Any, seconds: float = SECOND
     return result
 
 
+def _folder() -> str:
+    """Return the current folder, in which relative paths of a call begin; "" if it was deleted."""
+    with contextlib.suppress(OSError):
+        return os.getcwd()
+    return ""
+
+
 @lru_cache(maxsize=1)
-def _caller(pid: int) -> Child:
-    """Return the process that calls for a process: a fork has its own."""
+def _caller(pid: int, folder: str) -> Child:
+    """Return the process that calls for a process in a folder: a fork has its own."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     command = [sys.executable, "-P", "-c", "from stratos.core.limited import main; main()"]
     return Child(command, {**os.environ, "PYTHONPATH": path})

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,16 @@ def test_a_call_gives_what_the_function_gives_in_a_process_that_is_kept() -> Non
     assert limited(math.gcd, 12, 18) == 6
     pids = {limited(os.getpid) for _ in range(3)}
     assert len(pids) == 1 and os.getpid() not in pids
+
+
+def test_a_call_is_made_in_the_folder_of_its_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(os.getpid)
+    monkeypatch.chdir(tmp_path)
+    assert limited(os.getcwd) == str(tmp_path)
+    tmp_path.rmdir()
+    assert limited(math.gcd, 12, 18) == 6
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_a_function_that_no_other_process_can_import_runs_here() -> None:
 
 def test_a_process_that_was_killed_is_started_again() -> None:
     os.kill(limited(os.getpid), signal.SIGKILL)
-    child = _caller(os.getpid())._process
+    child = _caller(os.getpid(), os.getcwd())._process
     assert child is not None
     child.wait()
     assert limited(math.gcd, 12, 18) == 6

@@ -70,6 +70,8 @@ REASONS = (
     schema.NoSchema("[1]"),
     schema.InvalidSchema("$.type", "'objekt' is not valid"),
     schema.TooManyParts(20_000, 100),
+    schema.TooManyFields(20_000),
+    schema.TooManySteps(200_000),
     schema.AtPlace("$.a", schema.EndlessReference()),
     schema.EndlessReference(),
     schema.EndlessAnswer(),
