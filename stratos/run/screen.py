@@ -198,12 +198,13 @@ def _(pilot: Pilot) -> Iterator[Line]:
 
 @lines_of.register
 def _(plan: Plan) -> Iterator[Line]:
-    from stratos.plan.explain.show import why_shortly
+    from stratos.plan.explain.show import left_out_by_limit, why_shortly
 
     is_dear = plan.worth is not None and plan.worth.outcome == "stay"
     rented = plan.in_cloud_usd
     asides = (
         why_shortly(plan),
+        left_out_by_limit(plan),
         "it is not expected to pay" if is_dear else "",
         "" if rented is None else f"in a cloud from {usd(rented)}: cloud=multi",
     )

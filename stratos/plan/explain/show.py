@@ -12,6 +12,7 @@ from stratos.core.formats import (
     by_reason,
     cents,
     most,
+    percent,
     right_shortly,
     taken_before,
     visible,
@@ -109,6 +110,24 @@ def why_shortly(plan: Plan) -> str:
     if not best_in:
         return f"lowest net cost {of} ({plan.objective})"
     return f"best {of} in {', '.join(word.replace('_', ' ') for word in best_in)}"
+
+
+_BETTER = 0.01
+"""Accuracy that a student must have more, for a limit to be named that leaves it out."""
+
+
+def left_out_by_limit(plan: Plan) -> str:
+    """Return which limit leaves the most accurate student out; "" where none does."""
+    better = [
+        move
+        for move in plan.what_if
+        if move.binds and move.point.accuracy >= plan.accuracy.mean + _BETTER
+    ]
+    if not better:
+        return ""
+    move = max(better, key=lambda move: move.point.accuracy)
+    limit = move.limit if move.value is None else f"{move.limit}={move.value:g}"
+    return f"{limit} leaves {move.point.student} out, expected at {percent(move.point.accuracy)}"
 
 
 def _asides(plan: Plan) -> list[str]:

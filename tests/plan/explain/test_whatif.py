@@ -9,6 +9,7 @@ from twin import everything, instance, meets
 from world import OBJECTIVES, replace
 
 from stratos.config import LimitsConfig
+from stratos.plan.explain.show import left_out_by_limit
 from stratos.plan.explain.whatif import nearest_student, whatif
 from stratos.plan.objective import LIMITS, counted_by, levels, net_cost, with_limit
 from stratos.plan.solve.frontier import frontier
@@ -130,3 +131,14 @@ def test_the_clouds_own_limits_are_told_where_they_can_be_asked_about(snapshot):
     assert cap.point.hours == pytest.approx(free.hours) and free.hours < plan.hours
     assert not told["cloud.regions"].binds
     assert from_json(to_json(plan), Plan).what_if == plan.what_if
+
+
+def test_a_limit_that_leaves_a_better_student_out_is_named():
+    limits = LimitsConfig(budget_usd=90, latency_ms=600)
+    best = OBJECTIVES["most_accurate"]
+    plan = solve(asked(cloud=AWS, limits=limits, objective=best)[0])
+    assert plan.student == "stratos_1m"
+    said = left_out_by_limit(plan)
+    assert said == "limits.latency_ms=600 leaves stratos_3m out, expected at 98.5%"
+    free = solve(asked(cloud=AWS, limits=replace(limits, latency_ms=None), objective=best)[0])
+    assert free.student == "stratos_3m" and left_out_by_limit(free) == ""
