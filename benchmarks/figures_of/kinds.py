@@ -80,8 +80,8 @@ def taught() -> str:
     planned, measured = one["predicted"], one["measured"]
     missed = "" if planned["low"] <= measured["mean"] <= planned["high"] else ", missed"
     return (
-        f"By the command, with {one['n_gold']} gold rows and the labels that the teacher gave to "
-        f"{one['n_rows'] - one['n_gold']:,} others for ${one['usd']:.3f} in all: "
+        f"By the command, with {one['n_gold']} gold rows, and the teacher asked for the labels of "
+        f"{one['n_rows'] - one['n_gold']:,} others, for ${one['usd']:.3f} in all: "
         f"{measured['mean']:.1%} ({measured['low']:.0%}–{measured['high']:.0%}) of "
         f"{one['n_test']:,} test rows; predicted {planned['mean']:.1%} ({planned['low']:.0%}–"
         f"{planned['high']:.0%}){missed}. The teacher has {one['free']['teacher']:.1%} of its "

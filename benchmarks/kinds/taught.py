@@ -72,8 +72,10 @@ def main() -> None:
             *prices,
             f"limits.budget_usd={BUDGET_USD}",
         ]
-        taught = run("classify", partly_labelled(train), test, more)
-        server.terminate()
+        try:
+            taught = run("classify", partly_labelled(train), test, more)
+        finally:
+            server.terminate()
     record.finish("kinds/taught", {**taught, "n_gold": N_GOLD, "load_before": load_before}, options)
 
 

@@ -200,7 +200,7 @@ def select(table: Table, cloud: CloudConfig) -> tuple[Table, list[str]]:
     allowed, warnings = allowed_places(table, cloud, allowed)
     idle = [key for key in cloud.quotas if not rows_of(table, key)[allowed].any()]
     if cloud.spot:
-        warnings += _without_spot(table, allowed)
+        warnings += _without_spot(table, allowed, cloud.regions)
     if cloud.max_usd_per_hour is not None:
         allowed &= _cheap_enough(table, allowed, cloud.max_usd_per_hour, cloud.spot)
     if idle:
@@ -252,17 +252,16 @@ def _unknown_quotas(table: Table, keys: Iterable[str]) -> Iterator[str]:
             )
 
 
-def _without_spot(table: Table, allowed: Bools) -> Iterator[str]:
+def _without_spot(table: Table, allowed: Bools, regions: Sequence[str]) -> Iterator[str]:
     """Say of which clouds no allowed offer has a spot price, though spot was asked for.
 
     Raises:
-        CatalogError: none has one.
+        CatalogError: none has one, in whatever region, and this machine is none of them.
     """
     priced = allowed & ~np.isnan(table.usd_per_hour_spot)
-    clouds = sorted(
-        set(table.cloud.take(allowed).used()) - set(table.cloud.take(priced).used()) - {LOCAL}
-    )
-    if clouds and not priced.any():
+    named = set(table.cloud.take(allowed).used())
+    clouds = sorted(named - set(table.cloud.take(priced).used()) - {LOCAL})
+    if clouds and not priced.any() and LOCAL not in named and not regions:
         raise CatalogError(
             f"cloud.spot=true: no offer of {', '.join(clouds)} has a spot price, so that nothing "
             "can be planned on spot. Leave it out. With executor=skypilot, executor.spot=true "

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import inspect
+import itertools
 import json
 import os
 import pickle
@@ -21,7 +23,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -64,7 +66,12 @@ class Child:
     def answer(self, line: str) -> str | None:
         """Return what it answers to a line; None if the line ended it."""
         with self._turn:
-            return self._answer(line)
+            try:
+                return self._answer(line)
+            except BaseException:  # Ctrl-C: its answer would be taken for that to the next line
+                self._end()
+                self._process = None
+                raise
 
     def _answer(self, line: str) -> str | None:
         if self._process is None or self._process.poll() is not None:
@@ -101,6 +108,7 @@ def _end(process: subprocess.Popen[str], parent: int) -> None:
 def limited(function: Callable[..., T], *arguments: Any, seconds: float = SECONDS) -> T:
     """Return what a function returns, within a limit of time and memory.
 
+    The object of a method goes to the other process once, and what it keeps in itself stays there.
     It runs in this process, without a limit, if another one cannot import it, as the functions of a
     notebook.
 
@@ -114,14 +122,16 @@ def limited(function: Callable[..., T], *arguments: Any, seconds: float = SECOND
         CallError: it raises something.
     """
     try:
-        call = base64.b64encode(pickle.dumps((function, arguments))).decode()
+        owner = _owner(function.__self__) if inspect.ismethod(function) else None
+        called = function if owner is None else function.__name__
+        call = base64.b64encode(pickle.dumps((called, arguments))).decode()
     except (pickle.PicklingError, AttributeError, TypeError):
-        call = ""
-    caller = _caller(os.getpid(), _folder())
-    answer = caller.answer(json.dumps([seconds, call])) if call else '{"unknown": 1}'
-    if answer is None:
-        raise OverLimitError(seconds)
-    reply = json.loads(answer)
+        reply: dict[str, Any] = {"unknown": True}
+    else:
+        number = 0 if owner is None else owner.number
+        reply = _answered(seconds, [seconds, call, number, ""])
+        if "missing" in reply and owner is not None:
+            reply = _answered(seconds, [seconds, call, number, owner.pickled])
     if "error" in reply:
         raise CallError(reply["error"])
     if "unknown" in reply:
@@ -131,6 +141,43 @@ def limited(function: Callable[..., T], *arguments: Any, seconds: float = SECOND
             raise CallError(_text_of(error)) from error
     result: T = pickle.loads(base64.b64decode(reply["result"]))
     return result
+
+
+def _answered(seconds: float, line: list[Any]) -> dict[str, Any]:
+    """Return the reply of the other process.
+
+    Raises:
+        OverLimitError: the call ended it.
+    """
+    answer = _caller(os.getpid(), _folder()).answer(json.dumps(line))
+    if answer is None:
+        raise OverLimitError(seconds)
+    reply: dict[str, Any] = json.loads(answer)
+    return reply
+
+
+class _Owner(NamedTuple):
+    """An object whose methods are called."""
+
+    object: Any
+    """Held, so that its id stays its own."""
+    number: int
+    pickled: str
+
+
+_MOST_OWNERS = 32
+_owners: dict[int, _Owner] = {}
+_numbers = itertools.count(1)
+
+
+def _owner(object_: Any) -> _Owner:
+    """Return an object as it is sent, pickled once."""
+    if id(object_) not in _owners:
+        pickled = base64.b64encode(pickle.dumps(object_)).decode()
+        while len(_owners) >= _MOST_OWNERS:
+            _owners.pop(next(iter(_owners)), None)
+        _owners[id(object_)] = _Owner(object_, next(_numbers), pickled)
+    return _owners[id(object_)]
 
 
 def _folder() -> str:
@@ -143,7 +190,8 @@ def _folder() -> str:
 @lru_cache(maxsize=1)
 def _caller(pid: int, folder: str) -> Child:
     """Return the process that calls for a process in a folder: a fork has its own."""
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    entries = [os.path.abspath(entry) for entry in sys.path if folder or os.path.isabs(entry)]
+    path = os.pathsep.join(entries)
     command = [sys.executable, "-P", "-c", "from stratos.core.limited import main; main()"]
     return Child(command, {**os.environ, "PYTHONPATH": path})
 
@@ -159,16 +207,30 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # they are for the process that asks: it ends this
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     _limit_memory()
+    owners: dict[int, Any] = {}
     for line in calls:
-        seconds, call = json.loads(line)
-        print(json.dumps(_called(seconds, base64.b64decode(call))), file=answers, flush=True)
+        seconds, call, number, owner = json.loads(line)
+        reply = _called(seconds, base64.b64decode(call), number, base64.b64decode(owner), owners)
+        print(json.dumps(reply), file=answers, flush=True)
 
 
-def _called(seconds: float, call: bytes) -> dict[str, Any]:
+def _called(
+    seconds: float, call: bytes, number: int, owner: bytes, owners: dict[int, Any]
+) -> dict[str, Any]:
     try:
+        if owner:
+            while len(owners) >= _MOST_OWNERS:
+                del owners[next(iter(owners))]
+            owners[number] = pickle.loads(owner)
+        if number and number not in owners:
+            return {"missing": True}
         function, arguments = pickle.loads(call)
+        if number:
+            function = getattr(owners[number], function)
     except Exception as error:  # whatever a module does when it is imported
         return {"unknown": _text_of(error)}
     try:

@@ -88,6 +88,8 @@ class StudentFacts:
     another, where its vocabulary is no larger than `vocab_size`."""
     corrects_labels: bool = False
     """It weighs a teacher's labels by gold ones."""
+    has_gain: bool = False
+    """What further rows add to it was measured."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def pick(
         if strategy.labels_rows and verdicts[strategy.name].is_taken
     ]
     for strategy in strategies:
-        if student_facts.corrects_labels:
+        if student_facts.corrects_labels and student_facts.has_gain:
             break  # both are planned: what the labels add may not be worth their price
         if labelling and strategy.learns_rows and not strategy.adds_rows:
             verdicts[strategy.name] = _not(

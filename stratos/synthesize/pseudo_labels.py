@@ -287,8 +287,7 @@ class PseudoLabels(Strategy):
     def most_samples(self, config: Config) -> int:
         if self.max_answers is not None:
             return self.max_answers
-        corrects = corrects_labels(config.task) and any(not s.is_lm for s in config.students)
-        return 1 if corrects else _MOST_ANSWERS
+        return 1 if corrects_labels(config.task, config.students) else _MOST_ANSWERS
 
     @override
     def added(self, config: Config, teacher: str, covered: float) -> str:

@@ -164,7 +164,7 @@ def is_same_file(path: str, second: str | None) -> bool:
         return path == second
     if not (is_local(path) and is_local(second)):
         return False
-    return len({Path(local_path(url)).expanduser().resolve() for url in (path, second)}) == 1
+    return len({os.path.realpath(os.path.expanduser(local_path(u))) for u in (path, second)}) == 1
 
 
 class _Recoded(io.RawIOBase):

@@ -147,8 +147,13 @@ class OpenAISettings:
         check_facts(self.facts)
         if self.concurrency < 1 or self.max_retries < 0 or self.timeout_s <= 0:
             raise ValueError("concurrency and timeout_s must be above 0, max_retries at least 0.")
-        if min(price or 0.0 for price in (*self._prices, *self._batch_prices)) < 0:
+        cached = self.usd_per_million_cached_input_tokens
+        if min(price or 0.0 for price in (*self._prices, *self._batch_prices, cached)) < 0:
             raise ValueError("a price per million tokens cannot be negative.")
+        if (cached or 0.0) > (self.usd_per_million_input_tokens or 0.0):
+            raise ValueError(
+                "usd_per_million_cached_input_tokens cannot be above usd_per_million_input_tokens."
+            )
         for key in ("price_date", "retires"):
             check_date(key, str(getattr(self, key)))
         if self.temperature is not None and self.temperature < 0:

@@ -209,6 +209,8 @@ _HIDDEN_TOKENS = 8192
 _MOST_REASONING = 2**18
 """Tokens of reasoning that are believed, told apart or not. They are billed, so a count that a
 model can have written is booked as it is told, whatever the limit was."""
+_MOST_CACHED = 2**40
+"""Tokens read before that are told, above which the number is not looked at."""
 _RUN = re.compile(r"(.)\1{4,}", re.DOTALL)
 """The same character again and again, which many tokenizers take as one token."""
 
@@ -287,8 +289,8 @@ def _cached(usage: Mapping[str, Any]) -> int:
     """Return the input tokens that were read before: as OpenAI tells them, or as DeepSeek does."""
     details = _part(usage.get("prompt_tokens_details"), "cached_tokens")
     for count in (details, usage.get("prompt_cache_hit_tokens")):
-        if isinstance(count, int | float) and math.isfinite(count) and count > 0:
-            return int(count)
+        if isinstance(count, int | float) and not isinstance(count, bool) and count > 0:
+            return int(min(count, _MOST_CACHED))  # also of infinity
     return 0
 
 

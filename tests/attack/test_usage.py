@@ -145,12 +145,26 @@ def test_nothing_in_the_ledger_is_of_no_amount(
         ({"prompt_tokens_details": {"cached_tokens": 6}}, 6),
         ({"prompt_cache_hit_tokens": 5, "prompt_cache_miss_tokens": 5}, 5),
         ({"prompt_tokens_details": {"cached_tokens": 10**9}}, 10),
+        ({"prompt_tokens_details": {"cached_tokens": 10**400}}, 10),
+        ({"prompt_tokens_details": {"cached_tokens": float("inf")}}, 10),
+        ({"prompt_tokens_details": {"cached_tokens": True}}, 0),
         ({"prompt_tokens_details": {"cached_tokens": -4}}, 0),
         ({"prompt_tokens_details": {"cached_tokens": float("nan")}}, 0),
         ({"prompt_tokens_details": {"cached_tokens": "all"}, "prompt_cache_hit_tokens": None}, 0),
         ({"prompt_tokens_details": None}, 0),
     ],
-    ids=["openai", "deepseek", "more than all", "negative", "nan", "text", "none"],
+    ids=[
+        "openai",
+        "deepseek",
+        "more than all",
+        "huge",
+        "infinite",
+        "true",
+        "negative",
+        "nan",
+        "text",
+        "none",
+    ],
 )
 def test_tokens_that_were_read_before_are_believed_up_to_all_of_them(told, expected) -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 3, **told}

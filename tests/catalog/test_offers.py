@@ -204,3 +204,6 @@ def test_spot_is_refused_where_no_offer_has_a_price_of_it(snapshot):
     assert str(refused.value) == snapshot
     some = load_catalog(CloudConfig(providers=("aws", "gcp"), spot=True))
     assert [text for text in some.warnings if "no offer of aws has a spot price" in text]
+    for allowed in ({"providers": ("aws", "local")}, {"regions": ("us-east-1",)}):
+        planned = load_catalog(CloudConfig(**{"providers": ("aws",), "spot": True, **allowed}))
+        assert [text for text in planned.warnings if "no offer of aws has a spot price" in text]

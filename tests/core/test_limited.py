@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stratos.core.limited import CallError, OverLimitError, _caller, limited
+from stratos.core.limited import CallError, Child, OverLimitError, _caller, limited
 
 HUGE = (9, 99_999_999)
 NESTED = (r"(a+)+b", "a" * 40)
@@ -29,6 +29,50 @@ def test_a_call_gives_what_the_function_gives_in_a_process_that_is_kept() -> Non
     assert limited(math.gcd, 12, 18) == 6
     pids = {limited(os.getpid) for _ in range(3)}
     assert len(pids) == 1 and os.getpid() not in pids
+
+
+class Counter:
+    """Counts its calls, and the times that it is sent."""
+
+    n_sent = 0
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        type(self).n_sent += 1
+        return {"n": self.n}
+
+    def count(self) -> int:
+        self.n += 1
+        return self.n
+
+
+def test_the_object_of_a_method_is_sent_once_and_keeps_its_state() -> None:
+    counter, second = Counter(), Counter()
+    assert [limited(counter.count) for _ in range(3)] == [1, 2, 3]
+    assert limited(second.count) == 1 and Counter.n_sent == 2
+    with pytest.raises(OverLimitError):
+        limited(pow, *HUGE, seconds=0.1)
+    assert limited(counter.count) == 1, "another process has it as it was sent"
+
+
+def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(child: Child, line: str) -> str:
+        stdin = child._process and child._process.stdin
+        assert stdin is not None
+        stdin.write(f"{line}\n")
+        stdin.flush()
+        raise KeyboardInterrupt
+
+    assert limited(math.gcd, 12, 18) == 6
+    with monkeypatch.context() as patched:
+        patched.setattr(Child, "_answer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            limited(math.gcd, 4, 8)
+    assert limited(math.gcd, 5, 10) == 5
 
 
 def test_a_call_is_made_in_the_folder_of_its_caller(

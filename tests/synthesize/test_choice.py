@@ -267,7 +267,7 @@ def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAs
 
 
 def test_labels_that_gold_rows_correct_are_planned_beside_the_rows_alone() -> None:
-    corrects = StudentFacts("linear", False, 0, corrects_labels=True)
+    corrects = StudentFacts("linear", False, 0, corrects_labels=True, has_gain=True)
 
     def taken(right: int, *strategies: Strategy) -> list[str]:
         rows = {"n_rows": 180, "n_unlabelled": 50}

@@ -151,10 +151,10 @@ class Copies:
 
     def _end_last(self) -> None:
         """Wait for the copy that is under way; where it fails, the next one brings the rest."""
-        if self._copy is not None:
+        copy, self._copy = self._copy, None
+        if copy is not None:
             with contextlib.suppress(Unreachable):
-                self._end(self._copy)
-            self._copy = None
+                self._end(copy)
 
 
 _UNAVAILABLE = "ResourcesUnavailableError"
@@ -290,7 +290,8 @@ class Following:
         Raises:
             StratosError: it may still run, and cost money.
         """
-        self._copies.stop()
+        with contextlib.suppress(StratosError, OSError):  # a full disk: the server costs money yet
+            self._copies.stop()
         why = ""
         for start in range(_DOWNS):
             if start:

@@ -54,16 +54,17 @@ class Encoder(Features):
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
-        if len(texts) < _FEWEST_REMEMBERED:  # requests, and what is timed
+        # Few are requests, or timed. Those of PyTorch depend on the texts beside them in a batch.
+        if len(texts) < _FEWEST_REMEMBERED or self.uses_torch:
             return self.computed(texts)
         remembered = _remembered(self.folder, self.longest)
-        new = [text for text in dict.fromkeys(texts) if text not in remembered]
+        known = {text: remembered[text] for text in set(texts) & set(remembered)}
+        new = [text for text in dict.fromkeys(texts) if text not in known]
         rows = dict(zip(new, self.computed(new), strict=True))
-        features = [remembered[text] if text in remembered else rows[text] for text in texts]
         if len(remembered) + len(rows) > _MOST_REMEMBERED:
             remembered.clear()
         remembered.update(rows)
-        return np.stack(features)
+        return np.stack([rows[text] if text in rows else known[text] for text in texts])
 
     def computed(self, texts: Sequence[str]) -> np.ndarray:
         """Return the features of texts, read anew: shape (texts, layers * width)."""

@@ -7,7 +7,7 @@ to know of it stands in its class; `KINDS` has them all. What computes is import
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -291,10 +291,11 @@ def folder_here(student: StudentConfig) -> Path | None:
     return folder / _MODEL if (folder / _MODEL / "config.json").is_file() else folder
 
 
-def corrects_labels(task: Task) -> bool:
-    """Return whether a student of a kind weighs a teacher's labels by the gold ones of a task."""
+def corrects_labels(task: Task, students: Iterable[StudentConfig]) -> bool:
+    """Return whether one of some students weighs a teacher's labels by the gold ones of a task."""
     return (
-        task.has_labels
+        any(student.kind in LABELS for student in students)
+        and task.has_labels
         and not task.has_several_labels
         and task.has_rows
         and (task.n_train or 0) >= FEWEST_GOLD

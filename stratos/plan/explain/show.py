@@ -121,7 +121,9 @@ def left_out_by_limit(plan: Plan) -> str:
     better = [
         move
         for move in plan.what_if
-        if move.binds and move.point.accuracy >= plan.accuracy.mean + _BETTER
+        if move.binds
+        and move.point.student != plan.student
+        and move.point.accuracy >= plan.accuracy.mean + _BETTER
     ]
     if not better:
         return ""

@@ -333,6 +333,7 @@ class _Builder:
         config, task = self.config, self.config.task
         has_weights = not is_kind and named(config.students, card.name).path is not None
         has_symbols = task.vocabulary() is not None
+        kind = self.probe.of_kind(card.name)
         return pick(
             config.strategies,
             teacher,
@@ -342,7 +343,8 @@ class _Builder:
                 card.vocab_size,
                 not has_weights and has_symbols,
                 not has_weights and not has_symbols,
-                is_kind and corrects_labels(task),
+                corrects_labels(task, [named(config.students, card.name)]),
+                kind is not None and kind.gain is not None,
             ),
             config.complexity,
             task=task.name,
@@ -372,8 +374,10 @@ class _Builder:
         self, strategy: Strategy, teacher: TeacherProbe, card: ModelCard, load: TeacherLoad
     ) -> _Pair:
         if (kind := self.probe.of_kind(card.name)) is not None:
-            corrects = corrects_labels(self.config.task)
-            return _pair_of_kind(strategy, teacher, card, load, kind, corrects)
+            config = self.config
+            corrects = corrects_labels(config.task, [named(config.students, card.name)])
+            n_added = strategy.n_added(config, teacher.exact.mean)
+            return _pair_of_kind(strategy, teacher, card, load, kind, n_added, corrects)
         config, lengths = self.config, self.lengths
         length = lengths.of_card(teacher, strategy, card)
         sizes = lengths.sizes(teacher, strategy, lengths.student(card))
@@ -487,17 +491,19 @@ def _pair_of_kind(
     card: ModelCard,
     load: TeacherLoad,
     kind: KindProbe,
+    n_added: float,
     corrects: bool,
 ) -> _Pair:
     """Return a pair whose student is no language model: it was measured on the rows themselves."""
     accuracy = kind.accuracy
     if strategy.labels_rows:
-        low, high = kind.gain or (0.0, 0.0)
+        share = min(1.0, n_added / max(1, kind.n_rows))  # the gain is that of twice the rows
+        low, high = (share * end for end in kind.gain or (0.0, 0.0))
         taught = min(accuracy.mean + (low + high) / 2, teacher.exact.mean)
         if corrects:  # what as many gold rows would add, as far as the teacher is right
             taught = accuracy.mean + teacher.exact.mean * (low + high) / 2
         accuracy = Interval(
-            max(accuracy.mean, taught),
+            min(1.0, max(accuracy.mean, taught)),
             accuracy.low,
             min(1.0, accuracy.high + high),
             f"{accuracy.source}, and what labels of {teacher.teacher} may add",

@@ -344,7 +344,8 @@ def hosted_options(
     usd_out = card.usd_per_million_output_tokens or 0.0
     prices = _Prices(1e6 * teacher.usd_per_input_token, usd_out)
     most_call = Load(1, load.work) if most_tokens is None else Load(1, most_tokens)
-    most_usd = _Prices(card.usd_per_million_input_tokens or 0.0, usd_out).of(most_call)
+    in_full = _Prices(card.usd_per_million_input_tokens or 0.0, usd_out)
+    most_usd = in_full.of(most_call)
     answers = counted(load.n_answers, "answer")
     if ends is not None:
         answers += f" ({ends[0].n_answers} to {ends[1].n_answers})"
@@ -352,7 +353,7 @@ def hosted_options(
         answers += f", and {after_deploy.n_answers} once the student is served,"
     least, most = ends or (load, load)
     paid = load.plus(after_deploy)
-    scored_usd = prices.of(scored)
+    scored_usd = in_full.of(scored)
     at_once = Option(
         offer=None,
         spot=False,

@@ -667,13 +667,14 @@ def test_a_launch_that_is_ended_early_costs_what_the_cloud_had_started(
     assert settled["usd"] == pytest.approx(settled["seconds"] / 3600 * 0.4)
 
 
+@pytest.mark.parametrize("step", ["Following.save", "Copies.stop"])
 def test_a_server_is_ended_though_nothing_of_it_can_be_saved(
-    sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("stratos.contrib.skypilot.follower.Following.save", fails)
+    monkeypatch.setattr(f"stratos.contrib.skypilot.follower.{step}", fails)
     spec, path, cloud = spec_of(tmp_path / "run"), sky(), tmp_path / "cloud"
     cloud.mkdir()
     (cloud / "cluster").touch()
