@@ -123,7 +123,7 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.stratos_vector.restype = ctypes.c_int
     library.stratos_work.argtypes, library.stratos_work.restype = [pointer, number, number], number
-    library.stratos_panels.argtypes = [ctypes.c_int, number, number, pointer, pointer]
+    library.stratos_panels.argtypes = [number, number, pointer, pointer]
     library.stratos_panels.restype = None
     library.stratos_step.argtypes = [pointer, number, pointer, pointer, pointer]
     library.stratos_step.restype = None
@@ -132,9 +132,8 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
 
 MOST_PARAMETERS = 200_000_000
 """Larger models have their weights once: the copy made here would not fit small machines."""
-_SAME = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""Difference of two logits, as a part of the largest, that rounding alone does not make. With
-weights in bfloat16, transformers rounds all numbers to it, and a step here none but the weights."""
+_SAME = 1e-3
+"""Difference of two logits, as a part of the largest, that rounding alone does not make."""
 _ROOM = 64
 """Tokens by which a full row grows, at the least."""
 _ROWS_A_THREAD = 4
@@ -154,7 +153,7 @@ def can_decode(model: Any) -> bool:
     weights = list(model.parameters())
     config: Any = model.config
     return (
-        model.dtype in _SAME
+        model.dtype is torch.float32  # in bfloat16 answers would differ from transformers'
         and all(weight.dtype is model.dtype and weight.device.type == "cpu" for weight in weights)
         and sum(weight.numel() for weight in weights) <= MOST_PARAMETERS
         and config.hidden_act == "silu"
@@ -165,7 +164,7 @@ def can_decode(model: Any) -> bool:
 
 def agree(own_BV: Tensor, logits_BV: Tensor) -> bool:
     """Return whether logits are those of transformers but for rounding; no if any is NaN."""
-    most = logits_BV.abs().max() * _SAME[logits_BV.dtype]
+    most = logits_BV.abs().max() * _SAME
     return bool((own_BV - logits_BV).abs().max() <= most)
 
 
@@ -174,7 +173,7 @@ class _Model(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("layers", "hidden", "heads", "kv_heads")),
-        *((name, ctypes.c_int32) for name in ("head_size", "width", "vocabulary", "is_half")),
+        *((name, ctypes.c_int32) for name in ("head_size", "width", "vocabulary")),
         *((name, ctypes.c_float) for name in ("eps", "scale")),
         *((name, ctypes.c_void_p) for name in ("embedding", "weights", "norms", "rotations")),
     ]
@@ -212,7 +211,7 @@ class Compiled:
         self._model = _Model(
             self.n_layers, config.hidden_size, config.num_attention_heads, self.n_kv_heads,
             self.head_size, config.intermediate_size, self.vocabulary,
-            model.dtype is torch.bfloat16, config.rms_norm_eps, body.layers[0].self_attn.scaling,
+            config.rms_norm_eps, body.layers[0].self_attn.scaling,
             embedding.data_ptr(), ctypes.cast(pointers, ctypes.c_void_p), norms_NH.data_ptr(),
             rotations.data_ptr(),
         )  # fmt: skip
@@ -283,8 +282,7 @@ class Compiled:
         n_panels, n_inputs = -(-len(weight_OI) // width), weight_OI.shape[1]
         panels = weight_OI.new_empty(n_panels, n_inputs, width)
         self._library.stratos_panels(
-            weight_OI.dtype is torch.bfloat16, *weight_OI.shape, weight_OI.data_ptr(),
-            panels.data_ptr(),
+            *weight_OI.shape, weight_OI.data_ptr(), panels.data_ptr()
         )  # fmt: skip
         return panels
 

@@ -5,8 +5,7 @@ number of rows and threads: what a row is answered does not depend on which othe
 Vectors are those of GCC and Clang, which make them of what the CPU has.
 
 Layouts (floats; `wide(n)` is n rounded up to whole vectors, the rest is zero):
-  weights   panels of NR outputs: (outputs / NR, inputs, NR); in bfloat16 each output of the first
-            vector stands before that of the second, so that a word has one of each
+  weights   panels of NR outputs: (outputs / NR, inputs, NR)
   keys      of a row: (layers, key heads, blocks, head size, VL): VL tokens a block
   values    of a row: (layers, key heads, tokens, wide(head size))
 */
@@ -30,10 +29,9 @@ typedef float stored __attribute__((vector_size(VL * sizeof(float)), aligned(4),
 
 typedef struct {
     int32_t layers, hidden, heads, kv_heads, head_size, width, vocabulary;
-    int32_t is_half;                   /* embedding and weights are bfloat16; sums are floats */
     float eps, scale;                  /* of the norms; of the queries */
-    const void *embedding;             /* (vocabulary, hidden) */
-    const void *const *weights;        /* of each layer: qkv, from heads, gate and up, down; the head */
+    const float *embedding;            /* (vocabulary, hidden) */
+    const float *const *weights;       /* of each layer: qkv, from heads, gate and up, down; the head */
     const float *norms;                /* two of each layer, and the last: (2 layers + 1, hidden in panels) */
     const float *rotations;            /* (positions, head size): cosines, then sines */
 } Model;
@@ -73,19 +71,11 @@ static vec exponential(vec x) {
 
 /* Products of `rows` rows with a panel of weights; `rows` is known where this is compiled in. */
 static inline __attribute__((always_inline)) void panel_product(
-    const int rows, const int is_half, int k, const float *x, int ldx, const void *panel, float *y,
-    int ldy, int adds) {
+    const int rows, int k, const float *x, int ldx, const float *panel, float *y, int ldy, int adds) {
     vec sums[MR][2];
     for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = (vec){0};
     for (int i = 0; i < k; i++) {
-        vec left, right;
-        if (is_half) { /* a bfloat16 is the upper half of a float */
-            const ivec both = (ivec)load((const float *)panel + i * VL);
-            left = (vec)(both << 16), right = (vec)(both & ~0xffff);
-        } else {
-            left = load((const float *)panel + i * NR);
-            right = load((const float *)panel + i * NR + VL);
-        }
+        const vec left = load(panel + i * NR), right = load(panel + i * NR + VL);
         for (int r = 0; r < rows; r++) {
             const float value = x[r * ldx + i];
             sums[r][0] += value * left;
@@ -100,12 +90,11 @@ static inline __attribute__((always_inline)) void panel_product(
     }
 }
 
-static inline __attribute__((always_inline)) void products(
-    const int is_half, int m, int k, int n, const float *x, int ldx, const char *weights, float *y,
-    int ldy, int adds) {
-#define ROWS(n) panel_product(n, is_half, k, x + row * ldx, ldx, weights, to, ldy, adds)
-    const size_t line = (size_t)k * NR * (is_half ? 2 : 4);
-    for (int column = 0; column < n; column += NR, weights += line) {
+/* y (m, n in panels) = or += x (m, k) times weights. A panel is read once for all rows. */
+static void product(int m, int k, int n, const float *x, int ldx, const float *weights, float *y,
+                    int ldy, int adds) {
+#define ROWS(n) panel_product(n, k, x + row * ldx, ldx, weights, to, ldy, adds)
+    for (int column = 0; column < n; column += NR, weights += (size_t)k * NR) {
         int row = 0;
         float *to = y + column;
         for (; row + MR <= m; row += MR, to += MR * ldy) ROWS(MR);
@@ -120,13 +109,6 @@ static inline __attribute__((always_inline)) void products(
         }
     }
 #undef ROWS
-}
-
-/* y (m, n in panels) = or += x (m, k) times weights. A panel is read once for all rows. */
-static void product(int is_half, int m, int k, int n, const float *x, int ldx, const void *weights,
-                    float *y, int ldy, int adds) {
-    if (is_half) products(1, m, k, n, x, ldx, weights, y, ldy, adds);
-    else products(0, m, k, n, x, ldx, weights, y, ldy, adds);
 }
 
 /* Rows divided by their root mean square, times the norm's weights. */
@@ -191,18 +173,11 @@ static void attend(const float *query, const float *keys, const float *values, i
 int stratos_vector(void) { return VL; }
 
 /* Lay the weights (n, k) of a product out in panels, (in_panels(n), k); what is behind n is zero. */
-void stratos_panels(int is_half, int64_t n, int64_t k, const void *weights, void *panels) {
+void stratos_panels(int64_t n, int64_t k, const float *weights, float *panels) {
     for (int64_t first = 0; first < n; first += NR)
         for (int64_t i = 0; i < k; i++)
-            for (int64_t r = 0; r < NR; r++) {
-                const int64_t from = (first + r) * k + i, to = first * k + i * NR;
-                const int is_in = first + r < n;
-                if (is_half)
-                    ((uint16_t *)panels)[to + r % VL * 2 + r / VL] =
-                        is_in ? ((const uint16_t *)weights)[from] : 0;
-                else
-                    ((uint32_t *)panels)[to + r] = is_in ? ((const uint32_t *)weights)[from] : 0;
-            }
+            for (int64_t r = 0; r < NR; r++)
+                panels[first * k + i * NR + r] = first + r < n ? weights[(first + r) * k + i] : 0;
 }
 
 /* Floats that a step of m rows of at most `room` tokens works with. */
@@ -220,25 +195,15 @@ void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *
     const int lda = wide(heads * size), ldg = in_panels(2 * width), padded = wide(size);
     float *x = work, *normed = x + m * ldh, *qkv = normed + m * ldh, *attended = qkv + m * ldq;
     float *gated = attended + m * lda, *scores = gated + m * ldg;
-    const void *const *weights = model->weights;
+    const float *const *weights = model->weights;
     const float *norms = model->norms;
-    const int is_half = model->is_half;
 
     memset(x, 0, sizeof(float) * m * ldh);
-    for (int row = 0; row < m; row++) {
-        if (is_half) {
-            const uint16_t *from = (const uint16_t *)model->embedding + rows[row].id * H;
-            for (int i = 0; i < H; i++) {
-                const uint32_t bits = (uint32_t)from[i] << 16;
-                memcpy(x + row * ldh + i, &bits, sizeof bits);
-            }
-        } else
-            memcpy(x + row * ldh, (const float *)model->embedding + rows[row].id * H,
-                   sizeof(float) * H);
-    }
+    for (int row = 0; row < m; row++)
+        memcpy(x + row * ldh, model->embedding + rows[row].id * H, sizeof(float) * H);
     for (int layer = 0; layer < model->layers; layer++, weights += 4, norms += 2 * ldh) {
         normalize(m, H, model->eps, norms, x, normed, ldh);
-        product(is_half, m, H, n_qkv, normed, ldh, weights[0], qkv, ldq, 0);
+        product(m, H, n_qkv, normed, ldh, weights[0], qkv, ldq, 0);
         for (int row = 0; row < m; row++) {
             Row *one = rows + row;
             const int64_t last = one->n_tokens, blocks = one->room / VL;
@@ -260,9 +225,9 @@ void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *
                            attended + row * lda + h * size);
             }
         }
-        product(is_half, m, heads * size, H, attended, lda, weights[1], x, ldh, 1);
+        product(m, heads * size, H, attended, lda, weights[1], x, ldh, 1);
         normalize(m, H, model->eps, norms + ldh, x, normed, ldh);
-        product(is_half, m, H, 2 * width, normed, ldh, weights[2], gated, ldg, 0);
+        product(m, H, 2 * width, normed, ldh, weights[2], gated, ldg, 0);
         for (int row = 0; row < m; row++) { /* gate and up lie in turns, a vector of each */
             float *from = gated + row * ldg, *to = from;
             for (int i = 0; i < wide(width); i += VL, from += NR, to += VL) {
@@ -270,10 +235,10 @@ void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *
                 store(to, gate / (1.0f + exponential(-gate)) * load(from + VL));
             }
         }
-        product(is_half, m, width, H, gated, ldg, weights[3], x, ldh, 1);
+        product(m, width, H, gated, ldg, weights[3], x, ldh, 1);
     }
     normalize(m, H, model->eps, norms, x, normed, ldh);
-    product(is_half, m, H, model->vocabulary, normed, ldh, weights[0], logits,
+    product(m, H, model->vocabulary, normed, ldh, weights[0], logits,
             in_panels(model->vocabulary), 0);
     for (int row = 0; row < m; row++) rows[row].n_tokens++;
 }

@@ -70,28 +70,6 @@ def test_logits_are_those_of_transformers_and_the_same_bits_beside_any_rows(shap
 
 
 @needs_compiler
-def test_weights_in_bfloat16_give_the_logits_that_the_same_numbers_give_in_float32():
-    model = wild_model(num_key_value_heads=2, intermediate_size=50).bfloat16()
-    prompts = [[2 + (5 * row + place) % 11 for place in range(2 + 9 * row)] for row in range(13)]
-    last = [prompt[-1] for prompt in prompts]
-    rows, _ = read(Compiled(kernel.load(), model, 200), model.float(), prompts)
-    whole, expected = read(Compiled(kernel.load(), model, 200), model, prompts)
-    found = rows.step(last)
-    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
-    assert torch.allclose(found, whole.step(last), rtol=1e-5, atol=1e-5)
-
-
-@needs_compiler
-def test_a_model_in_bfloat16_is_decoded_by_compiled_steps():
-    model, decoding = tiny_model(seed=3).eval().bfloat16(), Decoding()
-    asked = [[2, 5, 3], [2, 6, 7, 8, 3], [2, 9, 3]]
-    options = {"max_new_tokens": 20, "batch_size": 3}
-    found = write(model, tiny_tokenizer(), asked, decoding=decoding, **options)
-    assert decoding.used == "direct"
-    assert found == write(model.float(), tiny_tokenizer(), asked, **options)
-
-
-@needs_compiler
 @pytest.mark.parametrize(("march", "vector"), [("x86-64", 4), ("x86-64-v3", 8)])
 def test_cpus_with_shorter_vectors_get_the_same_logits(monkeypatch, tmp_path, march, vector):
     if platform.machine() != "x86_64" or (vector == 8 and not torch.cpu._is_avx2_supported()):
