@@ -122,8 +122,9 @@ def test_the_clouds_own_limits_are_told_where_they_can_be_asked_about(snapshot):
     plan = solve(problem, variants=variants)
     told = {one.limit: one for one in plan.what_if}
     assert set(told) == {
-        "limits.budget_usd", "cloud.max_usd_per_hour", "cloud.regions", "cloud.residency",
-    }, "no offer of AWS has a spot price"  # fmt: skip
+        "limits.budget_usd", "cloud.max_usd_per_hour", "cloud.regions", "cloud.spot",
+        "cloud.residency",
+    }  # fmt: skip
     cap = told["cloud.max_usd_per_hour"]
     assert cap.text == snapshot
     free = solve(asked(cloud=replace(cloud, max_usd_per_hour=None), **fast)[0])
