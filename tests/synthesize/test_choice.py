@@ -269,10 +269,12 @@ def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAs
 def test_labels_that_gold_rows_correct_are_planned_beside_the_rows_alone() -> None:
     corrects = StudentFacts("linear", False, 0, corrects_labels=True, has_gain=True)
 
-    def taken(right: int, *strategies: Strategy) -> list[str]:
+    def taken(right: int, *strategies: Strategy, facts: StudentFacts = corrects) -> list[str]:
         rows = {"n_rows": 180, "n_unlabelled": 50}
-        return names_taken(right, corrects, strategies=strategies, rows=rows)
+        return names_taken(right, facts, strategies=strategies, rows=rows)
 
+    unknown = replace(corrects, has_gain=False)
+    assert taken(70, *LABELLED, facts=unknown) == ["pseudo_labels"], "nothing tells what they add"
     assert taken(70, *LABELLED) == ["supervised", "pseudo_labels"]
     assert taken(35, *LABELLED) == ["supervised"], "its low end is below 30%"
     assert taken(70, Supervised(), PseudoLabels(min_coverage=0.7)) == ["supervised"]

@@ -16,6 +16,7 @@ from stratos.plan.words import AlmostNothing, HardlyLearnt, NeedsNoModel, Withou
 from stratos.records import (
     CardRun,
     Interval,
+    KindProbe,
     ModelCard,
     ModelScore,
     Pilot,
@@ -98,6 +99,31 @@ def predict(
         "tokens"
     )
     return Interval(curve.mean, curve.low, curve.high, source)
+
+
+def with_labels(
+    kind: KindProbe, probe: TeacherProbe, n_added: float, *, corrects: bool
+) -> Interval:
+    """Return the accuracy of a student of a kind that a teacher's labels of further rows teach.
+
+    Args:
+        kind: what it reaches on the rows alone, and what twice as many would add.
+        probe: what the teacher showed.
+        n_added: rows that it labels.
+        corrects: gold rows correct its labels; else the student is no better than the teacher.
+    """
+    share = min(1.0, n_added / max(1, kind.n_rows))
+    low, high = (share * end for end in kind.gain or (0.0, 0.0))
+    alone, gain = kind.accuracy, (low + high) / 2
+    taught = alone.mean + probe.exact.mean * gain  # a wrong label is no row
+    if not corrects:
+        taught = min(alone.mean + gain, probe.exact.mean)
+    return Interval(
+        min(1.0, max(alone.mean, taught)),
+        alone.low,
+        min(1.0, alone.high + high),
+        f"{alone.source}, and what labels of {probe.teacher} may add",
+    )
 
 
 @dataclass(frozen=True)

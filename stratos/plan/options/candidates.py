@@ -25,7 +25,12 @@ from stratos.estimate.fleet import Calibration, calibration
 from stratos.estimate.hours import train
 from stratos.models.kinds.student_kinds import corrects_labels
 from stratos.models.students import is_here, why_not
-from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
+from stratos.plan.accuracy.predict import (
+    predict,
+    with_labels,
+    without_hopeless,
+    without_model,
+)
 from stratos.plan.option import Egress, list_prices
 from stratos.plan.options.pricing import Pricing
 from stratos.plan.options.role_options import (
@@ -326,6 +331,9 @@ class _Builder:
             self.left_out.add(key, verdict.why_not, why, strategy=name, teacher=of)
         return able
 
+    def _student(self, card: ModelCard) -> StudentConfig:
+        return named(self.config.students, card.name)
+
     def _verdict(
         self, teacher: TeacherProbe, strategy: Strategy, card: ModelCard, is_kind: bool
     ) -> Verdict:
@@ -343,7 +351,7 @@ class _Builder:
                 card.vocab_size,
                 not has_weights and has_symbols,
                 not has_weights and not has_symbols,
-                corrects_labels(task, [named(config.students, card.name)]),
+                corrects_labels(task, [self._student(card)]),
                 kind is not None and kind.gain is not None,
             ),
             config.complexity,
@@ -374,10 +382,12 @@ class _Builder:
         self, strategy: Strategy, teacher: TeacherProbe, card: ModelCard, load: TeacherLoad
     ) -> _Pair:
         if (kind := self.probe.of_kind(card.name)) is not None:
-            config = self.config
-            corrects = corrects_labels(config.task, [named(config.students, card.name)])
-            n_added = strategy.n_added(config, teacher.exact.mean)
-            return _pair_of_kind(strategy, teacher, card, load, kind, n_added, corrects)
+            accuracy = kind.accuracy
+            if strategy.labels_rows:
+                corrects = corrects_labels(self.config.task, [self._student(card)])
+                n_added = strategy.n_added(self.config, teacher.exact.mean)
+                accuracy = with_labels(kind, teacher, n_added, corrects=corrects)
+            return _pair_of_kind(strategy, teacher, card, load, kind, accuracy)
         config, lengths = self.config, self.lengths
         length = lengths.of_card(teacher, strategy, card)
         sizes = lengths.sizes(teacher, strategy, lengths.student(card))
@@ -491,23 +501,9 @@ def _pair_of_kind(
     card: ModelCard,
     load: TeacherLoad,
     kind: KindProbe,
-    n_added: float,
-    corrects: bool,
+    accuracy: Interval,
 ) -> _Pair:
     """Return a pair whose student is no language model: it was measured on the rows themselves."""
-    accuracy = kind.accuracy
-    if strategy.labels_rows:
-        share = min(1.0, n_added / max(1, kind.n_rows))  # the gain is that of twice the rows
-        low, high = (share * end for end in kind.gain or (0.0, 0.0))
-        taught = min(accuracy.mean + (low + high) / 2, teacher.exact.mean)
-        if corrects:  # what as many gold rows would add, as far as the teacher is right
-            taught = accuracy.mean + teacher.exact.mean * (low + high) / 2
-        accuracy = Interval(
-            min(1.0, max(accuracy.mean, taught)),
-            accuracy.low,
-            min(1.0, accuracy.high + high),
-            f"{accuracy.source}, and what labels of {teacher.teacher} may add",
-        )
     length = Length(0, 1, 1.0, f"{kind.n_rows:,} rows")
     checks = Checks(0, Workload(0.0, 0.0))
     return _Pair(strategy, teacher, card, load, length, checks, Requests((), ()), accuracy, kind)

@@ -215,6 +215,25 @@ def test_a_text_has_the_same_vector_alone_and_beside_longer_texts(tiny_encoder):
     assert beside[0] == pytest.approx(alone[0], abs=1e-5)
 
 
+def test_rows_that_are_read_together_are_read_once_and_few_are_read_anew(tiny_encoder, monkeypatch):
+    read: list[str] = []
+    computed = Encoder.computed
+    monkeypatch.setattr(
+        Encoder, "computed", lambda self, texts: (read.extend(texts), computed(self, texts))[1]
+    )
+    encoder = Encoder(tiny_encoder)
+    texts = [f"my card {k}" for k in range(64)]
+    first = encoder.transform([*texts, texts[0]])
+    assert np.array_equal(first[0], first[-1])
+    again = encoder.transform(["the loan", *texts])
+    assert np.allclose(again[1:], first[:-1], atol=1e-5)
+    n_read = len(read)
+    encoder.transform(texts[:1])
+    assert len(read) == n_read + 1, "what is timed is read"
+    if not encoder.uses_torch:
+        assert read == [*texts, "the loan", texts[0]]
+
+
 def test_rows_of_a_block_have_length_1_and_an_empty_text_has_0(table):
     block = Tfidf().fitted(["my card is late", "the loan rate"])
     lengths = np.linalg.norm(block.transform(["my loan", ""]).toarray(), axis=1)

@@ -7,9 +7,9 @@ from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, SMALL, STUDENTS, TASK, T
 
 from stratos.core.formats import predicted
 from stratos.estimate.cards import card_of_student
-from stratos.plan.accuracy.predict import MAX_RUNS, predict
+from stratos.plan.accuracy.predict import MAX_RUNS, predict, with_labels
 from stratos.plan.problem import Candidate
-from stratos.records import Interval, Pilot, PilotPoint, PilotRun, Tried
+from stratos.records import Interval, KindProbe, Pilot, PilotPoint, PilotRun, Tried
 from stratos.synthesize.injection import Injection
 
 CARD = card_of_student(STUDENTS[1], Tiles())
@@ -214,3 +214,28 @@ def test_runs_on_another_task_or_strategy_say_nothing(snapshot):
         found = predict(CARD, task, strategy, BLIND)
         assert (found.is_known, found.low, found.high) == (False, 0.0, 1.0)
         assert found.source == snapshot
+
+
+# --- labels of a teacher, beside rows that a kind was measured on ---------------------------------
+
+KIND = KindProbe("encoder", "encoder", Interval(0.8, 0.7, 0.9), 0.8, 500, 0.01, 1.0, 1.0, 1_000,
+                 gain=(0.02, 0.12))  # fmt: skip
+RIGHT_HALF = replace(SIGHTED, exact=Interval(0.5, 0.4, 0.6))
+
+
+def test_corrected_labels_add_as_much_as_the_teacher_is_right_and_may_pass_it():
+    taught = with_labels(KIND, RIGHT_HALF, 5_000, corrects=True)
+    assert (taught.mean, taught.low, taught.high) == pytest.approx((0.835, 0.7, 1.0))
+    few = with_labels(KIND, RIGHT_HALF, 50, corrects=True)
+    assert (few.mean, few.high) == pytest.approx((0.8035, 0.912)), "a tenth of twice the rows"
+    full = with_labels(replace(KIND, accuracy=Interval(0.99, 0.97, 1.0)), SIGHTED, 5_000,
+                       corrects=True)  # fmt: skip
+    assert full.mean <= 1
+
+
+def test_labels_that_nothing_corrects_end_at_the_teacher():
+    better = replace(SIGHTED, exact=Interval(0.84, 0.8, 0.9))
+    assert with_labels(KIND, better, 5_000, corrects=False).mean == pytest.approx(0.84)
+    assert with_labels(KIND, RIGHT_HALF, 5_000, corrects=False).mean == pytest.approx(0.8)
+    unknown = with_labels(replace(KIND, gain=None), better, 5_000, corrects=True)
+    assert (unknown.mean, unknown.high) == pytest.approx((0.8, 0.9))

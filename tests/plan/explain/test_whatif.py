@@ -139,7 +139,10 @@ def test_a_limit_that_leaves_a_better_student_out_is_named():
     best = OBJECTIVES["most_accurate"]
     plan = solve(asked(cloud=AWS, limits=limits, objective=best)[0])
     assert plan.student == "stratos_1m"
-    said = left_out_by_limit(plan)
-    assert said == "limits.latency_ms=600 leaves stratos_3m out, expected at 98.5%"
+    assert left_out_by_limit(plan) == (
+        "limits.latency_ms=600 leaves stratos_3m out, expected at 98.5%"
+    )
+    moves = tuple(replace(m, point=replace(m.point, student=plan.student)) for m in plan.what_if)
+    assert left_out_by_limit(replace(plan, what_if=moves)) == "", "the same student is not left out"
     free = solve(asked(cloud=AWS, limits=replace(limits, latency_ms=None), objective=best)[0])
     assert free.student == "stratos_3m" and left_out_by_limit(free) == ""

@@ -68,6 +68,9 @@ def test_input_that_the_endpoint_has_read_before_has_its_own_price() -> None:
     assert cheaper.usd == pytest.approx(plain.usd - saved)
     low, high = cheaper.usd_range or (0, 0)
     assert low < cheaper.usd < high < plain.usd
+    texts = Load(100, Workload(50, 1))
+    [scores] = hosted_options(half_cached, Load(N_ASKED, Workload(50, 100)), scored=texts)
+    assert scores.usd - cheaper.usd == pytest.approx(100 * (50 * IN + OUT) / 1e6), "in full, too"
     assert cheaper.last_call_usd == pytest.approx(25 * (IN - IN / 10) / 1e6), "set aside in full"
 
 
