@@ -113,8 +113,14 @@ def test_start_up_costs_no_more_than_hydra_itself(tmp_path: Path, flags: tuple[s
         "def main(cfg): ...\n"
         "main()\n"
     )
-    ours = min(cpu_seconds("-m", "stratos", *flags, cwd=tmp_path) for _ in range(3))
-    theirs = min(cpu_seconds(str(bare), *flags, cwd=tmp_path) for _ in range(3))
+    pairs = [
+        (
+            cpu_seconds("-m", "stratos", *flags, cwd=tmp_path),
+            cpu_seconds(str(bare), *flags, cwd=tmp_path),
+        )
+        for _ in range(5)
+    ]  # in turn: what else runs on the machine slows both
+    ours, theirs = (min(times) for times in zip(*pairs, strict=True))
     assert ours <= 1.5 * theirs
 
 

@@ -40,7 +40,7 @@ from stratos.contrib.cascade.threshold import (
 from stratos.contrib.cascade.verdict import cascade_of
 from stratos.contrib.cascade.words import WithCascade, probability
 from stratos.evaluate.answers import KeptAnswer, Took, answers_path
-from stratos.records import save
+from stratos.records import ModelCard, save
 from stratos.tasks.base import Score
 
 N_COMPARED = 60
@@ -316,7 +316,10 @@ def test_what_is_sent_on_is_priced_and_timed_as_it_is_where_that_is_known() -> N
 
 
 def test_an_answer_that_comes_too_late_is_the_student_s_or_none() -> None:
-    card: Any = SimpleNamespace(usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=2.0)
+    sizes = dict.fromkeys(("n_params", "n_layers", "hidden_size", "n_heads", "n_kv_heads"), 1)
+    sizes |= dict.fromkeys(("intermediate_size", "vocab_size", "context_length"), 1)
+    prices = {"usd_per_million_input_tokens": 1.0, "usd_per_million_output_tokens": 2.0}
+    card = msgspec.convert({"name": "teacher", **sizes, **prices}, ModelCard)
     wait = CascadeConfig(teacher_seconds=5.0)
     fails = replace(wait, if_unavailable="error")
     for seconds, right, student, options, counts in (
