@@ -1,6 +1,7 @@
 """The estimate of each engine and format on this machine, beside what its server shows.
 
     python benchmarks/serving/estimate.py --shapes 300k 1m 2m --rounds 2 --keep
+    python benchmarks/serving/estimate.py --shapes 1m --rates 5 10 20 --rounds 3 --keep
 
 For each student, engine and format: milliseconds of an answer alone, requests per second with all
 slots busy (closed loop), and the 95th percentile with random arrivals (open loop, Poisson) at 70%
@@ -8,6 +9,9 @@ of these. Predicted is that at 70% of the requests per second predicted, as a pl
 estimate knows of this machine what `calibrate` measures just before and after, and of load tests
 nothing. Its rates of llama.cpp are those of shapes from 300k to 28m, and what a block takes the
 host of transformers that of 300k and 1m; the shape 2m took no part in either.
+
+`--rates` takes the format of the hosted student alone, and the 95th percentile at given requests
+per second.
 
 Other work counts: the load average, and the gaps between requests as sent, stand with each row.
 """
@@ -46,6 +50,8 @@ ALONE, ROUNDS = 8, 8
 """Questions one at a time, and rounds of all slots."""
 LOAD = 0.7
 """Share of the measured requests per second that the open loop asks."""
+HOSTED = "q8_0"
+"""Format that the plan of `+task=mahjong` serves."""
 OPEN_S, MOST_REQUESTS = 45.0, 300
 """Seconds and requests of an open loop, at most."""
 
@@ -113,19 +119,60 @@ def one_case(bundle: Path, card: ModelCard, setting: ServingSetting, chats: Chat
     }
 
 
+def at_rates(name: str, bundle: Path, chats: Chats, rates: list[float]) -> list[Row]:
+    """Return a row for each rate of requests to a hosted student."""
+    card = card_of_student(StudentConfig(name=name, path=str(bundle)), MahjongTask())
+    setting = ServingSetting("llamacpp", 8, format=HOSTED)
+    export(bundle, [HOSTED], chats[:32])
+    before = measure()
+    with serving_bundle(bundle, setting, bundle / "server.log") as server:
+        tests = [
+            open_loop(
+                server, chats, requests_per_s=rate, max_tokens=SHAPE_TOKENS, seed=0,
+                n_requests=MOST_REQUESTS, slots=setting.slots, tick=lambda done, total: None,
+            )
+            for rate in rates
+        ]  # fmt: skip
+    machine = between(before, measure())
+    rows: list[Row] = []
+    for rate, under in zip(rates, tests, strict=True):
+        work = Workload(fmean(answer.prompt_tokens for answer in under.answers), SHAPE_TOKENS)
+        p95 = foresee(card, local_offer(), work, setting, machine).p95_ms(rate)
+        assert p95 is not None, "each rate is below what the server answers"
+        rows.append(
+            {
+                "student": name,
+                "format": HOSTED,
+                "requests_per_s": rate,
+                "p95_ms": round(under.latency_ms(0.95), 1),
+                "p95_ms_predicted": round(p95.mean, 1),
+                "ratio": round(under.latency_ms(0.95) / p95.mean, 2),
+                "gap_variation": round(under.gap_variation, 3),
+                "latest_ms": round(under.latest_ms, 1),
+                "load_average": round(os.getloadavg()[0], 1),
+            }
+        )
+    return rows
+
+
 def main() -> None:
-    """Measure a row for each engine and format."""
+    """Measure a row for each engine and format, or for each rate."""
     parser = record.arguments(__doc__)
     parser.add_argument("--shapes", nargs="*", default=["300k", "1m", "2m"], choices=SHAPES)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rates", nargs="*", type=float, default=[])
     options = parser.parse_args()
     rows: list[Row] = []
     for _ in range(options.rounds):
         for name in options.shapes:
             with tempfile.TemporaryDirectory() as work:
                 bundle, chats = untrained(Path(work) / name, 128, SHAPES[name])
-                rows += measured(f"shape {name}", bundle, chats)
-    record.finish("serving/estimate", rows, options)
+                shape = f"shape {name}"
+                if options.rates:
+                    rows += at_rates(shape, bundle, chats, options.rates)
+                else:
+                    rows += measured(shape, bundle, chats)
+    record.finish(f"serving/{'hosted' if options.rates else 'estimate'}", rows, options)
 
 
 if __name__ == "__main__":
