@@ -186,6 +186,22 @@ def add_flag(parser: argparse.ArgumentParser, what: str = "one JSON object") -> 
     parser.add_argument(FLAG, action="store_true", help=what)
 
 
+def count(text: str) -> int:
+    """Read a whole number of 1 or more, as a type of an argument."""
+    return _whole(text, 1, 2**20)
+
+
+def port_number(text: str) -> int:
+    """Read the number of a port, 0 for any that is free, as a type of an argument."""
+    return _whole(text, 0, 65535)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from {least} to {most}")
+    return int(text)
+
+
 def json_line(value: object) -> str:
     """Return a value as JSON without line breaks.
 

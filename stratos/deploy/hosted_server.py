@@ -24,7 +24,7 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.extensions import extensions, load
-from stratos.core.formats import counted
+from stratos.core.formats import counted, listed
 from stratos.core.output import why_unwritten
 from stratos.core.process import Process, is_locked, locked
 from stratos.deploy.bundle_server import engine_of
@@ -244,8 +244,13 @@ def hosted_bundle(folder: Path, cache_dir: Path) -> Path:
         for hosted in served:
             if hosted.name == str(folder) or Path(hosted.bundle) in paths:
                 return Path(hosted.bundle)
-        hint = did_you_mean(str(folder), [hosted.name for hosted in served])
-        raise StratosError(f"{error}{hint}") from error
+        names = [hosted.name for hosted in served]
+        if folder.exists():
+            raise StratosError(f"{error}{did_you_mean(str(folder), names)}") from error
+        raise StratosError(
+            f"{folder}: there is no such folder, and no student of that name is served."
+            + (did_you_mean(str(folder), names) or (f" Served: {listed(names)}." if names else ""))
+        ) from error
 
 
 def state_of(bundle: Path, cache_dir: Path) -> Path:

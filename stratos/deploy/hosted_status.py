@@ -64,7 +64,9 @@ class Standing:
     def _state(self) -> str:
         hosted, text = self.hosted, self.state.value
         if self.state in (State.ANSWERS, State.SILENT):
-            text += f" at {hosted.url}/v1 as {hosted.name} since {hosted.since}"
+            every = ", at every address of this machine" if hosted.host == ANY_HOST else ""
+            key = ", with a key" if hosted.key_file else ""
+            text += f" at {hosted.url}/v1{every}{key}, as {hosted.name} since {hosted.since}"
         if self.state is State.GONE:
             text += ": the process that kept it running has ended. Again: stratos serve start "
             text += shlex.quote(hosted.name)
@@ -84,7 +86,7 @@ class Standing:
     def json(self) -> str:
         """Return one line of JSON."""
         hosted, keeper = self.hosted, self.hosted.supervisor
-        names = ("bundle", "name", "port", "engine", "format", "at_once", "since", "log")
+        names = ("bundle", "name", "host", "port", "engine", "format", "at_once", "since", "log")
         of_ends = ("n_restarts", "exit_code", "restarts")
         facts = {name: getattr(hosted, name) for name in (*names, *of_ends)}
         facts |= {

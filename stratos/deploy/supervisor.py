@@ -33,7 +33,7 @@ LIVED_S = 60.0
 """Seconds after its first answer from which on a server that ends is not one that cannot start."""
 FIRST_WAIT_S, LONGEST_WAIT_S, WAIT_FACTOR = 0.25, 30.0, 4.0
 """Before a server is started again; the first time clients wait for it."""
-LOOK_S, SILENT_S = 10.0, 120.0
+LOOK_S, SILENT_S = 10.0, 60.0
 """Seconds between looks at a server's health, and without an answer to any until it counts as one
 that hangs: busy machines are slow."""
 

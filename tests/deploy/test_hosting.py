@@ -215,6 +215,37 @@ def test_what_holds_no_bundle_is_told(tmp_path: Path) -> None:
     assert done.returncode == 1 and "stratos serve stop outputs/<run>" in done.stderr
 
 
+def test_a_name_that_nobody_has_is_no_folder(parrot: tuple[Path, Hosted], tmp_path: Path) -> None:
+    _, hosted = parrot
+    for words in (("stop", "nobody"), ("start", "nobody"), ("unit", "nobody")):
+        done = command("serve", *words, cache=tmp_path)
+        assert done.returncode == 1 and hosted.name in done.stdout + done.stderr
+    assert "nobody: there is no such folder, and no student of that name" in done.stderr
+    (tmp_path / "elsewhere").mkdir()
+    done = command("serve", "stop", str(tmp_path / "elsewhere"), cache=tmp_path)
+    assert done.returncode == 0
+    assert f"Served by name: {hosted.name} ({hosted.bundle})." in done.stdout
+
+
+@pytest.mark.parametrize(
+    "option", [("--port", "99999"), ("--at-once", "-3"), ("--at-once", "0"), ("--page-port", "x")]
+)
+def test_numbers_that_cannot_be(tmp_path: Path, option: tuple[str, str]) -> None:
+    done = command("serve", str(tmp_path), "=".join(option), cache=tmp_path)
+    assert done.returncode == 2
+    assert f"argument {option[0]}: {option[1]}: a whole number from" in done.stderr
+
+
+def test_a_bundle_that_was_changed_is_served_with_a_warning(bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(bundle, tmp_path / "bundle")).resolve()
+    with (bundle / "README.md").open("a") as card:
+        card.write("more")
+    done = command("serve", str(bundle), cache=tmp_path)
+    stopped = command("serve", "stop", str(bundle), cache=tmp_path)
+    assert done.returncode == 0 and stopped.returncode == 0
+    assert "is not what was made: README.md has changed." in done.stderr
+
+
 @pytest.fixture
 def program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.errors import StratosError, UsageError, did_you_mean
-from stratos.core.output import add_flag
+from stratos.core.formats import listed
+from stratos.core.output import add_flag, count, port_number
 from stratos.deploy.engines.base import (
     Engine,
     engine_named,
@@ -47,7 +48,7 @@ from stratos.deploy.hosting import (
     stop,
     swap,
 )
-from stratos.deploy.manifest import bundle_in
+from stratos.deploy.manifest import bundle_in, check_manifest
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
 from stratos.deploy.units import SYSTEMS, unit
@@ -67,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "outputs/<run>: prints what starts it at boot."
     )
     parser.add_argument("words", nargs="*", metavar="FOLDER", help="run folder, or a bundle")
-    parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
+    parser.add_argument(
+        "--port", type=port_number, default=0, help="where it listens (default: any free)"
+    )
     parser.add_argument(
         "--host", default="",
         help="address of this machine (default: 127.0.0.1); any other asks for a key, that of "
@@ -91,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", help="export that is served, such as q8_0")
     parser.add_argument(
         "--at-once",
-        type=int,
+        type=count,
         help=f"requests that are answered at once (default: {at_once})",
     )
     parser.add_argument(
@@ -110,7 +113,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--page", action="store_true", help="show a page to try it in a browser, until Ctrl-C"
     )
     parser.add_argument(
-        "--page-port", type=int, default=0, help="where the page listens (default: any free)"
+        "--page-port",
+        type=port_number,
+        default=0,
+        help="where the page listens (default: any free)",
     )
     for front in fronts():
         front.add_options(parser)
@@ -175,6 +181,7 @@ def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> in
         else:
             if before is not None and before.runs:
                 address = make_room(state, before, address, run)
+            _warn_of_changes(bundle)
             state, hosted = prepare(bundle, cache_dir, address=address, run=run, front=program)
             if not args.foreground:
                 print(f"Starting {bundle} …", flush=True)
@@ -190,6 +197,14 @@ def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> in
     if args.page:
         _show_page(bundle, hosted, args.page_port)
     return 0
+
+
+def _warn_of_changes(bundle: Path) -> None:
+    """Say which files of a bundle are not as its run made them."""
+    try:
+        check_manifest(bundle)
+    except StratosError as error:
+        print(f"Warning: {error}", file=sys.stderr)
 
 
 def _program(
@@ -215,10 +230,16 @@ def _replace(cache_dir: Path, bundle: Path, args: argparse.Namespace) -> int:
             f"{args.replace} does not run. Type stratos serve status to see what does."
         )
     own = state_of(bundle, cache_dir)
-    if own != state and (there := Hosted.read(own)) is not None and there.runs:
+    if own == state:
+        raise UsageError(
+            f"{bundle} is what answers there. To start it anew, type: stratos serve "
+            f"{shlex.quote(str(bundle))} --restart"
+        )
+    if (there := Hosted.read(own)) is not None and there.runs:
         raise StratosError(f"{bundle} is served already, at {there.url}/v1.")
     program, run = _program(cache_dir, bundle, args, None)
     known = can_start(bundle, 0, run)
+    _warn_of_changes(bundle)
     for front in fronts():
         try:
             print(front.compare(bundle, Path(before.bundle)), end="", flush=True)
@@ -249,7 +270,10 @@ def _start_again(cache_dir: Path, folders: list[Path], args: argparse.Namespace)
         if args.all or Path(hosted.bundle) in bundles
     ]
     if not states:
-        raise StratosError("Nothing was served. Type: stratos serve outputs/<run>")
+        raise StratosError(
+            "Nothing was served, or it was stopped, which forgets it. Type: stratos serve "
+            "outputs/<run>"
+        )
     if args.foreground and len(states) > 1:
         raise UsageError("--foreground goes with one student")
     n_failed = 0
@@ -417,7 +441,7 @@ def _status(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> i
     for standing in servers:
         print(standing.json if args.json else standing.text)
     if not servers and not args.json:
-        print("Nothing is served." if not folders else f"{folders[0]} is not served.")
+        print("Nothing is served." if not folders else _not_served(folders[0], cache_dir))
     return 0
 
 
@@ -430,8 +454,14 @@ def _stop(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> int
         ran = stop(state, server)
         print(f"{server.bundle}: {'stopped' if ran else 'was not running any more'}.")
     if not hosted:
-        print("Nothing is served." if args.all else f"{folders[0]} is not served.")
-    return 0
+        print("Nothing is served." if args.all else _not_served(folders[0], cache_dir))
+    return int(not hosted and not args.all and not folders[0].exists())
+
+
+def _not_served(folder: Path, cache_dir: Path) -> str:
+    """Return that a folder is not served, and what is: another student may have its place."""
+    served = [f"{hosted.name} ({hosted.bundle})" for _, hosted in hosted_here(cache_dir)]
+    return f"{folder} is not served." + (f" Served by name: {listed(served)}." if served else "")
 
 
 def _named(folder: Path, cache_dir: Path) -> Path:

@@ -8,6 +8,7 @@ import re
 import secrets
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from stratos.contrib.nginx_config import Limits, config
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted
-from stratos.core.output import print_secret
+from stratos.core.output import count, print_secret
 from stratos.deploy.hosted_server import (
     Hosted,
     ServerFront,
@@ -56,15 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-cert", type=Path, help="certificate, for HTTPS")
     parser.add_argument("--tls-key", type=Path, help="key of the certificate")
     parser.add_argument(
-        "--open-requests", type=_count, default=limits.open_requests,
+        "--open-requests", type=count, default=limits.open_requests,
         help="that are answered or wait at once (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--open-requests-per-key", type=_count, default=limits.open_requests_per_key,
+        "--open-requests-per-key", type=count, default=limits.open_requests_per_key,
         help="(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-body-kib", type=_count, default=limits.max_body_kib,
+        "--max-body-kib", type=count, default=limits.max_body_kib,
         help="longest request (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -96,8 +97,11 @@ def _write(door: Path, hosted: Hosted | None, args: argparse.Namespace) -> list[
         raise StratosError(f"{hosted.url} asks for a key itself. Serve it without --host.")
     if (args.tls_cert is None) != (args.tls_key is None):
         raise StratosError("--tls-cert and --tls-key go together.")
-    if not _LISTEN.fullmatch(args.listen):
+    port = int(args.listen.rpartition(":")[2]) if _LISTEN.fullmatch(args.listen) else 0
+    if not 0 < port < 65536:
         raise StratosError(f"--listen {args.listen}: type HOST:PORT, such as 0.0.0.0:8443.")
+    if port == hosted.port:
+        raise StratosError(f"--listen {args.listen}: the student itself has this port.")
     tls = None if args.tls_cert is None else (args.tls_cert.resolve(), args.tls_key.resolve())
     door.mkdir(parents=True, exist_ok=True)
     door.chmod(0o700)  # the config holds keys
@@ -109,15 +113,35 @@ def _write(door: Path, hosted: Hosted | None, args: argparse.Namespace) -> list[
     )
     # An inner port that stays lets requests end that come in while nginx reads the new config.
     text = config(door, args.listen, hosted.port, _inner_port(door), keys, limits, tls)
-    write_atomically(door / "nginx.conf", text.encode())
-    (door / "nginx.conf").chmod(0o600)
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None and args.foreground:
         raise StratosError(_NO_NGINX)
-    nginx = [program or "nginx", "-p", f"{door}/", "-e", "error.log"]
-    nginx += ["-c", str(door / "nginx.conf")]
+    nginx = [program or "nginx", "-p", f"{door}/", "-e", "error.log", "-c"]
+    if program is not None:
+        _check(door / "nginx.conf.new", text, nginx)
+    write_atomically(door / "nginx.conf", text.encode())
+    (door / "nginx.conf").chmod(0o600)
+    nginx.append(str(door / "nginx.conf"))
     _explain(door, hosted, args, keys, nginx)
     return nginx
+
+
+def _check(path: Path, text: str, nginx: list[str]) -> None:
+    """Have nginx read a config before it takes the place of the one that runs.
+
+    Raises:
+        StratosError: nginx refuses it, such as for a certificate that cannot be read.
+    """
+    write_atomically(path, text.encode())
+    path.chmod(0o600)
+    done = subprocess.run([*nginx, str(path), "-q", "-t"], capture_output=True, text=True)
+    path.unlink()
+    pid = path.with_name("nginx.pid")  # where none runs, the check leaves an empty one
+    if pid.exists() and not pid.stat().st_size:
+        pid.unlink()
+    if done.returncode != 0:
+        first = done.stderr.partition("\n")[0].replace(f" in {path}", "")
+        raise StratosError(f"nginx refuses this: {first} The door stays as it was.")
 
 
 def _inner_port(door: Path) -> int:
@@ -172,7 +196,10 @@ def read_keys(path: Path, *, makes: bool = False) -> dict[str, str]:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(f"default sk-{secrets.token_hex(24)}\n")
     keys: dict[str, str] = {}
-    text = path.read_text(encoding="utf-8", errors="replace")  # such a line is refused
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")  # such a line is refused
+    except OSError as error:
+        raise StratosError(f"--keys {path} cannot be read: {error.strerror}.") from error
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -188,9 +215,3 @@ def read_keys(path: Path, *, makes: bool = False) -> dict[str, str]:
     if not keys:
         raise StratosError(f"{path} holds no key.")
     return keys
-
-
-def _count(text: str) -> int:
-    if (n := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: 1 or more")
-    return n

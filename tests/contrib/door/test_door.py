@@ -456,9 +456,21 @@ def test_what_cannot_be_opened(opened: Opened, tmp_path: Path) -> None:
     assert done.returncode == 1 and "type HOST:PORT" in done.stderr
     done = opened.open("--tls-cert", "a.pem")
     assert done.returncode == 1 and "go together" in done.stderr
-    hosted = Hosted.read(opened.state)
-    assert hosted is not None
-    replace(hosted, supervisor=None).write(opened.state)
+    done = opened.open("--listen", "127.0.0.1:99999")
+    assert done.returncode == 1 and "type HOST:PORT" in done.stderr
+    student = Hosted.read(opened.state)
+    assert student is not None
+    done = opened.open("--listen", f"127.0.0.1:{student.port}")
+    assert done.returncode == 1 and "the student itself has this port" in done.stderr
+    before = (opened.door.folder / "nginx.conf").read_text()
+    none = str(tmp_path / "none.pem")
+    done = opened.open("--tls-cert", none, "--tls-key", none)
+    assert done.returncode == 1 and f'cannot load certificate "{none}"' in done.stderr
+    assert (opened.door.folder / "nginx.conf").read_text() == before
+    assert not (opened.door.folder / "nginx.conf.new").exists()
+    done = opened.open("--keys", none)
+    assert done.returncode == 1 and f"--keys {none} cannot be read" in done.stderr
+    replace(student, supervisor=None).write(opened.state)
     done = opened.open()
     assert done.returncode == 1 and "is not hosted. Type first: stratos serve" in done.stderr
 
