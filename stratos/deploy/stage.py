@@ -136,7 +136,7 @@ def deploy(
     )
     card = with_exports(with_speed(card, deployment), exports)
     write_atomically(bundle / "README.md", card.encode())
-    write_manifest(bundle)
+    write_manifest(bundle, config.deploy.author)
     deployment = replace(
         deployment, bundle_bytes=_n_bytes(bundle), seconds=time.perf_counter() - started
     )
