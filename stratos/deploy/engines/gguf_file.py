@@ -35,6 +35,8 @@ IDS_ONLY = (
     "This file takes token ids alone: GGUF cannot express its tokenizer. Serve its bundle with: "
     "stratos serve BUNDLE --engine llamacpp"
 )
+_REFUSAL = f"{{{{ raise_exception({json.dumps(IDS_ONLY)}) }}}}"
+"""Chat template of such a file."""
 _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
 """As llama.cpp numbers them."""
 
@@ -98,14 +100,14 @@ def write_gguf(bundle: Path, path: Path, form: str, *, ids_only: bool = False) -
     with replacing(path) as staged:
         if form == "q4_k_m":
             whole = staged.with_suffix(".f32")
-            has_tokenizer = _write(bundle, whole, "f32", ids_only)
+            can_cut = _write(bundle, whole, "f32", ids_only)
             try:
                 _quantize(whole, staged, form)
             finally:
                 whole.unlink()
         else:
-            has_tokenizer = _write(bundle, staged, form, ids_only)
-    return has_tokenizer
+            can_cut = _write(bundle, staged, form, ids_only)
+    return can_cut
 
 
 def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
@@ -114,7 +116,7 @@ def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
     facts = facts_in(bundle, "config.json")
     writer = gguf.GGUFWriter(path, ARCHITECTURES[facts["model_type"]])
     tokenizer = _tokenizer_of(bundle, int(facts["vocab_size"]))
-    has_tokenizer = bool(tokenizer.cut or tokenizer.unknown is not None) and not ids_only
+    can_cut = bool(tokenizer.cut or tokenizer.unknown is not None) and not ids_only
     _add_facts(writer, facts, form)
     writer.add_token_list(tokenizer.words)
     writer.add_token_types(tokenizer.kinds)
@@ -135,8 +137,7 @@ def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
             getattr(writer, f"add_{name}")(token)
     writer.add_add_bos_token(False)  # a chat template writes its own
     writer.add_float32("general.sampling.temp", 0.0)  # where a request says nothing else
-    refusal = f"{{{{ raise_exception({json.dumps(IDS_ONLY)}) }}}}"
-    writer.add_chat_template(load_tokenizer(bundle).chat_template if has_tokenizer else refusal)
+    writer.add_chat_template(load_tokenizer(bundle).chat_template if can_cut else _REFUSAL)
     quantized = {
         "f32": gguf.GGMLQuantizationType.F32,
         "f16": gguf.GGMLQuantizationType.F16,
@@ -149,7 +150,7 @@ def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return has_tokenizer
+    return can_cut
 
 
 def _add_facts(writer: Any, facts: Mapping[str, Any], form: str) -> None:
@@ -219,6 +220,14 @@ def _tokenizer_of(bundle: Path, n_ids: int) -> _Tokenizer:
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
     unknown = vocabulary[model["unk_token"]] if is_word_list else None
     return _Tokenizer(words, kinds, merges, cut, unknown)
+
+
+def has_tokenizer(path: Path) -> bool:
+    """Return whether a file cuts chats by itself, and does not refuse them."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).get_field("tokenizer.chat_template")
+    return field is not None and field.contents() != _REFUSAL
 
 
 def _is_word_list(spec: Mapping[str, Any]) -> bool:
