@@ -415,6 +415,8 @@ class DeployConfig:
     limits.accuracy is set."""
     max_loss_points: Amount = 1.0
     """Points of accuracy that an export may lose; one that loses more is left out."""
+    author: str | None = None
+    """Who made the bundle, in its manifest; null takes git's user.name, or the login."""
     push_to: str | None = None
     """Where the bundle is published when the run has ended: a folder, s3://…, gs://…, az://…, or
     hf://OWNER/NAME."""

@@ -1,13 +1,16 @@
-"""What a bundle holds, by SHA-256, and questions whose answers are known."""
+"""What a bundle holds, by SHA-256, who made it and when, and questions of known answers."""
 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import stat
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -19,12 +22,14 @@ from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
 from stratos.core.formats import listed
-from stratos.core.redact import redact
+from stratos.core.redact import redact, shown
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
+from stratos.deploy.signature import SUFFIX
 from stratos.models.kinds.base import is_predictor
 from stratos.tasks.base import Message
 
 MANIFEST = "manifest.json"
+SIGNATURE = f"{MANIFEST}{SUFFIX}"
 KNOWN = "known_answers.jsonl"
 N_KNOWN = 3
 
@@ -85,8 +90,12 @@ def read_known(bundle: Path) -> tuple[Known, ...]:
 _EMPTY = "an empty folder"
 
 
-def write_manifest(bundle: Path) -> None:
+def write_manifest(bundle: Path, author: str | None = None) -> None:
     """Write the SHA-256 of each file: the last thing that is done to a bundle.
+
+    Args:
+        bundle: its folder.
+        author: who made it; None takes the name that git knows, or that of the login.
 
     Raises:
         StratosError: the bundle holds something other than files and folders.
@@ -97,9 +106,33 @@ def write_manifest(bundle: Path) -> None:
     content = _content(bundle)
     if strange := [f"{name} is {kind}" for name, kind in content.items() if kind]:
         raise StratosError(f"{bundle} cannot be a bundle: {listed(strange)}. Delete it.")
-    digests = {name: digest_of(bundle / name) for name in content}
-    text = json.dumps({"sha256": digests}, indent=1) + "\n"
+    facts = {
+        "author": author or _author(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sha256": {name: digest_of(bundle / name) for name in content},
+    }
+    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     write_atomically(bundle / MANIFEST, text.encode())
+
+
+def _author() -> str:
+    """Return the name that git knows here, else that of the login; "" where there is neither."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "config", "user.name"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+        if name := done.stdout.strip():
+            return name
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    return ""
+
+
+def made_by(bundle: Path) -> str:
+    """Return who made a bundle and when, as its manifest says; "" where it says neither."""
+    facts = json.loads((bundle / MANIFEST).read_bytes())
+    author, date = facts.get("author"), facts.get("date")
+    by = f" by {shown(str(author))}" if author else ""
+    return f"Made{by}, {shown(str(date))}" if date else ""
 
 
 def check_manifest(bundle: Path) -> int:
@@ -165,7 +198,9 @@ def _content(bundle: Path) -> dict[str, str]:
                 content[str(path)] = "a symbolic link"
             elif not path.is_dir():
                 content[str(path)] = "" if path.is_file() else "neither a file nor a folder"
-    content.pop(str(bundle / MANIFEST), None)
+    for name in (MANIFEST, SIGNATURE):
+        if content.get(str(bundle / name)) == "":  # a link or a folder is refused
+            content.pop(str(bundle / name))
     return {Path(path).relative_to(bundle).as_posix(): content[path] for path in sorted(content)}
 
 
@@ -232,6 +267,8 @@ def push(bundle: Path, target: str, tick: Callable[[int, int], None] | None = No
         manifest = f"{root}/{MANIFEST}"
         before = system.cat_file(manifest) if system.exists(manifest) else b""
         names = list(_content(bundle))
+        if (bundle / SIGNATURE).is_file():
+            names.append(SIGNATURE)
         if before == (bundle / MANIFEST).read_bytes() and all(
             _is_there(system, bundle / name, f"{root}/{name}") for name in names
         ):
@@ -239,7 +276,8 @@ def push(bundle: Path, target: str, tick: Callable[[int, int], None] | None = No
         _check_no_links(system, root, names)
         if before:
             system.rm_file(manifest)
-        for name in _named_by(before) - {MANIFEST, *names}:  # of an earlier bundle
+        # Those of an earlier bundle, whose signature is none of this one.
+        for name in (_named_by(before) | {SIGNATURE}) - {MANIFEST, *names}:
             if not _leads_elsewhere(system, root, name) and system.exists(f"{root}/{name}"):
                 system.rm_file(f"{root}/{name}")
         for n_sent, name in enumerate(names):
@@ -268,7 +306,10 @@ def fetched(url: str, folder: Path) -> Path:
                 "leaves none; the command of the run, given again, pushes it whole."
             )
         if {"http", "https"} & {*protocols(system)}:  # a web server lists no folder
-            for name in [*sorted(_named_by(system.cat_file(f"{root}/{MANIFEST}"))), MANIFEST]:
+            names = [*sorted(_named_by(system.cat_file(f"{root}/{MANIFEST}"))), MANIFEST]
+            if system.exists(f"{root}/{SIGNATURE}"):
+                names.append(SIGNATURE)
+            for name in names:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 system.get_file(f"{root}/{name}", str(folder / name))
         else:

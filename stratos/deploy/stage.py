@@ -136,7 +136,7 @@ def deploy(
     )
     card = with_exports(with_speed(card, deployment), exports)
     write_atomically(bundle / "README.md", card.encode())
-    write_manifest(bundle)
+    write_manifest(bundle, config.deploy.author)
     deployment = replace(
         deployment, bundle_bytes=_n_bytes(bundle), seconds=time.perf_counter() - started
     )
@@ -306,6 +306,10 @@ def _engine_and_exports(
     if exports is None:
         return ALONE, None
     form = chosen_format(engine, exports, context, least_accuracy=least, may_change=is_planned)
+    if form is not None:
+        chats = [answer.messages for answer in answers]
+        note = f"{exports.note} {engine.write_settings(bundle, form, chats)}".strip()
+        exports = replace(exports, note=note)
     exports = replace(exports, served=form or "")
     write_exports(bundle, exports)
     run = setting_here(plan, engine)

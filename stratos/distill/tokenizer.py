@@ -48,7 +48,11 @@ CHAT_TEMPLATE = (
 
 def symbol_tokenizer(symbols: Symbols) -> PreTrainedTokenizerFast:
     """Return a tokenizer that looks a task's own symbols up."""
-    return _wrap(symbol_words(symbols))
+    template = CHAT_TEMPLATE
+    if symbols.macro:
+        content = "message['content']"
+        template = symbols.macro + template.replace(content, f"symbols({content})")
+    return _wrap(symbol_words(symbols), template)
 
 
 def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -87,7 +91,7 @@ def byte_pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+def _wrap(tokenizer: Tokenizer, template: str = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -96,7 +100,7 @@ def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         unk_token=UNKNOWN,
         eos_token=END,
         additional_special_tokens=[USER, ASSISTANT],
-        chat_template=CHAT_TEMPLATE,
+        chat_template=template,
         clean_up_tokenization_spaces=False,
         padding_side="left",
     )

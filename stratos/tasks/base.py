@@ -98,6 +98,9 @@ class Symbols:
     """Regular expression that matches one symbol; what it leaves out is unknown."""
     rewrites: tuple[tuple[str, str], ...] = ()
     """Regular expression to replacement text, applied in order before splitting."""
+    macro: str = ""
+    """Jinja macro `symbols(text)` that rewrites as `rewrites` do: the chat template has it, for
+    engines that take template and vocabulary alone (GGUF)."""
 
 
 class Task(ABC):

@@ -224,7 +224,8 @@ def test_a_name_that_nobody_has_is_no_folder(parrot: tuple[Path, Hosted], tmp_pa
     (tmp_path / "elsewhere").mkdir()
     done = command("serve", "stop", str(tmp_path / "elsewhere"), cache=tmp_path)
     assert done.returncode == 0
-    assert f"Served by name: {hosted.name} ({hosted.bundle})." in done.stdout
+    assert "elsewhere is not served. Served by name: " in done.stdout
+    assert f"{hosted.name} ({hosted.bundle})" in done.stdout
 
 
 @pytest.mark.parametrize(

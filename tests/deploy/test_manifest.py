@@ -20,13 +20,16 @@ from stratos.core.errors import StratosError
 from stratos.deploy import manifest as module
 from stratos.deploy.manifest import (
     MANIFEST,
+    SIGNATURE,
     check_manifest,
     check_target,
     fetched,
+    made_by,
     push,
     repository_of,
     write_manifest,
 )
+from stratos.deploy.signature import check_signature
 from tests.s3_server import BUCKET, S3, whats_lacking
 
 
@@ -109,6 +112,91 @@ def test_a_bundle_is_made_of_files_alone(bundle: Path) -> None:
     (bundle / "x").symlink_to("/etc")
     with pytest.raises(StratosError, match=r"cannot be a bundle: x is a symbolic link\. Delete"):
         write_manifest(bundle)
+
+
+def test_the_manifest_says_who_made_it_and_when(bundle: Path, monkeypatch: Any) -> None:
+    write_manifest(bundle, "Ada")
+    facts = json.loads((bundle / MANIFEST).read_bytes())
+    assert facts["author"] == "Ada" and facts["date"].endswith("+00:00")
+    assert made_by(bundle) == f"Made by Ada, {facts['date']}"
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "Grace")
+    write_manifest(bundle)
+    assert made_by(bundle).startswith("Made by Grace, ")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("LOGNAME", "login")
+    write_manifest(bundle)
+    assert made_by(bundle).startswith("Made by login, ")
+
+
+# minisign's own: of its author's key, for the text "test".
+PUBLIC = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"
+SIGNED = """untrusted comment: signature from minisign secret key
+RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
+trusted comment: timestamp:1633700835\tfile:test\tprehashed
+wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==
+"""
+
+
+def test_a_signature_of_minisign_is_checked(tmp_path: Path) -> None:
+    path, key = tmp_path / MANIFEST, tmp_path / "minisign.pub"
+    path.write_text("test")
+    (tmp_path / SIGNATURE).write_text(SIGNED)
+    key.write_text(f"untrusted comment: minisign public key E7620F1842B4E81F\n{PUBLIC}\n")
+    for given in (PUBLIC, str(key)):
+        assert check_signature(path, given) == "timestamp:1633700835\tfile:test\tprehashed"
+
+
+def other_key() -> str:
+    import base64
+
+    data = bytearray(base64.b64decode(PUBLIC))
+    data[5] += 1
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "signed", "key", "why"),
+    [
+        ("tess", SIGNED, PUBLIC, "one of them was changed"),
+        ("test", SIGNED.replace("file:test", "file:best"), PUBLIC, "one of them was changed"),
+        ("test", "", PUBLIC, "is no signature"),
+        ("test", SIGNED.replace("RUQf", "RUQ"), PUBLIC, "is no signature"),
+        ("test", None, PUBLIC, "is missing: the bundle is not signed"),
+        ("test", SIGNED, other_key(), "is by the key E7620F1842B4E81F, and --key is"),
+        ("test", SIGNED, "RWQf", "Give the file minisign.pub, or its second line."),
+        ("test", SIGNED, "", "Give the file minisign.pub, or its second line."),
+    ],
+)
+def test_what_the_key_has_not_signed_is_refused(
+    tmp_path: Path, text: str, signed: str | None, key: str, why: str
+) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    if signed is not None:
+        (tmp_path / SIGNATURE).write_text(signed)
+    with pytest.raises(StratosError) as refused:
+        check_signature(tmp_path / MANIFEST, key)
+    assert why in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_signature_goes_with_its_bundle_and_not_with_the_next(
+    bundle: Path, tmp_path: Path
+) -> None:
+    (bundle / SIGNATURE).write_text(SIGNED)
+    assert check_manifest(bundle) == 3
+    there = tmp_path / "shelf"
+    push(bundle, str(there))
+    assert (there / SIGNATURE).read_text() == SIGNED and check_manifest(there) == 3
+    done = stratos("verify", str(there), "--key", PUBLIC)
+    assert done.returncode == 1 and "by this key: one of them was changed" in done.stderr
+    (bundle / SIGNATURE).unlink()
+    write_manifest(bundle, "another")
+    push(bundle, str(there))
+    assert not (there / SIGNATURE).exists() and check_manifest(there) == 3
+    (bundle / SIGNATURE).symlink_to("/etc/passwd")
+    with pytest.raises(StratosError, match="is a symbolic link"):
+        check_manifest(bundle)
 
 
 def test_it_is_put_somewhere_whole_and_once(bundle: Path, tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """The student's own tokenizer: as an ordinary Hugging Face folder, template included."""
 
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
 from stratos.core.errors import StratosError
 from stratos.distill.data import encode
-from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
-from stratos.tasks.mahjong import MahjongTask
+from stratos.distill.tokenizer import CHAT_TEMPLATE, symbol_tokenizer, trained_tokenizer
+from stratos.tasks.mahjong import DiscardTask, MahjongTask
 
 TASK = MahjongTask()
+N_QUESTIONS = 60
 
 
 def test_symbols_survive_saving_and_loading(tmp_path: Path) -> None:
@@ -25,6 +28,30 @@ def test_symbols_survive_saving_and_loading(tmp_path: Path) -> None:
 def test_equal_tiles_are_one_symbol() -> None:
     tokens = symbol_tokenizer(TASK.vocabulary()).tokenize("1123m4444p55z")
     assert tokens == ["11m", "2m", "3m", "4444p", "55z"]
+
+
+@pytest.mark.parametrize("task", [TASK, DiscardTask()], ids=lambda task: task.name)
+def test_the_chat_template_alone_rewrites_as_the_tokenizer_does(task: MahjongTask) -> None:
+    """GGUF has a chat template and a vocabulary, and nothing that rewrites."""
+    from tokenizers import normalizers
+
+    plain, bare = (symbol_tokenizer(task.vocabulary()) for _ in range(2))
+    plain.chat_template = CHAT_TEMPLATE
+    bare.backend_tokenizer.normalizer = normalizers.Sequence([])
+
+    def ids(tokenizer: Any, *texts: str) -> list[int]:
+        roles = [
+            {"role": role, "content": text} for role in ("user", "assistant") for text in texts
+        ]
+        return list(tokenizer.apply_chat_template(roles)["input_ids"])
+
+    for item in task.items("validation", N_QUESTIONS):
+        texts = task.student_messages(item)[0]["content"], task.completion(item)
+        assert ids(bare, *texts) == ids(plain, *texts)
+    rng = random.Random(0)
+    for _ in range(2000):
+        text = "".join(rng.choices("123456789012345mpsz123mpsz /=>+-a\n", k=rng.randrange(40)))
+        assert ids(bare, text) == ids(plain, text), text
 
 
 def test_the_template_masks_what_the_student_writes() -> None:

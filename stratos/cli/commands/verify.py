@@ -10,18 +10,22 @@ from pathlib import Path
 
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted
+from stratos.core.redact import shown
 from stratos.deploy.bundle_server import MOST_TOKENS, answering, ask, longest_answer, serving_bundle
 from stratos.deploy.engines.base import engine_named
 from stratos.deploy.exports import RECORD, read_exports
 from stratos.deploy.manifest import (
     KNOWN,
+    MANIFEST,
     Known,
     bundle_in,
     check_manifest,
     fetched,
     is_url,
+    made_by,
     read_known,
 )
+from stratos.deploy.signature import check_signature
 from stratos.records import ServingSetting
 
 
@@ -29,11 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
     parser.description = (
         "Check the files of a bundle by their SHA-256, load it, and ask it questions whose answers "
-        "are known from the evaluation. It shows damage, not malice: who can change the files can "
-        "change the SHA-256 beside them."
+        "are known from the evaluation. Without --key it shows damage, not malice: who can change "
+        "the files can change the SHA-256 beside them. Sign a bundle with: minisign -Sm "
+        f"outputs/<run>/bundle/{MANIFEST}"
     )
     parser.epilog = "example: stratos verify outputs/<run>/bundle"
     parser.add_argument("place", help="bundle, the folder of its run, or the URL of a copy")
+    parser.add_argument(
+        "--key", metavar="FILE", help="public key of minisign: refuse what it has not signed"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -44,19 +52,28 @@ def run(args: argparse.Namespace) -> None:
     """
     if is_url(args.place):
         with tempfile.TemporaryDirectory() as folder:
-            verify(fetched(args.place, Path(folder)))
+            verify(fetched(args.place, Path(folder)), args.key)
     else:
-        verify(Path(args.place))
+        verify(Path(args.place), args.key)
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, key: str | None = None) -> None:
     """Check a bundle and print what was found.
 
+    Args:
+        folder: of the bundle, or of its run.
+        key: a public key of minisign, or its file; None asks for no signature.
+
     Raises:
-        StratosError: files have changed, it cannot be loaded, an answer differs, or none is known.
+        StratosError: it is not signed by the key, files have changed, it cannot be loaded, an
+            answer differs, or none is known.
     """
     bundle = bundle_in(folder)
+    if key is not None:
+        print(f"Signed by the key that you gave: {shown(check_signature(bundle / MANIFEST, key))}.")
     print(f"{bundle}: {counted(check_manifest(bundle), 'file')}, all as they were made.")
+    if made := made_by(bundle):
+        print(f"{made}.")
     known = read_known(bundle)
     if not known:
         raise StratosError(

@@ -182,6 +182,16 @@ class Engine:
         """
         return ""
 
+    def write_settings(self, bundle: Path, form: str, chats: Sequence[list[Message]]) -> str:
+        """Write what other programs need beside an export; return which of them load it.
+
+        Args:
+            bundle: holds the export.
+            form: its format.
+            chats: held-out questions.
+        """
+        return ""
+
     def file_of(self, bundle: Path, form: str) -> Path:
         """Return where an export lies."""
         return export_path(bundle, form)

@@ -43,8 +43,8 @@ class ChatIds:
         Raises:
             ChatError: the template does not take the chat, or no tools, or the chat is too long.
         """
-        text = self._written(messages, tools)
-        if tools is not None and text == self._written(messages, None):
+        text = self.written(messages, tools)
+        if tools is not None and text == self.written(messages):
             raise ChatError("tools: the chat template of this model takes none.")
         is_short = most is None or len(text) <= most * self._longest
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"] if is_short else []
@@ -52,7 +52,12 @@ class ChatIds:
             raise ChatError(f"messages: the chat exceeds the context of {most:,} tokens.")
         return list(ids)
 
-    def _written(self, messages: Sequence[Mapping[str, Any]], tools: Any) -> str:
+    def written(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> str:
+        """Return a chat as the template writes it, up to where the answer begins.
+
+        Raises:
+            ChatError: the template does not take the chat.
+        """
         import jinja2
 
         try:

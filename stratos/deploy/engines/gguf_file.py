@@ -1,8 +1,9 @@
 """Write a bundle as a GGUF file, which llama.cpp and what is built on it load.
 
-The tokenizer is written where llama.cpp has it: byte-level BPE with GPT-2's cut. A file of any
-other tokenizer takes token ids alone. Its chat template refuses every chat, so that programs which
-would tokenize by themselves say why, in place of answering nonsense.
+The tokenizer is written where llama.cpp has it: byte-level BPE with GPT-2's cut, or a list of words
+of which the longest is taken. A file of any other tokenizer takes token ids alone. Its chat
+template refuses every chat, so that programs which would tokenize by themselves say why, in place
+of answering nonsense.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ IDS_ONLY = (
     "This file takes token ids alone: GGUF cannot express its tokenizer. Serve its bundle with: "
     "stratos serve BUNDLE --engine llamacpp"
 )
+_REFUSAL = f"{{{{ raise_exception({json.dumps(IDS_ONLY)}) }}}}"
+"""Chat template of such a file."""
 _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
 """As llama.cpp numbers them."""
 
@@ -48,6 +51,8 @@ class _Tokenizer:
     merges: list[str]
     cut: str
     """llama.cpp's name of what cuts a text before pairs are merged; "" if it has none."""
+    unknown: int | None
+    """What is none of the words of a list; None where a tokenizer is no such list."""
 
 
 def cannot_export(bundle: Path, form: str) -> Reason | None:
@@ -95,14 +100,14 @@ def write_gguf(bundle: Path, path: Path, form: str, *, ids_only: bool = False) -
     with replacing(path) as staged:
         if form == "q4_k_m":
             whole = staged.with_suffix(".f32")
-            has_tokenizer = _write(bundle, whole, "f32", ids_only)
+            can_cut = _write(bundle, whole, "f32", ids_only)
             try:
                 _quantize(whole, staged, form)
             finally:
                 whole.unlink()
         else:
-            has_tokenizer = _write(bundle, staged, form, ids_only)
-    return has_tokenizer
+            can_cut = _write(bundle, staged, form, ids_only)
+    return can_cut
 
 
 def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
@@ -111,19 +116,28 @@ def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
     facts = facts_in(bundle, "config.json")
     writer = gguf.GGUFWriter(path, ARCHITECTURES[facts["model_type"]])
     tokenizer = _tokenizer_of(bundle, int(facts["vocab_size"]))
-    has_tokenizer = bool(tokenizer.cut) and not ids_only
+    can_cut = bool(tokenizer.cut or tokenizer.unknown is not None) and not ids_only
     _add_facts(writer, facts, form)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(tokenizer.cut or "gpt-2")
     writer.add_token_list(tokenizer.words)
     writer.add_token_types(tokenizer.kinds)
-    writer.add_token_merges(tokenizer.merges or ["a b"])  # llama.cpp wants one; none is used
+    if tokenizer.unknown is not None:
+        # Words of a user are cut out first, the longest first; what is left is one unknown token.
+        writer.add_tokenizer_model("t5")
+        writer.add_token_scores([0.0] * len(tokenizer.words))
+        writer.add_unk_token_id(tokenizer.unknown)
+        writer.add_add_space_prefix(False)
+        writer.add_remove_extra_whitespaces(False)
+        writer.add_add_eos_token(False)
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(tokenizer.cut or "gpt-2")
+        writer.add_token_merges(tokenizer.merges or ["a b"])  # llama.cpp wants one; none is used
     for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
         for token in _token_ids(bundle, name)[:1]:
             getattr(writer, f"add_{name}")(token)
     writer.add_add_bos_token(False)  # a chat template writes its own
-    refusal = f"{{{{ raise_exception({json.dumps(IDS_ONLY)}) }}}}"
-    writer.add_chat_template(load_tokenizer(bundle).chat_template if has_tokenizer else refusal)
+    writer.add_float32("general.sampling.temp", 0.0)  # where a request says nothing else
+    writer.add_chat_template(load_tokenizer(bundle).chat_template if can_cut else _REFUSAL)
     quantized = {
         "f32": gguf.GGMLQuantizationType.F32,
         "f16": gguf.GGMLQuantizationType.F16,
@@ -136,7 +150,7 @@ def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return has_tokenizer
+    return can_cut
 
 
 def _add_facts(writer: Any, facts: Mapping[str, Any], form: str) -> None:
@@ -188,12 +202,14 @@ def _tokenizer_of(bundle: Path, n_ids: int) -> _Tokenizer:
     if isinstance(vocabulary, list):  # Unigram: piece and score
         vocabulary = {piece: index for index, (piece, _) in enumerate(vocabulary)}
     by_id = {index: word for word, index in vocabulary.items()}
-    cut, byte = _cut_of(spec), bytes_to_unicode()
+    cut, is_word_list, byte = _cut_of(spec), _is_word_list(spec), bytes_to_unicode()
     words, kinds = [], []
     for index in range(n_ids):
         word = by_id.get(index, f"[unused {index}]")
         kind = gguf.TokenType.NORMAL if index in by_id else gguf.TokenType.UNUSED
-        if not cut:
+        if is_word_list and index in by_id:
+            kind = gguf.TokenType.USER_DEFINED
+        elif not cut:
             word = "".join(byte[code] for code in word.encode())
         if index in added:
             word, is_special = str(added[index]["content"]), added[index]["special"]
@@ -202,7 +218,27 @@ def _tokenizer_of(bundle: Path, n_ids: int) -> _Tokenizer:
         kinds.append(int(kind))
     pairs = model.get("merges", []) if cut else []
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
-    return _Tokenizer(words, kinds, merges, cut)
+    unknown = vocabulary[model["unk_token"]] if is_word_list else None
+    return _Tokenizer(words, kinds, merges, cut, unknown)
+
+
+def has_tokenizer(path: Path) -> bool:
+    """Return whether a file cuts chats by itself, and does not refuse them."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).get_field("tokenizer.chat_template")
+    return field is not None and field.contents() != _REFUSAL
+
+
+def _is_word_list(spec: Mapping[str, Any]) -> bool:
+    """Return whether a tokenizer looks up what a pattern matches, and puts it together again.
+
+    Whether a text's pieces are its longest words, `deploy` compares, as for `_cut_of`. What a
+    normalizer rewrites has to be rewritten by the chat template, too.
+    """
+    cutter, decoder = spec["pre_tokenizer"] or {}, spec["decoder"] or {}
+    kinds = spec["model"]["type"], cutter.get("type"), decoder.get("type")
+    return kinds == ("WordLevel", "Split", "Fuse")
 
 
 def _cut_of(spec: Mapping[str, Any]) -> str:

@@ -92,6 +92,18 @@ class LlamaCpp(Engine):
         return export(bundle, forms, chats)
 
     @override
+    def write_settings(self, bundle: Path, form: str, chats: Sequence[list[Message]]) -> str:
+        from stratos.deploy.engines.gguf_file import has_tokenizer
+        from stratos.deploy.engines.ollama import MODELFILE, write_modelfile
+
+        if not has_tokenizer(self.file_of(bundle, form)):
+            return ""
+        loads = f"llama-server and LM Studio load {form}.gguf alone"
+        if write_modelfile(bundle, form, chats):
+            return f"{loads}; Ollama takes {MODELFILE}."
+        return f"{loads}. Ollama does not: its templates cannot write these chats."
+
+    @override
     def file_of(self, bundle: Path, form: str) -> Path:
         return export_path(bundle, f"{form}.gguf")
 

@@ -274,4 +274,4 @@ def _symbols() -> Symbols:
         + "|".join(f"{rank}{{1,4}}[mpsz]" for rank in range(1, 10))
         + "| "
     )
-    return Symbols(tuple(words), pattern, base.rewrites)
+    return Symbols(tuple(words), pattern, base.rewrites, base.macro)

@@ -46,6 +46,34 @@ from stratos.tasks.mahjong.engine import (
 from stratos.tasks.mahjong.words import Fault, WrongPath
 
 ANSWER = " =>"
+# Each suit letter ends a line, so that a line is digits behind anything else, and their suit. A
+# text that is longer than any context is left to the tokenizer: a template is slow.
+_MACRO = r"""
+{%- macro symbols(text) -%}
+{%- if text|length > 9999 -%}{{ text }}
+{%- else -%}
+{%- for line in text.split('\n') -%}
+{%- if not loop.first -%}{{ '\n' }}{%- endif -%}
+{%- set ended = line.replace('m', 'm\n').replace('p', 'p\n') -%}
+{%- set ended = ended.replace('s', 's\n').replace('z', 'z\n') -%}
+{%- for part in ended.split('\n') -%}
+{%- if loop.last -%}{{ part }}
+{%- else -%}
+{%- set suit = part[-1:] -%}
+{%- set before = part[:-1].rstrip('123456789') -%}
+{{- before -}}
+{%- set ranks = part[before|length:-1] -%}
+{%- for i in range(ranks|length) -%}
+{%- if i and ranks[i] != ranks[i - 1] -%}{{ suit }}{%- endif -%}
+{{- ranks[i] -}}
+{%- endfor -%}
+{{- suit -}}
+{%- endif -%}
+{%- endfor -%}
+{%- endfor -%}
+{%- endif -%}
+{%- endmacro -%}
+"""
 
 
 @cache
@@ -416,6 +444,8 @@ def symbols() -> Symbols:
         ),
         rewrites=tuple(
             (f"{rank}(?=[{'123456789'.replace(str(rank), '')}][1-9]*{suit})", f"{rank}{suit}")
-            for suit, rank in tiles
+            for suit in SUITS
+            for rank in range(1, 10)
         ),
+        macro=_MACRO.lstrip(),
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,19 @@ CHATS = [
 ]
 
 
-def make_bundle(folder: Path, forms: tuple[str, ...] = ("f32", "q8_0"), heads: int = 4) -> Path:
+def make_bundle(
+    folder: Path,
+    forms: tuple[str, ...] = ("f32", "q8_0"),
+    heads: int = 4,
+    tokenizer: Any = None,
+    chats: list[list[dict[str, str]]] = CHATS,
+) -> Path:
     """Write a model of random weights, whose answers are decided: no two tokens come close."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = trained_tokenizer([chat[0]["content"] for chat in CHATS] * 3, 320)
+    if tokenizer is None:
+        tokenizer = trained_tokenizer([chat[0]["content"] for chat in CHATS] * 3, 320)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -45,7 +55,7 @@ def make_bundle(folder: Path, forms: tuple[str, ...] = ("f32", "q8_0"), heads: i
         pad_token_id=tokenizer.pad_token_id,
     ).save_pretrained(folder)  # fmt: skip
     if forms:
-        export(folder, forms, CHATS)
+        export(folder, forms, chats)
     return folder
 
 
@@ -65,6 +75,36 @@ def by_transformers(bundle: Path) -> list[str]:
         texts.append(tokenizer.decode(answer, skip_special_tokens=True))
     assert len(set(texts)) == len(CHATS) and all(len(text) > 8 for text in texts)
     return texts
+
+
+ALONE = """
+import json, sys
+import httpx, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.n_parallel, params.verbosity, params.ui = sys.argv[1], 1, 1, False
+params.n_ctx, params.cpuparams.n_threads, params.cache_ram_mib = int(sys.argv[2]), 1, 0
+params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+server = xllamacpp.Server(params)
+url = f"{server.listening_address}/v1/chat/completions"
+for line in sys.stdin:
+    answer = httpx.post(url, json=json.loads(line), timeout=60, trust_env=False).json()
+    print(json.dumps(answer["choices"][0]["message"]["content"]), flush=True)
+"""
+"""llama.cpp's own server, which is given a GGUF file and nothing else of the bundle."""
+
+
+def by_llama_alone(
+    file: Path, chats: Sequence[list[dict[str, str]]], most: int, context: int = 256
+) -> list[str]:
+    """Return what llama.cpp's own server answers, to a client that sends messages alone."""
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(file), str(context)],
+        input="".join(json.dumps({"messages": chat, "max_tokens": most}) + "\n" for chat in chats),
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def served(

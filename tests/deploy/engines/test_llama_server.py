@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from served_bundle import CHATS, by_transformers, call, served
+from served_bundle import CHATS, by_llama_alone, by_transformers, call, make_bundle, served
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines import chat_request
@@ -29,9 +29,11 @@ from stratos.deploy.engines.chat_request import AnswerForms, why_no_grammar
 from stratos.deploy.engines.gguf_file import by_llama, cannot_export, export, write_gguf
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.server import HOST, Server
+from stratos.distill.tokenizer import symbol_tokenizer
 from stratos.models.decode.batched import complete
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting
+from stratos.tasks.mahjong import DiscardTask, MahjongTask
 
 pytestmark = pytest.mark.skipif(
     LlamaCpp().unusable() is not None, reason=str(LlamaCpp().unusable())
@@ -356,6 +358,22 @@ def test_llama_cpp_itself_cuts_byte_pairs_as_transformers(bundle) -> None:
     ids[2][3] = 7
     where = first_difference(expected, ids, own)
     assert where.startswith("question 3, token 4: ") and " becomes 7 (" in where
+
+
+@pytest.mark.parametrize("task", [MahjongTask(), DiscardTask()], ids=lambda task: task.name)
+def test_a_file_of_symbols_alone_answers_chats_as_the_server_does(task, tmp_path) -> None:
+    chats = [task.student_messages(item) for item in task.items("validation", 4)]
+    chats += [[*chat, {"role": "assistant", "content": "=> 147m"}, *chat] for chat in chats[:2]]
+    chats += [[{"role": "user", "content": text}] for text in ("Hand: 1123m?", "66666p\n", "é")]
+    tokenizer = symbol_tokenizer(task.vocabulary())
+    bundle = make_bundle(tmp_path / "symbols", ("f32",), tokenizer=tokenizer, chats=chats)
+    own, file = ChatIds(bundle), export_path(bundle, "f32.gguf")
+    assert by_llama(file, chats) == [own.ids(chat) for chat in chats]
+    run = ServingSetting("llamacpp", slots=1, format="f32")
+    with served(bundle, run, LlamaCpp.module, tmp_path) as server:
+        texts = [text_of(ask(server, chat)) for chat in chats]
+    assert by_llama_alone(file, chats, most=24) == texts
+    assert len(set(texts)) > 3
 
 
 def test_a_tokenizer_that_gguf_cannot_express_is_refused_by_llama_cpp_itself(
