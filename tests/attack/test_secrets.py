@@ -25,7 +25,16 @@ QUERY_KEY = "querykey-55e1"
 FROM_ENV = "plain-looking-value-31"
 OF_TEACHER = "teacher-secret-8842"
 VENDOR = "vendor pass of mine 77"
-PLANTED = (VENDOR, PASSWORD, USER_TOKEN, SIGNATURE, "sig-Ab/c9Kz81", QUERY_KEY, FROM_ENV, OF_TEACHER)
+PLANTED = (
+    VENDOR,
+    PASSWORD,
+    USER_TOKEN,
+    SIGNATURE,
+    "sig-Ab/c9Kz81",
+    QUERY_KEY,
+    FROM_ENV,
+    OF_TEACHER,
+)
 
 WHOLE = (
     *(word for word in SMALL if not word.startswith(("cloud", "logger", "teacher"))),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.errors import StratosError
-from stratos.core.formats import counted
+from stratos.core.formats import counted, visible
 from stratos.deploy.bundle_server import MOST_TOKENS, answering, ask, longest_answer, serving_bundle
 from stratos.deploy.engines.base import engine_named
 from stratos.deploy.exports import RECORD, read_exports
@@ -56,7 +56,8 @@ def verify(folder: Path) -> None:
         StratosError: files have changed, it cannot be loaded, an answer differs, or none is known.
     """
     bundle = bundle_in(folder)
-    print(f"{bundle}: {counted(check_manifest(bundle), 'file')}, all as they were made.")
+    n_files = counted(check_manifest(bundle), "file")
+    print(visible(f"{bundle}: {n_files}, all as they were made."))
     known = read_known(bundle)
     if not known:
         raise StratosError(
