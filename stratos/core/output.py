@@ -28,7 +28,6 @@ from stratos.core.formats import visible
 from stratos.core.reasons import Because, Reason
 from stratos.core.redact import HIDDEN, redact, redact_override, redact_text
 
-
 _UNSAFE = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
     # Colours, and what redraws a line of progress; else an escape may clear the screen.

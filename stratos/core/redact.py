@@ -100,8 +100,24 @@ _SHORTEST_KNOWN = 4
 _FREE = "extra_body"
 """Key below which whatever comes from the environment is a secret: nobody knows its name."""
 _SECRET_WORDS = frozenset(
-    "apikey auth authorization cookie credential credentials key pass passphrase passwd password "
-    "pwd secret sig signature token".split()
+    [
+        "apikey",
+        "auth",
+        "authorization",
+        "cookie",
+        "credential",
+        "credentials",
+        "key",
+        "pass",
+        "passphrase",
+        "passwd",
+        "password",
+        "pwd",
+        "secret",
+        "sig",
+        "signature",
+        "token",
+    ]
 )
 """In the name of a key below it."""
 _RANDOM = re.compile(
