@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, NoReturn
 
 from stratos.cli.words import file_typed
 from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
@@ -151,6 +151,10 @@ class _Parser(argparse.ArgumentParser):
                     near = did_you_mean(option, self._shown_options())
                     self.error(f"{option}: there is no such option.{near}")
         return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End with usage and a message, which may hold what the user typed or a path."""
+        super().error(visible(message))
 
     def _shown_options(self) -> list[str]:
         return [

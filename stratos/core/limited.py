@@ -143,6 +143,15 @@ def limited(function: Callable[..., T], *arguments: Any, seconds: float = SECOND
     return result
 
 
+def is_reached(object_: Any) -> bool:
+    """Return whether another process can import an object, so that calls of it have a limit."""
+    try:
+        pickle.dumps(object_)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return type(object_).__module__ != "__main__"
+
+
 def _answered(seconds: float, line: list[Any]) -> dict[str, Any]:
     """Return the reply of the other process.
 

@@ -13,6 +13,7 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,17 @@ from stratos.core.formats import visible
 from stratos.core.reasons import Because, Reason
 from stratos.core.redact import HIDDEN, redact, redact_override, redact_text
 
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+    # Colours, and what redraws a line of progress; else an escape may clear the screen.
+    r"|\x1b(?!\[(?:[\d;]*m|[02]?K|\d*A|\?25[hl]))"
+)
+"""Controls but tabs, line ends and what rich writes; marks that turn the direction of a text."""
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"  # in JSON the same character
+
 
 class Guarded:
     """A stream in front of another."""
@@ -38,8 +50,11 @@ class Guarded:
         """What the stream could not write; nothing is tried after it."""
 
     def write(self, text: str) -> int:
-        """Write text without its secrets."""
-        self.write_as_it_is(redact_text(text))
+        """Write text without its secrets, and without what would steer a terminal or hide words.
+
+        What other people wrote is escaped where it is printed; this is the net below that rule.
+        """
+        self.write_as_it_is(_UNSAFE.sub(_escaped, redact_text(text)))
         return len(text)
 
     def write_as_it_is(self, text: str) -> None:

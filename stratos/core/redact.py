@@ -99,9 +99,33 @@ _SHORTEST_KNOWN = 4
 """The same of a secret that a config told: behind a password of three letters a text is lost."""
 _FREE = "extra_body"
 """Key below which whatever comes from the environment is a secret: nobody knows its name."""
+_SECRET_WORDS = frozenset(
+    [
+        "apikey",
+        "auth",
+        "authorization",
+        "cookie",
+        "credential",
+        "credentials",
+        "key",
+        "pass",
+        "passphrase",
+        "passwd",
+        "password",
+        "pwd",
+        "secret",
+        "sig",
+        "signature",
+        "token",
+    ]
+)
+"""In the name of a key below it."""
+_RANDOM = re.compile(
+    r"(?=[A-Za-z]*\d)(?=[A-Z\d]*[a-z])(?=[a-z\d]*[A-Z])[A-Za-z\d]{16,}|\b[0-9a-f]{32,}\b", re.ASCII
+)
+"""What looks like a key there whatever its name."""
 
 _known: set[str] = set()
-_pattern: re.Pattern[str] | None = None
 
 
 def is_secret_variable(name: str) -> bool:
@@ -111,37 +135,34 @@ def is_secret_variable(name: str) -> bool:
 
 def remember(secret: str) -> None:
     """Hide a value from now on, wherever it turns up."""
-    global _pattern
     for form in (secret, unquote(secret)):
-        if len(form) >= _SHORTEST_KNOWN and form not in _known and not _is_common(form):
+        if len(form) >= _SHORTEST_KNOWN and not _is_common(form):
             _known.add(form)
-            _pattern = None
 
 
 def forget() -> None:
     """Know no secrets by their value: the next config tells its own."""
-    global _pattern
     _known.clear()
-    _pattern = None
 
 
-def learn(node: Any, name: str = "") -> None:
+def learn(node: Any, name: str = "", is_free: bool = False) -> None:
     """Remember the secrets of a config: logins and keys in URLs, values under telling names.
 
     Args:
         node: plain dicts, lists and values.
         name: the key that it stands under.
+        is_free: it stands below a key whose keys nobody knows.
     """
     if isinstance(node, Mapping):
         for key, value in node.items():
-            learn(value, str(key))
+            learn(value, str(key), is_free or key == _FREE)
     elif isinstance(node, list | tuple):
         for item in node:
-            learn(item, name)
+            learn(item, name, is_free)
     elif isinstance(node, str):
         if name == "api_key_env":
             remember(os.environ.get(node, ""))
-        elif _names_a_key(name):
+        elif _names_a_key(name) or (is_free and _may_be_key(name, node)):
             remember(node)
         if "://" in node:
             _learn_url(node)
@@ -159,14 +180,16 @@ def resolved(variable: str, value: str, key: str) -> None:
         remember(value)
 
 
-def redact_text(text: str) -> str:
-    """Return `text` without keys: known values and shapes, logins in URLs, secret variables."""
-    global _pattern
-    if _known:
-        if _pattern is None:
-            longest_first = sorted(_known, key=len, reverse=True)
-            _pattern = re.compile("|".join(map(re.escape, longest_first)))
-        text = _pattern.sub(HIDDEN, text)
+def hide_known(text: str, shortest: int = _SHORTEST_VARIABLE) -> str:
+    """Return a text without the values of secrets that this process knows.
+
+    Args:
+        text: of anybody, such as a teacher that repeats its key.
+        shortest: characters of a secret of the config; shorter ones are words of answers, too.
+    """
+    for secret in sorted(_known, key=len, reverse=True):
+        if len(secret) >= shortest:
+            text = text.replace(secret, HIDDEN)
     for name, value in os.environ.items():
         if (
             len(value) >= _SHORTEST_VARIABLE
@@ -175,6 +198,12 @@ def redact_text(text: str) -> str:
             and not _is_common(value)
         ):
             text = text.replace(value, HIDDEN)
+    return text
+
+
+def redact_text(text: str) -> str:
+    """Return `text` without keys: known values and shapes, logins in URLs, secret variables."""
+    text = hide_known(text, _SHORTEST_KNOWN)
     text, _ = redact_shapes(text)
     if "://" in text:
         text = _URL_LOGIN.sub(HIDDEN, text)
@@ -256,6 +285,13 @@ def _learn_url(url: str) -> None:
 
 def _names_a_key(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
+
+
+def _may_be_key(name: str, value: str) -> bool:
+    """Return whether a value of a key that nobody knows may be a secret, by either of them."""
+    words = (word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name))
+    is_named = len(value) >= _SHORTEST_VARIABLE and not _SECRET_WORDS.isdisjoint(words)
+    return is_named or _RANDOM.search(value) is not None
 
 
 def _is_common(value: str) -> bool:

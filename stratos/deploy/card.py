@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from stratos.config import Config
-from stratos.core.formats import counted, cut_short, least, listed, most
+from stratos.core.formats import counted, cut_short, least, listed, most, visible
 from stratos.core.names import named
 from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.base import EXPORTS, engine_named
@@ -99,7 +99,7 @@ def model_card(
         predictor=predictor,
         n_rows_learnt=0 if final is None else final.n_rows,
         agrees="" if final is None or not final.n_rows else str(final.note),
-        question=json.dumps(example.messages[-1]["content"], ensure_ascii=False),
+        question=_in_json(example.messages[-1]["content"]),
         student=student,
         scorecard=scorecard,
         plan=plan,
@@ -123,6 +123,12 @@ def model_card(
     )
 
 
+def _in_json(text: str) -> str:
+    """Return a text as JSON, in which what nobody can see is escaped."""
+    whole = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in whole)
+
+
 @cache
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
@@ -131,6 +137,7 @@ def _template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     environment.globals.update(
         amounts=_amounts,

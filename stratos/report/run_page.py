@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import msgspec
 from stratos.config import STAGES, Config, LimitsConfig, PathsConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
+from stratos.core.errors import StratosError
 from stratos.core.formats import by_reason, counted, magnitude
 from stratos.core.intervals import wilson
 from stratos.core.redact import redact
@@ -58,6 +60,7 @@ from stratos.report.paired import read_examples
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
 from stratos.report.run_verdict import RunVerdict, run_verdict, run_worth
+from stratos.tasks.base import Task
 
 # The complexity section, with the learning curve of a pilot.
 
@@ -151,6 +154,13 @@ ROLE_NAMES = {
 }
 
 
+def _rows_of(task: Task) -> tuple[str, ...]:
+    """Return what is said of a task's rows; nothing where its files are gone."""
+    with contextlib.suppress(StratosError, OSError, ValueError):
+        return tuple(task.notes)
+    return ()
+
+
 def write_run_page(
     config: Config, records: Mapping[str, Any], context: Context, warnings: Sequence[str] = ()
 ) -> Report:
@@ -182,6 +192,7 @@ def write_run_page(
         "run.html",
         title=f"{config.task.name} · Stratos",
         task=config.task,
+        rows=_rows_of(config.task) if named.get("evaluate") else (),
         run_name="/".join(context.run_dir.resolve().parts[-2:]),
         made=datetime.now().astimezone(),
         records=named,

@@ -21,6 +21,7 @@ from stratos.core.intervals import n_above
 from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.tasks import doubts
+from stratos.tasks.dedup.edit_distance import MOST_EDITS
 from stratos.tasks.files import TO_LABEL, is_local, read_records, safe_cell, separators_in
 from stratos.tasks.metrics import Metric, Own
 from stratos.tasks.reader import PATH, TEST_PATH, UNLABELLED_PATH, Content, FileReader
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from stratos.tasks.dedup.splits import Splits
+
+
+def within_characters(n: int) -> str:
+    """Return that so many rows are within a few characters of a training row."""
+    are = "is" if n == 1 else "are"
+    return f"{n:,} {are} within {MOST_EDITS} characters of a training row"
 
 
 UNANSWERED = "row without an answer"
@@ -88,7 +95,10 @@ class FileReport:
         of_test = f" of {test_path}" if test_path else ""
         more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
         near = self.splits.n_near_test
+        edited = self.splits.n_edited_test
         known = f" Of the test {near:,} are within a word or two of training rows." if near else ""
+        if edited:
+            known += f" Of the test {within_characters(edited)}."
         return (
             f"{n['train']} to train, {n['validation']} to validate, {n['test']} to test"
             f"{of_test}{more}; {self.splits.how}{known}"

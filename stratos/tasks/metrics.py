@@ -15,7 +15,7 @@ from typing_extensions import override
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.extensions import extensions, load
-from stratos.core.limited import CallError, OverLimitError, limited
+from stratos.core.limited import CallError, OverLimitError, is_reached, limited
 from stratos.core.reasons import Reason
 from stratos.core.redact import shown
 from stratos.core.trust import find_class
@@ -329,7 +329,7 @@ class Label(Exact):
 class Own(Metric):
     """A user's own verifier, whose calls have a limit: what a model writes may take any time.
 
-    One of a database has limits of its own.
+    One of a database has limits of its own, and one of a notebook none, which its notes say.
     """
 
     verifier: Any = None
@@ -380,6 +380,16 @@ class Own(Metric):
     def normal(self, answer: str) -> str:
         """Return it as it is: what the verifier takes for equal is not known."""
         return answer
+
+    @property
+    @override
+    def notes(self) -> tuple[str, ...]:
+        if self.database is not None or is_reached(self.verifier):
+            return ()
+        return (
+            f"{self._name} runs without limits of time and memory, as no other process can import "
+            "it. For limits, put its class into a module (a .py file).",
+        )
 
     @property
     @override

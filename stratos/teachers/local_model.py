@@ -28,12 +28,16 @@ from random import Random
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from stratos.core.foreign import cause
-from stratos.core.reasons import Because, Reason
+from stratos.core.reasons import Reason
 from stratos.core.remote import is_hub_name, missing_on_hub
 from stratos.models.decode.decoder import repeats
-from stratos.models.pretrained import check_gguf, read_config, read_tensors, why_not_readable
-from stratos.models.words import InFile
+from stratos.models.pretrained import (
+    read_config,
+    read_gguf,
+    read_tensors,
+    why_no_gguf,
+    why_not_readable,
+)
 from stratos.tasks.base import Message
 from stratos.teachers.base import LENGTH, REPETITION, STOP, Answer, Keep, Question
 from stratos.teachers.words import (
@@ -396,20 +400,12 @@ def _in_package(package: str, folder: Path, gguf: str | None) -> Weights | Reaso
 
 
 def _folder(folder: Path, gguf: str | None) -> Weights | Reason:
-    reason = _wrong_gguf(folder / gguf) if gguf else why_not_readable(folder, is_whole=False)
+    reason = why_no_gguf(folder / gguf) if gguf else why_not_readable(folder, is_whole=False)
     if reason is not None:
         return UnreadableWeights(str(folder), reason)
     files = [folder / gguf] if gguf else sorted(folder.iterdir())
     deciding = tuple(file for file in files if file.suffix in _WEIGHT_SUFFIXES)
     return Weights(str(folder), gguf, True, files=deciding)
-
-
-def _wrong_gguf(path: Path) -> Reason | None:
-    try:
-        check_gguf(path)
-    except (OSError, ValueError) as error:
-        return InFile(path.name, Because(cause(error)))
-    return None
 
 
 def _content(path: Path) -> str:
@@ -468,23 +464,15 @@ def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gguf_facts(path: Path) -> dict[str, Any]:
-    from gguf import GGUFReader
-
-    reader = GGUFReader(path)
-
-    def value(key: str) -> Any:
-        field = reader.get_field(key)
-        return None if field is None else field.contents()
-
-    architecture = value("general.architecture")
+    header = read_gguf(path)
+    architecture = header.values.get("general.architecture")
     facts: dict[str, Any] = {
-        fact: int(value(f"{architecture}.{name}") or 0) for fact, name in _GGUF_NAMES.items()
+        fact: int(header.values.get(f"{architecture}.{name}", 0))
+        for fact, name in _GGUF_NAMES.items()
     }
     facts["n_kv_heads"] = facts["n_kv_heads"] or facts["n_heads"]
-    tokens = reader.get_field("tokenizer.ggml.tokens")
-    if not facts["vocab_size"] and tokens is not None:
-        facts["vocab_size"] = len(tokens.data)
-    facts["n_params"] = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    if license_name := value("general.license"):
+    facts["vocab_size"] = facts["vocab_size"] or header.lengths.get("tokenizer.ggml.tokens", 0)
+    facts["n_params"] = header.n_params
+    if license_name := header.values.get("general.license"):
         facts["license"] = str(license_name)
     return facts

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratos.core.formats import writable
+from stratos.core.redact import hide_known
 from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Billed, Question
 from stratos.teachers.scheduler import LONGEST_RETRY_AFTER_S, Outcome
 
@@ -95,7 +96,7 @@ def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
     if _ended_at_limit(finish, usage, question.max_tokens):
         finish = LENGTH
     return Answer(
-        text,
+        hide_known(text),  # an endpoint may repeat its key, and answers are written into files
         usage.input_tokens,
         usage.output_tokens,
         seconds,

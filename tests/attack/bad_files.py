@@ -549,6 +549,14 @@ def _at(start: int, data: bytes) -> Bytes:
     return lambda whole: whole[:start] + data + whole[start + len(data) :]
 
 
+def _with_text(name: bytes, value: bytes, length: int | None = None) -> bytes:
+    """Return a GGUF file with one text and one tensor."""
+    length = len(value) if length is None else length
+    field = struct.pack("<Q", len(name)) + name + struct.pack("<IQ", 8, length) + value
+    tensor = struct.pack("<QcIQIQ", 1, b"w", 1, 4, 0, 0)
+    return struct.pack("<4sIQQ", b"GGUF", 3, 1, 1) + field + tensor + bytes(64)
+
+
 GGUFS: dict[str, Bytes] = {
     "gguf_empty": lambda whole: b"",
     "gguf_3_bytes": lambda whole: whole[:3],
@@ -565,6 +573,8 @@ GGUFS: dict[str, Bytes] = {
     "gguf_key_long": _at(24, struct.pack("<Q", 2**19)),
     "gguf_random": lambda whole: whole[:24] + bytes(i * 7 % 256 for i in range(10_000)),
     "gguf_no_tensors": lambda whole: whole,
+    "gguf_template": lambda whole: _with_text(b"tokenizer.chat_template", b"{{ 9**99999999 }}"),
+    "gguf_text_huge": lambda whole: _with_text(b"a", b"", length=2**60),
     "gguf_text": lambda whole: b"version https://git-lfs.github.com/spec/v1\n",
 }
 

@@ -24,7 +24,17 @@ SIGNATURE = "sig-Ab%2Fc9Kz81"
 QUERY_KEY = "querykey-55e1"
 FROM_ENV = "plain-looking-value-31"
 OF_TEACHER = "teacher-secret-8842"
-PLANTED = (PASSWORD, USER_TOKEN, SIGNATURE, "sig-Ab/c9Kz81", QUERY_KEY, FROM_ENV, OF_TEACHER)
+VENDOR = "vendor pass of mine 77"
+PLANTED = (
+    VENDOR,
+    PASSWORD,
+    USER_TOKEN,
+    SIGNATURE,
+    "sig-Ab/c9Kz81",
+    QUERY_KEY,
+    FROM_ENV,
+    OF_TEACHER,
+)
 
 WHOLE = (
     *(word for word in SMALL if not word.startswith(("cloud", "logger", "teacher"))),
@@ -93,13 +103,14 @@ def planted(teacher: Provider, catalogs: str, login: str = f"me:{PASSWORD}@") ->
     return [
         "teacher=endpoint", "teacher.model=parrot", f'teacher.base_url="{base_url}"',
         "teacher.api_key_env=ODD_NAME",
-        "teacher.extra_body={note: '${oc.env:PLAIN}', password: " + PASSWORD + "}",
+        "teacher.extra_body={note: '${oc.env:PLAIN}', password: " + PASSWORD
+        + ", vendor_pass: " + VENDOR + "}",
         "cloud=aws", f'cloud.catalog=["{catalog}"]',
     ]  # fmt: skip
 
 
 def test_no_secret_reaches_a_file_or_the_screen(tmp_path: Path, catalogs: str) -> None:
-    with Provider() as teacher:
+    with Provider(says=lambda text: f"{text} {OF_TEACHER} {VENDOR} {FROM_ENV}") as teacher:
         done = stratos(tmp_path, *WHOLE, *planted(teacher, catalogs, login=""), "hydra.run.dir=run")
         printed = (done.stdout + done.stderr).decode()
         assert done.returncode == 0, printed

@@ -9,7 +9,7 @@ import pytest
 
 from stratos.core.errors import TeacherError
 from stratos.teachers.base import Question
-from stratos.teachers.reply import ImplausibleUsage, read_usage
+from stratos.teachers.reply import ImplausibleUsage, read_usage, to_answer
 from tests.teachers.provider import Provider, Reply, always, first_only
 from tests.teachers.questions import cached_ask
 
@@ -169,3 +169,10 @@ def test_nothing_in_the_ledger_is_of_no_amount(
 def test_tokens_that_were_read_before_are_believed_up_to_all_of_them(told, expected) -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 3, **told}
     assert read_usage(usage, ask_of("Why?"), "Because.").cached_input_tokens == expected
+
+
+def test_a_key_that_an_endpoint_repeats_is_in_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARROT_API_KEY", "plain-looking-key-7")
+    message = {"role": "assistant", "content": "You sent plain-looking-key-7, thank you."}
+    reply = {"choices": [{"finish_reason": "stop", "message": message}]}
+    assert to_answer(reply, ask_of("Why?"), 0.1).text == "You sent ***, thank you."

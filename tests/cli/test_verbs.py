@@ -218,3 +218,8 @@ def test_what_only_looks_like_an_option_is_a_value(failing: ModuleType) -> None:
     failing.error = StratosError("it ran")  # type: ignore[attr-defined]
     for value in ("-1.5", "- a text"):
         assert stratos("fail", "--mine", value).stderr == "it ran\n"
+
+
+def test_a_refusal_shows_the_controls_of_what_was_typed() -> None:
+    ended = stratos("verify", "bundle", "a\u202eb\x1b[2Jc")
+    assert ended.returncode == 2 and "unrecognized arguments: a<U+202E>b␛[2Jc" in ended.stderr

@@ -4,6 +4,7 @@ import json
 import random
 import re
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -146,3 +147,43 @@ def test_what_is_looked_at_first_misses_no_key(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "_MARKS", {"": re.compile("")})
     assert found == [redact_shapes(one) for one in texts]
     assert 500 < sum(n > 0 for _, n in found) < 1900
+
+
+@pytest.fixture
+def nothing_known() -> Iterator[None]:
+    module.forget()
+    yield
+    module.forget()
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_keys_of_a_vendor_are_known_by_their_names_or_by_their_looks() -> None:
+    hidden = {
+        "vendor_pass": "hunter-on-the-hill",
+        "xAuth": "four words of mine",
+        "sessionCookie": "abcdefgh",
+        "nested": {"tenant": "Zk3vQ9xLpT7wYb2RmN5d", "list": ["0f" * 16]},
+    }
+    shown = {
+        "reasoning_effort": "minimal-and-short",
+        "model": "gpt-4o-mini-2024-07-18",
+        "route": "Meta-Llama-3.1-8B-Instruct",
+        "stop_token": "</s>",
+        "tokenizer": "cl100k_base",
+    }
+    module.learn({"teacher": {"extra_body": {**hidden, **shown}}})
+    kept = module.hide_known(json.dumps({**hidden, **shown}))
+    assert kept.count("***") == 5 and all(value in kept for value in shown.values())
+    module.forget()
+    module.learn({"teacher": {"anything": hidden}})
+    assert module.hide_known("Zk3vQ9xLpT7wYb2RmN5d") == "Zk3vQ9xLpT7wYb2RmN5d"
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_short_logins_stay_in_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    module.learn({"base_url": "http://admin:long-password@host"})
+    answer = "admin has long-password"
+    assert module.hide_known(answer) == "admin has ***"
+    assert redact_text(answer) == "*** has ***"
+    monkeypatch.setenv("SOME_API_KEY", "plain-value-of-env")
+    assert module.hide_known("it is plain-value-of-env.") == "it is ***."

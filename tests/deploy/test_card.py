@@ -121,6 +121,14 @@ def test_an_answer_cannot_break_out_of_its_block(write):
     assert shown == evil
 
 
+def test_controls_of_an_example_are_shown_and_sent(write):
+    evil = "a\u202eb\x1b[2Jc"
+    text = write(replace(EXAMPLE, text=evil, messages=[{"role": "user", "content": evil}]))
+    assert not {"\x1b", "\u202e"} & {*text}
+    assert "\na<U+202E>b␛[2Jc\n" in text
+    assert json.dumps(evil) in text, "what the command sends is the question itself"
+
+
 def test_a_teacher_without_a_right_answer_has_no_ratio_in_the_card(write, scorecard):
     none_right = replace(scorecard, comparison=compare([RIGHT] * 40, [FALSE] * 40))
     text = write(scorecard=none_right)

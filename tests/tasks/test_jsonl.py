@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -321,6 +324,36 @@ def test_a_verifier_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) 
     assert own.read("2 + 2") == "4" and own.read(endless) is None
     with pytest.raises(ValueError, match=r"cannot be checked: it takes more than 0\.5 seconds"):
         own.canonical(endless, ())
+
+
+OF_A_NOTEBOOK = """
+import sys
+from dataclasses import dataclass
+from stratos.tasks.jsonl import JsonlTask
+
+@dataclass(frozen=True)
+class Mine:
+    def compare(self, answer, gold):
+        return float(answer == gold)
+
+for module in ("__main__", "mine"):
+    print(JsonlTask(sys.argv[1], verifier={"_target_": f"{module}.Mine"}).notes[-1])
+"""
+
+
+def test_a_verifier_of_a_notebook_runs_without_limits_and_says_so(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}", "answer": str(i)} for i in range(40)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "script.py").write_text(OF_A_NOTEBOOK)
+    (tmp_path / "mine.py").write_text(OF_A_NOTEBOOK.partition("for module")[0])
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", path],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "STRATOS_ALLOW_TARGETS": "__main__,mine"},
+    )  # fmt: skip
+    of_main, of_module = done.stdout.splitlines()
+    assert of_main.startswith("task.verifier Mine runs without limits of time and memory")
+    assert "without limits" not in of_module
 
 
 def test_multiple_choice(tmp_path: Path) -> None:

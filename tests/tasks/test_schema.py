@@ -28,6 +28,7 @@ from stratos.tasks.schema.words import (
     NoTarget,
     OtherDocument,
     TooManyParts,
+    TooManySteps,
     UnknownKeyword,
     UnsafePattern,
 )
@@ -446,6 +447,47 @@ def test_an_answer_that_takes_too_many_steps_is_wrong_and_says_so() -> None:
         metric.canonical(many)
     assert metric.compare('{"a1b": 1}', '{"a1b": 1}') == 1, "each value is counted anew"
     assert time.process_time() - start < 60
+
+
+HEAVY = "(?i)^[^a-z]{1000}$"
+"""RE2 takes 8 ms of CPU to compile it."""
+
+
+def test_a_pattern_is_compiled_once_for_all_texts_of_an_answer() -> None:
+    names = {f"^a{k}(b|c)*$": {"type": "integer"} for k in range(2000)}
+    answer = {f"x{k}": 1 for k in range(90)}
+    texts = {"type": "array", "items": {"pattern": HEAVY}}
+    lists = BySchema({"type": "object", "properties": {"x": texts}})
+    start = time.process_time()
+    assert BySchema({"type": "object", "patternProperties": names}).problem(answer) is None
+    assert lists.problem({"x": ["é" * 1000] * 9000}) is None
+    assert lists.problem({"x": ["é" * 1000] * 9000 + ["b"]}) is not None
+    assert time.process_time() - start < 3, "minutes where each text is matched alone"
+
+
+def test_patterns_that_would_take_each_answer_a_second_are_refused_at_once(tmp_path: Path) -> None:
+    fields = {f"f{k}": {"pattern": HEAVY.replace("1000", str(1000 - k))} for k in range(400)}
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps({"type": "object", "properties": fields}))
+    start = time.process_time()
+    with pytest.raises(
+        ValueError, match="match its patterns takes more than 1 s of CPU for each answer"
+    ):
+        read_schema(str(path))
+    assert time.process_time() - start < 5
+    few = dict(list(fields.items())[:1]) | {
+        f"g{k}": {"pattern": f"^[A-Z]{k}+$"} for k in range(500)
+    }
+    path.write_text(json.dumps({"type": "object", "properties": few}))
+    assert read_schema(str(path))["properties"] == few
+
+
+def test_python_matches_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stratos.tasks.schema.document.find_spec", lambda name: None)
+    monkeypatch.setattr("stratos.tasks.schema.document._MATCH_S", 0.5)
+    metric = BySchema({"type": "object", "properties": {"x": {"pattern": "(a+)+b"}}})
+    assert isinstance(metric.problem({"x": "a" * 40}), TooManySteps)
+    assert metric.problem({"x": "aab"}) is None
 
 
 @pytest.mark.parametrize("kind", [{}, {"x-score": "text"}])

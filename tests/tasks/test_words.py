@@ -82,6 +82,7 @@ REASONS = (
     schema.NoTarget("#/$defs/a"),
     schema.InfiniteMultiple(),
     schema.UnsafePattern("^(?!x)", "invalid perl operator"),
+    schema.SlowPatterns(1.0),
     schema.NestedTooDeep(),
     schema.Mismatch("$.x", "1 is not of type 'string'"),
     mahjong.NoHand("no tiles"),

@@ -12,8 +12,8 @@ import pytest
 
 from stratos.core.errors import TeacherError
 from stratos.core.reasons import Because
-from stratos.models.pretrained import check_gguf
 from stratos.models.pretrained import headers as walked
+from stratos.models.pretrained import read_gguf
 from stratos.teachers import local_model
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.local_model import Weights, config_facts, find_weights, read_facts
@@ -46,7 +46,8 @@ def write_gguf(path: Path) -> None:
     writer.add_context_length(64)
     writer.add_license("mit")
     writer.add_token_list(["a", "b", "c"])
-    writer.add_tensor("w", np.zeros((4, 8), dtype=np.float32))
+    for name in ("blk.0", "blk.1"):
+        writer.add_tensor(name, np.zeros((2, 8), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -165,12 +166,12 @@ def test_a_gguf_file_is_walked_through_once_until_it_changes(
     path = tmp_path / "tiny.gguf"
     write_gguf(path)
     n_values: list[int] = []
-    skip = walked._skip_value
-    monkeypatch.setattr(walked, "_skip_value", lambda *args: n_values.append(1) or skip(*args))
-    check_gguf(path)
+    skip = walked._Walk._value
+    monkeypatch.setattr(walked._Walk, "_value", lambda *args: n_values.append(1) or skip(*args))
+    read_gguf(path)
     n_first = len(n_values)
-    check_gguf(path)
+    read_gguf(path)
     assert len(n_values) == n_first > 0
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="has 100 bytes"):
-        check_gguf(path)
+        read_gguf(path)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.errors import StratosError
-from stratos.core.formats import counted
+from stratos.core.formats import counted, visible
 from stratos.core.redact import shown
 from stratos.deploy.bundle_server import MOST_TOKENS, answering, ask, longest_answer, serving_bundle
 from stratos.deploy.engines.base import engine_named
@@ -71,7 +71,8 @@ def verify(folder: Path, key: str | None = None) -> None:
     bundle = bundle_in(folder)
     if key is not None:
         print(f"Signed by the key that you gave: {shown(check_signature(bundle / MANIFEST, key))}.")
-    print(f"{bundle}: {counted(check_manifest(bundle), 'file')}, all as they were made.")
+    n_files = counted(check_manifest(bundle), "file")
+    print(visible(f"{bundle}: {n_files}, all as they were made."))
     if made := made_by(bundle):
         print(f"{made}.")
     known = read_known(bundle)

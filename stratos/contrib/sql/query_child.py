@@ -43,6 +43,8 @@ MAY = {
 NO_FUNCTION = {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
 LONGEST_VALUE = 2**20
 """Bytes of a value of SQLite."""
+MOST_NUMBERS = 2_000_000
+"""Of all rows of an answer."""
 
 
 def main() -> None:
@@ -56,7 +58,7 @@ def main() -> None:
             rows = run(path, request)
             if len(rows) > request["most_rows"]:
                 raise ValueError(f"more than {request['most_rows']:,} rows")
-            answer: dict[str, Any] = {"rows": [_told(row, request) for row in rows]}
+            answer: dict[str, Any] = {"rows": _all_told(rows, request)}
         except (errors, MemoryError, ValueError) as error:
             answer = {"error": str(error).partition("\n")[0] or "too much memory"}
         print(json.dumps(answer), flush=True)
@@ -125,6 +127,16 @@ def _limit_memory() -> None:
         most = n_pages * resource.getpagesize() + MOST_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _all_told(rows: list[Any], request: dict[str, Any]) -> list[list[Any]]:
+    told, n_numbers = [], 0
+    for row in rows:
+        told.append(_told(row, request))
+        n_numbers += len(told[-1][1])
+        if n_numbers > MOST_NUMBERS:  # else whoever asks would read gigabytes of them
+            raise ValueError(f"more than {MOST_NUMBERS:,} numbers")
+    return told
 
 
 def _told(row: Any, request: dict[str, Any]) -> list[Any]:

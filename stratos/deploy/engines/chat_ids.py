@@ -14,6 +14,7 @@ from typing import Any
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.base import Message
 from stratos.models.pretrained.folder import load_tokenizer, quiet_loading, reading
+from stratos.models.pretrained.sample_chat import why_endless
 
 
 class ChatError(StratosError):
@@ -27,6 +28,8 @@ class ChatIds:
         from transformers import PreTrainedTokenizerFast  # unlike AutoTokenizer without torch
 
         with reading(f"The tokenizer in {bundle}"), quiet_loading():
+            if (endless := why_endless(bundle)) is not None:
+                raise ValueError(str(endless))
             self.tokenizer = PreTrainedTokenizerFast.from_pretrained(bundle, local_files_only=True)
         self._longest = max(map(len, self.tokenizer.get_vocab()))
 

@@ -53,6 +53,7 @@ from stratos.deploy.engines.http_api import (
     usage_of,
     web_application,
 )
+from stratos.models.pretrained import why_no_gguf
 
 THREADS = "OMP_NUM_THREADS"
 """Variable of the environment with the threads of one answer; `deploy` sets it for small models."""
@@ -117,6 +118,8 @@ def _llama(
     """
     import xllamacpp
 
+    if reason := why_no_gguf(path):
+        raise StratosError(f"llama.cpp cannot load {path} ({reason}).")
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.api_keys = [key or secrets.token_hex()]

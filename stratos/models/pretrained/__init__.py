@@ -6,18 +6,20 @@ Headers are read, never a tensor: what is wrong is said before anything is asked
 from stratos.models.pretrained.folder import (
     load_model,
     load_tokenizer,
+    why_no_gguf,
     why_not_loadable,
     why_not_readable,
 )
-from stratos.models.pretrained.headers import Tensor, check_gguf, read_config, read_tensors
+from stratos.models.pretrained.headers import Tensor, read_config, read_gguf, read_tensors
 
 __all__ = [
     "Tensor",
-    "check_gguf",
     "load_model",
     "load_tokenizer",
     "read_config",
+    "read_gguf",
     "read_tensors",
+    "why_no_gguf",
     "why_not_loadable",
     "why_not_readable",
 ]

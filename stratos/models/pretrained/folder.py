@@ -19,13 +19,14 @@ from stratos.core.foreign import cause, reading, why_unreadable
 from stratos.core.reasons import Because, Reason
 from stratos.models.pretrained.headers import (
     read_config,
+    read_gguf,
     read_json,
     read_tensors,
     vocabulary_of,
     weight_files,
     wrong_size,
 )
-from stratos.models.pretrained.sample_chat import why_endless
+from stratos.models.pretrained.sample_chat import why_endless, why_endless_template
 from stratos.models.words import (
     InFile,
     Lacks,
@@ -79,6 +80,18 @@ def why_not_readable(folder: Path, is_whole: bool = True) -> Reason | None:
         if problem is not None:
             return InFile(name, problem)
     return _why_no_header(folder, is_whole) or why_endless(folder)
+
+
+def why_no_gguf(path: Path) -> Reason | None:
+    """Return why a GGUF file cannot be read, by its header and its chat template; None if it can.
+
+    Without torch, in seconds, however large it says it is.
+    """
+    try:
+        reason: Reason | None = why_endless_template(read_gguf(path).template)
+    except (OSError, ValueError) as error:
+        reason = Because(cause(error))
+    return None if reason is None else InFile(path.name, reason)
 
 
 def _why_no_header(folder: Path, is_whole: bool) -> Reason | None:
@@ -269,8 +282,11 @@ def load_tokenizer(path: str | Path, *, is_folder: bool = True, **more: Any) -> 
     from transformers import AutoTokenizer
 
     with reading(f"The tokenizer in {path}"), quiet_loading():
-        if is_folder and (endless := why_endless(Path(path))) is not None:
-            raise ValueError(str(endless))
+        if is_folder:
+            gguf = more.get("gguf_file")
+            reason = why_no_gguf(Path(path) / gguf) if gguf else why_endless(Path(path))
+            if reason is not None:
+                raise ValueError(str(reason))
         return AutoTokenizer.from_pretrained(
             path, local_files_only=is_folder, trust_remote_code=False, **more
         )

@@ -33,6 +33,9 @@ _CHATS = (
     [_RULES, _QUESTION, _ANSWER, _QUESTION],
 )
 
+Writer = Callable[[Sequence[Mapping[str, Any]], bool], str | None]
+"""Writes a chat; takes whether an answer is to follow."""
+
 
 def why_endless(folder: Path) -> Endless | None:
     """Return that a sample chat takes too long, or too much memory; None if it does not.
@@ -53,8 +56,18 @@ def _state(path: Path) -> tuple[int, int] | None:
 def _why_endless(folder: Path, states: tuple[tuple[int, int] | None, ...]) -> Endless | None:
     if not any(states):
         return None
+    return _why_over(_try, folder)
+
+
+@lru_cache(maxsize=100)
+def why_endless_template(source: str) -> Endless | None:
+    """Return the same of a chat template alone, as that of a GGUF file."""
+    return _why_over(_try_template, source) if source else None
+
+
+def _why_over(attempt: Callable[..., None], *arguments: Any) -> Endless | None:
     try:
-        limited(_try, folder, seconds=SECONDS)
+        limited(attempt, *arguments, seconds=SECONDS)
     except OverLimitError as error:
         return Endless(str(error))
     except CallError:
@@ -62,10 +75,17 @@ def _why_endless(folder: Path, states: tuple[tuple[int, int] | None, ...]) -> En
     return None
 
 
+def _try_template(source: str) -> None:
+    _written(_writer(source, {}))
+
+
+def _written(write: Writer) -> list[str]:
+    return [write(chat, is_asked) or "" for chat in _CHATS for is_asked in (True, False)]
+
+
 def _try(folder: Path) -> None:
     """Write each chat, and read what was written."""
-    write = chat_writer(folder)
-    texts = [write(chat, is_asked) or "" for chat in _CHATS for is_asked in (True, False)]
+    texts = _written(chat_writer(folder))
     if (folder / "tokenizer.json").is_file():
         from tokenizers import Tokenizer
 
@@ -74,27 +94,29 @@ def _try(folder: Path) -> None:
             tokenizer.encode(text)
 
 
-def chat_writer(
-    folder: Path,
-) -> Callable[[Sequence[Mapping[str, Any]], bool], str | None]:
-    """Return what writes a chat by the template of a folder; None where it cannot be used.
-
-    It takes the chat, and whether an answer is to follow.
-    """
-    from jinja2.exceptions import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+def chat_writer(folder: Path) -> Writer:
+    """Return what writes a chat by the template of a folder; None where it cannot be used."""
     try:
         own = folder / "chat_template.jinja"
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         source = own.read_text(encoding="utf-8") if own.is_file() else config["chat_template"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return lambda chat, is_asked: None
+    return _writer(source, config)
+
+
+def _writer(source: Any, config: Mapping[str, Any]) -> Writer:
+    from jinja2.exceptions import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    try:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         # A mark of transformers' own, which writes nothing.
         source = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", source)
         template = environment.from_string(source)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, TemplateError):
+    except (ValueError, TypeError, AttributeError, TemplateError):
         return lambda chat, is_asked: None
 
     def write(chat: Sequence[Mapping[str, Any]], is_asked: bool) -> str | None:

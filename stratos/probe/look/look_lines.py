@@ -14,6 +14,7 @@ from stratos.probe.look.facts import Facts, Finding
 from stratos.probe.look.measure import MOST_CHARACTERS, Curve, Measured, Reached, Worth, settings
 from stratos.records import Interval
 from stratos.tasks.doubts import of_near
+from stratos.tasks.file_report import within_characters
 
 _WIDTH, _INDENT = 100, 11
 _MOST_LINES = {
@@ -245,6 +246,8 @@ def _sample(facts: Facts, measured: Measured) -> str:
     if measured.n_cut:
         text += f", long texts cut at {MOST_CHARACTERS:,} characters"
     text += f"; no accuracy is of the {measured.n_test:,} test rows"
+    if measured.n_edited_test:
+        text += f", of which {within_characters(measured.n_edited_test)}"
     counts = {
         "like one of the test": measured.n_like_test,
         "repeated or unusable": facts.n_labelled - measured.n_learnable - measured.n_test,

@@ -106,6 +106,8 @@ class Measured:
     """Rows that are left for the test of a run: none of them was read."""
     n_near_test: int = 0
     """Of these the ones that are near duplicates of rows that are learnt from."""
+    n_edited_test: int = 0
+    """Of these the ones that are within a few characters of a row that is learnt from."""
     n_like_test: int = 0
     """Rows that are not learnt from, because they repeat one of the test."""
     baselines: tuple[Reached, ...] = ()
@@ -154,6 +156,7 @@ def measure(facts: Facts) -> Measured:
         n_learnable=rows.n_learnable,
         n_test=task.n_test,
         n_near_test=task.splits.n_near_test,
+        n_edited_test=task.splits.n_edited_test,
         n_like_test=rows.n_like_test,
         n_cut=rows.n_cut,
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil, floor
 from typing import Protocol, TypeVar
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
+from stratos.tasks.dedup.edit_distance import NearTexts
 from stratos.tasks.dedup.hashes import id_of, order_key
 from stratos.tasks.dedup.near import Groups, Near, answer_forms, is_even, is_much
 from stratos.tasks.reader import Content
@@ -195,6 +197,10 @@ def _wanted(
     return max(0, min(n_test, n - least_train - n_validation)), n_validation
 
 
+_MOST_TRAIN_EDITED, _MOST_TEST_EDITED = 10_000, 1000
+"""Rows that are compared character by character, in two seconds."""
+
+
 @dataclass(frozen=True)
 class Splits:
     """The rows of each split."""
@@ -210,6 +216,15 @@ class Splits:
     """Near duplicates that are of one split."""
     n_near_test: int = 0
     """Test rows that are near duplicates of training rows."""
+
+    @cached_property
+    def n_edited_test(self) -> int:
+        """Test rows within a few characters of a training row: typos, or one changed number.
+
+        Whatever their answers are; of the first 1,000 test rows and 10,000 training rows.
+        """
+        near = NearTexts(row.question for row in self.rows["train"][:_MOST_TRAIN_EDITED])
+        return sum(near.has_near(row.question) for row in self.rows["test"][:_MOST_TEST_EDITED])
 
     @property
     def tests_other_wordings(self) -> bool:

@@ -195,7 +195,7 @@ class BySchema(Metric):
         if problem := self.problem(parsed):
             raise ValueError(f"the answer does not match the schema: {problem}")
         try:
-            with counted_steps():
+            with counted_steps(parsed):
                 return answers.written(spelled(self.schema, parsed, self._takes))
         except TooManyStepsError:
             raise ValueError(f"the answer cannot be spelled: {TooManySteps(MOST_STEPS)}") from None
@@ -211,7 +211,7 @@ class BySchema(Metric):
         from jsonschema.exceptions import best_match
 
         try:
-            with counted_steps():
+            with counted_steps(answer):
                 error = best_match(self._validator.iter_errors(answer))
         except RecursionError:
             return NestedTooDeep()

@@ -17,13 +17,15 @@ import math
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from stratos.core.foreign import cause, open_regular
+from stratos.core.limited import OverLimitError, limited
 from stratos.core.reasons import Reason
 from stratos.core.redact import shown
 from stratos.core.remote import local_path
@@ -53,6 +55,11 @@ MOST_STEPS = 200_000
 """Keywords that one value is checked by: a schema that shares its parts may have 2^24 of them."""
 _PARTS_A_STEP = 100
 """Parts of a keyword or of a value, such as the values of `enum`, that count as one step."""
+_CHARACTERS_A_STEP = 1000
+"""Of the texts that a pattern is matched against."""
+_MATCH_S, _MOST_PATTERNS_S = 1.0, 1.0
+"""Seconds of CPU that Python may match a pattern, and RE2 all of a schema: it compiles them for
+each value, in 16 µs a short one, and in 8 ms the longest."""
 
 
 class TooManyStepsError(Exception):
@@ -62,22 +69,39 @@ class TooManyStepsError(Exception):
 class _Steps(threading.local):
     n: int | None = None
     """Of the value that is checked; None where none is."""
+    texts: _Texts | None = None
+    """Names and texts of that value."""
 
 
 _steps = _Steps()
 
 
 @contextlib.contextmanager
-def counted_steps() -> Iterator[None]:
-    """Limit the steps of the block, which checks one value; an inner block counts for an outer."""
+def counted_steps(value: Any = None) -> Iterator[None]:
+    """Limit the steps of the block, which checks one value; an inner block counts for an outer.
+
+    A pattern is compiled once for all texts of the value.
+    """
     is_outermost = _steps.n is None
     if is_outermost:
-        _steps.n = 0
+        _steps.n, _steps.texts = 0, _Texts(_texts_in(value))
     try:
         yield
     finally:
         if is_outermost:
-            _steps.n = None
+            _steps.n, _steps.texts = None, None
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    pending = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Mapping):
+            pending += [*part, *part.values()]
+        elif isinstance(part, list):
+            pending += part
 
 
 def step(n: int = 1) -> None:
@@ -132,22 +156,56 @@ def class_of(schema: Mapping[str, Any]) -> Any:
 def finds(text: str, pattern: str) -> bool:
     """Return whether a pattern of RE2 matches somewhere in a text.
 
-    RE2 comes with pyarrow. The core has none: there Python matches, which a pattern of nested
-    repeats keeps busy for long.
+    RE2 comes with pyarrow. The core has none: there Python matches, within a limit.
 
     Raises:
         ValueError: it is no such pattern.
+        TooManyStepsError: it takes too long.
     """
-    text = text.encode("utf-8", "replace").decode()
-    if find_spec("pyarrow") is None:
+    texts = _steps.texts
+    if texts is None or text not in texts.places:
+        texts = _Texts([text])
+    return texts.match(pattern, text)
+
+
+class _Texts:
+    """Texts that are matched together."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        self._n_steps = sum(map(len, self.places)) // _CHARACTERS_A_STEP
+        self._matches: dict[str, Sequence[bool]] = {}
+        """Of each pattern, which texts it matches."""
+
+    def match(self, pattern: str, text: str) -> bool:
+        if pattern not in self._matches:
+            step(self._n_steps)
+            self._matches[pattern] = self._matched(pattern)
+        return bool(self._matches[pattern][self.places[text]])
+
+    def _matched(self, pattern: str) -> Sequence[bool]:
+        if find_spec("pyarrow") is not None:
+            import pyarrow.compute as pc
+
+            return pc.match_substring_regex(self._column, pattern).to_numpy(zero_copy_only=False)
         try:
-            return re.search(pattern, text, re.ASCII) is not None
+            re.compile(pattern)
+            return limited(_matched_by_python, list(self.places), pattern, seconds=_MATCH_S)
         except re.error as error:
             raise ValueError(str(error)) from error
-    import pyarrow as pa
-    import pyarrow.compute as pc
+        except OverLimitError:
+            raise TooManyStepsError from None
 
-    return bool(pc.match_substring_regex(pa.scalar(text), pattern).as_py())
+    @cached_property
+    def _column(self) -> Any:
+        import pyarrow as pa
+
+        return pa.array([text.encode("utf-8", "replace").decode() for text in self.places])
+
+
+def _matched_by_python(texts: Sequence[str], pattern: str) -> list[bool]:
+    found = re.compile(pattern, re.ASCII).search
+    return [found(text) is not None for text in texts]
 
 
 def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
@@ -271,6 +329,8 @@ def why_refused(schema: Any) -> Reason | None:
         return words.InvalidSchema(pointer(error.absolute_path), error.message)
     except (RecursionError, _TooLargeError):
         return words.TooManyParts(_MOST_NODES, _DEEPEST)
+    if _are_patterns_slow(nodes.values()):
+        return words.SlowPatterns(_MOST_PATTERNS_S)
     known = {id(node) for node in nodes.values()}
     for location, node in nodes.items():
         if problem := _why_refused_alone(schema, node, known):
@@ -375,12 +435,14 @@ def _why_refused_alone(root: Mapping[str, Any], node: Schema, known: set[int]) -
             return words.NoTarget(reference)
     if not is_finite(node.get("multipleOf")):
         return words.InfiniteMultiple()
-    patterns = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
-    by_name = node.get("patternProperties")
-    for pattern in [*patterns, *(by_name if isinstance(by_name, Mapping) else ())]:
-        if (problem := _why_no_pattern(pattern)) is not None:
-            return problem
-    return None
+    return next(filter(None, (_trial(pattern)[0] for pattern in _patterns_of(node))), None)
+
+
+def _patterns_of(node: Schema) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        yield from [node["pattern"]] if isinstance(node.get("pattern"), str) else []
+        by_name = node.get("patternProperties")
+        yield from by_name if isinstance(by_name, Mapping) else ()
 
 
 def _target(root: Mapping[str, Any], reference: str) -> Any:
@@ -524,10 +586,24 @@ def _allows_object(schema: Mapping[str, Any]) -> bool:
     return kinds == "object" or (isinstance(kinds, list) and "object" in kinds)
 
 
-@cache
-def _why_no_pattern(pattern: str) -> words.UnsafePattern | None:
+def _are_patterns_slow(nodes: Iterable[Schema]) -> bool:
+    """Return whether the patterns of a schema take too long for each answer; stop where they do."""
+    seconds = 0.0
+    for pattern in {pattern for node in nodes for pattern in _patterns_of(node)}:
+        seconds += _trial(pattern)[1]
+        if seconds > _MOST_PATTERNS_S:
+            return True
+    return False
+
+
+@lru_cache(maxsize=_MOST_NODES)
+def _trial(pattern: str) -> tuple[words.UnsafePattern | None, float]:
+    """Return why a pattern cannot be matched, and the seconds of CPU that it takes."""
+    finds("", "")  # so that nothing is imported in the time of this pattern
+    start = time.thread_time()
     try:
         finds("", pattern)
     except ValueError as error:
-        return words.UnsafePattern(pattern, str(error).removeprefix("Invalid regular expression: "))
-    return None
+        why = str(error).removeprefix("Invalid regular expression: ")
+        return words.UnsafePattern(pattern, why), 0.0
+    return None, time.thread_time() - start

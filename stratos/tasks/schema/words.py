@@ -119,6 +119,17 @@ class UnsafePattern(Reason):
         return f"the pattern {shown(self.pattern)} cannot be matched safely ({self.problem})."
 
 
+class SlowPatterns(Reason):
+    """The patterns of a schema take too long for each answer."""
+
+    most: float
+
+    says = (
+        "to match its patterns takes more than {most:g} s of CPU for each answer. Repeat less in "
+        "them, or leave some out."
+    )
+
+
 class NestedTooDeep(Reason):
     """An answer cannot be checked."""
 

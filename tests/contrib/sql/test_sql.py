@@ -17,7 +17,14 @@ from typing import Any
 import psutil
 import pytest
 
-from stratos.contrib.sql.same_rows import Database, EmptyGolds, QueryLimits, SqlResult, _child
+from stratos.contrib.sql.same_rows import (
+    Database,
+    EmptyGolds,
+    QueryError,
+    QueryLimits,
+    SqlResult,
+    _child,
+)
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 
@@ -142,6 +149,16 @@ def test_a_query_can_only_read_and_not_for_long(query: str, shop: Path, tmp_path
     verifier = SqlResult(str(shop), seconds=0.3, most_rows=1000)
     assert verifier.compare(query.replace("{other}", str(other)), "select 1") == 0
     assert shop.read_bytes() == before and not other.exists()
+
+
+def test_an_answer_of_few_rows_with_millions_of_numbers_is_refused(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    path = tmp_path / "shop.duckdb"
+    duckdb.connect(str(path)).close()
+    database, limits = Database(path), QueryLimits(seconds=60, most_rows=10)
+    with pytest.raises(QueryError, match="more than 2,000,000 numbers"):
+        database.rows("select range(2000001)", limits)
+    assert len(database.rows("select range(1000)", limits)[0][1]) == 1000
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 from served_bundle import CHATS, by_llama_alone, by_transformers, call, make_bundle, served
 
 from stratos.core.errors import StratosError
-from stratos.deploy.engines import chat_request
+from stratos.deploy.engines import chat_request, llama_server
 from stratos.deploy.engines.base import export_path
 from stratos.deploy.engines.chat_ids import (
     ChatError,
@@ -31,7 +32,7 @@ from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.server import HOST, Server
 from stratos.distill.tokenizer import symbol_tokenizer
 from stratos.models.decode.batched import complete
-from stratos.models.pretrained import load_model, load_tokenizer
+from stratos.models.pretrained import load_model, load_tokenizer, sample_chat
 from stratos.records import ServingSetting
 from stratos.tasks.mahjong import DiscardTask, MahjongTask
 
@@ -281,6 +282,31 @@ def test_nothing_that_was_asked_is_in_the_log(server) -> None:
     text = server.log_path.read_text(errors="replace")
     for words in (SECRET, "Traceback", "llg error", "socket.send"):
         assert words not in text
+
+
+def test_a_file_that_somebody_changed_is_refused_before_llama_cpp_reads_it(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "bundle"
+    shutil.copytree(bundle, mine)
+    path = export_path(mine, "f32.gguf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 2**60))
+    with pytest.raises(SystemExit, match="1"):
+        llama_server.main(["serve", str(mine), "--format", "f32"])
+    told = capsys.readouterr().err
+    assert told.startswith(f"llama.cpp cannot load {path} (f32.gguf: it states"), told
+
+
+def test_a_bundle_whose_template_does_not_end_is_not_served(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "bundle"
+    shutil.copytree(bundle, mine)
+    monkeypatch.setattr(sample_chat, "SECONDS", 1.0)
+    (mine / "chat_template.jinja").write_text("{{ 9**99999999 }}")
+    with pytest.raises(StratosError, match="does not end on a short chat"):
+        ChatIds(mine)
 
 
 # The form of an answer.
