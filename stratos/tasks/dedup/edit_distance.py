@@ -34,8 +34,8 @@ class NearTexts:
         self._lengths = {len(text) for text in self._texts}
         self._with: dict[tuple[int, int, str], list[int]] = {}
         for number, text in enumerate(self._texts):
-            for place, start, end in _parts(len(text)):
-                self._with.setdefault((len(text), place, text[start:end]), []).append(number)
+            for index, start, end in _parts(len(text)):
+                self._with.setdefault((len(text), index, text[start:end]), []).append(number)
 
     def has_near(self, text: str) -> bool:
         """Return whether one is within `edits_of` characters; after many candidates, False."""
@@ -61,10 +61,10 @@ class NearTexts:
         for length in range(len(text) - most, len(text) + most + 1):
             if length not in self._lengths:
                 continue
-            for place, start, end in _parts(length):
+            for index, start, end in _parts(length):
                 for at in range(max(0, start - most), min(start + most, len(text)) + 1):
                     part = text[at : at + end - start]
-                    for number in self._with.get((length, place, part), ()):
+                    for number in self._with.get((length, index, part), ()):
                         if number not in seen:
                             seen.add(number)
                             yield number
@@ -82,15 +82,15 @@ def _is_compared(text: str) -> bool:
 def _parts(length: int) -> Iterator[tuple[int, int, int]]:
     """Yield number, start and end of the parts that a text of some length is cut into."""
     n = edits_of(length) + 1
-    for place in range(n):
-        yield place, place * length // n, (place + 1) * length // n
+    for index in range(n):
+        yield index, index * length // n, (index + 1) * length // n
 
 
 def _positions(text: str) -> dict[str, int]:
     """Return each character to the bits of its places."""
     positions: dict[str, int] = {}
-    for place, character in enumerate(text):
-        positions[character] = positions.get(character, 0) | 1 << place
+    for index, character in enumerate(text):
+        positions[character] = positions.get(character, 0) | 1 << index
     return positions
 
 
