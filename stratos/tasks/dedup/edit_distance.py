@@ -45,9 +45,9 @@ class NearTexts:
         n_left = _MOST_CANDIDATES
         positions = _positions(text)
         for number in self._candidates(text):
-            other = self._texts[number]
-            if _distance(positions, len(text), other) <= min(
-                edits_of(len(text)), edits_of(len(other))
+            candidate = self._texts[number]
+            if _distance(positions, len(text), candidate) <= min(
+                edits_of(len(text)), edits_of(len(candidate))
             ):
                 return True
             n_left -= 1
@@ -94,7 +94,7 @@ def _positions(text: str) -> dict[str, int]:
     return positions
 
 
-def _distance(positions: dict[str, int], n: int, other: str) -> int:
+def _distance(positions: dict[str, int], n: int, candidate: str) -> int:
     """Return the edit distance of a text, by its positions, and another.
 
     Bit `i` of `up` and `down` is whether the distance of the first `i + 1` characters of the text
@@ -102,7 +102,7 @@ def _distance(positions: dict[str, int], n: int, other: str) -> int:
     """
     mask, last = (1 << n) - 1, 1 << (n - 1)
     up, down, distance = mask, 0, n
-    for character in other:
+    for character in candidate:
         same = positions.get(character, 0)
         zero = ((((same & up) + up) ^ up) | same | down) & mask
         more, less = down | (~(zero | up) & mask), up & zero
