@@ -58,7 +58,7 @@ def main() -> None:
             rows = run(path, request)
             if len(rows) > request["most_rows"]:
                 raise ValueError(f"more than {request['most_rows']:,} rows")
-            answer: dict[str, Any] = {"rows": _all_told(rows, request)}
+            answer: dict[str, Any] = {"rows": _all_digests(rows, request)}
         except (errors, MemoryError, ValueError) as error:
             answer = {"error": str(error).partition("\n")[0] or "too much memory"}
         print(json.dumps(answer), flush=True)
@@ -129,14 +129,14 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _all_told(rows: list[Any], request: dict[str, Any]) -> list[list[Any]]:
-    told, n_numbers = [], 0
+def _all_digests(rows: list[Any], request: dict[str, Any]) -> list[list[Any]]:
+    digests, n_numbers = [], 0
     for row in rows:
-        told.append(_told(row, request))
-        n_numbers += len(told[-1][1])
+        digests.append(_told(row, request))
+        n_numbers += len(digests[-1][1])
         if n_numbers > MOST_NUMBERS:  # else whoever asks would read gigabytes of them
             raise ValueError(f"more than {MOST_NUMBERS:,} numbers")
-    return told
+    return digests
 
 
 def _told(row: Any, request: dict[str, Any]) -> list[Any]:

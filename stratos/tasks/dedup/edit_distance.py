@@ -34,8 +34,8 @@ class NearTexts:
         self._lengths = {len(text) for text in self._texts}
         self._with: dict[tuple[int, int, str], list[int]] = {}
         for number, text in enumerate(self._texts):
-            for place, start, end in _parts(len(text)):
-                self._with.setdefault((len(text), place, text[start:end]), []).append(number)
+            for index, start, end in _parts(len(text)):
+                self._with.setdefault((len(text), index, text[start:end]), []).append(number)
 
     def has_near(self, text: str) -> bool:
         """Return whether one is within `edits_of` characters; after many candidates, False."""
@@ -45,9 +45,9 @@ class NearTexts:
         n_left = _MOST_CANDIDATES
         positions = _positions(text)
         for number in self._candidates(text):
-            other = self._texts[number]
-            if _distance(positions, len(text), other) <= min(
-                edits_of(len(text)), edits_of(len(other))
+            candidate = self._texts[number]
+            if _distance(positions, len(text), candidate) <= min(
+                edits_of(len(text)), edits_of(len(candidate))
             ):
                 return True
             n_left -= 1
@@ -61,10 +61,10 @@ class NearTexts:
         for length in range(len(text) - most, len(text) + most + 1):
             if length not in self._lengths:
                 continue
-            for place, start, end in _parts(length):
+            for index, start, end in _parts(length):
                 for at in range(max(0, start - most), min(start + most, len(text)) + 1):
                     part = text[at : at + end - start]
-                    for number in self._with.get((length, place, part), ()):
+                    for number in self._with.get((length, index, part), ()):
                         if number not in seen:
                             seen.add(number)
                             yield number
@@ -82,19 +82,19 @@ def _is_compared(text: str) -> bool:
 def _parts(length: int) -> Iterator[tuple[int, int, int]]:
     """Yield number, start and end of the parts that a text of some length is cut into."""
     n = edits_of(length) + 1
-    for place in range(n):
-        yield place, place * length // n, (place + 1) * length // n
+    for index in range(n):
+        yield index, index * length // n, (index + 1) * length // n
 
 
 def _positions(text: str) -> dict[str, int]:
     """Return each character to the bits of its places."""
     positions: dict[str, int] = {}
-    for place, character in enumerate(text):
-        positions[character] = positions.get(character, 0) | 1 << place
+    for index, character in enumerate(text):
+        positions[character] = positions.get(character, 0) | 1 << index
     return positions
 
 
-def _distance(positions: dict[str, int], n: int, other: str) -> int:
+def _distance(positions: dict[str, int], n: int, candidate: str) -> int:
     """Return the edit distance of a text, by its positions, and another.
 
     Bit `i` of `up` and `down` is whether the distance of the first `i + 1` characters of the text
@@ -102,7 +102,7 @@ def _distance(positions: dict[str, int], n: int, other: str) -> int:
     """
     mask, last = (1 << n) - 1, 1 << (n - 1)
     up, down, distance = mask, 0, n
-    for character in other:
+    for character in candidate:
         same = positions.get(character, 0)
         zero = ((((same & up) + up) ^ up) | same | down) & mask
         more, less = down | (~(zero | up) & mask), up & zero

@@ -172,7 +172,7 @@ class _Texts:
     """Texts that are matched together."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self.places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        self.places = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         self._n_steps = sum(map(len, self.places)) // _CHARACTERS_A_STEP
         self._matches: dict[str, Sequence[bool]] = {}
         """Of each pattern, which texts it matches."""
@@ -204,8 +204,8 @@ class _Texts:
 
 
 def _matched_by_python(texts: Sequence[str], pattern: str) -> list[bool]:
-    found = re.compile(pattern, re.ASCII).search
-    return [found(text) is not None for text in texts]
+    search = re.compile(pattern, re.ASCII).search
+    return [search(text) is not None for text in texts]
 
 
 def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
