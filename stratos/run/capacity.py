@@ -70,6 +70,11 @@ def _places(cloud: CloudConfig, key: str) -> dict[str, tuple[str, ...]]:
     return {"residency": (area,)} if area and not (cloud.regions or cloud.residency) else {}
 
 
+def has_refused(folder: Path) -> bool:
+    """Return whether a run plans without a server that could not be had."""
+    return bool(_read(folder))
+
+
 def region_of(folder: Path) -> str | None:
     """Return the cloud and region that the plan of a run is limited to; None where it is not."""
     *_, last = ["", *_read(folder)]
@@ -101,7 +106,7 @@ def forget_old(folder: Path) -> None:
 
 def forget_all(folder: Path) -> bool:
     """Let all that could not be had be tried again; return whether there was anything."""
-    if not _read(folder):
+    if not has_refused(folder):
         return False
     _write(folder, {})
     return True
