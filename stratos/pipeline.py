@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from stratos.cli.rules import check_rows
 from stratos.config import Config
-from stratos.core.context import Context
 from stratos.core.errors import (
     CapacityError,
     CatalogError,
@@ -26,6 +24,7 @@ from stratos.run.capacity import (
     MOST,
     NAME,
     WAIT_S,
+    check_limits,
     forget_all,
     forget_old,
     give_up,
@@ -107,7 +106,7 @@ def _with_servers_that_can_be_had(run: Runner, typed: Config) -> float | None:
         except (InfeasibleError, CatalogError) as error:
             if not has_refused(folder):
                 raise
-            _check_limits(state, typed)
+            check_limits(state, typed)
             if (region := region_of(folder)) is None:
                 if not _waits(state, began_at):
                     state.console.note(
@@ -135,21 +134,6 @@ def _with_servers_that_can_be_had(run: Runner, typed: Config) -> float | None:
                 "there does."
             )
         state.config = without_refused(state.config, typed)
-
-
-def _check_limits(state: RunState, typed: Config) -> None:
-    """Plan with the servers that could not be had, too: else the lack of them is not the cause.
-
-    Raises:
-        CatalogError: there is no plan with them either.
-        InfeasibleError: the same; the message says what to change.
-    """
-    from stratos.plan import plan
-
-    config, probe = replace(state.config, cloud=typed.cloud), state.records.get("probe")
-    if isinstance(probe, Probe):
-        context = Context(config.run_dir, config.cache_dir, state.ledger)
-        plan(config, probe, context, state.records.get("pilot"))
 
 
 def _waits(state: RunState, began_at: float) -> bool:

@@ -14,9 +14,11 @@ import msgspec
 from stratos.catalog.residency import area_of, country_of
 from stratos.config import CloudConfig, Config
 from stratos.core.atomic_files import write_atomically
+from stratos.core.context import Context
 from stratos.core.errors import CapacityError
 from stratos.executors import submission
-from stratos.records import from_json
+from stratos.records import Probe, from_json
+from stratos.run.run_state import RunState
 
 NAME = "refused.json"
 MOST = 5
@@ -73,6 +75,25 @@ def _places(cloud: CloudConfig, key: str) -> dict[str, tuple[str, ...]]:
 def has_refused(folder: Path) -> bool:
     """Return whether a run plans without a server that could not be had."""
     return bool(_read(folder))
+
+
+def check_limits(state: RunState, typed: Config) -> None:
+    """Plan with the servers that could not be had, too: else the lack of them is not the cause.
+
+    Args:
+        state: of the run.
+        typed: the config whose cloud the user typed.
+
+    Raises:
+        CatalogError: there is no plan with them either.
+        InfeasibleError: the same; the message says what to change.
+    """
+    from stratos.plan import plan
+
+    config, probe = replace(state.config, cloud=typed.cloud), state.records.get("probe")
+    if isinstance(probe, Probe):
+        context = Context(config.run_dir, config.cache_dir, state.ledger)
+        plan(config, probe, context, state.records.get("pilot"))
 
 
 def region_of(folder: Path) -> str | None:
