@@ -144,7 +144,7 @@ def planned(run: Path, *words: str) -> Done:
 
 @pytest.mark.slow
 def test_limits_that_no_server_meets_are_no_lack_of_servers(probed: Path) -> None:
-    refuse(probed, lacks(FIRST))
+    refuse(probed, lacks(SECOND))
     refused = (probed / NAME).read_bytes()
     done = planned(probed, "limits.budget_usd=0.001")
     assert done.returncode == 1
