@@ -28,8 +28,8 @@ from stratos.run.capacity import (
     forget_all,
     forget_old,
     give_up,
-    has_refused,
     refuse,
+    refused_of,
     region_of,
     without_refused,
 )
@@ -104,10 +104,10 @@ def _with_servers_that_can_be_had(run: Runner, typed: Config) -> float | None:
         try:
             return run_stages(run)
         except (InfeasibleError, CatalogError) as error:
-            if not has_refused(folder):
+            if not refused_of(state.config):
                 raise
             check_limits(state, typed)
-            if (region := region_of(folder)) is None:
+            if (region := region_of(state.config)) is None:
                 if not _waits(state, began_at):
                     state.console.note(
                         "There is a plan with the servers that could not be had, and none without "

@@ -49,10 +49,10 @@ def without_refused(config: Config, typed: Config | None = None) -> Config:
     """
     typed = config if typed is None else typed
     plain = dict(typed.plain.get("cloud") or {})
-    if not (refused := _read(config.run_dir)):
+    if not (refused := refused_of(config)):
         plain_now = {**config.plain, "cloud": plain}
         return config if typed is config else replace(config, cloud=typed.cloud, plain=plain_now)
-    region = region_of(config.run_dir)
+    region = region_of(config)
     servers = [key for key in refused if key.count("/") > 1]
     none = [key for key in servers if region is None or key.startswith(f"{region}/")]
     changes: dict[str, Any] = _places(typed.cloud, [*refused][-1])
@@ -72,9 +72,10 @@ def _places(cloud: CloudConfig, key: str) -> dict[str, tuple[str, ...]]:
     return {"residency": (area,)} if area and not (cloud.regions or cloud.residency) else {}
 
 
-def has_refused(folder: Path) -> bool:
-    """Return whether a run plans without a server that could not be had."""
-    return bool(_read(folder))
+def refused_of(config: Config) -> Mapping[str, Refusal]:
+    """Return what could not be had of the clouds that a run rents from now, the latest last."""
+    clouds, refused = config.cloud.providers, _read(config.run_dir)
+    return {key: refused[key] for key in refused if not clouds or key.split("/")[0] in clouds}
 
 
 def check_limits(state: RunState, typed: Config) -> None:
@@ -96,9 +97,9 @@ def check_limits(state: RunState, typed: Config) -> None:
         plan(config, probe, context, state.records.get("pilot"))
 
 
-def region_of(folder: Path) -> str | None:
+def region_of(config: Config) -> str | None:
     """Return the cloud and region that the plan of a run is limited to; None where it is not."""
-    *_, last = ["", *_read(folder)]
+    *_, last = ["", *refused_of(config)]
     cloud, _, rest = last.partition("/")
     region, _, server = rest.partition("/")
     return f"{cloud}/{region}" if server else None
@@ -127,7 +128,7 @@ def forget_old(folder: Path) -> None:
 
 def forget_all(folder: Path) -> bool:
     """Let all that could not be had be tried again; return whether there was anything."""
-    if not has_refused(folder):
+    if not _read(folder):
         return False
     _write(folder, {})
     return True

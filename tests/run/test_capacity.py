@@ -134,6 +134,17 @@ def test_a_server_is_tried_again_after_hours_unless_a_student_is_made(
     assert without_refused(config).cloud.quotas == {SECOND: 0}
 
 
+def test_what_another_cloud_did_not_have_limits_nothing(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    refuse(tmp_path, lacks(FIRST))
+    assert without_refused(config).cloud.quotas == {FIRST: 0}
+    for name, providers in (("local", ("local",)), ("gcp", ("gcp",))):
+        other = replace(config, cloud=CloudConfig(name=name, providers=providers))
+        assert without_refused(other).cloud == other.cloud
+    every = replace(config, cloud=CloudConfig(name="multi"))
+    assert without_refused(every).cloud.quotas == {FIRST: 0}
+
+
 def planned(run: Path, *words: str) -> Done:
     return stratos(
         "+task=mahjong", "cloud=aws", "cloud.regions=[us-east-1]", "stages=[plan]", "logger=none",
