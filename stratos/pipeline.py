@@ -24,10 +24,12 @@ from stratos.run.capacity import (
     MOST,
     NAME,
     WAIT_S,
+    check_limits,
     forget_all,
     forget_old,
     give_up,
     refuse,
+    refused_of,
     region_of,
     without_refused,
 )
@@ -102,8 +104,15 @@ def _with_servers_that_can_be_had(run: Runner, typed: Config) -> float | None:
         try:
             return run_stages(run)
         except (InfeasibleError, CatalogError) as error:
-            if (region := region_of(folder)) is None:
+            if not refused_of(state.config):
+                raise
+            check_limits(state, typed)
+            if (region := region_of(state.config)) is None:
                 if not _waits(state, began_at):
+                    state.console.note(
+                        "There is a plan with the servers that could not be had, and none without "
+                        f"them. To try them again, delete {folder / NAME}."
+                    )
                     raise
                 n_refused, state.config = 0, without_refused(state.config, typed)
                 continue

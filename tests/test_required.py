@@ -21,6 +21,6 @@ def test_what_is_lacking_skips_unless_it_is_required(monkeypatch: pytest.MonkeyP
 
 def test_continuous_integration_requires_what_it_installs() -> None:
     script = (Path(__file__).parents[1] / ".ci" / "run").read_text()
-    assert f"export {VARIABLE}=browser,s3\n" in script
+    assert f"export {VARIABLE}=browser,s3,ray\n" in script
     assert "slurmctld slurmd slurm-client munge" in script
     assert f"{VARIABLE}+=,slurm\n" in script

@@ -63,7 +63,7 @@ class Extension:
     for a model that it does not take."""
     tagged: str = ""
     """Function of the names of known jobs that returns the other servers of runs in the user's
-    accounts, each a `stratos.executors.job.TaggedServer`."""
+    accounts, as `stratos.executors.job.TaggedServers`."""
     speedups: str = ""
     """Class below `distill.speedups.Speedups`: faster ways of a training."""
 

@@ -236,6 +236,15 @@ class TaggedServer:
 
 
 @dataclass(frozen=True)
+class TaggedServers:
+    """Servers with the tags of runs, as far as the clouds answer."""
+
+    servers: tuple[TaggedServer, ...]
+    left_out: Mapping[str, str]
+    """Cloud and region that does not answer, such as aws/eu-west-1, to what it says instead."""
+
+
+@dataclass(frozen=True)
 class Executor(ABC):
     """Whatever runs jobs, and what every one of them may be told."""
 

@@ -14,9 +14,11 @@ import msgspec
 from stratos.catalog.residency import area_of, country_of
 from stratos.config import CloudConfig, Config
 from stratos.core.atomic_files import write_atomically
+from stratos.core.context import Context
 from stratos.core.errors import CapacityError
 from stratos.executors import submission
-from stratos.records import from_json
+from stratos.records import Probe, from_json
+from stratos.run.run_state import RunState
 
 NAME = "refused.json"
 MOST = 5
@@ -47,10 +49,10 @@ def without_refused(config: Config, typed: Config | None = None) -> Config:
     """
     typed = config if typed is None else typed
     plain = dict(typed.plain.get("cloud") or {})
-    if not (refused := _read(config.run_dir)):
+    if not (refused := refused_of(config)):
         plain_now = {**config.plain, "cloud": plain}
         return config if typed is config else replace(config, cloud=typed.cloud, plain=plain_now)
-    region = region_of(config.run_dir)
+    region = region_of(config)
     servers = [key for key in refused if key.count("/") > 1]
     none = [key for key in servers if region is None or key.startswith(f"{region}/")]
     changes: dict[str, Any] = _places(typed.cloud, [*refused][-1])
@@ -70,9 +72,34 @@ def _places(cloud: CloudConfig, key: str) -> dict[str, tuple[str, ...]]:
     return {"residency": (area,)} if area and not (cloud.regions or cloud.residency) else {}
 
 
-def region_of(folder: Path) -> str | None:
+def refused_of(config: Config) -> Mapping[str, Refusal]:
+    """Return what could not be had of the clouds that a run rents from now, the latest last."""
+    clouds, refused = config.cloud.providers, _read(config.run_dir)
+    return {key: refused[key] for key in refused if not clouds or key.split("/")[0] in clouds}
+
+
+def check_limits(state: RunState, typed: Config) -> None:
+    """Plan with the servers that could not be had, too: else the lack of them is not the cause.
+
+    Args:
+        state: of the run.
+        typed: the config whose cloud the user typed.
+
+    Raises:
+        CatalogError: there is no plan with them either.
+        InfeasibleError: the same; the message says what to change.
+    """
+    from stratos.plan import plan
+
+    config, probe = replace(state.config, cloud=typed.cloud), state.records.get("probe")
+    if isinstance(probe, Probe):
+        context = Context(config.run_dir, config.cache_dir, state.ledger)
+        plan(config, probe, context, state.records.get("pilot"))
+
+
+def region_of(config: Config) -> str | None:
     """Return the cloud and region that the plan of a run is limited to; None where it is not."""
-    *_, last = ["", *_read(folder)]
+    *_, last = ["", *refused_of(config)]
     cloud, _, rest = last.partition("/")
     region, _, server = rest.partition("/")
     return f"{cloud}/{region}" if server else None

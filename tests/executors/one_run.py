@@ -72,13 +72,13 @@ class Command:
         """Return where it writes down which jobs it has started."""
         return self.run.parent / "state"
 
-    def servers(self, *argv: str) -> subprocess.CompletedProcess[str]:
+    def servers(self, *argv: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """List what was started, or end it."""
         env = {**self.env, "XDG_STATE_HOME": str(self.state),
                "STRATOS_CACHE": str(self.run.parent / "cache")}  # fmt: skip
         return subprocess.run(
             [*self.prefix, sys.executable, "-m", "stratos", "servers", *argv],
-            env=env, capture_output=True, text=True, timeout=120, check=False,
+            env=env, capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
 
     @property

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from in_process import Done, stratos
 
 from stratos import pipeline
 from stratos.config import CloudConfig, Config, LimitsConfig
 from stratos.core.errors import CapacityError, InfeasibleError
 from stratos.records import Plan
-from stratos.run.capacity import HOURS, NAME, forget_old, without_refused
+from stratos.run.capacity import HOURS, NAME, forget_old, refuse, without_refused
 from stratos.run.runner import opened
 from stratos.run.stages import STAGES
 from tests.report import factory
@@ -131,3 +132,43 @@ def test_a_server_is_tried_again_after_hours_unless_a_student_is_made(
     (tmp_path / "distill").rmdir()
     forget_old(tmp_path)
     assert without_refused(config).cloud.quotas == {SECOND: 0}
+
+
+def test_what_another_cloud_did_not_have_limits_nothing(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    refuse(tmp_path, lacks(FIRST))
+    assert without_refused(config).cloud.quotas == {FIRST: 0}
+    for name, providers in (("local", ("local",)), ("gcp", ("gcp",))):
+        other = replace(config, cloud=CloudConfig(name=name, providers=providers))
+        assert without_refused(other).cloud == other.cloud
+    every = replace(config, cloud=CloudConfig(name="multi"))
+    assert without_refused(every).cloud.quotas == {FIRST: 0}
+
+
+def planned(run: Path, *words: str) -> Done:
+    return stratos(
+        "+task=mahjong", "cloud=aws", "cloud.regions=[us-east-1]", "stages=[plan]", "logger=none",
+        "limits.deadline_hours=100", f"hydra.run.dir={run}", *words, cwd=run.parent,
+        env={"STRATOS_CACHE": str(run.parent / "cache")},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_limits_that_no_server_meets_are_no_lack_of_servers(probed: Path) -> None:
+    refuse(probed, lacks(SECOND))
+    refused = (probed / NAME).read_bytes()
+    done = planned(probed, "limits.budget_usd=0.001")
+    assert done.returncode == 1
+    assert done.stderr.startswith("No plan") and "No other server" not in done.stdout
+    assert (probed / NAME).read_bytes() == refused
+
+
+@pytest.mark.slow
+def test_where_a_refused_server_would_do_that_is_said(probed: Path) -> None:
+    refuse(probed, lacks("aws/us-east-1/*"))
+    done = planned(probed)
+    assert done.returncode == 1
+    assert done.stderr.startswith("None of the ")
+    said = " ".join(done.stdout.split())
+    assert "No other server of aws/us-east-1 does." in said
+    assert f"To try them again, delete {probed / NAME}." in said

@@ -22,7 +22,7 @@ from stratos.core.output import add_flag, json_line
 from stratos.core.process import locked
 from stratos.deploy.hosted_server import cache_of_user, hosted_here
 from stratos.executors import submission
-from stratos.executors.job import OVER, State, Status, TaggedServer
+from stratos.executors.job import OVER, State, Status, TaggedServer, TaggedServers
 from stratos.executors.job_costs import leases_of, settle_unseen, spans_of
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
@@ -87,6 +87,8 @@ def _list(is_json: bool = False, has_account: bool = False) -> None:
             f"  running, for {duration(time.time() - server.since)}: {server.server}\n"
             f"  end it: {server.end}"
         )
+    for region, why in listing.left_out.items():
+        print(f"{region}: left out, it does not say what runs there ({visible(why)}).")
     n = sum(not job.has_ended for job in listing.jobs)
     if not n:
         print("No job that was started from here is running.")
@@ -160,6 +162,8 @@ class Listing:
     jobs: tuple[ListedJob, ...]
     hosted: tuple[HostedStudent, ...]
     elsewhere: tuple[TaggedServer, ...]
+    left_out: dict[str, str]
+    """Cloud and region that does not say what runs there, to what it says instead."""
     usd_per_hour: float
     """Of jobs that have servers now: one that waits costs nothing yet."""
     spent_usd: float
@@ -180,14 +184,14 @@ class Listing:
         alive = [job for job in jobs if not job.has_ended]
         paid = (job for job in alive if job.state != State.PENDING.value)
         names = {job.name for job in known}
-        tagged = (
-            server for room in extensions() if has_account and room.tagged
-            for server in load(room.tagged)(names)
-        )  # fmt: skip
+        answers: list[TaggedServers] = [
+            load(room.tagged)(names) for room in extensions() if has_account and room.tagged
+        ]
         return cls(
             jobs,
             tuple(_hosted()),
-            tuple(tagged),
+            tuple(server for answer in answers for server in answer.servers),
+            {region: why for answer in answers for region, why in answer.left_out.items()},
             sum(job.usd_per_hour for job in paid),
             sum(job.spent_usd for job in alive),
         )

@@ -12,20 +12,23 @@ from typing import Any
 
 from stratos.contrib.skypilot.cluster import JOB, ROLE, RUN, cluster_name, last_words, run_program
 from stratos.core.errors import StratosError
-from stratos.executors.job import TaggedServer
+from stratos.executors.job import TaggedServer, TaggedServers
 
 _ANSWERS_S = 60.0
 _AT_ONCE = 8
+_WHO = "aws sts get-caller-identity, which says whether your credentials are right."
 
 
-def tagged_servers(known: Collection[str]) -> list[TaggedServer]:
+def tagged_servers(known: Collection[str]) -> TaggedServers:
     """Return the servers with the tags of a run that no listed job has.
+
+    A policy may deny a region: it is left out, and named.
 
     Args:
         known: names of the jobs that are listed on this machine.
 
     Raises:
-        StratosError: AWS cannot be asked.
+        StratosError: AWS cannot be asked, or no region of it answers.
     """
     program = shutil.which("aws")
     if program is None:
@@ -34,35 +37,67 @@ def tagged_servers(known: Collection[str]) -> list[TaggedServer]:
             "type PATH=$PWD/sky/bin:$PATH stratos servers --account."
         )
     clusters = {cluster_name(name) for name in known}
-    listing = _asked(program, "us-east-1", "describe-regions")  # those that the account may use
-    regions = sorted(region["RegionName"] for region in listing["Regions"])
+    regions = _regions(program)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        by_region = list(pool.map(partial(_in_region, program), regions))
-    return [server for servers in by_region for cluster, server in servers
-            if cluster not in clusters]  # fmt: skip
+        answers = list(pool.map(partial(_in_region, program), regions))
+    left_out = {
+        f"aws/{region}": str(answer)
+        for region, answer in zip(regions, answers, strict=True)
+        if isinstance(answer, _Denied)
+    }
+    if left_out and len(left_out) == len(regions):
+        why = left_out[f"aws/{regions[0]}"]
+        raise StratosError(f"AWS does not say what runs: {why} Type {_WHO}")
+    return TaggedServers(
+        tuple(server for answer in answers if not isinstance(answer, _Denied)
+              for cluster, server in answer if cluster not in clusters),
+        left_out,
+    )  # fmt: skip
 
 
-def _in_region(program: str, region: str) -> list[tuple[str, TaggedServer]]:
-    """Return the servers of a region, each behind the name of its cluster."""
+class _Denied(Exception):
+    """AWS does not answer; the text is what it says instead."""
+
+
+def _regions(program: str) -> list[str]:
+    """Return the regions that the account may use.
+
+    Raises:
+        StratosError: AWS does not say.
+    """
+    # The region of the user's own settings first: a policy may deny all others.
+    for region in ("", "us-east-1"):
+        try:
+            listing = _asked(program, region, "describe-regions")
+            return sorted(each["RegionName"] for each in listing["Regions"])
+        except _Denied as error:
+            why = error
+    raise StratosError(
+        f"AWS does not say which regions the account may use: {why} Type {_WHO} Where a policy "
+        "denies us-east-1, type export AWS_DEFAULT_REGION=<a region that it allows> before."
+    )
+
+
+def _in_region(program: str, region: str) -> list[tuple[str, TaggedServer]] | _Denied:
+    """Return the servers of a region, each behind the name of its cluster, or why none is."""
     filters = ("--filters", f"Name=tag-key,Values={RUN}",
                "Name=instance-state-name,Values=pending,running")  # fmt: skip
-    return list(_servers(_asked(program, region, "describe-instances", *filters), region))
+    try:
+        return list(_servers(_asked(program, region, "describe-instances", *filters), region))
+    except _Denied as error:
+        return error
 
 
 def _asked(program: str, region: str, *words: str) -> dict[str, Any]:
-    """Ask EC2 in a region.
+    """Ask EC2 in a region; "" is that of the user's settings.
 
     Raises:
-        StratosError: it does not answer.
+        _Denied: it does not answer.
     """
-    answer = run_program(
-        [program, "ec2", *words, "--region", region, "--output", "json"], _ANSWERS_S
-    )
+    where = ("--region", region) if region else ()
+    answer = run_program([program, "ec2", *words, *where, "--output", "json"], _ANSWERS_S)
     if answer.returncode:
-        raise StratosError(
-            f"AWS does not say what runs in {region}: {last_words(answer.stderr)} Type aws sts "
-            "get-caller-identity, which says whether your credentials are right."
-        )
+        raise _Denied(last_words(answer.stderr))
     facts: dict[str, Any] = json.loads(answer.stdout or "{}")
     return facts
 

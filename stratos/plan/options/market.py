@@ -40,6 +40,7 @@ import numpy as np
 from stratos.catalog import Catalog, Table, rows_of
 from stratos.catalog.table import Bools, Codes, Floats, Ints, combine, estimate_kinds
 from stratos.config import CloudConfig
+from stratos.core.errors import CatalogError
 from stratos.estimate.fleet import Fleet
 from stratos.plan.option import Caps, counts
 from stratos.plan.pareto import Staircase
@@ -95,7 +96,11 @@ class Market:
 
 
 def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
-    """Return the servers that `cloud` allows."""
+    """Return the servers that `cloud` allows.
+
+    Raises:
+        CatalogError: it allows none.
+    """
     table = catalog.table
     caps = Caps.of(cloud.quotas, cloud.max_nodes, cloud.max_usd_per_hour)
     group, most = _quotas_of(table, caps)
@@ -115,6 +120,11 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
             affordable = np.where(price > 0, np.floor(bound / price), caps.max_nodes)
         most = np.minimum(most, affordable.astype(np.int64))
     some = np.flatnonzero(most > 0)
+    if not len(some):
+        raise CatalogError(
+            f"None of the {n} allowed servers can be had: {', '.join(cloud.quotas)}. Allow more "
+            "with cloud.providers=[…] or cloud.regions=[…]."
+        )
     rows, price, is_spot, most = rows[some], price[some], is_spot[some], most[some]
     wait_hours = _waits_of(catalog)[rows]
     # A server that is waited for longer is no worse otherwise, and no better either.

@@ -42,7 +42,11 @@ def sky() -> Iterator[Sky]:
 
 
 @pytest.fixture
-def on_sky(sky: Sky, command: Command) -> Command:
+def on_sky(sky: Sky, command: Command) -> Iterator[Command]:
     """Return the command of a run that trains on a server of SkyPilot."""
     command.prefix = sky.prefix
-    return command
+    yield command
+    if command.process is not None and command.process.poll() is None:
+        command.process.kill()
+    if sky.instances():  # of a test that failed: the next one begins without
+        command.servers("down", "--all", seconds=300)

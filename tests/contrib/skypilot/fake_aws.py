@@ -5,7 +5,9 @@
 A VM has a network, processes, a host name and a root file system of its own (an overlay of this
 machine's), and sshd. It is gone at once when its instance is terminated. What tests may do:
     touch DIR/spot/<instance id>    interrupts an instance as AWS interrupts a spot instance
-    touch DIR/refuse                refuses new instances, until it is deleted
+    touch DIR/refuse                refuses new instances, until it is deleted: those of the zones
+                                    and instance types in it, one a line, or all
+    touch DIR/deny/<region>         denies a region, as a policy does, until it is deleted
     cat DIR/live                    instances that run
 Needs root, moto[server], boto3 and sshd; run it in a network namespace (skypilot.sh does).
 """
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import boto3
 import moto.ec2.models.instances
+import moto.ec2.responses.instances
 import moto.iam.policy_validation
 import yaml
 from moto.ec2.exceptions import EC2ClientError
@@ -97,8 +100,13 @@ class NoCapacity(EC2ClientError):
         )
 
 
+class Denied(EC2ClientError):
+    def __init__(self):
+        super().__init__("UnauthorizedOperation", "You are not authorized to do this.")
+
+
 def patch_moto():
-    """Give VMs addresses of the bridge, take SkyPilot's policy, and refuse where it is told to."""
+    """Give VMs addresses of the bridge, take SkyPilot's policy, refuse and deny where told to."""
     moto.iam.policy_validation.IAMPolicyDocumentValidator.validate = lambda self: None
     numbers = itertools.count(1)
     for module in list(sys.modules.values()):
@@ -110,10 +118,25 @@ def patch_moto():
 
     def run_instances(self, *args, **kwargs):
         if (DIR / "refuse").exists():
-            raise NoCapacity
+            refused = (DIR / "refuse").read_text().split()
+            subnet = kwargs["subnet_id"] or kwargs["nics"][0]["SubnetId"]
+            zone = self.get_subnet(subnet).availability_zone
+            is_refused = not refused or {zone, kwargs["instance_type"]} & {*refused}
+            print("refused" if is_refused else "taken", kwargs["instance_type"], zone, flush=True)
+            if is_refused:
+                raise NoCapacity
         return run(self, *args, **kwargs)
 
     backend.run_instances = run_instances
+    response = moto.ec2.responses.instances.InstanceResponse
+    describe = response.describe_instances
+
+    def describe_instances(self):
+        if (DIR / "deny" / self.region).exists():
+            raise Denied
+        return describe(self)
+
+    response.describe_instances = describe_instances
 
 
 def sh(command, check=True):
@@ -180,7 +203,8 @@ def boot(ec2, instance, number):
 
 
 def main():
-    (DIR / "spot").mkdir(parents=True, exist_ok=True)
+    for name in ("spot", "deny"):
+        (DIR / name).mkdir(parents=True, exist_ok=True)
     patch_moto()
     sh("ip link add br0 type bridge", check=False)
     for address in (f"{HOST}/16", "172.31.255.254/16"):

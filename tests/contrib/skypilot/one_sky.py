@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SCRIPT = Path(__file__).with_name("skypilot.sh")
 PROGRAMS = ("ip", "unshare", "ssh", "rsync", "sudo", "curl")
@@ -75,11 +77,35 @@ class Sky:
         )  # fmt: skip
         return done.stdout[done.stdout.rindex("\n[") if "\n[" in done.stdout else 0 :].strip()
 
+    def launched(self) -> list[dict[str, Any]]:
+        """Return what AWS tells of all instances, also of those that are gone."""
+        done = subprocess.run(
+            [*self.prefix, "aws", "ec2", "describe-instances", "--output", "json"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        groups = json.loads(done.stdout)["Reservations"]
+        return [instance for group in groups for instance in group["Instances"]]
+
     @contextlib.contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Let no instance start, for want of capacity."""
-        (self.folder / "refuse").touch()
+    def refusing(self, *names: str) -> Iterator[None]:
+        """Let no instance start, for want of capacity.
+
+        Args:
+            names: zones and instance types that there are none of; without one, all.
+        """
+        with self._file("refuse", "\n".join(names)):
+            yield
+
+    @contextlib.contextmanager
+    def denying(self, region: str) -> Iterator[None]:
+        """Say nothing of a region, as a policy has it."""
+        with self._file(f"deny/{region}"):
+            yield
+
+    @contextlib.contextmanager
+    def _file(self, name: str, text: str = "") -> Iterator[None]:
+        (self.folder / name).write_text(text)
         try:
             yield
         finally:
-            (self.folder / "refuse").unlink()
+            (self.folder / name).unlink()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -154,8 +155,85 @@ def test_ctrl_c_during_the_launch_leaves_nothing(on_sky: Command, sky: Sky) -> N
     process.send_signal(signal.SIGTERM)
     assert process.wait(5 * MINUTES) == 128 + signal.SIGTERM, on_sky.said
     assert sky.instances() == [] and sky.clusters() == "[]"
-    settled = [one for one in on_sky.ledger() if one.get("kind") == "settled"]
-    assert settled[0]["role"] == "train" and settled[0]["usd"] > 0
+    paid_from_its_launch(on_sky, sky)
+
+
+def paid_from_its_launch(on_sky: Command, sky: Sky) -> None:
+    """Check that the latest server is paid from when AWS launched it, or from little before."""
+    at = max(datetime.fromisoformat(one["LaunchTime"]).timestamp() for one in sky.launched())
+    [rented] = [one for one in on_sky.ledger() if one["kind"] == "rented" and one["at"] < at]
+    [settled] = [one for one in on_sky.ledger() if one["kind"] == "settled" and one["seconds"]]
+    ran_s, before_s = settled["at"] - at, at - rented["at"]
+    assert 0 < ran_s - 1 <= settled["seconds"] <= ran_s + before_s + 1
+    assert 0 < settled["usd"] == pytest.approx(settled["seconds"] / 3600 * rented["usd_per_hour"])
+
+
+def test_a_server_that_starts_when_its_command_is_killed_is_seen_and_ended(
+    on_sky: Command, sky: Sky, tmp_path: Path
+) -> None:
+    """From another home, too, where a policy denies a region of the account."""
+    process = on_sky.start(*ON)
+    on_sky.until(lambda: bool(sky.instances()), 10 * MINUTES)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    other = Command(tmp_path / "other" / "run")
+    other.prefix = sky.prefix
+    with sky.denying("us-west-2"):
+        told = other.servers("--account", "--json", seconds=5 * MINUTES)
+    assert told.returncode == 0, told.stderr
+    listing = json.loads(told.stdout)
+    assert listing["jobs"] == [] and [*listing["left_out"]] == ["aws/us-west-2"]
+    assert "UnauthorizedOperation" in listing["left_out"]["aws/us-west-2"]
+    [server], [id] = listing["elsewhere"], sky.instances()
+    assert server["name"].startswith("stratos-run-") and server["role"] == "train"
+    assert server["end"].endswith(f"--region us-east-1 --instance-ids {id}")
+    ended = on_sky.servers("down", "--all", seconds=5 * MINUTES)
+    assert ended.returncode == 0 and "is booked for it" in ended.stdout, ended.stderr
+    assert sky.instances() == [] and sky.clusters() == "[]"
+    paid_from_its_launch(on_sky, sky)
+
+
+def test_spot_is_rented_and_paid_at_its_price(on_sky: Command, sky: Sky) -> None:
+    """At the prices of SkyPilot's catalog: that of Stratos has none of AWS."""
+    spot = (
+        "cloud.spot=true", "cloud.regions=[us-east-1]",
+        f"cloud.catalog=[{sky.folder}/home/.sky/catalogs/v8/aws/vms.csv]",
+        "stages=[plan,synthesize,distill]",
+    )  # fmt: skip
+    process = on_sky.start(*ON, *spot)
+    on_sky.until(lambda: bool(sky.instances()), 10 * MINUTES)
+    *_, server = sorted(sky.launched(), key=lambda one: one["LaunchTime"])
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5 * MINUTES) == 128 + signal.SIGINT, on_sky.said
+    [train] = [one for one in on_sky.record("plan")["roles"] if one["role"] == "train"]
+    assert train["spot"] and server["InstanceLifecycle"] == "spot"
+    assert server["InstanceType"] == train["offer"]["instance_type"]
+    [rented] = [one for one in on_sky.ledger() if one["kind"] == "rented"]
+    assert rented["usd_per_hour"] == train["offer"]["usd_per_hour_spot"]
+    assert rented["usd_per_hour"] < train["offer"]["usd_per_hour"]
+    assert sky.instances() == [] and sky.clusters() == "[]"
+    paid_from_its_launch(on_sky, sky)
+
+
+def test_another_type_and_another_zone_of_the_region_are_tried(on_sky: Command, sky: Sky) -> None:
+    [planned] = {one["offer"]["instance_type"] for one in on_sky.record("plan")["roles"]
+                 if one["role"] == "train"}  # fmt: skip
+    with sky.refusing(planned, "us-east-1a"):
+        process = on_sky.start(*ON, "stages=[plan,synthesize,distill]")
+        on_sky.until(lambda: bool(sky.instances()), 15 * MINUTES)
+    *_, server = sorted(sky.launched(), key=lambda one: one["LaunchTime"])
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5 * MINUTES) == 128 + signal.SIGINT, on_sky.said
+    said = " ".join(on_sky.said.split())
+    assert f"distill: SkyPilot gets no aws/us-east-1 {planned}: " in said
+    assert "The plan is solved again without it (1 of 5 at most; " in said
+    [train] = [one for one in on_sky.record("plan")["roles"] if one["role"] == "train"]
+    assert server["InstanceType"] == train["offer"]["instance_type"] != planned
+    assert server["Placement"]["AvailabilityZone"] == "us-east-1b"
+    # What was refused cost nothing.
+    paid = [one["server"] for one in on_sky.ledger() if one["kind"] == "settled" and one["usd"]]
+    assert len(paid) == 1 and server["InstanceType"] in paid[0]
+    assert sky.instances() == [] and sky.clusters() == "[]"
 
 
 def test_a_server_that_nobody_has(on_sky: Command, sky: Sky) -> None:

@@ -793,6 +793,35 @@ def test_servers_of_runs_that_another_machine_started_are_found_by_their_tags(
     assert [job["name"] for job in listing["jobs"]] == [spec.name]
     said = stratos("servers", "--account").stdout
     assert "stratos-b-distill: train of my-run, started elsewhere" in said
+
+
+def test_a_region_that_a_policy_denies_is_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
+    aws(tmp_path, "eu-west-1", "us-east-1", jobs=("stratos-b-distill",))
+    listing = json.loads(stratos("servers", "--account", "--json").stdout)
+    assert [server["name"] for server in listing["elsewhere"]] == ["stratos-b-distill"]
+    denied = "An error occurred (UnauthorizedOperation)"
+    assert listing["left_out"] == {"aws/eu-west-1": denied}
+    said = stratos("servers", "--account").stdout
+    assert said.splitlines()[-2] == snapshot
     aws(tmp_path, "eu-west-1")
     refused = stratos("servers", "--account")
-    assert refused.returncode == 1 and "AWS does not say what runs in eu-west-1" in refused.stderr
+    assert refused.returncode == 1 and refused.stderr.strip() == snapshot
+
+
+def test_the_users_own_region_says_which_regions_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy denies us-east-1, where the account's servers may not be."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
+    aws(tmp_path, "us-east-1", "us-west-2")
+    program = tmp_path / "aws"
+    program.write_text(program.read_text().replace("eu-west-1", "us-east-1", 1))
+    listing = json.loads(stratos("servers", "--account", "--json").stdout)
+    assert listing["left_out"] == {"aws/us-east-1": "An error occurred (UnauthorizedOperation)"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -25,6 +26,7 @@ from stratos.core.machine import Share
 from stratos.executors import submission
 from stratos.executors.handover import end_other
 from stratos.executors.job import Job, JobSpec, State, folder_of
+from stratos.executors.job_costs import JobCosts, settle_unseen
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
@@ -244,6 +246,30 @@ def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
     assert slurm_queue.running_spans("a", "7") == [(clock(0), clock(5)), (clock(30), clock(40))]
     slurm_says()
     assert slurm_queue.running_spans("a", "7") is None
+
+
+@pytest.mark.parametrize("who", ["scontrol", "sacct"])
+def test_a_job_of_90_seconds_costs_what_90_seconds_do(
+    who: str, spec: JobSpec, slurm_says: Callable[..., None], tmp_path: Path
+) -> None:
+    """Limits are of whole minutes, times are of seconds."""
+    submitted = time.time() - 600
+    start, end = (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(submitted + seconds))
+                  for seconds in (30, 120))  # fmt: skip
+    if who == "sacct":
+        slurm_says(sacct=f"{NAME}|{start}|{end}\n")
+    else:
+        shown = SHOWN.format(id=7, state="COMPLETED", code="0:0", start=start, end=end, path="/x")
+        slurm_says(scontrol=f"{shown} TimeLimit=00:03:00")
+    path = tmp_path / "ledger.jsonl"
+    JobCosts(Ledger(path, 10.0, stage="distill"), Slurm(), spec)
+    [line] = path.read_text().splitlines()
+    path.write_text(json.dumps(json.loads(line) | {"at": round(submitted, 3)}) + "\n")
+    job = Job(spec, "7", "SLURM job 7", tmp_path / "log")
+    settle_unseen(tmp_path, "distill", Ledger(path), Slurm().spans(job))
+    *_, settled = map(json.loads, path.read_text().splitlines())
+    assert settled["seconds"] == 90
+    assert settled["usd"] == pytest.approx(90 / 3600 * spec.usd_per_hour)
 
 
 def test_a_start_by_a_clock_that_is_ahead_is_not_no_start(slurm_says: Callable[..., None]) -> None:
