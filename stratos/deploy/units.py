@@ -27,7 +27,9 @@ _STOP_S = 40
 """What a student has to end: answers that are under way come first."""
 
 
-def unit(system: str, bundle: Path, hosted: Hosted | None, port: int, cache_dir: Path) -> str:
+def unit(
+    system: str, bundle: Path, hosted: Hosted | None, port: int, cache_dir: Path, name: str = ""
+) -> str:
     """Return the text for a system, one of `SYSTEMS`.
 
     Args:
@@ -36,6 +38,7 @@ def unit(system: str, bundle: Path, hosted: Hosted | None, port: int, cache_dir:
         hosted: how it is served on this machine; None where it is not.
         port: where a container listens; 0 for `PORT`.
         cache_dir: where it is written down what is served.
+        name: of the model in a container; "" for that of `hosted`, or of the bundle.
 
     Raises:
         StratosError: it cannot be started so.
@@ -47,7 +50,7 @@ def unit(system: str, bundle: Path, hosted: Hosted | None, port: int, cache_dir:
     if hosted is not None and hosted.front:
         raise StratosError(f"{bundle} is served {hosted.front}: only systemd starts it so.")
     run = setting_here(bundle)[0] if hosted is None else hosted.setting
-    name = name_of(bundle) if hosted is None else hosted.name
+    name = name or (name_of(bundle) if hosted is None else hosted.name)
     if system == "docker":
         return _dockerfile(bundle, name, run, port or PORT)
     return _kubernetes(name, engine_of(run), port or PORT)
@@ -157,6 +160,7 @@ spec:
       containers:
         - name: student
           image: {label}:latest
+          imagePullPolicy: IfNotPresent
           ports: [{{containerPort: {port}}}]
           env:
             - name: {KEY}
@@ -186,11 +190,17 @@ def _label(name: str) -> str:
 
 
 _SECONDS = "http_server_request_duration_seconds"
+_ASKED = 'http_route=~"/v1/.*completions"'
+"""Looks at a server's health are no requests of clients."""
+_FAILED = 'http_response_status_code=~"5..|429|499"'
+"""What clients got no answer for; 499 of whoever did not wait for one."""
 _PANELS = (
-    ("Requests a second", f"sum by (http_response_status_code) (rate({_SECONDS}_count[5m]))", ""),
-    ("Errors", f'sum(rate({_SECONDS}_count{{http_response_status_code=~"5.."}}[5m])) / '
-     f"sum(rate({_SECONDS}_count[5m]))", "percentunit"),
-    ("Latency, p95", f"histogram_quantile(0.95, sum by (le) (rate({_SECONDS}_bucket[5m])))", "s"),
+    ("Requests a second",
+     f"sum by (http_response_status_code) (rate({_SECONDS}_count{{{_ASKED}}}[5m]))", ""),
+    ("Errors", f"sum(rate({_SECONDS}_count{{{_ASKED},{_FAILED}}}[5m])) / "
+     f"sum(rate({_SECONDS}_count{{{_ASKED}}}[5m]))", "percentunit"),
+    ("Latency, p95",
+     f"histogram_quantile(0.95, sum by (le) (rate({_SECONDS}_bucket{{{_ASKED}}}[5m])))", "s"),
     ("Tokens a second", "sum by (gen_ai_token_type) "
      "(rate(gen_ai_client_token_usage_total[5m]))", ""),
     ("Queue", "stratos_queued_requests", ""),

@@ -88,9 +88,12 @@ def test_the_dashboard_asks_what_is_counted(bundle: Path) -> None:
     for panel in board["panels"]:
         for query in panel["targets"]:
             for name in re.findall(r"\b((?:http|gen_ai|stratos)_\w+)[{\[ ]?", query["expr"]):
-                label = name.startswith("http_response") or name == "gen_ai_token_type"
+                label = name in ("http_response_status_code", "http_route", "gen_ai_token_type")
                 base = re.sub(r"_(total|bucket|count)$", "", name)
                 assert label or base in there or base.startswith("stratos_cascade_"), name
+    errors = next(panel for panel in board["panels"] if panel["title"] == "Errors")
+    (query,) = errors["targets"]
+    assert "499" in query["expr"], "who did not wait for an answer got none"
     assert set(SYSTEMS) == {"systemd", "docker", "kubernetes", "grafana"}
 
 
@@ -102,6 +105,8 @@ def test_it_is_hosted_as_it_was_measured(bundle: Path) -> None:
     assert setting_here(bundle, 5)[0] == ServingSetting("predictor", slots=5)
     image = unit("docker", bundle, None, 0, bundle.parent)
     assert '"--name", "a run", "--at-once", "3"]' in image
+    image = unit("docker", bundle, None, 0, bundle.parent, "mine")
+    assert '"--name", "mine", "--at-once", "3"]' in image
 
 
 INSIDE = """

@@ -307,7 +307,7 @@ def _unit(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> int
         raise UsageError("name one folder: stratos serve unit outputs/<run>")
     bundle = hosted_bundle(folders[0], cache_dir)
     hosted = Hosted.read(state_of(bundle, cache_dir))
-    print(unit(args.system, bundle, hosted, args.port, cache_dir), end="")
+    print(unit(args.system, bundle, hosted, args.port, cache_dir, args.name), end="")
     return 0
 
 
