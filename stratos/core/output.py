@@ -203,7 +203,7 @@ def add_flag(parser: argparse.ArgumentParser, what: str = "one JSON object") -> 
 
 def count(text: str) -> int:
     """Read a whole number of 1 or more, as a type of an argument."""
-    return _whole(text, 1, 2**20)
+    return _whole(text, 1, 65535)
 
 
 def port_number(text: str) -> int:

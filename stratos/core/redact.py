@@ -99,31 +99,20 @@ _SHORTEST_KNOWN = 4
 """The same of a secret that a config told: behind a password of three letters a text is lost."""
 _FREE = "extra_body"
 """Key below which whatever comes from the environment is a secret: nobody knows its name."""
-_SECRET_WORDS = frozenset(
-    [
-        "apikey",
-        "auth",
-        "authorization",
-        "cookie",
-        "credential",
-        "credentials",
-        "key",
-        "pass",
-        "passphrase",
-        "passwd",
-        "password",
-        "pwd",
-        "secret",
-        "sig",
-        "signature",
-        "token",
-    ]
-)
-"""In the name of a key below it."""
+_PASSWORD_WORDS = frozenset(
+    ["authorization", "cookie", "credential", "credentials", "pass", "passphrase", "passwd",
+     "password", "pwd", "secret"]
+)  # fmt: skip
+"""In the name of a key below it, whose value is a secret."""
+_KEY_WORDS = frozenset(["apikey", "auth", "key", "sig", "signature", "token"])
+"""The same, where the value looks like a key: `prompt_cache_key` and `stop_token` hold words."""
+_MIXED = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[^\s<>|]+")
 _RANDOM = re.compile(
     r"(?=[A-Za-z]*\d)(?=[A-Z\d]*[a-z])(?=[a-z\d]*[A-Z])[A-Za-z\d]{16,}|\b[0-9a-f]{32,}\b", re.ASCII
 )
-"""What looks like a key there whatever its name."""
+"""What looks like a key there whatever its name, if it has `_FEWEST_NUMBERS`: names of models have
+one or two."""
+_FEWEST_NUMBERS = 3
 
 _known: set[str] = set()
 
@@ -162,7 +151,7 @@ def learn(node: Any, name: str = "", is_free: bool = False) -> None:
     elif isinstance(node, str):
         if name == "api_key_env":
             remember(os.environ.get(node, ""))
-        elif _names_a_key(name) or (is_free and _may_be_key(name, node)):
+        elif _may_be_key(name, node) if is_free else _names_a_key(name):
             remember(node)
         if "://" in node:
             _learn_url(node)
@@ -181,15 +170,21 @@ def resolved(variable: str, value: str, key: str) -> None:
 
 
 def hide_known(text: str, shortest: int = _SHORTEST_VARIABLE) -> str:
-    """Return a text without the values of secrets that this process knows.
+    """Return a text without the secrets that the config told, such as the key of a teacher.
 
     Args:
         text: of anybody, such as a teacher that repeats its key.
-        shortest: characters of a secret of the config; shorter ones are words of answers, too.
+        shortest: characters of a secret; shorter ones are words of answers, too.
     """
     for secret in sorted(_known, key=len, reverse=True):
         if len(secret) >= shortest:
             text = text.replace(secret, HIDDEN)
+    return text
+
+
+def redact_text(text: str) -> str:
+    """Return `text` without keys: known values and shapes, logins in URLs, secret variables."""
+    text = hide_known(text, _SHORTEST_KNOWN)
     for name, value in os.environ.items():
         if (
             len(value) >= _SHORTEST_VARIABLE
@@ -198,12 +193,6 @@ def hide_known(text: str, shortest: int = _SHORTEST_VARIABLE) -> str:
             and not _is_common(value)
         ):
             text = text.replace(value, HIDDEN)
-    return text
-
-
-def redact_text(text: str) -> str:
-    """Return `text` without keys: known values and shapes, logins in URLs, secret variables."""
-    text = hide_known(text, _SHORTEST_KNOWN)
     text, _ = redact_shapes(text)
     if "://" in text:
         text = _URL_LOGIN.sub(HIDDEN, text)
@@ -289,9 +278,15 @@ def _names_a_key(name: str) -> bool:
 
 def _may_be_key(name: str, value: str) -> bool:
     """Return whether a value of a key that nobody knows may be a secret, by either of them."""
-    words = (word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name))
-    is_named = len(value) >= _SHORTEST_VARIABLE and not _SECRET_WORDS.isdisjoint(words)
-    return is_named or _RANDOM.search(value) is not None
+    words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)}
+    if len(value) >= _SHORTEST_VARIABLE and (
+        words & _PASSWORD_WORDS or (words & _KEY_WORDS and _MIXED.fullmatch(value))
+    ):
+        return True
+    if _names_a_key(name) and not re.search(r"[\s<>|]", value):
+        return True
+    looks = _RANDOM.search(value)
+    return looks is not None and len(re.findall(r"\d+", looks[0])) >= _FEWEST_NUMBERS
 
 
 def _is_common(value: str) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import json
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from stratos.core.foreign import cause
 from stratos.core.formats import listed
 from stratos.core.redact import redact, shown
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
+from stratos.deploy.engines.base import EXPORTS
 from stratos.deploy.signature import SUFFIX
 from stratos.models.kinds.base import is_predictor
 from stratos.tasks.base import Message
@@ -158,6 +160,24 @@ def check_manifest(bundle: Path) -> int:
     return len(named)
 
 
+def changed_files(bundle: Path, form: str) -> list[str]:
+    """Return the files that are not as they were made, of those that serve a format.
+
+    Args:
+        bundle: its folder.
+        form: export that is served; "" for the bundle's own weights.
+    """
+    named = _listing(bundle)
+    files = [
+        name for name in named
+        if not name.startswith(f"{EXPORTS}/") or (form and name == f"{EXPORTS}/{form}.gguf")
+    ]  # fmt: skip
+    return [
+        name for name in files
+        if not (bundle / name).is_file() or digest_of(bundle / name) != named[name]
+    ]  # fmt: skip
+
+
 def _listing(bundle: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that the manifest names.
 
@@ -269,11 +289,12 @@ def push(bundle: Path, target: str, tick: Callable[[int, int], None] | None = No
         names = list(_content(bundle))
         if (bundle / SIGNATURE).is_file():
             names.append(SIGNATURE)
-        if before == (bundle / MANIFEST).read_bytes() and all(
-            _is_there(system, bundle / name, f"{root}/{name}") for name in names
-        ):
-            return Pushed(target, n_files, was_there=True)
         _check_no_links(system, root, names)
+        lacking = [name for name in names if not _is_there(system, bundle / name, f"{root}/{name}")]
+        if before == (bundle / MANIFEST).read_bytes() and not {*lacking} - {SIGNATURE}:
+            for name in lacking:  # it was signed since
+                _put(system, bundle / name, f"{root}/{name}")
+            return Pushed(target, n_files, was_there=True)
         if before:
             system.rm_file(manifest)
         # Those of an earlier bundle, whose signature is none of this one.
@@ -298,7 +319,10 @@ def fetched(url: str, folder: Path) -> Path:
         if url.startswith(HUB):
             from huggingface_hub import snapshot_download
 
-            return Path(snapshot_download(repository_of(url), local_dir=folder))
+            snapshot_download(repository_of(url), local_dir=folder)
+            shutil.rmtree(folder / ".cache", ignore_errors=True)  # what the hub adds
+            (folder / ".gitattributes").unlink(missing_ok=True)
+            return folder
         system, root = _opened(url)
         if not system.exists(f"{root}/{MANIFEST}"):
             raise StratosError(

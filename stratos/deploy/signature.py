@@ -41,7 +41,7 @@ def check_signature(path: Path, key: str) -> str:
     name, public = _public_key(key)
     beside = path.with_name(path.name + SUFFIX)
     try:
-        _, line, comment, last = beside.read_text(encoding="utf-8").splitlines()
+        _, line, comment, last = _lines(beside)
         signature, whole = _decoded(line, _SIGNATURE_BYTES), _decoded(last, 64)
         if signature[:2] not in (b"ED", b"Ed") or not comment.startswith(_COMMENT):
             raise ValueError("it is none of minisign")
@@ -57,6 +57,8 @@ def check_signature(path: Path, key: str) -> str:
             f"{beside} is by the key {signature[2:10][::-1].hex().upper()}, and --key is "
             f"{name[::-1].hex().upper()}. Give the key of whoever made the bundle."
         )
+    if not path.is_file():
+        raise StratosError(f"{path} is missing, or no file: give the command of the run again.")
     content, comment = path.read_bytes(), comment.removeprefix(_COMMENT)
     # ED signs the BLAKE2b of a file, Ed (minisign -l) the file itself.
     signed = hashlib.blake2b(content).digest() if signature[:2] == b"ED" else content
@@ -74,8 +76,8 @@ def check_signature(path: Path, key: str) -> str:
 def _public_key(key: str) -> tuple[bytes, bytes]:
     """Return the name of a public key, and its 32 bytes."""
     try:
-        text = Path(key).read_text(encoding="utf-8") if Path(key).is_file() else key
-        [*_, line] = text.splitlines()
+        is_text = not Path(key).exists() and len(key) == len(base64.b64encode(bytes(_KEY_BYTES)))
+        line = key if is_text else _lines(Path(key))[-1]
         data = _decoded(line, _KEY_BYTES)
         if data[:2] != b"Ed":
             raise ValueError("it is none of minisign")
@@ -86,8 +88,14 @@ def _public_key(key: str) -> tuple[bytes, bytes]:
     return data[2:10], data[10:]
 
 
+def _lines(path: Path) -> list[str]:
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    return path.read_text(encoding="utf-8").rstrip("\r\n").split("\n")
+
+
 def _decoded(line: str, n_bytes: int) -> bytes:
-    data = base64.b64decode(line, validate=True)
+    data = base64.b64decode(line.strip(), validate=True)
     if len(data) != n_bytes:
         raise ValueError(f"it has {len(data)} bytes, not {n_bytes}")
     return data

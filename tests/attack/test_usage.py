@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stratos.core import redact
 from stratos.core.errors import TeacherError
 from stratos.teachers.base import Question
 from stratos.teachers.reply import ImplausibleUsage, read_usage, to_answer
@@ -173,6 +174,9 @@ def test_tokens_that_were_read_before_are_believed_up_to_all_of_them(told, expec
 
 def test_a_key_that_an_endpoint_repeats_is_in_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARROT_API_KEY", "plain-looking-key-7")
+    redact.learn({"api_key_env": "PARROT_API_KEY"})
     message = {"role": "assistant", "content": "You sent plain-looking-key-7, thank you."}
     reply = {"choices": [{"finish_reason": "stop", "message": message}]}
-    assert to_answer(reply, ask_of("Why?"), 0.1).text == "You sent ***, thank you."
+    answer = to_answer(reply, ask_of("Why?"), 0.1)
+    redact.forget()
+    assert answer.text == "You sent ***, thank you."

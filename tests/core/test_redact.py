@@ -160,7 +160,7 @@ def nothing_known() -> Iterator[None]:
 def test_keys_of_a_vendor_are_known_by_their_names_or_by_their_looks() -> None:
     hidden = {
         "vendor_pass": "hunter-on-the-hill",
-        "xAuth": "four words of mine",
+        "xAuth": "four-words-of-mine-4",
         "sessionCookie": "abcdefgh",
         "nested": {"tenant": "Zk3vQ9xLpT7wYb2RmN5d", "list": ["0f" * 16]},
     }
@@ -168,7 +168,10 @@ def test_keys_of_a_vendor_are_known_by_their_names_or_by_their_looks() -> None:
         "reasoning_effort": "minimal-and-short",
         "model": "gpt-4o-mini-2024-07-18",
         "route": "Meta-Llama-3.1-8B-Instruct",
-        "stop_token": "</s>",
+        "stop_token": "<|im_end|>",
+        "prompt_cache_key": "customer support",
+        "key": "temperature",
+        "provider": "MetaLlama31Instruct8B",
         "tokenizer": "cl100k_base",
     }
     module.learn({"teacher": {"extra_body": {**hidden, **shown}}})
@@ -186,4 +189,13 @@ def test_short_logins_stay_in_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module.hide_known(answer) == "admin has ***"
     assert redact_text(answer) == "*** has ***"
     monkeypatch.setenv("SOME_API_KEY", "plain-value-of-env")
-    assert module.hide_known("it is plain-value-of-env.") == "it is ***."
+    assert redact_text("it is plain-value-of-env.") == "it is ***."
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_words_of_an_answer_stay_whatever_the_environment_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "postgres")
+    monkeypatch.setenv("KEYCLOAK_REALM", "insurance")
+    assert module.hide_known("postgres insurance") == "postgres insurance"

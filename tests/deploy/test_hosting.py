@@ -244,7 +244,7 @@ def test_a_bundle_that_was_changed_is_served_with_a_warning(bundle: Path, tmp_pa
     done = command("serve", str(bundle), cache=tmp_path)
     stopped = command("serve", "stop", str(bundle), cache=tmp_path)
     assert done.returncode == 0 and stopped.returncode == 0
-    assert "is not what was made: README.md has changed." in done.stderr
+    assert "Warning: not as it was made: README.md of" in done.stderr
 
 
 @pytest.fixture

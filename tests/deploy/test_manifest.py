@@ -156,6 +156,18 @@ def other_key() -> str:
     return base64.b64encode(data).decode()
 
 
+def test_a_signature_without_its_file_or_with_an_empty_line(tmp_path: Path) -> None:
+    path = tmp_path / MANIFEST
+    (tmp_path / "key").write_text(f"untrusted comment: \x0b\n{PUBLIC}\n\n")
+    path.with_name(f"{MANIFEST}.minisig").write_text(f"{SIGNED.rstrip()}\n\n")
+    with pytest.raises(StratosError, match="is missing, or no file"):
+        check_signature(path, str(tmp_path / "key"))
+    path.write_text("test")
+    assert check_signature(path, str(tmp_path / "key"))
+    with pytest.raises(StratosError, match="No such file"):
+        check_signature(path, "minisign.pub")
+
+
 @pytest.mark.parametrize(
     ("text", "signed", "key", "why"),
     [
@@ -183,10 +195,12 @@ def test_what_the_key_has_not_signed_is_refused(
 def test_a_signature_goes_with_its_bundle_and_not_with_the_next(
     bundle: Path, tmp_path: Path
 ) -> None:
-    (bundle / SIGNATURE).write_text(SIGNED)
-    assert check_manifest(bundle) == 3
     there = tmp_path / "shelf"
     push(bundle, str(there))
+    (bundle / SIGNATURE).write_text(SIGNED)  # after it was pushed
+    assert check_manifest(bundle) == 3
+    before = (there / MANIFEST).stat().st_ino
+    assert push(bundle, str(there)).was_there and (there / MANIFEST).stat().st_ino == before
     assert (there / SIGNATURE).read_text() == SIGNED and check_manifest(there) == 3
     done = stratos("verify", str(there), "--key", PUBLIC)
     assert done.returncode == 1 and "by this key: one of them was changed" in done.stderr

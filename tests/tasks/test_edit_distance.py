@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.tasks.dedup.edit_distance import NearTexts, _distance, _positions, edits_of
+from stratos.tasks.dedup.edit_distance import NearTexts, _differing, _distance, edits_of
 from stratos.tasks.jsonl import JsonlTask
 
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty")
@@ -40,7 +40,7 @@ def test_distances_are_those_of_the_textbook() -> None:
             if rng.random() < 0.7
             else "".join(rng.choices("abc", k=9))
         )
-        assert _distance(_positions(a), len(a), b) == textbook(a, b)
+        assert _distance(*_differing(a, b)) == textbook(a, b)
 
 
 def test_what_is_near_is_what_all_pairs_tell() -> None:
@@ -84,6 +84,17 @@ def test_a_thousand_questions_and_ten_thousand_rows_take_two_seconds(is_template
     assert time.process_time() - start < 4, n
 
 
+def test_a_typo_is_seen_behind_an_instruction_that_all_share() -> None:
+    rng = random.Random(4)
+    head = " ".join(rng.choices(WORDS, k=60))
+    made = [f"{head} {' '.join(rng.choices(WORDS, k=90))}" for _ in range(1100)]
+    near = NearTexts(made[:1000])
+    start = time.process_time()
+    assert near.has_near(made[0][:-9] + "#" + made[0][-8:])
+    assert not any(map(near.has_near, made[1000:]))
+    assert time.process_time() - start < 1
+
+
 def test_a_task_counts_the_test_rows_that_are_near_training_rows(tmp_path: Path) -> None:
     rng = random.Random(3)
     rows = [" ".join(rng.choices(WORDS, k=9)) for _ in range(300)]
@@ -95,8 +106,7 @@ def test_a_task_counts_the_test_rows_that_are_near_training_rows(tmp_path: Path)
     task = JsonlTask(str(tmp_path / "train.jsonl"), test_path=str(tmp_path / "test.jsonl"))
     learnt = [row.question for row in task.splits.rows["train"]]
     n = sum(
-        any(_distance(_positions(text), len(text), row) <= 3 for row in learnt)
-        for text in tested + other
+        any(_distance(*_differing(text, row)) <= 3 for row in learnt) for text in tested + other
     )
     assert task.splits.n_edited_test == n > 15
     assert f"Of the test {n} are within 3 characters of a training row." in task.notes[0]

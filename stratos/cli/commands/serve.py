@@ -48,7 +48,7 @@ from stratos.deploy.hosting import (
     stop,
     swap,
 )
-from stratos.deploy.manifest import bundle_in, check_manifest
+from stratos.deploy.manifest import bundle_in, changed_files
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
 from stratos.deploy.units import SYSTEMS, unit
@@ -177,12 +177,13 @@ def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> in
         elif before is not None and before.runs and not args.foreground:
             why = "" if args.restart else ": its bundle was made anew since it was started"
             print(f"Starting the server at {before.url} anew{why} …", flush=True)
+            _warn_of_changes(before)
             hosted = restart(state, before, address, run, program, args.start_seconds)
         else:
             if before is not None and before.runs:
                 address = make_room(state, before, address, run)
-            _warn_of_changes(bundle)
             state, hosted = prepare(bundle, cache_dir, address=address, run=run, front=program)
+            _warn_of_changes(hosted)
             if not args.foreground:
                 print(f"Starting {bundle} …", flush=True)
                 hosted = start(state, args.start_seconds)
@@ -199,12 +200,14 @@ def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> in
     return 0
 
 
-def _warn_of_changes(bundle: Path) -> None:
-    """Say which files of a bundle are not as its run made them."""
-    try:
-        check_manifest(bundle)
-    except StratosError as error:
-        print(f"Warning: {error}", file=sys.stderr)
+def _warn_of_changes(hosted: Hosted) -> None:
+    """Say which files that are served are not as their run made them."""
+    if changed := changed_files(Path(hosted.bundle), hosted.format):
+        print(
+            f"Warning: not as it was made: {listed(changed)} of {hosted.bundle}. To see what else "
+            f"is, type: stratos verify {shlex.quote(hosted.bundle)}",
+            file=sys.stderr,
+        )
 
 
 def _program(
@@ -239,7 +242,6 @@ def _replace(cache_dir: Path, bundle: Path, args: argparse.Namespace) -> int:
         raise StratosError(f"{bundle} is served already, at {there.url}/v1.")
     program, run = _program(cache_dir, bundle, args, None)
     known = can_start(bundle, 0, run)
-    _warn_of_changes(bundle)
     for front in fronts():
         try:
             print(front.compare(bundle, Path(before.bundle)), end="", flush=True)
@@ -250,6 +252,7 @@ def _replace(cache_dir: Path, bundle: Path, args: argparse.Namespace) -> int:
     with starting(Path(before.bundle), cache_dir):
         planned = beside(before, described(bundle, known, run, program))
         print(f"Starting {bundle} beside {before.bundle} …", flush=True)
+        _warn_of_changes(planned)
         hosted = swap(state, planned, is_forced=args.force, start_seconds=args.start_seconds)
     print(
         f"{bundle} answers now at {hosted.url}/v1 as {hosted.name}: {hosted.served_by}.\n"
@@ -284,6 +287,7 @@ def _start_again(cache_dir: Path, folders: list[Path], args: argparse.Namespace)
         try:
             with starting(Path(hosted.bundle), cache_dir):
                 hosted = again(state, hosted)
+                _warn_of_changes(hosted)
                 if not args.foreground:
                     hosted = start(state, args.start_seconds, keeps_state=True)
         except StratosError as error:

@@ -16,6 +16,8 @@ from stratos.executors.job import TaggedServer, TaggedServers
 
 _ANSWERS_S = 60.0
 _AT_ONCE = 8
+_DENIED = ("AccessDenied", "UnauthorizedOperation", "AuthFailure", "OptInRequired", "explicit deny")
+"""Of these the answer has one where a region is denied."""
 _WHO = "aws sts get-caller-identity, which says whether your credentials are right."
 
 
@@ -79,13 +81,22 @@ def _regions(program: str) -> list[str]:
 
 
 def _in_region(program: str, region: str) -> list[tuple[str, TaggedServer]] | _Denied:
-    """Return the servers of a region, each behind the name of its cluster, or why none is."""
+    """Return the servers of a region, each behind the name of its cluster, or who denies it.
+
+    Raises:
+        StratosError: it does not answer for another reason.
+    """
     filters = ("--filters", f"Name=tag-key,Values={RUN}",
                "Name=instance-state-name,Values=pending,running")  # fmt: skip
     try:
         return list(_servers(_asked(program, region, "describe-instances", *filters), region))
     except _Denied as error:
-        return error
+        if any(code in str(error) for code in _DENIED):
+            return error
+        raise StratosError(
+            f"AWS does not say what runs in {region}, so that servers may be missing: {error} "
+            "Type the same command again."
+        ) from error
 
 
 def _asked(program: str, region: str, *words: str) -> dict[str, Any]:

@@ -128,6 +128,8 @@ def _llama(
     # No copies of earlier chats: their number grows with each request, and none comes again.
     params.cache_ram_mib = 0
     params.verbosity = ERRORS  # else eight lines of log a request
+    if slots * context >= 2**31:
+        raise StratosError(f"llama.cpp cannot answer {slots:,} requests at once: name fewer.")
     params.n_ctx = slots * context
     threads = int(os.environ.get(THREADS) or os.cpu_count() or 1)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads

@@ -194,6 +194,8 @@ _LEAST_FIELD, _LEAST_TENSOR = 13, 24
 """Bytes that a field and the description of a tensor take at least."""
 _LEAST_BITS = 1
 """Of a weight, however it is quantized."""
+_LONGEST_KEPT = 2**16
+"""Bytes of a text that is kept, the chat template's apart."""
 _MOST_VALUES = 2_000_000
 """Fields, elements of arrays and tensors: the largest vocabulary, of 262,144 tokens, takes 1.3
 million. Readers take 600 bytes and 25 µs for each."""
@@ -268,7 +270,7 @@ class _Walk:
             if kind == _ARRAY:
                 lengths[name] = self._array()
             else:
-                values[name] = self._value(kind)
+                values[name] = self._value(kind, name)
         n_params = sum(self._tensor() for _ in range(n_tensors))
         if not n_tensors:
             raise ValueError("it has no tensors")
@@ -278,9 +280,9 @@ class _Walk:
             raise ValueError(f"it states {layers!r:.40} layers, and has {n_tensors:,} tensors")
         return GgufHeader(values, lengths, n_params)
 
-    def _value(self, kind: int) -> Any:
+    def _value(self, kind: int, name: str) -> Any:
         if kind == _STRING:
-            return self._text()
+            return self._text() if name == _TEMPLATE else self._short_text()
         if kind not in _SCALARS:
             raise ValueError(f"it has a value of type {kind}, which does not exist")
         return self._number(_SCALARS[kind])
@@ -317,8 +319,16 @@ class _Walk:
                 f"{_MOST_VALUES:,} are the most that are read"
             )
 
-    def _text(self) -> str:
+    def _short_text(self) -> str:
+        """Return a text; "" for a long one, such as a whole tokenizer, which is not kept."""
         length = self._number("Q")
+        if length > _LONGEST_KEPT:
+            self._skip(length)
+            return ""
+        return self._text(length)
+
+    def _text(self, length: int | None = None) -> str:
+        length = self._number("Q") if length is None else length
         self._check(length)
         self._n_bytes += length
         if self._n_bytes > _LONGEST:

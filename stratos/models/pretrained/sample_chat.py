@@ -31,6 +31,7 @@ _CHATS = (
     [_RULES, _QUESTION],
     [_QUESTION, _ANSWER],
     [_RULES, _QUESTION, _ANSWER, _QUESTION],
+    [_RULES, *[_QUESTION, _ANSWER] * 8, _QUESTION],
 )
 
 Writer = Callable[[Sequence[Mapping[str, Any]], bool], str | None]

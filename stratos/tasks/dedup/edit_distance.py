@@ -8,7 +8,9 @@ bit (Myers, JACM 1999; Hyyrö 2001).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from stratos.tasks.dedup.hashes import normalised
 
@@ -42,21 +44,24 @@ class NearTexts:
         text = normalised(text)
         if not _is_compared(text):
             return False
-        n_left = _MOST_CANDIDATES
-        positions = _positions(text)
-        for number in self._candidates(text):
+        for number in islice(self._candidates(text), _MOST_CANDIDATES):
             candidate = self._texts[number]
-            if _distance(positions, len(text), candidate) <= min(
-                edits_of(len(text)), edits_of(len(candidate))
-            ):
+            most = min(edits_of(len(text)), edits_of(len(candidate)))
+            differing = _differing(text, candidate)
+            if _least_distance(*differing) <= most and _distance(*differing) <= most:
                 return True
-            n_left -= 1
-            if not n_left:
-                return False
         return False
 
     def _candidates(self, text: str) -> Iterator[int]:
+        """Yield the texts that share a part, those of a rare part first: a template's are many."""
         seen: set[int] = set()
+        for numbers in sorted(self._sharing(text), key=len):
+            for number in numbers:
+                if number not in seen:
+                    seen.add(number)
+                    yield number
+
+    def _sharing(self, text: str) -> Iterator[list[int]]:
         most = edits_of(len(text))
         for length in range(len(text) - most, len(text) + most + 1):
             if length not in self._lengths:
@@ -64,10 +69,8 @@ class NearTexts:
             for index, start, end in _parts(length):
                 for at in range(max(0, start - most), min(start + most, len(text)) + 1):
                     part = text[at : at + end - start]
-                    for number in self._with.get((length, index, part), ()):
-                        if number not in seen:
-                            seen.add(number)
-                            yield number
+                    if numbers := self._with.get((length, index, part)):
+                        yield numbers
 
 
 def edits_of(n_characters: int) -> int:
@@ -94,12 +97,36 @@ def _positions(text: str) -> dict[str, int]:
     return positions
 
 
-def _distance(positions: dict[str, int], n: int, candidate: str) -> int:
-    """Return the edit distance of a text, by its positions, and another.
+def _differing(text: str, other: str) -> tuple[str, str]:
+    """Return two texts without the beginning and the end that they share."""
+    n = _n_shared(text, other)
+    text, other = text[n:], other[n:]
+    n = _n_shared(text[::-1], other[::-1])
+    return text[: len(text) - n], other[: len(other) - n]
+
+
+def _n_shared(text: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(text, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(text), len(other)))
+
+
+def _least_distance(text: str, other: str) -> int:
+    """Return a lower bound of the edit distance: characters that only one of them has."""
+    one, two = Counter(text), Counter(other)
+    return max((one - two).total(), (two - one).total())
+
+
+def _distance(text: str, candidate: str) -> int:
+    """Return the edit distance of two texts.
 
     Bit `i` of `up` and `down` is whether the distance of the first `i + 1` characters of the text
     is by one more, or less, than that of the first `i`.
     """
+    n = len(text)
+    if not n:
+        return len(candidate)
+    positions = _positions(text)
     mask, last = (1 << n) - 1, 1 << (n - 1)
     up, down, distance = mask, 0, n
     for character in candidate:

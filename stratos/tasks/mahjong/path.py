@@ -60,9 +60,19 @@ _MACRO = r"""
 {%- if loop.last -%}{{ part }}
 {%- else -%}
 {%- set suit = part[-1:] -%}
-{%- set before = part[:-1].rstrip('123456789') -%}
-{{- before -}}
-{%- set ranks = part[before|length:-1] -%}
+{%- set digits = part[:-1] -%}
+{%- set run = namespace(start=0, is_open=true) -%}
+{%- if digits|int|string != digits or '0' in digits or '-' in digits -%}
+{%- set run.start = part|length - 1 -%}
+{%- for i in range(part|length - 1) -%}
+{%- set at = part|length - 2 - i -%}
+{%- if run.is_open and part[at] in '123456789' -%}{%- set run.start = at -%}
+{%- else -%}{%- set run.is_open = false -%}
+{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+{{- part[:run.start] -}}
+{%- set ranks = part[run.start:-1] -%}
 {%- for i in range(ranks|length) -%}
 {%- if i and ranks[i] != ranks[i - 1] -%}{{ suit }}{%- endif -%}
 {{- ranks[i] -}}

@@ -811,6 +811,11 @@ def test_a_region_that_a_policy_denies_is_named_and_left_out(
     aws(tmp_path, "eu-west-1")
     refused = stratos("servers", "--account")
     assert refused.returncode == 1 and refused.stderr.strip() == snapshot
+    aws(tmp_path, "eu-west-1", "us-east-1", jobs=("stratos-b-distill",))
+    program = tmp_path / "aws"
+    program.write_text(program.read_text().replace("UnauthorizedOperation", "RequestLimitExceeded"))
+    busy = stratos("servers", "--account")
+    assert busy.returncode == 1 and "so that servers may be missing" in busy.stderr
 
 
 def test_the_users_own_region_says_which_regions_there_are(

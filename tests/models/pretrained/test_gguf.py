@@ -123,11 +123,16 @@ def test_metadata_that_do_not_fit_are_refused(name: str, tmp_path: Path) -> None
     ("head", "n_bytes", "why"),
     [
         (start(field("a", ARRAY, array(STRING, 10**7))), 10**8, "10,000,002 fields, tokens"),
-        (start(field("a", STRING, struct.pack("<Q", 2**33))), 2**34, "exceed 16 MiB"),
+        (
+            start(field("tokenizer.chat_template", STRING, struct.pack("<Q", 2**33))),
+            2**34,
+            "exceed 16 MiB",
+        ),
+        (start(field("a", STRING, struct.pack("<Q", 2**25))), 2**30, "None"),
         (start(n_fields=10**7), 2**30, "10,000,001 fields"),
         (start(field("a", ARRAY, array(STRING, 19 * 10**5))), 2**30, "None"),
     ],
-    ids=["tokens", "text", "fields", "a vocabulary that is read"],
+    ids=["tokens", "template", "a text that is not kept", "fields", "a vocabulary that is read"],
 )
 def test_a_large_header_is_read_or_refused_in_seconds_and_a_gib(
     head: bytes, n_bytes: int, why: str, tmp_path: Path
