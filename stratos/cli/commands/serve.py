@@ -202,7 +202,12 @@ def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> in
 
 def _warn_of_changes(hosted: Hosted) -> None:
     """Say which files that are served are not as their run made them."""
-    if changed := changed_files(Path(hosted.bundle), hosted.format):
+    try:
+        changed = changed_files(Path(hosted.bundle), hosted.format)
+    except StratosError as error:  # nothing says how they were made
+        print(f"Warning: {error}", file=sys.stderr)
+        return
+    if changed:
         print(
             f"Warning: not as it was made: {listed(changed)} of {hosted.bundle}. To see what else "
             f"is, type: stratos verify {shlex.quote(hosted.bundle)}",
