@@ -97,24 +97,24 @@ def _positions(text: str) -> dict[str, int]:
     return positions
 
 
-def _differing(text: str, other: str) -> tuple[str, str]:
+def _differing(text: str, candidate: str) -> tuple[str, str]:
     """Return two texts without the beginning and the end that they share."""
-    n = _n_shared(text, other)
-    text, other = text[n:], other[n:]
-    n = _n_shared(text[::-1], other[::-1])
-    return text[: len(text) - n], other[: len(other) - n]
+    n = _n_shared(text, candidate)
+    text, candidate = text[n:], candidate[n:]
+    n = _n_shared(text[::-1], candidate[::-1])
+    return text[: len(text) - n], candidate[: len(candidate) - n]
 
 
-def _n_shared(text: str, other: str) -> int:
+def _n_shared(text: str, candidate: str) -> int:
     """Return how many characters two texts begin with alike."""
-    pairs = enumerate(zip(text, other, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(text), len(other)))
+    pairs = enumerate(zip(text, candidate, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(text), len(candidate)))
 
 
-def _least_distance(text: str, other: str) -> int:
+def _least_distance(text: str, candidate: str) -> int:
     """Return a lower bound of the edit distance: characters that only one of them has."""
-    one, two = Counter(text), Counter(other)
-    return max((one - two).total(), (two - one).total())
+    counts, of_candidate = Counter(text), Counter(candidate)
+    return max((counts - of_candidate).total(), (of_candidate - counts).total())
 
 
 def _distance(text: str, candidate: str) -> int:
