@@ -215,6 +215,7 @@ def again(state: Path, hosted: Hosted) -> Hosted:
     """
     if hosted.is_bundle_gone:
         raise StratosError(f"{hosted.bundle} is gone (moved or deleted).")
+    _is_free(state)  # threads of what kept it running may have its port for a moment still
     check_free(hosted.port, "--port <number>", "--port 0", hosted.host)
     hosted = replace(
         hosted,
