@@ -177,8 +177,8 @@ def _start(cache_dir: Path, folders: list[Path], args: argparse.Namespace) -> in
         elif before is not None and before.runs and not args.foreground:
             why = "" if args.restart else ": its bundle was made anew since it was started"
             print(f"Starting the server at {before.url} anew{why} …", flush=True)
-            _warn_of_changes(before)
             hosted = restart(state, before, address, run, program, args.start_seconds)
+            _warn_of_changes(hosted)
         else:
             if before is not None and before.runs:
                 address = make_room(state, before, address, run)
