@@ -9,9 +9,11 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 from unittest.mock import patch
 
+import numpy as np
 from typing_extensions import override
 
 from stratos.core.errors import TeacherError
@@ -49,6 +51,7 @@ def parsed_once() -> Iterator[None]:
     """Parse each GGUF file once within this block, however often it is loaded from."""
     try:
         import gguf
+        from gguf import gguf_reader
         from transformers import modeling_gguf_pytorch_utils as loader
     except ImportError:  # transformers says what is missing
         yield
@@ -60,7 +63,12 @@ def parsed_once() -> Iterator[None]:
         wants_tensors = args or kwargs.get("return_tensors")
         return load(path, *args, **kwargs) if wants_tensors else deepcopy(header(path))
 
+    def mapped(*args: Any, **kwargs: Any) -> np.ndarray:
+        """Map a file as a plain array: the reader cuts it into millions, each a map otherwise."""
+        return np.memmap(*args, **kwargs).view(np.ndarray)
+
     with (
+        patch.object(gguf_reader, "np", SimpleNamespace(**{**vars(np), "memmap": mapped})),
         patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)),
         patch.object(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
         patch.object(loader, "load_gguf_checkpoint", load_once),
@@ -70,6 +78,8 @@ def parsed_once() -> Iterator[None]:
 
 _MOST_TOKENS_ON_CPU = 1024
 """More takes a minute even of a small model."""
+_MOST_IN_FLOAT32 = 200_000_000
+"""Parameters up to which a CPU without matrix tiles answers in float32, and directly."""
 _TEMPLATE_TOKENS = 4096
 """More than a chat template adds to the messages of a prompt, with a system prompt of its own."""
 
@@ -93,7 +103,8 @@ class HuggingFaceTeacher(Teacher):
     license: str = "unknown"
     """Licence of the weights, as an SPDX identifier."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of the weights in memory; auto takes bfloat16 where the processor computes in it."""
+    """Type of the weights in memory; auto takes bfloat16 where the processor computes in it faster,
+    or the model is large and the processor knows it."""
     device: str = "auto"
     """Device of torch; auto takes the first GPU, else the CPU."""
     batch_size: int = 32
@@ -345,7 +356,10 @@ class HuggingFaceTeacher(Teacher):
         if self._device().startswith("cuda"):
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         # Without such instructions a CPU emulates bfloat16, more slowly than it computes float32.
-        native = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        # Those of avx512 are no faster either: they save memory, which a small model has.
+        native = ["_is_amx_tile_supported"]
+        if self._card.n_params > _MOST_IN_FLOAT32:
+            native.append("_is_avx512_bf16_supported")
         fast = any(getattr(torch.cpu, test, bool)() for test in native)
         return torch.bfloat16 if fast else torch.float32
 

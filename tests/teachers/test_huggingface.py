@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stratos.core.context import Context
@@ -53,6 +54,8 @@ def test_answers_equal_those_of_plain_generation() -> None:
     assert [answer.text for answer in answers] == [texts[index] for index in range(5)]
     assert seen == [(1, 5), (5, 5)], "those of like length together"
     assert "Paris" in answers[0].text
+    if not torch.cpu._is_amx_tile_supported():
+        assert teacher._loaded[0].dtype is torch.float32, "which is decoded directly"
     # One by one, without batch, padding or a shared prefix, the model says the same.
     model, tokenizer = teacher._loaded
     for chat, answer in zip(prompts, answers, strict=True):
@@ -130,7 +133,9 @@ def test_one_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counting(path: Any, *args: Any) -> Any:
         n_parsed[str(path)] += 1
-        return reader(path, *args)
+        read = reader(path, *args)
+        assert type(read.data) is np.ndarray, "whose pieces take a fraction of the time of a map's"
+        return read
 
     monkeypatch.setattr(gguf, "GGUFReader", counting)
     weights = smollm2()._found()

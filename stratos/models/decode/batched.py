@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from stratos.models.decode.decoder import FastBatch, FastDecoder, Pick
     from stratos.models.decode.kv_cache import Prefixes
 
+_BATCH_TOKENS = 128
+"""Padding that takes as long to read as another batch's check of the fast decoder."""
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -159,8 +162,6 @@ def write(
     pick = likeliest if pick is None else pick
     threads = HERE if choose_threads and model.device.type == "cpu" else None
     longest = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
-    # Like lengths share a batch; longest first, so that what needs most memory is met at once.
-    order = sorted(range(len(prompts)), key=lambda i: (-longest[i], -len(prompts[i])))
     limits = [_room(model, len(prompts[i]), longest[i]) for i in range(len(prompts))]
     answers = Answers(
         limits, end_tokens(model, tokenizer), stop_loops=stop_loops, tick=tick, take=take
@@ -174,11 +175,18 @@ def write(
     ):
         prefixes = Prefixes.of(model, prompts) if share_prefixes else None
         fast = None if decoding.decoder is Decoder.TRANSFORMERS else fast_decoder(model, call)
-        for start in range(0, len(order), batch_size):
+        n_read = [len(prompt) for prompt in prompts]
+        if prefixes is not None:
+            n_read = [n - known for n, known in zip(n_read, prefixes.lengths, strict=True)]
+        # Like lengths share a batch; longest first, so that what needs most memory is met at once.
+        order = sorted(
+            range(len(prompts)), key=lambda i: (-longest[i], -n_read[i], -len(prompts[i]))
+        )
+        for batch in _batches(order, n_read, batch_size, is_cut=fast is not None):
             _decode(
                 model,
                 prompts,
-                answers.begin(order[start : start + batch_size]),
+                answers.begin(batch),
                 call,
                 pad=tokenizer.pad_token_id or 0,
                 prefixes=prefixes,
@@ -188,6 +196,33 @@ def write(
         if fast is not None:
             fast.finish()
     return answers.tokens
+
+
+def _batches(
+    order: Sequence[int], n_read: Sequence[int], most: int, *, is_cut: bool
+) -> Iterator[list[int]]:
+    """Cut prompts into batches.
+
+    Rows of a fast decoder join whatever batch they were read in. So a batch of it also ends where
+    padding the rest to its width takes longer than reading them apart.
+
+    Args:
+        order: numbers of the prompts.
+        n_read: tokens to read of each.
+        most: prompts of a batch.
+        is_cut: whether batches may be smaller.
+    """
+    batch: list[int] = []
+    for place, index in enumerate(order):
+        if batch:
+            n_next = min(len(order) - place, most - len(batch))
+            n_padding = (n_read[batch[0]] - n_read[index]) * n_next
+            if not n_next or (is_cut and n_padding > _BATCH_TOKENS):
+                yield batch
+                batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

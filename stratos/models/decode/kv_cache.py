@@ -223,8 +223,9 @@ def alike(texts: Sequence[Sequence[int]], cost: int = _SHORTEST) -> list[Group]:
     """Return the groups of texts whose beginnings, each computed once, save the most tokens.
 
     In the order of their tokens, texts that begin alike are neighbours. A run of them shares what
-    all have in common, or is cut where neighbours share least and each part looked at for itself.
-    One token at least of each text is left over.
+    all have in common, or is cut where neighbours share least and each part looked at for itself;
+    texts that no part groups then share what all of the run have in common. One token at least of
+    each text is left over.
 
     Args:
         texts: token ids of each.
@@ -248,6 +249,11 @@ def alike(texts: Sequence[Sequence[int]], cost: int = _SHORTEST) -> list[Group]:
         of_all = (last - first) * least - cost
         if least >= _SHORTEST and of_all > 0 and of_all >= saved:
             return of_all, [(order[first : last + 1], least)]
+        grouped = {text for texts_of_group, _ in groups for text in texts_of_group}
+        single = [text for text in order[first : last + 1] if text not in grouped]
+        of_single = (len(single) - 1) * least - cost
+        if least >= _SHORTEST and of_single > 0:
+            return saved + of_single, [*groups, (single, least)]
         return saved, groups
 
     return best(0, len(order) - 1, 0)[1] if order else []

@@ -69,6 +69,20 @@ def test_answers_and_their_probabilities_are_those_of_transformers(tokenizer, ch
     )
 
 
+def test_rows_that_would_mostly_be_padding_are_read_apart(tokenizer):
+    model = wild_model()
+    asked = [[2, *[7] * (n - 1)] for n in (200, 12, 11, 10, 9)]
+    options = {"max_new_tokens": LONGEST, "batch_size": 5}
+    expected = write(model, tokenizer, asked, decoding=Decoding(Decoder.TRANSFORMERS), **options)
+    shapes = []
+    hook = model.register_forward_pre_hook(
+        lambda _, __, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    assert write(model, tokenizer, asked, **options) == expected
+    hook.remove()
+    assert [shape for shape in shapes if shape[1] > 1] == [(1, 200), (4, 12)]
+
+
 def test_texts_drawn_with_a_seed_are_those_of_transformers(tokenizer):
     def drawn(decoder):
         torch.manual_seed(7)

@@ -51,6 +51,14 @@ def test_prompts_that_begin_alike_form_a_group() -> None:
     assert not list(alike([])) and not list(alike([[5, 6]]))
 
 
+def test_prompts_around_a_longer_beginning_share_the_shorter_one() -> None:
+    instruction, examples = [5] * 40, [9] * 60
+    asked = [[*instruction, first, 3, 4] for first in (6, 8, 10, 12)]
+    asked += [[*instruction, *examples, last, 4] for last in range(10, 14)]
+    found = [(sorted(rows), n) for rows, n in alike(asked)]
+    assert sorted(found) == [([0, 1, 2, 3], 40), ([4, 5, 6, 7], 100)]
+
+
 @pytest.mark.parametrize("batch_size", [3, 64])
 def test_shared_beginnings_change_no_answer(batch_size: int) -> None:
     model, tokenizer, asked = wild_model(), tiny_tokenizer(), prompts()
