@@ -407,14 +407,12 @@ class _Fused(torch.autograd.Function):
             seen2_NH, factor2_N1 = _norm(x2_NH, norm2, block.eps[1], dtype)
             both_NI = F.linear(seen2_NH, up2)
             gate_NI, up_NI = both_NI.split((len(gate), len(up)), 1)
-            act_NI = F.silu(gate_NI)
-            inner_NI = act_NI * up_NI
-            y_NH = x2_NH + F.linear(inner_NI, down)
+            y_NH = x2_NH + F.linear(F.silu(gate_NI).mul_(up_NI), down)
         ctx.block = block
         ctx.kept = [(part.start, part.length, len(part.tensors)) for part in saved]
         ctx.save_for_backward(
             *(x_NH, turns_TD, norm1, query, key, value, norm2, gate, up, qkv, out, up2, down),
-            *(seen_NH, factor1_N1, read_NX, x2_NH, seen2_NH, factor2_N1, both_NI, act_NI, inner_NI),
+            *(seen_NH, factor1_N1, read_NX, x2_NH, seen2_NH, factor2_N1, both_NI),
             *(tensor for part in saved for tensor in part.tensors),
         )
         ctx.has_bias = bias is not None
@@ -426,8 +424,8 @@ class _Fused(torch.autograd.Function):
         (x_NH, turns_TD, norm1, query, key, value, norm2, gate, up, qkv, out, up2, down, *more) = (
             ctx.saved_tensors
         )
-        seen_NH, factor1_N1, read_NX, x2_NH, seen2_NH, factor2_N1, both_NI, act_NI, *more = more
-        inner_NI, saved = more.pop(0), []
+        seen_NH, factor1_N1, read_NX, x2_NH, seen2_NH, factor2_N1, both_NI, *more = more
+        saved = []
         for start, length, n in ctx.kept:
             saved.append(SavedRows(start, length, tuple(more[:n])))
             del more[:n]
@@ -435,9 +433,11 @@ class _Fused(torch.autograd.Function):
         heads, dtype = block.heads, block.dtype
         sizes = (len(gate), len(up))
         half_NH = grad_NH.to(dtype)
-        grad_down = half_NH.T @ inner_NI
-        grad_inner_NI = half_NH @ down
         gate_NI, up_NI = both_NI.split(sizes, 1)
+        # Again: kept, it and its product are a quarter of what a block keeps of a token.
+        act_NI = F.silu(gate_NI)
+        grad_down = half_NH.T @ (act_NI * up_NI)
+        grad_inner_NI = half_NH @ down
         grad_both_NI = torch.empty_like(both_NI)
         grad_gate_NI, grad_up_NI = grad_both_NI.split(sizes, 1)
         torch.mul(grad_inner_NI, act_NI, out=grad_up_NI)

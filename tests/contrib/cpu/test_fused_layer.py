@@ -177,6 +177,21 @@ def test_twenty_steps_have_the_same_losses(half: bool, apart: float) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=apart)
 
 
+def test_of_the_inner_width_gate_and_up_alone_are_kept() -> None:
+    widths: list[int] = []
+
+    def seen(tensor: Tensor) -> Tensor:
+        widths.append(tensor.shape[-1])
+        return tensor
+
+    module, (rows,) = _module(_model("llama"), True), _rows()
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        module.loss(rows)
+    inner, n_layers = SIZES["intermediate_size"], SIZES["num_hidden_layers"]
+    assert widths.count(2 * inner) == n_layers, "gate and up of each block"
+    assert widths.count(inner) == n_layers, "and its projection down, a weight"
+
+
 def test_blocks_that_are_computed_twice_are_the_same() -> None:
     model = _model("grouped")
     loss, gradients = _passed(model, fused=True, half=True)
