@@ -78,8 +78,6 @@ def parsed_once() -> Iterator[None]:
 
 _MOST_TOKENS_ON_CPU = 1024
 """More takes a minute even of a small model."""
-_MOST_IN_FLOAT32 = 200_000_000
-"""Parameters up to which a CPU without matrix tiles answers in float32, and directly."""
 _TEMPLATE_TOKENS = 4096
 """More than a chat template adds to the messages of a prompt, with a system prompt of its own."""
 
@@ -103,8 +101,7 @@ class HuggingFaceTeacher(Teacher):
     license: str = "unknown"
     """Licence of the weights, as an SPDX identifier."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of the weights in memory; auto takes bfloat16 where the processor computes in it faster,
-    or the model is large and the processor knows it."""
+    """Type of the weights in memory; auto takes bfloat16 where the processor computes in it."""
     device: str = "auto"
     """Device of torch; auto takes the first GPU, else the CPU."""
     batch_size: int = 32
@@ -356,10 +353,7 @@ class HuggingFaceTeacher(Teacher):
         if self._device().startswith("cuda"):
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         # Without such instructions a CPU emulates bfloat16, more slowly than it computes float32.
-        # Those of avx512 are no faster either: they save memory, which a small model has.
-        native = ["_is_amx_tile_supported"]
-        if self._card.n_params > _MOST_IN_FLOAT32:
-            native.append("_is_avx512_bf16_supported")
+        native = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         fast = any(getattr(torch.cpu, test, bool)() for test in native)
         return torch.bfloat16 if fast else torch.float32
 
