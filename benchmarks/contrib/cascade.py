@@ -2,12 +2,12 @@
 
     python benchmarks/contrib/cascade.py REAL --teacher REAL/recorded_teacher.py --keep
 
-Of `REAL/banking77/` 2,000 messages: few are trained on, the others choose the threshold and measure. A
-large model's answers to all of them were recorded, with their tokens and milliseconds; `--teacher`
-is a program that serves them, so that its errors are those that it made. The cascade is served
-(`stratos serve RUN --cascade`) and asked test items over HTTP. What is kept are accuracy, share
-escalated, dollars and milliseconds of the student alone, of the teacher alone, and of the cascade,
-as they were promised and as they came.
+Of `REAL/banking77/` 2,000 messages: few are trained on, the others choose the threshold and
+measure. A large model's answers to all of them were recorded, with tokens and milliseconds;
+`--teacher` is a program that serves them, so that its errors are those that it made. The cascade is
+served (`stratos serve RUN --cascade`) and asked test items over HTTP. What is kept are accuracy,
+share escalated, dollars and milliseconds of the student alone, of the teacher alone, and of the
+cascade, as they were promised and as they came.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def served(call: list[str], folder: Path, environment: dict[str, str]) -> dict[s
         if made.is_promised:
             break
         refused.append(accuracy)
-    assert made.is_promised, made.text
+    else:
+        raise SystemExit("Nothing was promised.")
     serve = [sys.executable, "-m", "stratos", "serve"]
     subprocess.run([*serve, str(folder), "--cascade"], env=environment, check=True)
     try:
