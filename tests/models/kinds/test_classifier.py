@@ -69,6 +69,28 @@ def test_many_labels_are_learnt_to_the_end():
     assert (head.log_probabilities(rows).argmax(axis=1) == labels).mean() > 0.97
 
 
+@pytest.mark.parametrize("n_labels", [2, 12])
+def test_a_head_on_many_sparse_rows_ends_where_newton_s_method_does(n_labels):
+    random = np.random.default_rng(6)
+    labels = random.integers(0, n_labels, 3_300)
+    words = random.integers(0, 400, (3_300, 12))
+    words[:, :2] = labels[:, None] * 3 + random.integers(0, 3, (3_300, 2))  # what tells the label
+    words[random.random(3_300) < 0.3, :2] = 0
+    index = np.repeat(np.arange(3_300), 12)
+    rows = sparse.csr_matrix((np.full(index.size, 0.3, np.float32), (index, words.ravel())))
+    learnt, new = rows[:3_100], rows[3_100:]
+    first = fit_head(learnt, labels[:3_100], n_labels, 3.0)
+    head = fit_head(learnt, labels[:3_100], n_labels, 10.0, start=first)
+    twin = LogisticRegression(C=10.0, solver="newton-cg", tol=1e-6)
+    twin.fit(learnt, labels[:3_100])
+    of_right = np.arange(200), labels[3_100:]
+    log_p, expected = head.log_probabilities(new), twin.predict_log_proba(new)
+    assert log_p[of_right].mean() == pytest.approx(expected[of_right].mean(), abs=0.02)
+    assert (log_p.argmax(1) == expected.argmax(1)).mean() > 0.97
+    again = fit_head(learnt, labels[:3_100], n_labels, 10.0, start=first)
+    assert np.array_equal(again.weights, head.weights)
+
+
 def test_a_label_without_rows_is_never_the_answer():
     features, labels = _numbers(3)
     head = fit_head(features, labels, 4, 1.0)
