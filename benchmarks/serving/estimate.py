@@ -10,7 +10,7 @@ estimate knows of this machine what `calibrate` measures just before and after, 
 nothing. Its rates of llama.cpp are those of shapes from 300k to 28m, and what a block takes the
 host of transformers that of 300k and 1m; the shape 2m took no part in either.
 
-`--rates` takes the format of the hosted student alone, and the 95th percentile at given requests
+`--rates` takes the engine of the hosted student alone, and the 95th percentile at given requests
 per second.
 
 Other work counts: the load average, and the gaps between requests as sent, stand with each row.
@@ -50,8 +50,8 @@ ALONE, ROUNDS = 8, 8
 """Questions one at a time, and rounds of all slots."""
 LOAD = 0.7
 """Share of the measured requests per second that the open loop asks."""
-HOSTED = "q8_0"
-"""Format that the plan of `+task=mahjong` serves."""
+HOSTED = ServingSetting("direct", 8)
+"""How the plan of `+task=mahjong` serves."""
 OPEN_S, MOST_REQUESTS = 45.0, 300
 """Seconds and requests of an open loop, at most."""
 
@@ -68,7 +68,7 @@ def measured(name: str, bundle: Path, chats: Chats) -> list[Row]:
     card = card_of_student(StudentConfig(name=name, path=str(bundle)), MahjongTask())
     forms = [form for form in FORMATS if cannot_export(bundle, form) is None]
     export(bundle, forms, chats[:32])
-    settings = [ServingSetting("transformers"), ServingSetting("transformers-batching", 4)]
+    settings = [ServingSetting("transformers"), ServingSetting("transformers-batching", 4), HOSTED]
     settings += [ServingSetting("llamacpp", 8, format=form) for form in forms]
     return [
         {"student": name, "n_params": card.n_params, **one_case(bundle, card, setting, chats)}
@@ -122,14 +122,12 @@ def one_case(bundle: Path, card: ModelCard, setting: ServingSetting, chats: Chat
 def at_rates(name: str, bundle: Path, chats: Chats, rates: list[float]) -> list[Row]:
     """Return a row for each rate of requests to a hosted student."""
     card = card_of_student(StudentConfig(name=name, path=str(bundle)), MahjongTask())
-    setting = ServingSetting("llamacpp", 8, format=HOSTED)
-    export(bundle, [HOSTED], chats[:32])
     before = measure()
-    with serving_bundle(bundle, setting, bundle / "server.log") as server:
+    with serving_bundle(bundle, HOSTED, bundle / "server.log") as server:
         tests = [
             open_loop(
                 server, chats, requests_per_s=rate, max_tokens=SHAPE_TOKENS, seed=0,
-                n_requests=MOST_REQUESTS, slots=setting.slots, tick=lambda done, total: None,
+                n_requests=MOST_REQUESTS, slots=HOSTED.slots, tick=lambda done, total: None,
             )
             for rate in rates
         ]  # fmt: skip
@@ -137,12 +135,12 @@ def at_rates(name: str, bundle: Path, chats: Chats, rates: list[float]) -> list[
     rows: list[Row] = []
     for rate, under in zip(rates, tests, strict=True):
         work = Workload(fmean(answer.prompt_tokens for answer in under.answers), SHAPE_TOKENS)
-        p95 = foresee(card, local_offer(), work, setting, machine).p95_ms(rate)
+        p95 = foresee(card, local_offer(), work, HOSTED, machine).p95_ms(rate)
         assert p95 is not None, "each rate is below what the server answers"
         rows.append(
             {
                 "student": name,
-                "format": HOSTED,
+                "engine": HOSTED.engine,
                 "requests_per_s": rate,
                 "p95_ms": round(under.latency_ms(0.95), 1),
                 "p95_ms_predicted": round(p95.mean, 1),

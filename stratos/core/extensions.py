@@ -61,6 +61,9 @@ class Extension:
     decoder: str = ""
     """Function of a model and a `models.decode.decoder.Call` that returns a `FastDecoder`, or None
     for a model that it does not take."""
+    slots: str = ""
+    """Function of a model, a number of slots and a context that returns a
+    `models.decode.decoder.SlotDecoder`, or the reason why it does not take the model."""
     tagged: str = ""
     """Function of the names of known jobs that returns the other servers of runs in the user's
     accounts, as `stratos.executors.job.TaggedServers`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -342,3 +343,10 @@ def together(shares: Iterable[Share]) -> list[Share]:
 
 def _parts(whole: int) -> list[int]:
     return sorted({*(1 << i for i in range(whole.bit_length()) if 1 << i <= whole), whole})
+
+
+def c_compiler() -> str | None:
+    """Return the program that compiles C here; None where there is none."""
+    if os.name != "posix":
+        return None
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")

@@ -26,6 +26,7 @@ from stratos.deploy.bundle_server import (
     longest_answer,
 )
 from stratos.deploy.engines.base import engine_named, import_engines_of_run
+from stratos.deploy.engines.direct import Direct
 from stratos.deploy.engines.http_api import LOOPBACK, name_of
 from stratos.deploy.engines.predictor import server_of, setting_of
 from stratos.deploy.exports import exported, read_exports
@@ -72,7 +73,8 @@ def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetti
     """
     import_engines_of_run(bundle.parent)
     measured: Deployment | None = load(bundle.parent / "deploy.json", None, Deployment)
-    if measured is not None and bundle.name == "bundle":
+    is_of_run = measured is not None and bundle.name == "bundle"
+    if measured is not None and is_of_run:
         at_once = at_once or measured.run.slots
     if (own := server_of(bundle)) is not None:
         return own.setting(at_once), ""
@@ -83,6 +85,12 @@ def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetti
             return replace(engine.setting(at_once), format=exports.served), ""
         text = f"The run served it as {exports.served}. {why}\nUntil then transformers serves it."
     run = engine_of(None).setting(at_once) if at_once else None
+    direct = Direct()
+    if measured is not None and is_of_run and measured.run.engine == direct.kind:
+        if (why := direct.unusable()) is None:
+            run = direct.setting(at_once)
+        else:
+            text = f"The run served it by {direct.title}. {why}\nUntil then transformers serves it."
     return setting_of(bundle, run), text
 
 

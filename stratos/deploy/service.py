@@ -120,7 +120,7 @@ def installs(
         wheels: folder with that wheel, as the shell there has it.
         pip: the installer.
     """
-    commands = []
+    commands = [f"sudo {command}" for command in system_installs(engine)]
     is_cpu = offer is not None and offer.accelerator is None
     if is_cpu and engine.uses_torch:
         commands.append(f'{pip} install "{pinned("torch")}" --index-url {CPU_TORCH}')
@@ -133,6 +133,14 @@ def installs(
             commands.append(f'{pip} install --no-deps "{wheel}"')
         packages.append(f"-c {wheels}/{PINS}")
     return (*commands, " ".join([pip, "install", *packages]))
+
+
+def system_installs(engine: Engine) -> tuple[str, ...]:
+    """Return the commands by which root installs what an engine needs of the system."""
+    if not engine.system_packages:
+        return ()
+    packages = " ".join(engine.system_packages)
+    return "apt-get update", f"apt-get install -y --no-install-recommends {packages}"
 
 
 def pinned(requirement: str) -> str:

@@ -283,6 +283,8 @@ def _engine_and_exports(
     try:
         engine = engine_here(config.deploy, plan)
         if engine is None or not engine.exports:
+            if engine is not None and (why := engine.cannot_export(bundle, engine.served)):
+                raise ExportError(f"{engine.title} does not serve this student: {why}.")
             return setting_here(plan, engine), None
         exports = make_exports(
             bundle,

@@ -14,10 +14,11 @@ from stratos.core.extras import pins, write_wheel
 from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.http_api import name_of
+from stratos.deploy.engines.predictor import PredictorServer
 from stratos.deploy.hosted_server import CACHE, Hosted
 from stratos.deploy.hosting import KEY, START_SHARE, setting_here
 from stratos.deploy.server import HEALTH, READY
-from stratos.deploy.service import CPU_TORCH, PINS, WHEELS, pinned
+from stratos.deploy.service import CPU_TORCH, PINS, WHEELS, pinned, system_installs
 from stratos.records import ServingSetting
 
 SYSTEMS = ("systemd", "docker", "kubernetes", "grafana")
@@ -104,6 +105,7 @@ def _dockerfile(bundle: Path, name: str, run: ServingSetting | None, port: int) 
     index = f"--extra-index-url {CPU_TORCH} " if engine.uses_torch else ""
     extra = f"[{engine.extra}]" if engine.extra else ""
     packages = " ".join(f'"{pinned(package)}"' for package in engine.packages)
+    system = f"RUN {' && '.join(system_installs(engine))}\n" if engine.system_packages else ""
     version = ".".join(map(str, sys.version_info[:2]))
     probe = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}{READY}')"
     command = container_command(bundle, name, run, port)
@@ -113,7 +115,7 @@ def _dockerfile(bundle: Path, name: str, run: ServingSetting | None, port: int) 
 # docker run -p {port}:{port} -e {KEY} {_label(name)}
 FROM python:{version}-slim
 WORKDIR /srv
-COPY {wheels} {wheels}
+{system}COPY {wheels} {wheels}
 RUN pip install --no-cache-dir {index}"$(ls {wheels}/*.whl){extra}" {packages} -c {wheels}/{PINS}
 COPY {json.dumps([bundle.name, "bundle"])}
 ENV {CACHE}=/tmp/stratos HF_HUB_OFFLINE=1
@@ -130,8 +132,10 @@ def container_command(bundle: Path, name: str, run: ServingSetting | None, port:
     command += ["--host", "0.0.0.0", "--port", str(port), "--name", name]
     if run is None:
         return command
+    if not isinstance(engine_of(run), PredictorServer):  # which their bundles choose
+        command += ["--engine", run.engine]
     if run.format:
-        command += ["--engine", run.engine, "--format", run.format]
+        command += ["--format", run.format]
     return [*command, "--at-once", str(run.slots)]
 
 

@@ -269,8 +269,8 @@ def _compiled_pace(
         step(b) = host(b) + read + b · (2·N + 4·L·w·context) / (share · P)
 
     P is the FLOP/s of a prefill by as many threads as serve, `share` that of the format, alone or
-    together; `read` are the seconds of the weights that no cache holds. A batch gains little: each
-    sequence is multiplied for itself.
+    together; `read` are the seconds of the weights that no cache holds: of a step, however many
+    sequences are in it.
     """
     small = k.BYTES_PER_PARAM_BUNDLE * card.n_params <= k.ONE_THREAD_BYTES
     cores = np.maximum(1.0, device.vcpus) ** k.CPU_SCALING
@@ -279,7 +279,8 @@ def _compiled_pace(
     server: Any = device
     serving = replace(server, infer_flops=flops, attention_flops=flops)
     fit = fitted().inference
-    n_bytes = max(0.0, form.weight_bytes * parts(card).products - k.CPU_CACHE_BYTES)
+    cached = k.CPU_CACHE_BYTES if cost.cache_bytes is None else cost.cache_bytes
+    n_bytes = max(0.0, form.weight_bytes * parts(card).products - cached)
     read = n_bytes * unused / (fit.weights * device.bytes_per_s)
     context = work.prompt_tokens + work.answer_tokens / 2
     block = k.COMPILED_OPERATIONS_PER_LAYER / k.DECODE_OPERATIONS_PER_LAYER

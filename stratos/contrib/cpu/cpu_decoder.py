@@ -15,7 +15,6 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from torch import Tensor
 
 from stratos.core.atomic_files import DiskFull, replacing_file, write_atomically
 from stratos.core.digest import digest_of
+from stratos.core.machine import c_compiler
 from stratos.models.decode.decoder import Call, FastBatch, FastDecoder, fill_holes
 
 _SOURCE = Path(__file__).with_name("step.c")
@@ -46,8 +46,8 @@ _SECONDS = 60
 @cache
 def load() -> ctypes.CDLL | None:
     """Return the compiled library; None where it cannot be made."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or os.name != "posix":
+    compiler = c_compiler()
+    if compiler is None:
         return None
     source = _SOURCE.read_bytes()
     try:
@@ -125,8 +125,12 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     library.stratos_work.argtypes, library.stratos_work.restype = [pointer, number, number], number
     library.stratos_panels.argtypes = [number, number, pointer, pointer]
     library.stratos_panels.restype = None
-    library.stratos_step.argtypes = [pointer, number, pointer, pointer, pointer]
+    library.stratos_step.argtypes = [pointer, number, number, pointer, pointer, pointer]
     library.stratos_step.restype = None
+    library.stratos_write.argtypes = [
+        pointer, number, pointer, pointer, pointer, number, pointer, pointer,
+    ]  # fmt: skip
+    library.stratos_write.restype = number
     return library
 
 
@@ -138,9 +142,7 @@ _ROOM = 64
 """Tokens by which a full row grows, at the least."""
 _ROWS_A_THREAD = 4
 """Rows below which a thread more is not worth it."""
-_ROW = np.dtype(
-    [("id", "i8"), ("n_tokens", "i8"), ("room", "i8"), ("keys", "u8"), ("values", "u8")]
-)
+ROW = np.dtype([("id", "i8"), ("n_tokens", "i8"), ("room", "i8"), ("keys", "u8"), ("values", "u8")])
 """`Row` of step.c."""
 
 
@@ -198,6 +200,8 @@ class Compiled:
         self._kept = [tensor for layer in body.layers for tensor in self._layer(layer)]
         self._kept.append(self._panels(model.lm_head.weight))
         self.vocabulary: int = model.lm_head.weight.shape[0]
+        panel = 2 * self._vector
+        self._line = -(-self.vocabulary // panel) * panel
         embedding = body.embed_tokens.weight.detach().contiguous()
         layers = [(layer.input_layernorm, layer.post_attention_layernorm) for layer in body.layers]
         norms_NH = torch.stack([norm.weight for norm in (*chain(*layers), body.norm)]).detach()
@@ -227,11 +231,11 @@ class Compiled:
         """Return the logits (B, V) of the tokens behind the rows', whose states are added to.
 
         Args:
-            rows: of `_ROW`, contiguous, each with room for a token.
+            rows: of `ROW`, contiguous, each with room for a token.
             longest: most tokens that there is room for in any of them.
         """
-        B, line = len(rows), -(-self.vocabulary // (2 * self._vector)) * 2 * self._vector
-        logits = torch.empty(B, line)
+        B = len(rows)
+        logits = torch.empty(B, self._line)
         n_threads = max(1, min(torch.get_num_threads(), B // _ROWS_A_THREAD))
         cuts = [B * part // n_threads for part in range(n_threads + 1)]
         if n_threads == 1:
@@ -250,8 +254,56 @@ class Compiled:
         n_floats = self._library.stratos_work(self._address, len(rows), longest)
         work = torch.empty(n_floats)
         self._library.stratos_step(
-            self._address, len(rows), rows.ctypes.data, work.data_ptr(), logits.data_ptr()
+            self._address, len(rows), len(rows), rows.ctypes.data, work.data_ptr(),
+            logits.data_ptr(),
+        )  # fmt: skip
+
+    def logits(self, rows: np.ndarray, n: int | None = None) -> np.ndarray:
+        """Return the logits (n, V) behind the last n of rows, on this thread.
+
+        Args:
+            rows: as of `step`; several may be tokens of one text, in their order.
+            n: of them; None for all.
+        """
+        n = len(rows) if n is None else n
+        work, logits = self._buffers(rows, n)
+        self._library.stratos_step(
+            self._address, len(rows), n, rows.ctypes.data, work.ctypes.data, logits.ctypes.data
         )
+        return logits[:, : self.vocabulary]
+
+    def likeliest(self, rows: np.ndarray, most: int, ends: np.ndarray) -> np.ndarray:
+        """Return the likeliest tokens (n, B) behind the rows', until a row has ended.
+
+        Args:
+            rows: as of `step`, each with room for `most` tokens.
+            most: tokens of each row.
+            ends: (V,) of uint8: which tokens end a text.
+        """
+        work, logits = self._buffers(rows, len(rows))
+        written = np.empty((most, len(rows)), np.int64)
+        n = self._library.stratos_write(
+            self._address, len(rows), rows.ctypes.data, work.ctypes.data, logits.ctypes.data,
+            most, ends.ctypes.data, written.ctypes.data,
+        )  # fmt: skip
+        return written[:n]
+
+    def _buffers(self, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        n_floats = self._library.stratos_work(self._address, len(rows), int(rows["room"].max()))
+        return np.empty(n_floats, np.float32), np.empty((n, self._line), np.float32)
+
+    def empty_states(self, room: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return keys and values of one row without a token; what is not written is zero.
+
+        Of numpy, which copies on one thread: threads of torch would wait for each other at every
+        row that grows.
+
+        Args:
+            room: tokens that they have room for, in whole vectors.
+        """
+        heads, vector = (self.n_layers, self.n_kv_heads), self._vector
+        keys = np.zeros((*heads, room // vector, self.head_size, vector), np.float32)
+        return keys, np.zeros((*heads, room, self.rounded(self.head_size)), np.float32)
 
     def _layer(self, layer: Any) -> list[Tensor]:
         attention, mlp = layer.self_attn, layer.mlp
@@ -292,7 +344,7 @@ class Rows:
 
     def __init__(self, weights: Compiled) -> None:
         self._weights = weights
-        self._rows = np.zeros(0, _ROW)
+        self._rows = np.zeros(0, ROW)
         self._states: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
@@ -310,12 +362,12 @@ class Rows:
         of_layers = [
             (layer.keys.float().numpy(), layer.values.float().numpy()) for layer in cache.layers
         ]
-        rows = np.zeros(len(mask_BT), _ROW)
+        rows = np.zeros(len(mask_BT), ROW)
         for row, of_row in enumerate(mask_BT.numpy().astype(bool)):
             columns = np.flatnonzero(of_row)
             n = len(columns)
             room = weights.rounded(n + _ROOM)
-            own_keys, own_values = self._empty(room)
+            own_keys, own_values = weights.empty_states(room)
             _, heads, n_blocks, size, vector = own_keys.shape
             whole = np.zeros((heads, room, size), np.float32)
             for layer, (keys, values) in enumerate(of_layers):
@@ -350,23 +402,12 @@ class Rows:
         """Give a row half as much room again."""
         row, (keys, values) = self._rows[index], self._states[index]
         room = self._weights.rounded(int(row["room"]) * 3 // 2 + _ROOM)
-        own_keys, own_values = self._empty(room)
+        own_keys, own_values = self._weights.empty_states(room)
         own_keys[:, :, : keys.shape[2]] = keys
         own_values[:, :, : values.shape[2]] = values
         self._states[index] = own_keys, own_values
         row["room"] = room
         row["keys"], row["values"] = own_keys.ctypes.data, own_values.ctypes.data
-
-    def _empty(self, room: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return keys and values of one row without a token; what is not written is zero.
-
-        Of numpy, which copies on one thread: threads of torch would wait for each other at every
-        row that grows.
-        """
-        weights = self._weights
-        heads, vector = (weights.n_layers, weights.n_kv_heads), weights.rounded(1)
-        keys = np.zeros((*heads, room // vector, weights.head_size, vector), np.float32)
-        return keys, np.zeros((*heads, room, weights.rounded(weights.head_size)), np.float32)
 
 
 ROWS_A_THREAD = 16

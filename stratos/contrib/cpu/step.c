@@ -22,6 +22,7 @@ enum { VL = 8, MR = 4 };
 enum { VL = 4, MR = 8 };
 #endif
 enum { NR = 2 * VL };
+enum { AHEAD = 16 };
 
 typedef float vec __attribute__((vector_size(VL * sizeof(float))));
 typedef int32_t ivec __attribute__((vector_size(VL * sizeof(float))));
@@ -75,6 +76,8 @@ static inline __attribute__((always_inline)) void panel_product(
     vec sums[MR][2];
     for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = (vec){0};
     for (int i = 0; i < k; i++) {
+        __builtin_prefetch(panel + (i + AHEAD) * NR);
+        __builtin_prefetch(panel + (i + AHEAD) * NR + VL);
         const vec left = load(panel + i * NR), right = load(panel + i * NR + VL);
         for (int r = 0; r < rows; r++) {
             const float value = x[r * ldx + i];
@@ -187,8 +190,11 @@ int64_t stratos_work(const Model *model, int64_t m, int64_t room) {
     return m * (2 * hidden + qkv + wide(heads * size) + in_panels(2 * model->width)) + wide(room) + NR;
 }
 
-/* Write a token of m rows: their logits (m, vocabulary in panels). Rows are told of the token. */
-void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *logits) {
+/* Read the token of each of m rows; write the logits (n, vocabulary in panels) behind the last n.
+
+Tokens of one text may be rows of one step, in their order and with the same keys and values: each
+stores its own before the next one looks at them. */
+void stratos_step(const Model *model, int64_t m, int64_t n, Row *rows, float *work, float *logits) {
     const int H = model->hidden, size = model->head_size, width = model->width;
     const int heads = model->heads, kv_heads = model->kv_heads, group = heads / kv_heads;
     const int ldh = in_panels(H), n_qkv = (heads + 2 * kv_heads) * size, ldq = in_panels(n_qkv);
@@ -237,8 +243,27 @@ void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *
         }
         product(m, width, H, gated, ldg, weights[3], x, ldh, 1);
     }
-    normalize(m, H, model->eps, norms, x, normed, ldh);
-    product(m, H, model->vocabulary, normed, ldh, weights[0], logits,
+    normalize(n, H, model->eps, norms, x + (m - n) * ldh, normed, ldh);
+    product(n, H, model->vocabulary, normed, ldh, weights[0], logits,
             in_panels(model->vocabulary), 0);
     for (int row = 0; row < m; row++) rows[row].n_tokens++;
+}
+
+/* Write the likeliest tokens of m rows, `most` of each, or fewer where a row writes one that `ends`
+   its text (a byte for each token); return how many. `written` is (most, m). */
+int64_t stratos_write(const Model *model, int64_t m, Row *rows, float *work, float *logits,
+                      int64_t most, const uint8_t *ends, int64_t *written) {
+    int64_t step = 0;
+    for (int over = 0; step < most && !over; step++, written += m) {
+        const float *of_row = logits;
+        stratos_step(model, m, m, rows, work, logits);
+        for (int row = 0; row < m; row++, of_row += in_panels(model->vocabulary)) {
+            int64_t likeliest = 0;
+            for (int i = 1; i < model->vocabulary; i++)
+                if (of_row[i] > of_row[likeliest]) likeliest = i;
+            rows[row].id = written[row] = likeliest;
+            over |= ends[likeliest];
+        }
+    }
+    return step;
 }

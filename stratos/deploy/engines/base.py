@@ -87,6 +87,8 @@ class Engine:
     where it has them."""
     extra: ClassVar[str] = ""
     """Extra of Stratos that installs it; "" where `pip install` takes the packages."""
+    system_packages: ClassVar[tuple[str, ...]] = ()
+    """Packages of Debian without which it does not run."""
     uses_torch: ClassVar[bool] = False
     """Whether PyTorch is among them, or comes with them."""
     note: ClassVar[str] = "It answers several requests at once."
@@ -135,6 +137,11 @@ class Engine:
     def is_ours(self) -> bool:
         """Whether its server is code of Stratos, which is installed from the wheel of here."""
         return self.module.startswith("stratos.")
+
+    @property
+    def why_left_out(self) -> Reason | None:
+        """Why a plan does not choose it: it cannot be tried here, and has to be; None if it may."""
+        return self.unusable() if self.exports else None
 
     @property
     def exports(self) -> tuple[str, ...]:

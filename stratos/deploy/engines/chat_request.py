@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from stratos.deploy.engines.base import facts_in
 from stratos.deploy.engines.gguf_file import has_byte_pairs
 from stratos.deploy.engines.http_api import Turn, chat_of, parsed
 from stratos.models.decode.label_scores import LabelAnswers
@@ -26,6 +28,11 @@ SAMPLING = (
     "temperature", "top_p", "min_p", "top_k", "frequency_penalty", "presence_penalty", "seed",
 )  # fmt: skip
 """Options that llama.cpp has by the same name."""
+NOT_SERVED = ("top_logprobs", "functions", "logit_bias")
+"""Options of the API that would change an answer, and that servers of language models refuse in
+place of ignoring them."""
+MOST_TOKENS = 1024
+"""Longest answer of a bundle that says none."""
 
 
 class ChatRequest(msgspec.Struct):
@@ -151,6 +158,32 @@ class AnswerForms:
         if self.labels:
             return text in self.labels
         return "json_schema" not in form or is_json(text)
+
+
+def longest_answer(bundle: Path) -> int:
+    """Return the most tokens of an answer of a bundle, where a request does not say."""
+    facts = facts_in(bundle, "generation_config.json")
+    return int(facts.get("max_new_tokens") or MOST_TOKENS)
+
+
+def calls_of(text: str) -> list[dict[str, Any]]:
+    """Return the calls that an answer is, as the API has them; none where it is none."""
+    calls = json.loads(text) if is_json(text) else None
+    if not isinstance(calls, list):
+        return []
+    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return []
+    return [
+        {
+            "id": f"call_{uuid.uuid4().hex}",
+            "type": "function",
+            "function": {
+                "name": call["name"],
+                "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False),
+            },
+        }
+        for call in calls
+    ]
 
 
 def is_json(text: str) -> bool:

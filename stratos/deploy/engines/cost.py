@@ -76,6 +76,9 @@ class ServingCost:
     """Seconds of one thread that every request passes."""
     least_context: int = 0
     """Tokens of a slot that it takes the memory of at least, where the model has them."""
+    cache_bytes: float | None = None
+    """Weights that a step finds in a near cache where it computes by code of its own; None for all
+    that a CPU's cache holds."""
     is_compiled: bool = False
     """Whether its host is no Python and it computes by code of its own, at the rates of its
     formats: then load tests scale all of its estimate."""

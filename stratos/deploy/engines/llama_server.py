@@ -20,7 +20,6 @@ import secrets
 import sys
 import threading
 import time
-import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stratos.core.errors import StratosError
-from stratos.deploy.engines.base import export_path, facts_in
+from stratos.deploy.engines.base import export_path
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds, first_stop
-from stratos.deploy.engines.chat_request import AnswerForms, ChatRequest, is_json
+from stratos.deploy.engines.chat_request import (
+    NOT_SERVED,
+    AnswerForms,
+    ChatRequest,
+    calls_of,
+    longest_answer,
+)
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
 from stratos.deploy.engines.http_api import (
     GONE,
@@ -57,8 +62,6 @@ from stratos.models.pretrained import why_no_gguf
 
 THREADS = "OMP_NUM_THREADS"
 """Variable of the environment with the threads of one answer; `deploy` sets it for small models."""
-MOST_TOKENS = 1024
-"""Longest answer of a bundle that says none."""
 _LOGS_S = 0.5
 """What the lines of an engine that fails take to be written."""
 LEAST_CONTEXT = 2048
@@ -68,8 +71,6 @@ ERRORS = 1
 """What llama.cpp logs: nothing but errors."""
 PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 """Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
-NOT_SERVED = ("top_logprobs", "functions", "logit_bias")
-"""Options of the API that would change an answer, and that are refused in place of ignored."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _serve(args: argparse.Namespace) -> None:
     path = export_path(args.bundle, f"{args.format}.gguf")
-    context = min(args.context, max(LEAST_CONTEXT, 4 * _longest_answer(args.bundle)))
+    context = min(args.context, max(LEAST_CONTEXT, 4 * longest_answer(args.bundle)))
     if not path.is_file():
         raise StratosError(f"{args.bundle} has no {args.format} export for llama.cpp.")
     llama = _llama(path, args.slots, context)
@@ -158,11 +159,6 @@ def application(bundle: Path, llama: Any, slots: int, context: int) -> Starlette
     return web_application(front.model, front.chat)
 
 
-def _longest_answer(bundle: Path) -> int:
-    facts = facts_in(bundle, "generation_config.json")
-    return int(facts.get("max_new_tokens") or MOST_TOKENS)
-
-
 class _Front:
     """The OpenAI API, as far as a narrow model has it."""
 
@@ -172,7 +168,7 @@ class _Front:
         self._chats, self._forms = ChatIds(bundle), AnswerForms(bundle)
         more = ("tools", "response_format") if self._forms.labels else ()
         self._not_served = (*NOT_SERVED, *more)
-        self._most_tokens = _longest_answer(bundle)
+        self._most_tokens = longest_answer(bundle)
         self._ends, self._has_byte_pairs = end_ids(bundle), has_byte_pairs(bundle)
         self._free_slots: anyio.CapacityLimiter | None = None  # is of the loop that serves
 
@@ -236,7 +232,7 @@ class _Front:
                 500, "response_format: the model could not keep to it; there is no answer."
             )
         message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
-        if request.tools and (calls := _calls(text[:cut])):
+        if request.tools and (calls := calls_of(text[:cut])):
             message = {"role": "assistant", "content": None, "tool_calls": calls}
             finish = "tool_calls"
         logprobs = self._logprobs(result) if request.logprobs else None
@@ -313,26 +309,6 @@ class _Front:
         finally:
             is_closed.set()
             work.cancel()
-
-
-def _calls(text: str) -> list[dict[str, Any]]:
-    """Return the calls that an answer is, as the API has them; none where it is none."""
-    calls = json.loads(text) if is_json(text) else None
-    if not isinstance(calls, list):
-        return []
-    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
-        return []
-    return [
-        {
-            "id": f"call_{uuid.uuid4().hex}",
-            "type": "function",
-            "function": {
-                "name": call["name"],
-                "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False),
-            },
-        }
-        for call in calls
-    ]
 
 
 def _finish(result: Mapping[str, Any]) -> str:

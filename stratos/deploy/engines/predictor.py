@@ -15,12 +15,13 @@ from typing_extensions import override
 from stratos.core.reasons import Because, Reason
 from stratos.deploy.engines.base import Count, Engine
 from stratos.deploy.engines.cost import ServingCost
+from stratos.deploy.engines.direct import Direct
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
 from stratos.models.kinds.base import ENCODER, has_labels, is_predictor
 from stratos.models.pretrained.bert import is_bert
 from stratos.records import ModelCard, ServingSetting
 
-_TRANSFORMERS = (Transformers.kind, TransformersBatching.kind)
+_WRITE_FREELY = (Transformers.kind, TransformersBatching.kind, Direct.kind)
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,14 @@ def server_of(bundle: Path) -> PredictorServer | None:
 def setting_of(bundle: Path, run: ServingSetting | None) -> ServingSetting | None:
     """Return how a bundle is served: as `run` says, unless its kind of student has its own engine.
 
-    A language model of labels has one in place of transformers.
+    A language model of labels has one in place of what would let it write freely.
 
     Args:
         bundle: folder of the student.
         run: what was planned or asked for; None for transformers.
     """
     engine = server_of(bundle)
-    if has_labels(bundle) and (run is None or run.engine in _TRANSFORMERS):
+    if has_labels(bundle) and (run is None or run.engine in _WRITE_FREELY):
         engine = LabelServer()
     if engine is None or (run is not None and run.engine == engine.kind):
         return run

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from stratos.core.reasons import Because
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 _STYLE = {
     # As `stratos.tasks.answers.written` writes, which is what a student has learnt.
@@ -57,53 +59,99 @@ def by_schemas(
     Raises:
         ValueError: the tokenizer's tokens cannot be told as bytes.
     """
-    return _Grammars(tokenizer, [s and json.dumps(s) for s in schemas], list(ends))
+    texts = [None if schema is None else json.dumps(schema) for schema in schemas]
+    return _Pick(Grammars(tokenizer, ends), texts)
 
 
-class _Grammars:
-    """The state of each answer's grammar."""
+class Grammar:
+    """Where one answer is in the grammar of its schema."""
 
-    def __init__(self, tokenizer: Any, schemas: Sequence[Any], ends: list[int]) -> None:
-        self._tokenizer, self._schemas, self._ends = tokenizer, schemas, ends
+    def __init__(self, table: Any, schema: str, width: int) -> None:
+        from llguidance import LLMatcher
+
+        self._matcher = LLMatcher(table, _grammar(schema), log_level=0)
+        self._width = width
+
+    def allowed(self) -> NDArray[np.bool_] | None:
+        """Return which tokens may follow, (V,); None for any.
+
+        A grammar that has met a limit of its parser allows nothing: it is left.
+        """
+        import numpy as np
+
+        if self._matcher.is_error():
+            return None
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(bits, bitorder="little")[: self._width].astype(bool)
+        if self._matcher.is_error() or not allowed.any():
+            return None
+        return np.pad(allowed, (0, self._width - len(allowed)))
+
+    def take(self, token: int) -> None:
+        """Go on with a token."""
+        if not self._matcher.is_error():
+            self._matcher.consume_token(token)
+
+
+class Grammars:
+    """Makes the grammars of answers, by one table of a tokenizer's tokens."""
+
+    def __init__(self, tokenizer: Any, ends: Sequence[int]) -> None:
+        """Make no table yet.
+
+        Args:
+            tokenizer: as of `by_schemas`.
+            ends: as of `by_schemas`.
+        """
+        self._tokenizer, self._ends = tokenizer, list(ends)
         self._table: Any = None
-        self._matchers: dict[int, Any] = {}
+
+    def of(self, schema: str, width: int) -> Grammar:
+        """Return the grammar of a new answer.
+
+        Args:
+            schema: as JSON text.
+            width: tokens that there are logits of.
+
+        Raises:
+            ValueError: the tokenizer's tokens cannot be told as bytes.
+        """
+        if self._table is None:
+            self._table = _table(self._tokenizer, width, self._ends)
+        return Grammar(self._table, schema, width)
+
+
+class _Pick:
+    """Chooses the tokens of all answers, each by its grammar."""
+
+    def __init__(self, grammars: Grammars, schemas: Sequence[str | None]) -> None:
+        self._grammars, self._schemas = grammars, schemas
+        self._begun: dict[int, Grammar] = {}
 
     def __call__(self, logits_BV: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
         """Return the likeliest allowed token of each row, (B, 1)."""
         import numpy as np
         import torch
 
-        width = logits_BV.shape[-1]
-        if self._table is None:
-            self._table = _table(self._tokenizer, width, self._ends)
-        masks = np.ones((len(prompts), width), bool)
-        live = [self._matcher(prompt) for prompt in prompts]
-        for row, matcher in zip(masks, live, strict=True):
-            if matcher is not None:
-                bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
-                # A grammar that has met a limit of its parser allows nothing: it is left.
-                allowed = np.unpackbits(bits, bitorder="little")[:width].astype(bool)
-                if not matcher.is_error() and allowed.any():
-                    row[: len(allowed)] = allowed
-                    row[len(allowed) :] = False
+        masks = np.ones(logits_BV.shape, bool)
+        live = [self._grammar_of(prompt, logits_BV.shape[-1]) for prompt in prompts]
+        for row, grammar in zip(masks, live, strict=True):
+            if grammar is not None and (allowed := grammar.allowed()) is not None:
+                row[:] = allowed
         allowed_BV = torch.from_numpy(masks).to(logits_BV.device)
         tokens = logits_BV.masked_fill(~allowed_BV, float("-inf")).argmax(-1, keepdim=True)
-        for matcher, token in zip(live, tokens[:, 0].tolist(), strict=True):
-            if matcher is not None:
-                matcher.consume_token(token)
+        for grammar, token in zip(live, tokens[:, 0].tolist(), strict=True):
+            if grammar is not None:
+                grammar.take(token)
         return tokens
 
-    def _matcher(self, prompt: int) -> Any:
-        """Return the state of an answer's grammar; None where it is free."""
-        from llguidance import LLMatcher
-
+    def _grammar_of(self, prompt: int, width: int) -> Grammar | None:
         schema = self._schemas[prompt]
         if schema is None:
             return None
-        if prompt not in self._matchers:
-            self._matchers[prompt] = LLMatcher(self._table, _grammar(schema), log_level=0)
-        matcher = self._matchers[prompt]
-        return None if matcher.is_error() else matcher
+        if prompt not in self._begun:
+            self._begun[prompt] = self._grammars.of(schema, width)
+        return self._begun[prompt]
 
 
 @cache

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from stratos.core.errors import StratosError
 from stratos.core.extensions import extensions, load
+from stratos.core.reasons import Because, Reason
 from stratos.models.words import OtherLogits
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -225,6 +229,61 @@ def fast_decoder(model: Any, call: Call) -> FastDecoder | None:
     makers = (load(extension.decoder) for extension in extensions() if extension.decoder)
     made = (maker(model, call) for maker in makers)
     return next((decoder for decoder in made if decoder is not None), None)
+
+
+class SlotDecoder(ABC):
+    """Writes the texts of a server beside each other, each in a slot.
+
+    What is written into one does not depend on what the others hold.
+    """
+
+    vocabulary: int
+    """Tokens that there are logits of."""
+
+    @abstractmethod
+    def begin(self, slot: int, source: int, n_tokens: int) -> None:
+        """Begin a text with the first tokens of that in another slot, or in the same one."""
+
+    @abstractmethod
+    def read(self, texts: Mapping[int, Sequence[int]]) -> NDArray[np.float32]:
+        """Add tokens to texts; return the logits (B, V) behind them.
+
+        Args:
+            texts: slots, and one token at least of each.
+        """
+
+    @abstractmethod
+    def write(self, last: Mapping[int, int], most: int, ends: NDArray[np.uint8]) -> list[list[int]]:
+        """Go on with texts by the likeliest tokens; return those of each.
+
+        All get as many: `most`, or fewer where one of them ends. The last is not in the text yet.
+
+        Args:
+            last: slots, and the token of each that is not in its text yet.
+            most: tokens of each; there is room for them.
+            ends: (V,): 1 for tokens that end a text.
+        """
+
+
+def slot_decoder(model: Any, n_slots: int, context: int) -> SlotDecoder:
+    """Return what decodes a model for a server.
+
+    Args:
+        model: of transformers; it is not needed afterwards.
+        n_slots: texts at once.
+        context: tokens of the longest.
+
+    Raises:
+        StratosError: no extension does.
+    """
+    why: Reason = Because("no extension has a decoder")
+    for extension in extensions():
+        if extension.slots:
+            made: SlotDecoder | Reason = load(extension.slots)(model, n_slots, context)
+            if isinstance(made, SlotDecoder):
+                return made
+            why = made
+    raise StratosError(f"The model cannot be decoded directly: {why}.")
 
 
 # What chooses the next token of each row: the likeliest, or one drawn.

@@ -394,16 +394,16 @@ def _at_price(option: Option, usd_per_hour: float) -> Option:
 def engine_choices(deploy: DeployConfig) -> tuple[EngineChoice, ...] | None:
     """Return the engines and formats of `deploy.engines`; None where a plan is not to choose.
 
-    One whose files have to be made is left out where it is not installed.
+    One that has to be tried here is left out where it does not run.
     """
     choices = [
         EngineChoice(
             engine,
             tuple(engine.weight_format(name) for name in engine.exports),
-            tuple(sorted({1, engine.at_once})) if engine.exports else (),
+            tuple(sorted({1, engine.at_once})) if engine.exports or engine.cost.is_compiled else (),
         )
         for engine in deploy.engines.values()
-        if not (engine.exports and engine.unusable())
+        if engine.why_left_out is None
     ]
     return tuple(choices) if deploy.engines else None
 
@@ -411,7 +411,7 @@ def engine_choices(deploy: DeployConfig) -> tuple[EngineChoice, ...] | None:
 def not_chosen_from(deploy: DeployConfig) -> Iterator[EngineLeftOut]:
     """Yield what keeps engines out of the choice."""
     for engine in deploy.engines.values():
-        if engine.exports and (why := engine.unusable()) is not None:
+        if (why := engine.why_left_out) is not None:
             yield EngineLeftOut(engine.title, why)
 
 

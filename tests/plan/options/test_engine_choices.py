@@ -10,6 +10,7 @@ from world import World
 
 from stratos.catalog import Catalog, Table
 from stratos.config import DeployConfig, LimitsConfig, TrafficConfig
+from stratos.deploy.engines import direct
 from stratos.deploy.engines.base import NotInstalled
 from stratos.deploy.engines.cost import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
@@ -57,6 +58,19 @@ def test_the_options_of_serving_have_the_engine_and_the_format():
     assert max(one.requests_per_s[0] for one in options) > 3 * max(
         one.requests_per_s[0] for one in usual
     )
+
+
+def test_a_small_student_is_planned_on_stratos_own_decoder_where_that_can_be_compiled(monkeypatch):
+    monkeypatch.setattr(direct, "c_compiler", lambda: "/usr/bin/cc")
+    engines = {"direct": direct.Direct(), **ENGINES}
+    own, others = served(problem(engines)), served(problem(ENGINES))
+    most, of_others = (max(some, key=lambda one: one.requests_per_s[0]) for some in (own, others))
+    assert (most.run.engine, of_others.run.engine) == ("direct", "llamacpp")
+    assert most.requests_per_s[0] > 1.2 * of_others.requests_per_s[0]
+    monkeypatch.setattr(direct, "c_compiler", lambda: None)
+    assert {one.run.engine for one in served(problem(engines))} == {"llamacpp"}
+    [left_out] = not_chosen_from(DeployConfig(engines=engines))
+    assert left_out.title == "Stratos' own decoder"
 
 
 def test_what_is_not_installed_is_not_chosen_and_that_is_said(monkeypatch):

@@ -1,0 +1,235 @@
+"""Serve a bundle with the decoder of the evaluation, as an OpenAI-compatible server.
+
+    python -m stratos.deploy.engines.direct_server serve BUNDLE --port 8000
+
+Weights are those of the bundle, in float32. It takes small Llamas, on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stratos.core.errors import StratosError
+from stratos.deploy.engines.chat_ids import ChatError, ChatIds, first_stop
+from stratos.deploy.engines.chat_request import (
+    NOT_SERVED,
+    AnswerForms,
+    ChatRequest,
+    calls_of,
+    longest_answer,
+)
+from stratos.deploy.engines.gguf_file import end_ids
+from stratos.deploy.engines.http_api import (
+    GONE,
+    LEAST_LOGPROB,
+    MOST_BYTES,
+    MOST_WAITING,
+    StreamParts,
+    api_error,
+    completion,
+    name_of,
+    read_body,
+    run,
+    streamed,
+    too_long,
+    too_many,
+    unless_gone,
+    usage_of,
+    web_application,
+)
+from stratos.deploy.engines.sampling import Sampler
+from stratos.deploy.engines.slot_writer import Answer, SlotWriter
+from stratos.models.decode.constrained import Grammars
+from stratos.models.decode.decoder import SlotDecoder, slot_decoder
+
+LONG = 2**14
+"""Bytes of a request from which it is read in a thread, so that the others go on."""
+EVENT_S = 0.04
+"""Between two events of a stream: each has what was written meanwhile. An event for each token
+would take longer than the token."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve a bundle until the process ends; exit with 1 where it cannot be decoded."""
+    parser = argparse.ArgumentParser(prog="python -m stratos.deploy.engines.direct_server")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve a bundle until the process ends")
+    serve.add_argument("bundle", type=Path)
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--slots", type=int, default=8, help="answers at once")
+    serve.add_argument("--context", type=int, default=8192, help="tokens of the longest chat")
+    args = parser.parse_args(argv)
+    try:
+        app = application(args.bundle, args.slots, args.context)
+    except StratosError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(1)
+    # What was loaded stays: the collector of garbage would look through all of it again and again.
+    gc.collect()
+    gc.freeze()
+    run(app, args.host, args.port)
+
+
+def application(bundle: Path, slots: int, context: int) -> Starlette:
+    """Return the web application that answers chats with a bundle's answers.
+
+    Args:
+        bundle: Hugging Face folder.
+        slots: answers at once; `MOST_WAITING` more requests wait.
+        context: tokens of the longest chat with its answer.
+
+    Raises:
+        StratosError: no decoder takes its model.
+    """
+    from stratos.models.pretrained import load_model
+
+    model = load_model(bundle, dtype="auto").eval()
+    context = min(context, model.config.max_position_embeddings)
+    front = _Front(bundle, slot_decoder(model, slots, context), slots, context)
+    return web_application(front.model, front.chat)
+
+
+class _Front:
+    """The OpenAI API of one student."""
+
+    def __init__(self, bundle: Path, decoder: SlotDecoder, slots: int, context: int) -> None:
+        self.model = name_of(bundle)
+        self._context, self._most_tokens = context, longest_answer(bundle)
+        self._chats, self._forms, self._ends = ChatIds(bundle), AnswerForms(bundle), end_ids(bundle)
+        self._width = decoder.vocabulary
+        self._grammars = Grammars(self._chats.tokenizer, sorted(self._ends))
+        self._writer = SlotWriter(decoder, slots, self._ends)
+
+    async def chat(self, http: Request) -> Response:
+        """Answer a chat, at once or in parts."""
+        if self._writer.n_waiting >= MOST_WAITING:
+            return too_many()
+        data = await read_body(http, MOST_BYTES)
+        if data is None:
+            return too_long()
+        answer = await unless_gone(http, self._answered(data))
+        return Response(status_code=GONE) if answer is None else answer
+
+    async def _answered(self, data: bytes) -> Response:
+        try:
+            if len(data) > LONG or b"response_format" in data:
+                request, prompt, form = await run_in_threadpool(self._read, data)
+            else:  # faster than to hand it to a thread
+                request, prompt, form = self._read(data)
+        except (ChatError, ValueError) as error:
+            return api_error(400, str(error))
+        answer = self._begun(request, prompt, form)
+        if request.stream:
+            return streamed(self.model, self._parts(request, answer))
+        try:
+            await answer.over
+        except StratosError as error:
+            return api_error(500, str(error))
+        finally:
+            self._writer.leave(answer)
+        return self._whole(request, answer, form)
+
+    def _read(self, data: bytes) -> tuple[ChatRequest, list[int], dict[str, Any]]:
+        """Return a request, the tokens of its chat, and the form that its answer has to have.
+
+        Raises:
+            ValueError, ChatError: it cannot be answered.
+        """
+        request = ChatRequest.read(data, NOT_SERVED)
+        form = self._forms.options(request.response_format)
+        prompt = self._chats.ids(request.chat, request.tools or None, self._context - 1)
+        return request, prompt, form
+
+    def _begun(self, request: ChatRequest, prompt: list[int], form: dict[str, Any]) -> Answer:
+        schema = form.get("json_schema")
+        answer = Answer(
+            prompt,
+            min(request.most_tokens or self._most_tokens, self._context - len(prompt)),
+            Sampler(request.sampling),
+            None if schema is None else self._grammars.of(json.dumps(schema), self._width),
+            bool(request.logprobs),
+        )
+        self._writer.add(answer)
+        return answer
+
+    def _whole(self, request: ChatRequest, answer: Answer, form: dict[str, Any]) -> Response:
+        """Return an answer as the API has it."""
+        text = self._chats.text(self._before_end(answer.ids))
+        cut = first_stop(text, request.stops)
+        finish = "stop" if cut < len(text) else self._finish(answer)
+        if cut == len(text) and finish == "stop" and not self._forms.fits(text, form):
+            return api_error(
+                500, "response_format: the model could not keep to it; there is no answer."
+            )
+        message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
+        if request.tools and (calls := calls_of(text[:cut])):
+            message = {"role": "assistant", "content": None, "tool_calls": calls}
+            finish = "tool_calls"
+        logprobs = self._logprobs(answer) if request.logprobs else None
+        return completion(self.model, message, finish, _usage(answer), logprobs)
+
+    async def _parts(self, request: ChatRequest, answer: Answer) -> StreamParts:
+        """Yield an answer's texts as they are made, and why it ended."""
+        from tokenizers.decoders import DecodeStream
+
+        decoder = DecodeStream(ids=[], skip_special_tokens=True)
+        tokenizer = self._chats.tokenizer.backend_tokenizer
+        text, n_read, n_sent = "", 0, 0
+        n_unsure = max(map(len, request.stops), default=1) - 1  # may begin a stop sequence
+        try:
+            await answer.begun
+            while True:
+                is_over, ids = answer.over.done(), answer.ids[n_read:]
+                n_read += len(ids)
+                steps = (decoder.step(tokenizer, token) for token in self._before_end(ids))
+                text += "".join(step or "" for step in steps)
+                if is_over or first_stop(text, request.stops) < len(text):
+                    break
+                if len(text) - n_unsure > n_sent:
+                    yield text[n_sent : len(text) - n_unsure]
+                    n_sent = len(text) - n_unsure
+                await asyncio.wait([answer.over], timeout=EVENT_S)
+            if error := answer.over.done() and answer.over.exception():
+                yield api_error(500, str(error))
+                return
+        finally:
+            self._writer.leave(answer)
+        cut = first_stop(text, request.stops)
+        if n_sent < cut:
+            yield text[n_sent:cut]
+        yield "stop" if cut < len(text) else self._finish(answer), _usage(answer)
+
+    def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
+        return ids[:-1] if ids and ids[-1] in self._ends else ids
+
+    def _finish(self, answer: Answer) -> str:
+        return "stop" if answer.ids[-1] in self._ends else "length"
+
+    def _logprobs(self, answer: Answer) -> list[dict[str, Any]]:
+        """Return the log-probabilities of tokens as the API has them, the end token's too."""
+        tokens = self._chats.tokenizer.convert_ids_to_tokens(answer.ids)
+        return [
+            {"token": token or "", "logprob": max(LEAST_LOGPROB, logprob), "top_logprobs": []}
+            for token, logprob in zip(tokens, answer.logprobs, strict=True)
+        ]
+
+
+def _usage(answer: Answer) -> dict[str, int]:
+    return usage_of(len(answer.prompt), len(answer.ids))
+
+
+if __name__ == "__main__":
+    main()

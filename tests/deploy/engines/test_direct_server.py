@@ -1,0 +1,288 @@
+"""Stratos' own decoder over HTTP: it answers as the evaluation does, alone and many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from served_bundle import CHATS, call, make_bundle, post, served
+
+from stratos.config import DeployConfig, LimitsConfig
+from stratos.core.errors import StratosError
+from stratos.deploy import bundle_server
+from stratos.deploy.engines import direct, direct_server
+from stratos.deploy.engines.direct import Direct
+from stratos.deploy.engines.direct_server import application
+from stratos.deploy.engines.sampling import Sampler
+from stratos.deploy.engines.slot_writer import Answer, SlotWriter
+from stratos.deploy.hosting import setting_here
+from stratos.deploy.server import HOST, Server, answers, free_port
+from stratos.deploy.stage import _engine_and_exports
+from stratos.models.decode import decoder
+from stratos.models.decode.batched import complete
+from stratos.models.decode.decoder import SlotDecoder, slot_decoder
+from stratos.models.pretrained import load_model, load_tokenizer
+from stratos.records import ServingSetting, save
+from tests.report.factory import make_records
+
+pytestmark = pytest.mark.skipif(Direct().unusable() is not None, reason=str(Direct().unusable()))
+MORE = [[{"role": "user", "content": f"{text} {n}"}] for n in range(8) for text in ("late", "a b")]
+SCHEMA = {"type": "object", "properties": {"n": {"enum": ["a", "b"]}}, "required": ["n"],
+          "additionalProperties": False}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle"), forms=())
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    run = ServingSetting("direct", slots=8)
+    with served(bundle, run, Direct.module, tmp_path_factory.mktemp("log")) as started:
+        yield started
+
+
+def evaluated(bundle: Path, chats: list[Any], **options: Any) -> list[Any]:
+    """Return what the evaluation has a model answer."""
+    model, tokenizer = load_model(bundle, dtype="auto"), load_tokenizer(bundle)
+    return complete(model, tokenizer, chats, max_new_tokens=24, batch_size=4, **options)
+
+
+def ask(server: Server, chat: Any, **more: Any) -> dict[str, Any]:
+    status, answer = post(server, messages=chat, **more)
+    assert status == 200, answer
+    return answer
+
+
+def text_of(answer: dict[str, Any]) -> str:
+    return answer["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_answers_and_probabilities_are_those_of_the_evaluation(server, bundle, at_once) -> None:
+    chats = CHATS + MORE
+    with ThreadPoolExecutor(at_once) as pool:
+        answers = list(pool.map(lambda chat: ask(server, chat), chats))
+        likely = list(pool.map(lambda chat: ask(server, chat, logprobs=True), chats))
+    expected = evaluated(bundle, chats, with_logprobs=True)
+    assert [text_of(answer) for answer in answers] == [right.text for right in expected]
+    for answer, right in zip(likely, expected, strict=True):
+        tokens = answer["choices"][0]["logprobs"]["content"]
+        assert text_of(answer) == right.text and len(tokens) == right.output_tokens
+        assert sum(token["logprob"] for token in tokens) == pytest.approx(right.logprob, abs=1e-3)
+        usage = {"prompt_tokens": right.input_tokens, "completion_tokens": right.output_tokens}
+        assert answer["usage"] == {**usage, "total_tokens": sum(usage.values())}
+
+
+def events_of(server: Server, chat: Any, **more: Any) -> list[dict[str, Any]]:
+    body = json.dumps({"messages": chat, "stream": True, **more}).encode()
+    status, text = call(server, "POST", "/v1/chat/completions", body)
+    assert status == 200 and text.endswith(b"data: [DONE]\n\n")
+    lines = [line[6:] for line in text.split(b"\n") if line.startswith(b"data: {")]
+    return [json.loads(line)["choices"][0] for line in lines]
+
+
+def test_a_stream_is_the_same_answer_in_fewer_parts_than_tokens(server) -> None:
+    for chat in CHATS:
+        whole = ask(server, chat, max_tokens=200)
+        events = events_of(server, chat, max_tokens=200)
+        assert "".join(event["delta"].get("content", "") for event in events) == text_of(whole)
+        assert events[-1]["finish_reason"] == whole["choices"][0]["finish_reason"]
+        assert len(events) < whole["usage"]["completion_tokens"] / 2
+        stop = text_of(whole)[5:8]
+        cut = text_of(whole)[: text_of(whole).find(stop)]
+        assert text_of(ask(server, chat, stop=stop)) == cut
+        events = events_of(server, chat, stop=stop)
+        assert "".join(event["delta"].get("content", "") for event in events) == cut
+
+
+class Slow(SlotDecoder):
+    """A decoder whose tokens take a twentieth of a second."""
+
+    def __init__(self, decoder: SlotDecoder) -> None:
+        self.vocabulary, self.begin, self._own = decoder.vocabulary, decoder.begin, decoder  # type: ignore[method-assign]
+
+    def begin(self, slot: int, source: int, n_tokens: int) -> None:
+        raise AssertionError("it is the other's")
+
+    def read(self, texts: Mapping[int, Sequence[int]]) -> Any:
+        return self._own.read(texts)
+
+    def write(self, last: Mapping[int, int], most: int, ends: Any) -> list[list[int]]:
+        time.sleep(0.05)
+        return self._own.write(last, 1, ends)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_frees_its_place(bundle, monkeypatch, stream) -> None:
+    monkeypatch.setattr(
+        direct_server, "slot_decoder", lambda *args: Slow(decoder.slot_decoder(*args))
+    )
+    web = uvicorn.Server(
+        uvicorn.Config(application(bundle, 1, 256), port=free_port(), log_level="error")
+    )
+    thread = threading.Thread(target=web.run, daemon=True)
+    thread.start()
+    until = time.monotonic() + 60
+    while not answers(web.config.port) and time.monotonic() < until:
+        time.sleep(0.05)
+    body = json.dumps({"messages": CHATS[0], "max_tokens": 200, "stream": stream})
+    started = time.monotonic()
+    for _ in range(5):
+        gone = http.client.HTTPConnection(HOST, web.config.port, timeout=60)
+        gone.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        time.sleep(0.2)
+        gone.close()
+    assert bundle_server.ask(web.config.port, CHATS[1], 2)
+    assert time.monotonic() - started < 10, "each would have taken ten seconds"
+    web.should_exit = True
+    thread.join(10)
+
+
+def test_a_schema_is_kept_as_in_the_evaluation(server, bundle) -> None:
+    form = {"type": "json_schema", "json_schema": {"schema": SCHEMA}}
+    status, answer = post(server, messages=CHATS[0], response_format=form)
+    if status == 400:
+        assert "vocabulary of this model cannot write JSON" in answer["error"]["message"]
+        pytest.skip("the vocabulary has no JSON")
+    [expected] = evaluated(bundle, CHATS[:1], schemas=[SCHEMA])
+    assert text_of(answer) == expected.text and set(json.loads(expected.text)) == {"n"}
+
+
+def test_what_it_does_not_have_is_refused(server) -> None:
+    for wrong in ({"n": 2}, {"top_logprobs": 3}, {"logit_bias": {"1": 2}}, {"temperature": -1}):
+        assert post(server, messages=CHATS[0], **wrong)[0] == 400
+    long = [{"role": "user", "content": "1m" * 500}]
+    status, answer = post(server, messages=long)
+    assert status == 400 and "exceeds the context" in answer["error"]["message"]
+
+
+def test_a_seed_draws_the_same_and_others_do_not(server) -> None:
+    def drawn(seed: int) -> str:
+        return text_of(ask(server, CHATS[0], temperature=1.5, seed=seed))
+
+    assert drawn(1) == drawn(1)
+    assert len({drawn(seed) for seed in range(6)}) > 3
+
+
+def test_sampling_options_choose_as_they_say() -> None:
+    logits_V = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+
+    def shares(**options: float) -> list[float]:
+        counts = np.zeros(4)
+        sampler = Sampler({"seed": 0, "temperature": 1.0, **options})
+        for _ in range(1500):
+            counts[sampler.choose(logits_V)] += 1
+        return list(counts / 1500)
+
+    assert shares() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.05)
+    assert shares(top_k=2) == pytest.approx([0.625, 0.375, 0, 0], abs=0.05)
+    assert shares(top_p=0.8) == pytest.approx([0.625, 0.375, 0, 0], abs=0.05)
+    assert shares(top_p=0.81)[2] > 0.1
+    assert shares(min_p=0.29) == pytest.approx([0.526, 0.316, 0.158, 0], abs=0.05)
+    cold = shares(temperature=0.5)
+    assert cold == pytest.approx([0.685, 0.247, 0.062, 0.007], abs=0.05)
+    greedy = Sampler({"presence_penalty": 2.0})
+    assert [greedy.choose(logits_V) for _ in range(3)] == [0, 1, 2]
+
+
+def test_what_a_slot_has_read_is_not_read_again(bundle) -> None:
+    """An instruction is computed once, also where another answer is being written there."""
+    slots = slot_decoder(load_model(bundle, dtype="auto"), 2, 256)
+    read, own_read = list[int](), slots.read
+
+    def counted(texts: Mapping[int, Sequence[int]]) -> Any:
+        read.extend(map(len, texts.values()))
+        return own_read(texts)
+
+    slots.read = counted  # type: ignore[method-assign]
+
+    async def written() -> list[list[int]]:
+        writer = SlotWriter(slots, 2, frozenset([0]))
+        prompts = [[*range(5, 45), last] for last in (60, 61, 62)]
+        several = [Answer(prompt, 30, Sampler({})) for prompt in prompts]
+        for answer in several:
+            writer.add(answer)
+            await answer.begun
+        await asyncio.gather(*(answer.over for answer in several))
+        fresh = SlotWriter(
+            slot_decoder(load_model(bundle, dtype="auto"), 2, 256), 2, frozenset([0])
+        )
+        for answer, prompt in zip(several, prompts, strict=True):
+            fresh.add(alone := Answer(prompt, 30, Sampler({})))
+            await alone.over
+            assert alone.ids == answer.ids
+        return [answer.ids for answer in several]
+
+    assert len({*map(tuple, asyncio.run(written()))}) > 1
+    assert read == [41, 1, 1]
+
+
+def test_a_bundle_that_it_does_not_decode_is_left_to_others(bundle, tmp_path) -> None:
+    assert Direct().cannot_export(bundle, "") is None
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    facts = json.loads((other / "config.json").read_text())
+    for change in ({"model_type": "qwen2"}, {"dtype": "bfloat16"}, {"hidden_act": "gelu"},
+                   {"rope_parameters": {"rope_type": "yarn"}}):  # fmt: skip
+        (other / "config.json").write_text(json.dumps({**facts, **change}))
+        assert Direct().cannot_export(other, "") is not None
+    facts["hidden_act"] = "gelu"
+    (other / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(StratosError, match="cannot be decoded directly"):
+        application(other, 1, 256)
+
+
+def test_a_run_that_it_served_is_hosted_by_it_where_there_is_a_compiler(
+    bundle, tmp_path, monkeypatch
+) -> None:
+    own = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    measured = replace(make_records(tmp_path)["deploy"], run=ServingSetting("direct", slots=4))
+    save(tmp_path / "deploy.json", "deploy", "mark", measured)
+    assert setting_here(own) == (ServingSetting("direct", slots=4), "")
+    monkeypatch.setattr(direct, "c_compiler", lambda: None)
+    setting, why = setting_here(own)
+    assert setting == ServingSetting("transformers-batching", slots=4)
+    assert "It needs a C compiler: install gcc or clang." in why
+
+
+def test_the_planned_engine_serves_what_it_decodes_and_transformers_the_rest(
+    bundle, tmp_path, monkeypatch
+) -> None:
+    plan = make_records(tmp_path)["plan"]
+    serve = replace(plan.role("serve"), run=ServingSetting("direct", slots=4))
+    others = (role for role in plan.roles if role.role != "serve")
+    plan = replace(plan, roles=(*others, serve))
+    config: Any = SimpleNamespace(
+        deploy=DeployConfig(engines={"direct": Direct()}), limits=LimitsConfig()
+    )
+    warnings = list[str]()
+    context: Any = SimpleNamespace(warn=warnings.append)
+
+    def setting(of: Path) -> ServingSetting:
+        return _engine_and_exports(config, plan, of, [], context)[0]
+
+    assert setting(bundle) == ServingSetting("direct", slots=4) and not warnings
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    facts = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**facts, "model_type": "qwen2"}))
+    assert setting(other) == ServingSetting("transformers")
+    assert warnings == [
+        "transformers serves the student: Stratos' own decoder does not serve this student: its "
+        "model_type is qwen2, and not llama."
+    ]
+    monkeypatch.setattr(direct, "c_compiler", lambda: None)
+    assert setting(bundle).engine.startswith("transformers")
