@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -24,25 +25,42 @@ from stratos.contrib.tools.calls import (
     written,
 )
 from stratos.contrib.tools.request_drawer import Draws, Injected, gives_away, wording_of
-from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
-from stratos.contrib.tools.tool_rows import Families, Names, ToolRowReader
+from stratos.contrib.tools.signatures import (
+    grammar_of,
+    messages_in,
+    question_of,
+    request_in,
+    tools_in,
+    tools_of,
+)
+from stratos.contrib.tools.tool_rows import (
+    TEXT,
+    Families,
+    Names,
+    Texts,
+    ToolRowReader,
+    asked_in,
+    most_frequent,
+)
 from stratos.contrib.tools.words import NotRecovered
 from stratos.core.errors import ConfigError
 from stratos.core.formats import listed
 from stratos.core.reasons import Reason
-from stratos.tasks.answers import AnswerText, nearest_by_words
+from stratos.tasks.answers import AnswerText, nearest_by_words, word_f1
 from stratos.tasks.base import Item, Message, Score
-from stratos.tasks.dedup.hashes import content_id
+from stratos.tasks.dedup.hashes import content_id, id_of
 from stratos.tasks.dedup.near import Alike
 from stratos.tasks.dedup.splits import HashSplitter, Splits
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.files import read_records
 from stratos.tasks.metrics import Metric
-from stratos.tasks.reader import Content, FileReader
+from stratos.tasks.reader import Checker, Content, FileReader, RowChecker
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.table import Row
 
-SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
+SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = _SLICES = "simple", "multiple", "parallel", "irrelevant"
+_LEAST_F1 = 0.5
+"""Word overlap with the logged text from which a text is right."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +82,23 @@ class Calls(Metric):
 
     @override
     def normal(self, answer: str) -> str:
-        """Return calls in an order that all that are equal share."""
-        calls = [written([call]) for call in read(answer) or ()]
+        """Return calls in an order that all that are equal share; a text as it is."""
+        if (given := read(answer)) is None:
+            return answer
+        calls = [written([call]) for call in given]
         return "".join(calls if self.ordered else sorted(calls))
 
     @override
     def score(self, text: str, item: Item) -> Score:
-        """Compare the calls that a text makes with the gold calls; F1 is over their parts."""
+        """Compare the calls that a text makes with the gold calls; F1 is over their parts.
+
+        Where a text is due, it is right with half of its words, and without a call.
+        """
         calls = read(text)
+        if item.slice == TEXT:
+            f1 = 1.0 if text.strip() == item.answer else word_f1(text, item.answer)
+            is_text = f1 == 1 or not calls
+            return Score(float(is_text and f1 >= _LEAST_F1), f1 * is_text, bool(text.strip()))
         if calls is None:
             return Score(0.0, 0.0, False)
         gold = gold_of(item)
@@ -94,6 +121,9 @@ class RequestReader:
     files: FileReader
     names: Names
     workload: str | None
+    texts: Texts
+    tools: list[Any] | None
+    """That the user names, for rows without any."""
 
     def read(self) -> ToolsContent:
         """Return the requests of all files.
@@ -101,9 +131,12 @@ class RequestReader:
         Raises:
             ConfigError: they cannot be used.
         """
-        rows = ToolRowReader(self.names, self.workload)
-        reader = replace(self.files, source=RowSource(partial(self._records, rows)))
-        named = reader.labelled_files.items()
+        rows = ToolRowReader(self.names, self.workload, self.texts, self.tools)
+        named = self.files.labelled_files.items()
+        with suppress(OSError):  # told where the file is read
+            rows.survey(next(path for _, path in named))
+        settle = most_frequent if rows.are_traces else None
+        reader = replace(self.files, source=RowSource(partial(self._records, rows), settle))
         files = tuple(self._file(reader, rows, key, path) for key, path in named)
         families = Families.of(rows.alike)
         rows.alike = Alike()  # the signatures are needed no more
@@ -114,9 +147,7 @@ class RequestReader:
     @staticmethod
     def _records(rows: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
         for line, data in read_records(path):
-            record = data if isinstance(data, Reason) else rows.read(line, data)
-            if record is not None:
-                yield line, record
+            yield from [(line, data)] if isinstance(data, Reason) else rows.read(line, data)
 
     @staticmethod
     def _file(reader: FileReader, rows: ToolRowReader, key: str, path: str) -> FileRows:
@@ -129,7 +160,7 @@ class RequestReader:
         try:
             return reader.labelled(key, path)
         except ConfigError as error:
-            if rows.n_logged or rows.passed.total() + rows.n_other == before:
+            if rows.n_logged or rows.n_traces or rows.passed.total() + rows.n_other == before:
                 raise
             counts = [*rows.passed.most_common(), ("rows of other workloads", rows.n_other)]
             omitted = listed(f"{n:,} {kind}" for kind, n in counts if n)
@@ -161,7 +192,6 @@ class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
     code_version = 3
-    slices = (SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT)
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""
     name: str = "tools"
@@ -177,6 +207,12 @@ class ToolsTask(FileTask[ToolsContent]):
     workload: str | None = None
     """Id of the only workload of a log to read, as `stratos logs` lists them; null reads
     all."""
+    tools_path: str | None = None
+    """A file with the JSON list of the tools, for rows without any; null infers them from the
+    calls."""
+    texts: Texts = "auto"
+    """A turn of the model in text is learnt as it is (learnt), or as the decision to call no tool
+    (no_call); auto learns those of whole conversations and of spans."""
     ordered: bool = False
     """Whether the order of several calls counts."""
     n_drawn: int = 2000
@@ -219,6 +255,19 @@ class ToolsTask(FileTask[ToolsContent]):
     def fields_named(self) -> Fields:
         return Fields(self.question, self.answer)
 
+    @property
+    @override
+    def slices(self) -> tuple[str, ...]:
+        """By how many tools and calls there are; texts where the files that were read have some."""
+        content = vars(self).get("content")  # not there yet while it is read
+        has_texts = content is not None and content.reader.learns_texts
+        return (*_SLICES, TEXT) if has_texts else _SLICES
+
+    @property
+    @override
+    def checker(self) -> Checker:
+        return RowChecker((*_SLICES, TEXT), self.slice_of, self.canonical)
+
     @override
     def slice_of(self, key: str, row: Row) -> str:
         return row.slice
@@ -227,7 +276,13 @@ class ToolsTask(FileTask[ToolsContent]):
     @override
     def reader(self) -> RequestReader:
         names = Names(self.question, self.conversation, self.tools, self.answer)
-        return RequestReader(self.file_reader, names, self.workload)
+        tools = None if self.tools_path is None else _read_tools(self.tools_path)
+        return RequestReader(self.file_reader, names, self.workload, self.texts, tools)
+
+    @property
+    @override
+    def files_beside(self) -> tuple[str, ...]:
+        return () if self.tools_path is None else (self.tools_path,)
 
     @property
     @override
@@ -243,7 +298,9 @@ class ToolsTask(FileTask[ToolsContent]):
 
     @override
     def item_of(self, row: Row) -> Item:
-        item = replace(super().item_of(row), family=self.content.requests.family(row.question))
+        assert row.provenance is not None and self.content.keys is not None
+        family = id_of(int(self.content.keys[row.provenance.conversation]))
+        item = replace(super().item_of(row), family=family)
         return replace(item, origin=row.options[0]) if row.options else item
 
     @override
@@ -269,8 +326,8 @@ class ToolsTask(FileTask[ToolsContent]):
 
     @override
     def own_words(self, question: str) -> str:
-        """Return the request alone: many questions share their tools."""
-        return request_in(question)
+        """Return what the user wrote: tools, and their results, repeat."""
+        return asked_in(messages_in(question))
 
     @override
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
@@ -282,9 +339,20 @@ class ToolsTask(FileTask[ToolsContent]):
     # --- reading and scoring ---------------------------------------------------------------------
 
     @override
+    def parse(self, text: str) -> AnswerText | None:
+        answer = super().parse(text)
+        is_text = answer is None and self.content.reader.learns_texts
+        return text.strip() or None if is_text else answer
+
+    @override
     def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
         """Return whether calls are valid, whether they name the right tools, and F1 of the rest."""
         calls, gold = read(answer) if answer else None, gold_of(item)
+        if item.slice == TEXT:
+            return {
+                "tools": float(bool(answer) and not calls),
+                "text": self.measure.score(answer or "", item).f1,
+            }
         tools = tools_in(item.question)
         named = Counter(call.name for call in gold)
         scores = {
@@ -298,7 +366,12 @@ class ToolsTask(FileTask[ToolsContent]):
 
     @override
     def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
-        """Return the JSON Schema of a list of calls of the tools that an item offers."""
+        """Return the JSON Schema of a list of calls of the tools that an item offers.
+
+        None where turns in text are learnt, too.
+        """
+        if self.content.reader.learns_texts:
+            return None
         return _grammar("\n".join(tool.line for tool in tools_in(item.question)), item.question)
 
     @override
@@ -390,7 +463,7 @@ class ToolsTask(FileTask[ToolsContent]):
 
 def gold_of(item: Item) -> list[Call]:
     """Return the gold calls of an item, with what else is right."""
-    calls = calls_of(item.answer) if item.answer else []
+    calls = calls_of(item.answer) if item.answer and item.slice != TEXT else []
     if not item.origin:
         return calls
     more = json.loads(item.origin)
@@ -398,6 +471,20 @@ def gold_of(item: Item) -> list[Call]:
         replace(call, accept=accept, optional=frozenset(optional))
         for call, (accept, optional) in zip(calls, more, strict=True)
     ]
+
+
+def _read_tools(path: str) -> list[Any]:
+    """Return the tools of a file: a JSON list, as the API has them.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        tools = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        tools_of(tools)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"task.tools_path={path} is no JSON list of tools: {error}") from error
+    return tools if isinstance(tools, list) else [tools]
 
 
 @lru_cache(maxsize=1024)
