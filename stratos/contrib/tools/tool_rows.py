@@ -25,6 +25,7 @@ from stratos.contrib.logs.conversation import (
     conversation_of,
     particulars,
 )
+from stratos.contrib.logs.inferred import infer_tools
 from stratos.contrib.logs.row_formats import SPANS, parts_of_row, trace_of_messages
 from stratos.contrib.logs.turn_rows import (
     OF_WRONG_TYPES,
@@ -34,7 +35,6 @@ from stratos.contrib.logs.turn_rows import (
 )
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
-from stratos.contrib.tools.inferred import infer_tools
 from stratos.contrib.tools.signatures import Tool, json_of, messages_in, question_of, tools_of
 from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
 from stratos.core.foreign import cause
@@ -278,6 +278,8 @@ class ToolRowReader:
     """Rows that were requests with responses."""
     n_traces: int = 0
     """Conversations of which several turns were read."""
+    n_texts: int = 0
+    """Turns in text that are learnt as they are."""
     n_other: int = 0
     """Rows of other workloads."""
     n_secrets: int = 0
@@ -392,6 +394,7 @@ class ToolRowReader:
                 continue
             if not calls and self.learns_texts:
                 fields |= {"answer": turn.text.strip(), "slice": TEXT}
+                self.n_texts += 1
             if number is None:
                 number = self._number_of(conversation, trace)
             yield where, self._row(where, fields, number)

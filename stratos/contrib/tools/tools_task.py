@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
+from stratos.contrib.logs.inferred import signature
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools.calls import (
     Call,
@@ -42,9 +44,9 @@ from stratos.contrib.tools.tool_rows import (
     asked_in,
     most_frequent,
 )
-from stratos.contrib.tools.words import NotRecovered
+from stratos.contrib.tools.words import NotRecovered, ToolsInferred
 from stratos.core.errors import ConfigError
-from stratos.core.formats import listed
+from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, nearest_by_words, word_f1
 from stratos.tasks.base import Item, Message, Score
@@ -179,6 +181,9 @@ class RequestSplitter:
     def split(self, content: ToolsContent) -> Splits:
         """Return the rows of each split."""
         splits = self.by_hash.split(content)
+        if content.reader.n_traces:
+            how = f"{splits.how} No conversation has turns in two splits."
+            return replace(splits, how=how)
         session = "" if content.requests.n_of_no_session else " one session,"
         return replace(
             splits,
@@ -260,7 +265,7 @@ class ToolsTask(FileTask[ToolsContent]):
     def slices(self) -> tuple[str, ...]:
         """By how many tools and calls there are; texts where the files that were read have some."""
         content = vars(self).get("content")  # not there yet while it is read
-        has_texts = content is not None and content.reader.learns_texts
+        has_texts = content is not None and content.reader.n_texts > 0
         return (*_SLICES, TEXT) if has_texts else _SLICES
 
     @property
@@ -317,7 +322,13 @@ class ToolsTask(FileTask[ToolsContent]):
         logged = (
             f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
         )
-        notes = [*super().notes, f"Requests of {self.path}: {sizes}.{logged}"]
+        what = f"Requests of {self.path}"
+        if reader.n_traces:
+            what = f"Turns of {counted(reader.n_traces, 'conversation', spec=',')} of {self.path}"
+        notes = [*super().notes, f"{what}: {sizes}.{logged}"]
+        if reader.are_inferred:
+            signatures = tuple(map(signature, reader.tools or ()))
+            notes.append(str(ToolsInferred(self.path, shlex.quote(self.path), signatures)))
         if self.workload is not None:
             notes.append(str(OtherWorkloads(self.path, self.workload, reader.n_other)))
         if reader.n_secrets:
@@ -341,7 +352,7 @@ class ToolsTask(FileTask[ToolsContent]):
     @override
     def parse(self, text: str) -> AnswerText | None:
         answer = super().parse(text)
-        is_text = answer is None and self.content.reader.learns_texts
+        is_text = answer is None and self.content.reader.n_texts
         return text.strip() or None if is_text else answer
 
     @override
@@ -370,7 +381,7 @@ class ToolsTask(FileTask[ToolsContent]):
 
         None where turns in text are learnt, too.
         """
-        if self.content.reader.learns_texts:
+        if self.content.reader.n_texts:
             return None
         return _grammar("\n".join(tool.line for tool in tools_in(item.question)), item.question)
 

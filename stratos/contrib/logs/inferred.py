@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stratos.contrib.logs.conversation import Turn
+from stratos.core.redact import redact_shapes, shown
 
 _MOST_VALUES = 12
 """Different texts of an argument above which they are no enumeration."""
-_TIMES_A_VALUE = 5
+_TIMES_A_VALUE = 10
 """Times that each text of an enumeration is there, at least."""
 _LONGEST_VALUE = 60
 """Characters of a text of an enumeration."""
@@ -47,6 +48,24 @@ def infer_tools(traces: Iterable[Sequence[Turn]]) -> list[dict[str, Any]]:
     ]
 
 
+def signature(tool: Mapping[str, Any]) -> str:
+    """Return a tool as one line: its name, and its arguments, `?` behind those not in all calls."""
+    function = tool["function"]
+    schema = function["parameters"]
+    required = schema.get("required", ())
+    names = [
+        f"{name}{'' if name in required else '?'}: {'|'.join(_words_of(argument))}"
+        for name, argument in schema.get("properties", {}).items()
+    ]
+    return f"{function['name']}({', '.join(names)})"
+
+
+def _words_of(argument: Mapping[str, Any]) -> list[str]:
+    """Return the values of an enumeration, or the types of an argument."""
+    words = argument.get("enum", argument["type"])
+    return [words] if isinstance(words, str) else [shown(str(word), 40) for word in words]
+
+
 @dataclass
 class Values:
     """What the values of one argument are, or of all arguments of a tool together."""
@@ -64,7 +83,7 @@ class Values:
         kind = next((name for types, name in _TYPES if isinstance(value, types)), "null")
         self.types[kind] += 1
         if isinstance(value, str) and len(self.texts) <= _MOST_VALUES:
-            self.texts[value] += 1
+            self.texts[redact_shapes(value)[0]] += 1
         elif isinstance(value, Mapping):
             for name, inner in value.items():
                 self.fields.setdefault(name, Values()).add(inner)
