@@ -35,7 +35,15 @@ from stratos.contrib.logs.turn_rows import (
 )
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
-from stratos.contrib.tools.signatures import Tool, json_of, messages_in, question_of, tools_of
+from stratos.contrib.tools.signatures import (
+    Tool,
+    json_of,
+    line_of,
+    messages_in,
+    question_of,
+    question_with,
+    tools_of,
+)
 from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
 from stratos.core.foreign import cause
 from stratos.core.formats import writable
@@ -85,11 +93,11 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
             return Unanswered(EmptyField(names.calls.replace("|", " or ")))
     except ValueError as error:
         return Because(str(error))
-    return answered(tools, messages, calls)
+    return answered(tools, question_of(tools, messages), calls)
 
 
 def answered(
-    tools: Sequence[Tool], messages: Sequence[Mapping[str, Any]], calls: Sequence[Call]
+    tools: Sequence[Tool], question: str, calls: Sequence[Call]
 ) -> dict[str, Any] | Reason:
     """Return the fields of a row whose calls are the gold calls, or what is wrong with these."""
     by_name = {tool.name: tool for tool in tools}
@@ -103,7 +111,7 @@ def answered(
         return problem
     ordered = [Call(call.name, by_name[call.name].ordered(call.arguments)) for call in calls]
     made: dict[str, Any] = {
-        "question": question_of(tools, messages),
+        "question": question,
         "answer": written(ordered),
         "slice": slice_of(tools, ordered),
     }
@@ -378,6 +386,7 @@ class ToolRowReader:
         except ValueError as error:
             raise WrongRow(str(error)) from error
         messages = [_message_of(turn) for turn in trace.turns]
+        lines = [*map(line_of, messages)]
         places = _answered(trace)
         number: int | None = None
         for index in places:
@@ -388,7 +397,8 @@ class ToolRowReader:
                 self.passed[TEXT_AFTER_RESULTS] += 1
                 continue
             calls = [Call(call.name, json.loads(call.arguments)) for call in turn.calls]
-            fields = answered(tools, messages[:index], calls)
+            question = question_with(tools, messages[:index], lines[:index])
+            fields = answered(tools, question, calls)
             if isinstance(fields, Reason):
                 yield where, fields
                 continue

@@ -105,7 +105,7 @@ def test_look_names_the_task(path: str) -> None:
     row = json.loads(Path(path).read_text().splitlines()[0])
     values = {name: [json.dumps(value) if not isinstance(value, str) else value]
               for name, value in row.items()}  # fmt: skip
-    with pytest.raises(ConfigError, match="stratos \\+task=tools task.path="):
+    with pytest.raises(ConfigError, match=r"stratos \+task=tools task\.path="):
         chosen(path, values, None, None)
 
 
@@ -180,8 +180,17 @@ def test_a_frequent_first_request_with_several_answers_is_learnt(tmp_path: Path)
     for k in range(60):
         first = said("Where?") if k % 3 == 0 else call(1, "find_restaurant", city="Oslo")
         rest = [] if k % 3 == 0 else [result(1, names=[f"Place {k}"])]
-        rows.append({"messages": [user("Hello"), first, *rest, user(f"Table {k} at {k % 12}:00"),
-                                  call(2, "reserve_table", name=f"n{k}", time="1", people=k)]})
+        rows.append(
+            {
+                "messages": [
+                    user("Hello"),
+                    first,
+                    *rest,
+                    user(f"Table {k} at {k % 12}:00"),
+                    call(2, "reserve_table", name=f"n{k}", time="1", people=k),
+                ]
+            }
+        )
     task = ToolsTask(written(tmp_path, *rows), compares_words=False)
     hello = [one for some in items(task).values() for one in some if len(turns_of(one)) == 2]
     assert [one.answer for one in hello] == [
