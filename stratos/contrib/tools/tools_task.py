@@ -199,7 +199,7 @@ class RequestSplitter:
 class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
-    code_version = 3
+    code_version = 4
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""
     name: str = "tools"
