@@ -184,7 +184,7 @@ class RequestSplitter:
     def split(self, content: ToolsContent) -> Splits:
         """Return the rows of each split."""
         splits = self.by_hash.split(content)
-        if content.reader.n_traces:
+        if content.reader.are_traces:
             how = f"{splits.how} No conversation has turns in two splits."
             return replace(splits, how=how)
         session = "" if content.requests.n_of_no_session else " one session,"
@@ -326,8 +326,10 @@ class ToolsTask(FileTask[ToolsContent]):
             f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
         )
         what = f"Requests of {self.path}"
-        if reader.n_traces:
-            what = f"Turns of {counted(reader.n_traces, 'conversation', spec=',')} of {self.path}"
+        if reader.are_traces:
+            what = f"Turns of the model in {self.path}"
+            if reader.n_traces:
+                what = f"{what}, {counted(reader.n_traces, 'conversation', spec=',')}"
             logged = f"{logged} {self._next_tool}"
         notes = [*super().notes, f"{what}: {sizes}.{logged}"]
         if reader.are_inferred:
@@ -436,7 +438,7 @@ class ToolsTask(FileTask[ToolsContent]):
 
         A request of one turn is answered by a call there only, and none stands for a text.
         """
-        return 0 if self.content.reader.n_traces else self.n_drawn
+        return 0 if self.content.reader.are_traces else self.n_drawn
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         """Yield the training rows, then requests that are made from calls, up to `n` in all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from agent_traces import FORMS, TOOLS, call, conversation, lines, result, said, user
 
 from stratos.contrib.logs.chat_task import ChatTask
+from stratos.contrib.logs.command import add_arguments, run
 from stratos.contrib.logs.inferred import infer_tools
 from stratos.contrib.logs.log_task import LogTask
 from stratos.contrib.logs.row_formats import trace_of_messages
@@ -241,3 +243,47 @@ def test_spans_tell_their_tools(attributes: dict[str, Any]) -> None:
     assert trace is not None
     named = [one.get("function", one) for one in trace.tools]
     assert named == [one["function"] for one in TOOLS]
+
+
+def test_nothing_is_drawn_beside_conversations(task: ToolsTask) -> None:
+    assert task.n_made == task.n_worded == 0
+    assert len(list(task.reverse(9999))) == task.n_train
+
+
+def test_the_notes_say_what_follows_a_call(task: ToolsTask) -> None:
+    [note] = [note for note in task.notes if "What mostly follows" in note]
+    n = len(task.items("validation", 9999))
+    assert f"is right in {n} of {n} validation turns" in note, "these agents always do the same"
+
+
+def test_a_turn_is_answered_as_the_nearest_turn(task: ToolsTask) -> None:
+    train, test = task.items("train", 9999), task.items("test", 9999)
+    answers = task.lookup(train, test)
+    scores = [task.field_scores(item, task.parse(answer))["tools"]
+              for item, answer in zip(test, answers, strict=True)]  # fmt: skip
+    assert sum(scores) == len(test)
+
+
+def test_calls_that_langchain_writes_twice_are_one() -> None:
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
+    beside = {"name": "f", "args": {"a": 1}, "id": "t", "type": "tool_call"}
+    messages = [{"type": "human", "content": "x"},
+                {"type": "ai", "content": [block], "tool_calls": [beside]}]  # fmt: skip
+    trace = trace_of_messages({"messages": messages})
+    assert trace is not None and len(trace.turns[-1].calls) == 1
+
+
+def test_the_verb_writes_the_tools_that_the_task_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, *map(only_calls, range(60)))
+    tools = tmp_path / "tools.json"
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    run(parser.parse_args([path, "--tools", str(tools)]))
+    out = capsys.readouterr().out
+    assert "find_restaurant(city: string, cuisine?: " in out
+    assert f"task.tools_path={tools}" in out
+    names = [tool["function"]["name"] for tool in json.loads(tools.read_text())]
+    assert names == ["cancel_reservation", "find_restaurant", "reply", "reserve_table"]
+    assert ToolsTask(path, tools_path=str(tools)).n_train
