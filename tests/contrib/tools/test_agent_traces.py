@@ -287,3 +287,14 @@ def test_the_verb_writes_the_tools_that_the_task_takes(
     names = [tool["function"]["name"] for tool in json.loads(tools.read_text())]
     assert names == ["cancel_reservation", "find_restaurant", "reply", "reserve_table"]
     assert ToolsTask(path, tools_path=str(tools)).n_train
+
+
+def test_a_wrong_call_is_named_by_its_message(tmp_path: Path) -> None:
+    wrong = conversation(3)
+    wrong[2] = call(1, "find_restaurant", town="Oslo")
+    rows = [*({"messages": conversation(k), "tools": TOOLS} for k in range(4, 60)),
+            {"messages": wrong, "tools": TOOLS}]  # fmt: skip
+    path = written(tmp_path, *rows)
+    with pytest.raises(ValueError, match="line 57, message 3: call 1 of find_restaurant"):
+        ToolsTask(path)
+    assert ToolsTask(path, on_error="skip").left_out["broken line"] == 1
