@@ -182,6 +182,22 @@ class HoldsConversations(Reason):
     )
 
 
+class HoldsCalls(Reason):
+    """The rows of a file are conversations of an agent, which another task reads."""
+
+    path: str
+    typed: str
+    """The path as a shell takes it."""
+    override: str
+    """It as an override of the task's path, as a shell takes it."""
+
+    says = (
+        "{path} holds conversations of an agent that calls tools. Type: python -m stratos "
+        "+task=tools {override} (each turn of the model is learnt). What they cost: stratos logs "
+        "{typed}"
+    )
+
+
 class HeaderMissing(Reason):
     """The first line of a CSV file is a row."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -109,6 +110,9 @@ class ChatReader:
                     f"task.workload={self.workload}: none of {n_other:,} conversations of {path} "
                     f"is of it. See which there are: stratos logs {path}"
                 ) from error
+            if turns.seen.n_calls and not turns.n_conversations:
+                n = turns.seen.formats.total()
+                raise ConfigError(str(words.OnlyCalls(path, n, shlex.quote(path)))) from error
             if turns.seen.formats or not turns.seen.n_rows or self.messages_key is not None:
                 raise
             raise ConfigError(

@@ -7,6 +7,7 @@ The file is read once. No model reads the text: personal data are known by their
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from array import array
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratos.contrib.logs.conversation import CHARACTERS_A_TOKEN, Conversation, history_of
+from stratos.contrib.logs.inferred import infer_tools, signature
 from stratos.contrib.logs.row_formats import KNOWN
 from stratos.contrib.logs.teacher import shipped_card
 from stratos.contrib.logs.turn_rows import (
@@ -28,6 +30,7 @@ from stratos.contrib.logs.turn_rows import (
     Workload,
     read_conversations,
     suited_to,
+    traces_of,
     unreadable,
     workload_of,
 )
@@ -133,8 +136,9 @@ def _of_workload(
     yield f"    duplicates and near duplicates: {copies}"
     kinds = [f"{kind} in {n:,}" for kind, n in facts.personal.most_common()]
     yield f"    personal data, by plain patterns: {listed(kinds) if kinds else 'none found'}"
-    if facts.n_tools:
-        yield f"    tools: offered in {facts.n_tools:,} rows, called in {facts.n_calling:,}"
+    if facts.n_tools or facts.n_calling:
+        calling = counted(facts.n_calling, "turn", spec=",")
+        yield f"    tools: offered in {facts.n_tools:,} rows, called in {calling}"
     if facts.n_calling >= _FEWEST_ROWS:
         yield f"    next: {_command(log, facts, several, 'tools')}"
     if facts.n_answers >= _FEWEST_ROWS or facts.n_calling < _FEWEST_ROWS:
@@ -238,6 +242,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PAGE",
         help="write a page (HTML) of logged answers that are probably wrong",
     )
+    parser.add_argument(
+        "--tools", metavar="FILE", help="write the tools (JSON) that its calls tell, for correction"
+    )
     parser.add_argument("--workload", help="id of the only workload that the page is about")
 
 
@@ -253,6 +260,8 @@ def run(args: argparse.Namespace) -> None:
     try:
         if args.doubtful is not None:
             _write_doubtful(args)
+        elif args.tools is not None:
+            _write_tools(args)
         else:
             _print_survey(args)
     except BrokenPipeError:
@@ -269,6 +278,18 @@ def _print_survey(options: argparse.Namespace) -> None:
         print(visible(line))
     if not log.n_conversations:
         raise StratosError(f"No conversation could be read. Formats: {KNOWN}.")
+
+
+def _write_tools(options: argparse.Namespace) -> None:
+    tools = infer_tools(trace.turns for trace in traces_of(options.path))
+    if not tools:
+        raise StratosError(f"No message of {options.path} calls a tool.")
+    text = json.dumps(tools, indent=2, ensure_ascii=False)
+    write_atomically(Path(options.tools), f"{text}\n".encode())
+    typed = ["python", "-m", "stratos", "+task=tools", override("task.path", options.path)]
+    print(f"{options.tools}: {counted(len(tools), 'tool')}: {listed(map(signature, tools))}.")
+    print("next: correct it, then type")
+    print(f"    {shlex.join([*typed, override('task.tools_path', options.tools)])}")
 
 
 def _write_doubtful(options: argparse.Namespace) -> None:
@@ -344,7 +365,7 @@ class Facts:
     n_tools: int = 0
     """Requests that offer tools."""
     n_calling: int = 0
-    """Those of them whose last answer calls some."""
+    """Turns of the model that call some."""
     input_tokens: float = 0.0
     output_tokens: float = 0.0
     n_counted: int = 0
@@ -381,8 +402,7 @@ class Facts:
         self.n += 1
         self.system = self.system or conversation.system
         self.n_tools += about.offers_tools
-        is_last_learnt = len(conversation.messages) - 1 in conversation.answered
-        self.n_calling += about.offers_tools and conversation.n_calls > 0 and not is_last_learnt
+        self.n_calling += len(conversation.called)
         self.n_multi_turn += sum(message["role"] == "user" for message in conversation.messages) > 1
         texts = [conversation.messages[index]["content"] for index in conversation.answered]
         self.n_answers += len(texts)

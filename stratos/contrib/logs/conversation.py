@@ -92,6 +92,16 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """The turns of a row, before their order is checked."""
+
+    turns: list[Turn]
+    about: About
+    tools: Any = None
+    """That the model may call, as the row has them; None where it names none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """Messages in order, the model's own ones among them."""
 

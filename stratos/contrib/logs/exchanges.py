@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from stratos.contrib.logs.conversation import (
     FIELDS,
-    About,
     Call,
-    Conversation,
     PassedOver,
+    Trace,
     Turn,
     UnansweredRow,
     WrongRow,
-    conversation_of,
     particulars,
 )
 from stratos.core.redact import shown
 
 _ROLE = {"role", "from"}
+_SAID = {"content", "data", "kwargs"}
 _IMAGE_URL = re.compile(r"data:[\w.+/-]+;base64,[A-Za-z0-9+/=\s]{64,}")
 IMAGE = "[image]"
 """What stands in a text in place of an image that was written into it."""
@@ -44,12 +42,15 @@ def messages_in(value: Any) -> Any:
     A text that is JSON of something else is what somebody wrote.
     """
     messages = decoded(value)
-    if not isinstance(messages, list) or not messages:
-        return value
-    are_messages = all(
-        isinstance(message, Mapping) and _ROLE & set(message) for message in messages
-    )
-    return messages if are_messages else value
+    is_one = isinstance(messages, list) and bool(messages) and all(map(_is_message, messages))
+    return messages if is_one else value
+
+
+def _is_message(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    is_langchain = value.get("type") in FIELDS["roles"] or value.get("type") == "constructor"
+    return bool(_ROLE & set(value)) or (is_langchain and bool(_SAID & set(value)))
 
 
 def turns_of(raw: Any, what: str = "messages") -> list[Turn]:
@@ -72,10 +73,14 @@ def turns_of(raw: Any, what: str = "messages") -> list[Turn]:
 
 
 def _turns_of_message(message: Mapping[str, Any], number: int) -> list[Turn]:
-    role = role_of(message.get("role", message.get("from")), number)
+    # LangChain writes a message into `data` or `kwargs`, and its role as `type`.
+    inner = message.get("data", message.get("kwargs"))
+    message = {**message, **inner} if isinstance(inner, Mapping) else message
+    role = role_of(message.get("role", message.get("from", message.get("type"))), number)
     content = message.get("content", message.get("value", message.get("parts")))
     text, n_images, calls, results = parts_of(content, number)
-    calls += _calls(message, number)
+    known = {call.id for call in calls if call.id}  # LangChain repeats them beside the content
+    calls += [call for call in _calls(message, number) if call.id not in known]
     is_learnt = message.get("weight", 1) not in (0, False)
     if role == "tool":
         of = message.get("tool_call_id") or message.get("name") or ""
@@ -212,32 +217,10 @@ _SENT = "proxy_server_request"
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """A request with its response."""
-
-    turns: list[Turn]
-    """Those of the request, and behind them the response."""
-    about: About
-    tools: Any
-    """Tools that the request offers, as it has them; None where it offers none."""
-
-
-def read_exchange(row: Row) -> Conversation | None:
-    """Return the conversation of a request with its response; None for another row.
+def read_exchange(row: Row) -> Trace | None:
+    """Return a request with its response behind it; None for another row.
 
     The response alone is the model's answer: what its request repeats was answered before.
-
-    Raises:
-        WrongRow: it is one, with something wrong.
-        PassedOver: its answer was cut short, or it failed.
-    """
-    exchange = exchange_in(row)
-    return None if exchange is None else conversation_of(exchange.turns, exchange.about)
-
-
-def exchange_in(row: Row) -> Exchange | None:
-    """Return the request and the response of a row; None where it is no such row.
 
     Raises:
         WrongRow: it is one, with something wrong.
@@ -269,7 +252,7 @@ def exchange_in(row: Row) -> Exchange | None:
     )
     about.only_last, about.offers_tools = True, tools is not None
     about.tool_characters = len(json.dumps(tools)) if about.input_tokens is None and tools else 0
-    return Exchange([*before, answer], about, tools)
+    return Trace([*before, answer], about, tools)
 
 
 def offered_tools(*places: Any) -> Any:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stratos.contrib.logs.conversation import (
+    FIELDS,
     Conversation,
     PassedOver,
+    Trace,
     Turn,
     UnansweredRow,
     WrongRow,
@@ -47,25 +49,25 @@ _COMPLETION = ("completion", "preferred_output", "chosen", "response")
 Row = Mapping[str, Any]
 
 
-def read_messages(row: Row) -> Conversation | None:
+def read_messages(row: Row) -> Trace | None:
     """Return the conversation of `{"messages": [...]}`; None for another row."""
     messages = decoded(row.get("messages", row.get("conversation", row.get("conversations"))))
     if messages is None or _is_sharegpt(messages):
         return None
-    about = particulars(MESSAGES, row)
-    about.offers_tools = offered_tools(row) is not None
-    return conversation_of(_with_system(row, turns_of(messages)), about)
+    about, tools = particulars(MESSAGES, row), offered_tools(row)
+    about.offers_tools = tools is not None
+    return Trace(_with_system(row, turns_of(messages)), about, tools)
 
 
-def read_sharegpt(row: Row) -> Conversation | None:
+def read_sharegpt(row: Row) -> Trace | None:
     """Return the conversation of `{"conversations": [{"from": …, "value": …}]}`, or None."""
     messages = decoded(row.get("conversations", row.get("conversation", row.get("messages"))))
     if not _is_sharegpt(messages):
         return None
-    return conversation_of(_with_system(row, turns_of(messages)), particulars(SHAREGPT, row))
+    return Trace(_with_system(row, turns_of(messages)), particulars(SHAREGPT, row))
 
 
-def read_alpaca(row: Row) -> Conversation | None:
+def read_alpaca(row: Row) -> Trace | None:
     """Return the conversation of `{"instruction": …, "input": …, "output": …}`, or None."""
     key = next((name for name in _SAID_TO_INSTRUCTIONS if name in row), None)
     if not isinstance(row.get("instruction"), str) or key is None:
@@ -84,10 +86,10 @@ def read_alpaca(row: Row) -> Conversation | None:
     if not (output or "").strip():
         raise UnansweredRow(f"has no answer of the model ({key})")
     turns.append(Turn("assistant", output or ""))
-    return conversation_of(_with_system(row, turns), particulars(ALPACA, row))
+    return Trace(_with_system(row, turns), particulars(ALPACA, row))
 
 
-def read_prompts(row: Row) -> Conversation | None:
+def read_prompts(row: Row) -> Trace | None:
     """Return the conversation of a prompt with its completion, or with the preferred one; or None.
 
     Each is a text or a list of messages.
@@ -105,7 +107,7 @@ def read_prompts(row: Row) -> Conversation | None:
         before = []  # preference data that repeat the prompt in front of each answer
     about = particulars(PROMPTS, row)
     about.only_last = True
-    return conversation_of(_with_system(row, [*before, *after]), about)
+    return Trace(_with_system(row, [*before, *after]), about)
 
 
 def _is_sharegpt(messages: Any) -> bool:
@@ -116,9 +118,10 @@ def _is_sharegpt(messages: Any) -> bool:
 def _with_system(row: Row, turns: list[Turn]) -> list[Turn]:
     prompt = row.get("system", row.get("system_prompt"))
     has_one = bool(turns) and turns[0].role == "system"
-    if not isinstance(prompt, str) or not prompt or has_one:
+    if not isinstance(prompt, str | list) or not prompt or has_one:
         return turns
-    return [Turn("system", prompt), *turns]
+    text, n_images, *_ = parts_of(prompt, 0)
+    return [Turn("system", text, n_images=n_images), *turns]
 
 
 def _turns(role: str, value: Any, what: str) -> list[Turn]:
@@ -128,12 +131,18 @@ def _turns(role: str, value: Any, what: str) -> list[Turn]:
 OTEL = "OpenTelemetry GenAI spans"
 OPENINFERENCE = "OpenInference spans"
 OPENLLMETRY = "OpenLLMetry spans"
+SPANS = (OTEL, OPENINFERENCE, OPENLLMETRY)
+"""Formats of spans: one for each call of a model."""
 
 _LISTED = re.compile(
     r"(?:gen_ai|llm)\.(prompt|completion|input_messages|output_messages)\.(\d+)\.(.+)"
 )
 _CALL = re.compile(
     r"(?:message\.)?tool_calls\.(\d+)\.(?:tool_call\.)?(?:function\.)?(name|arguments|id)"
+)
+_TOOL = re.compile(
+    r"llm\.(?:tools|request\.functions)\.(\d+)\.(?:tool\.)?"
+    r"(json_schema|name|description|parameters)"
 )
 _ASKS = ("chat", "text_completion", "generate_content")
 """Operations that ask a model for a text."""
@@ -188,8 +197,8 @@ def _value(value: Any) -> Any:
     return None
 
 
-def read_span(row: Row) -> Conversation | None:
-    """Return the conversation of a span of a model's call; None for a row that is no span.
+def read_span(row: Row) -> Trace | None:
+    """Return the turns of a span of a model's call; None for a row that is no span.
 
     Raises:
         PassedOver: it is a span of other work, or its answer was cut short.
@@ -227,7 +236,9 @@ def read_span(row: Row) -> Conversation | None:
     about.session = str(session or "")
     about.input_tokens = _count(attributes, "input_tokens", "prompt_tokens", "prompt")
     about.output_tokens = _count(attributes, "output_tokens", "completion_tokens", "completion")
-    return conversation_of(turns, about)
+    tools = _tools_of_span(attributes)
+    about.offers_tools = tools is not None
+    return Trace(turns, about, tools)
 
 
 def _attributes(row: Row) -> dict[str, Any] | None:
@@ -351,6 +362,18 @@ def _by_events(events: Any) -> _Read | None:
     return (OTEL, turns_of(turns), reasons) if turns else None
 
 
+def _tools_of_span(attributes: Row) -> list[Any] | None:
+    """Return the tools that a span's request offers; None where it names none."""
+    if tools := decoded(attributes.get("gen_ai.tool.definitions", attributes.get("llm.tools"))):
+        return list(map(decoded, tools)) if isinstance(tools, list) else None
+    listed: dict[int, dict[str, Any]] = {}
+    for name, value in attributes.items():
+        if match := _TOOL.fullmatch(name):
+            listed.setdefault(int(match[1]), {})[match[2]] = decoded(value)
+    tools = [listed[number] for number in sorted(listed)]
+    return [tool.get("json_schema", tool) for tool in tools] or None
+
+
 def _count(attributes: Row, *names: str) -> int | None:
     prefixes = ("gen_ai.usage.", "llm.token_count.", "llm.usage.")
     return first_known(
@@ -363,7 +386,7 @@ KNOWN = (
     "Langfuse), OpenTelemetry or OpenInference spans, ShareGPT, Alpaca, prompt with completion"
 )
 """The formats, in words."""
-_READERS: tuple[Callable[[Mapping[str, Any]], Conversation | None], ...] = (
+_READERS: tuple[Callable[[Row], Trace | None], ...] = (
     read_span,
     read_alpaca,
     read_exchange,
@@ -373,8 +396,12 @@ _READERS: tuple[Callable[[Mapping[str, Any]], Conversation | None], ...] = (
 )
 
 
+_OF_MESSAGES = (read_span, read_exchange, read_sharegpt, read_messages)
+
+
 def parts_of_row(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each conversation's part of a row, and where in the row it is: ", span 2" or ""."""
+    row = _unpacked(row)
     resources = row.get("resourceSpans", row.get("resource_spans"))
     if not isinstance(resources, list):
         yield "", row
@@ -384,10 +411,21 @@ def parts_of_row(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
         yield f", span {number}", span
 
 
-def conversation_in(
-    row: Mapping[str, Any], messages: str | None, answer: str | None
-) -> Conversation:
-    """Return the conversation that is in a row.
+def _unpacked(row: Row) -> Row:
+    """Return a row whose messages, or request, lie in one of its fields, such as `context`."""
+    if row.keys() & FIELDS["of_conversations"].keys():
+        return row
+    for name in FIELDS["wrappers"]:
+        inner = decoded(row.get(name))
+        if isinstance(inner, list) and messages_in(inner) is inner:
+            return {**row, "messages": inner}
+        if isinstance(inner, Mapping) and inner.keys() & FIELDS["of_conversations"].keys():
+            return {**row, **inner}
+    return row
+
+
+def trace_in(row: Row, messages: str | None = None, answer: str | None = None) -> Trace:
+    """Return the turns that are in a row, before their order is checked.
 
     Args:
         row: as it was read.
@@ -401,11 +439,27 @@ def conversation_in(
     if messages is not None:
         row = _mapped(row, messages, answer)
     for read in _READERS:
-        conversation = read(row)
-        if conversation is not None:
-            return conversation
+        trace = read(row)
+        if trace is not None:
+            return trace
     names = ", ".join(shown(str(name)) for name in row) or "no fields"
     raise WrongRow(f"has no format that is known; it has {names}")
+
+
+def trace_of_messages(row: Row) -> Trace | None:
+    """Return the turns of a span, a request with its response, or a list of messages, or None.
+
+    Raises:
+        WrongRow: it is one, with something wrong.
+        PassedOver: it is none that is used, though nothing is wrong with it.
+    """
+    return next(filter(None, (read(row) for read in _OF_MESSAGES)), None)
+
+
+def conversation_in(row: Row, messages: str | None, answer: str | None) -> Conversation:
+    """Return the conversation that is in a row: see `trace_in`."""
+    trace = trace_in(row, messages, answer)
+    return conversation_of(trace.turns, trace.about)
 
 
 def _mapped(row: Mapping[str, Any], messages: str, answer: str | None) -> dict[str, Any]:

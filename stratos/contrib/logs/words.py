@@ -52,7 +52,21 @@ class CallsNotLearnt(Reason):
 
     says = (
         "{path}: turns of the model that call tools are not learnt ({n_turns:,}); they stay in the "
-        "history of later turns."
+        "history of later turns. +task=tools learns them."
+    )
+
+
+class OnlyCalls(Reason):
+    """Every turn of the model in a file calls tools, so that nothing is left to be learnt."""
+
+    path: str
+    n_conversations: int
+    typed: str
+    """The path as a shell takes it."""
+
+    says = (
+        "{path} has {n_conversations:,} conversations, in which every answer is a call of a tool. "
+        "Type: +task=tools task.path={typed}"
     )
 
 

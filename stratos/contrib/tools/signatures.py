@@ -23,6 +23,8 @@ _TYPES = {
     "str": "string", "bool": "boolean", "list": "array", "tuple": "array", "any": None,
 }  # fmt: skip
 _HEAD, _REQUEST, _CONVERSATION = "Tools:\n", "\n\nRequest:\n", "\n\nConversation:\n"
+LONGEST_RESULT = 2000
+"""Characters of a result of a tool that a model reads; `offered.jinja` has the same number."""
 _INNER = ("items", "additionalProperties", "not")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _MAPS = ("properties", "$defs", "definitions")
@@ -202,11 +204,29 @@ def _as_json_schema(node: Any) -> Any:
 
 def question_of(tools: Sequence[Tool], messages: Sequence[Mapping[str, Any]]) -> str:
     """Return the text that a model is asked with: the tools, and what was said."""
+    return question_with(tools, messages, [*map(line_of, messages)])
+
+
+def question_with(
+    tools: Sequence[Tool], messages: Sequence[Mapping[str, Any]], lines: Sequence[str]
+) -> str:
+    """Return the same of messages whose lines are known: they are written once for all turns."""
     head = _HEAD + "\n".join(tool.line for tool in tools)
     if len(messages) == 1 and messages[0]["role"] == "user":
         return f"{head}{_REQUEST}{messages[0]['content']}"
-    lines = (json.dumps(message, ensure_ascii=False) for message in messages)
     return head + _CONVERSATION + "\n".join(lines)
+
+
+def line_of(message: Mapping[str, Any]) -> str:
+    """Return a message as one line of JSON, of a long result of a tool its beginning."""
+    return json.dumps(_cut(message), ensure_ascii=False)
+
+
+def _cut(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a message, of a long result of a tool its beginning."""
+    if message["role"] != "tool" or len(message["content"]) <= LONGEST_RESULT:
+        return message
+    return {**message, "content": f"{message['content'][:LONGEST_RESULT]}…"}
 
 
 @lru_cache(maxsize=4096)

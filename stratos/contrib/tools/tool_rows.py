@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from math import nan
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from stratos.contrib.logs.conversation import (
+    Conversation,
     PassedOver,
+    Trace,
     Turn,
     UnansweredRow,
     WrongRow,
     conversation_of,
     particulars,
 )
-from stratos.contrib.logs.exchanges import exchange_in
+from stratos.contrib.logs.inferred import infer_tools
+from stratos.contrib.logs.row_formats import SPANS, parts_of_row, trace_of_messages
 from stratos.contrib.logs.turn_rows import (
     OF_WRONG_TYPES,
     beginnings,
@@ -30,7 +35,15 @@ from stratos.contrib.logs.turn_rows import (
 )
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
-from stratos.contrib.tools.signatures import Tool, json_of, messages_in, question_of, tools_of
+from stratos.contrib.tools.signatures import (
+    Tool,
+    json_of,
+    line_of,
+    messages_in,
+    question_of,
+    question_with,
+    tools_of,
+)
 from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
 from stratos.core.foreign import cause
 from stratos.core.formats import writable
@@ -38,7 +51,8 @@ from stratos.core.reasons import Because, Reason
 from stratos.core.redact import redact_shapes, shown
 from stratos.tasks.dedup.hashes import family_hash, id_of, normalised
 from stratos.tasks.dedup.near import Alike
-from stratos.tasks.rows import Unanswered, find_field
+from stratos.tasks.files import read_records
+from stratos.tasks.rows import Record, Settled, Unanswered, find_field
 from stratos.tasks.table import Provenance, Row
 from stratos.tasks.words import EmptyField, LacksField
 
@@ -79,6 +93,13 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
             return Unanswered(EmptyField(names.calls.replace("|", " or ")))
     except ValueError as error:
         return Because(str(error))
+    return answered(tools, question_of(tools, messages), calls)
+
+
+def answered(
+    tools: Sequence[Tool], question: str, calls: Sequence[Call]
+) -> dict[str, Any] | Reason:
+    """Return the fields of a row whose calls are the gold calls, or what is wrong with these."""
     by_name = {tool.name: tool for tool in tools}
     calls = [
         replace(call, arguments=by_name[call.name].without_nulls(call.arguments))
@@ -90,7 +111,7 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
         return problem
     ordered = [Call(call.name, by_name[call.name].ordered(call.arguments)) for call in calls]
     made: dict[str, Any] = {
-        "question": question_of(tools, messages),
+        "question": question,
         "answer": written(ordered),
         "slice": slice_of(tools, ordered),
     }
@@ -233,7 +254,11 @@ def asked_in(messages: Sequence[Mapping[str, Any]]) -> str:
 NO_TOOLS = "requests without tools"
 TEXT_AFTER_RESULTS = "answers in text to results of tools"
 """Nothing says that no call would have been right."""
-_OWN = Names("question", "messages", "tools", "calls")
+TEXT = "text"
+"""Slice of the turns in which a text is due, and no call."""
+Texts = Literal["auto", "learnt", "no_call"]
+_N_FIRST = 1000
+"""Rows that tell what a file holds."""
 
 
 class _OtherWorkload(Exception):
@@ -247,8 +272,22 @@ class ToolRowReader:
     names: Names
     workload: str | None = None
     """Id of the only workload that is read of a log; None reads all."""
+    texts: Texts = "auto"
+    """How a turn in text is learnt: as `ToolsTask` has it."""
+    tools: list[Any] | None = None
+    """What rows offer that name no tools; None where nobody says."""
+    are_traces: bool = False
+    """Whether rows are whole conversations, of which each turn of the model is a row."""
+    learns_texts: bool = False
+    """Whether a turn in text is learnt as it is."""
+    are_inferred: bool = False
+    """Whether `tools` were inferred from the calls."""
     n_logged: int = 0
     """Rows that were requests with responses."""
+    n_traces: int = 0
+    """Conversations of which several turns were read."""
+    n_texts: int = 0
+    """Turns in text that are learnt as they are."""
     n_other: int = 0
     """Rows of other workloads."""
     n_secrets: int = 0
@@ -257,54 +296,138 @@ class ToolRowReader:
     alike: Alike = field(default_factory=Alike)
     """Tells which requests belong together."""
 
-    def read(self, line: str, data: Mapping[str, Any]) -> Row | Unanswered | Reason | None:
-        """Return a row, or what is wrong with it; None of one that is left out."""
+    def survey(self, path: str) -> None:
+        """Tell by the first rows of a file what it holds; infer the tools where no row has any.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        traces = self._traces(path)
+        first = list(islice(traces, _N_FIRST))
+        are_named = any(trace.tools is not None for trace in first)
+        if not are_named and self.tools is None:
+            self.tools = infer_tools(trace.turns for trace in chain(first, traces)) or None
+            self.are_inferred = self.tools is not None
+        self.are_traces = (not are_named and self.tools is not None) or any(
+            trace.about.format in SPANS or (not trace.about.only_last and _n_said(trace) > 1)
+            for trace in first
+        )
+        self.learns_texts = self.texts == "learnt" or (self.texts == "auto" and self.are_traces)
+
+    def _traces(self, path: str) -> Iterator[Trace]:
+        """Yield the conversations of a file that can be read, as they are."""
+        for _, data in read_records(path):
+            with suppress(WrongRow, PassedOver, *OF_WRONG_TYPES):
+                for _, part in [] if isinstance(data, Reason) else list(parts_of_row(data)):
+                    if (trace := self._trace_of(part)) is not None:
+                        yield trace
+
+    def _trace_of(self, data: Mapping[str, Any]) -> Trace | None:
+        """Return the turns of a row; None of one that has its calls, or no messages."""
+        row = dict(data)
+        if find_field(row, self.names.calls) is not None:
+            return None
+        for theirs, ours in ((self.names.messages, "messages"), (self.names.tools, "tools")):
+            if (key := find_field(row, theirs)) is not None:
+                row.setdefault(ours, row[key])
+        return trace_of_messages(row)
+
+    def read(self, line: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
+        """Yield where each row of a line stands with it, or with what is wrong."""
         try:
-            own = self._of_log(data)
-            row = row_of(data, self.names) if own is None else row_of(own, _OWN)
-            session = particulars("", data).session
+            parts = list(parts_of_row(data))
+        except OF_WRONG_TYPES as error:
+            parts = [("", data)]
+            yield line, FieldOfWrongType(cause(error))
+            return
+        for where, part in parts:
+            yield from self._records(line + where, part)
+
+    def _records(self, line: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
+        try:
+            trace = self._trace_of(data)
+            is_log = trace is not None and trace.about.only_last
+            if trace is not None and (self.are_traces or is_log):
+                yield from self._turns(line, trace)
+                return
+            fields = row_of(data, self.names)
+            if not isinstance(fields, dict):
+                yield line, fields
+                return
+            question = self._redacted(fields["question"])
+            number = take_in(self.alike, question, particulars("", data).session)
+            yield line, self._row(line, fields, number)
         except UnansweredRow as error:
-            return Unanswered(Because(str(error)))
+            yield line, Unanswered(Because(str(error)))
         except WrongRow as error:
-            return Because(str(error))
+            yield line, Because(str(error))
         except _OtherWorkload:
             self.n_other += 1
-            return None
         except PassedOver as kind:
             self.passed[str(kind)] += 1
-            return None
         except OF_WRONG_TYPES as error:
-            return FieldOfWrongType(cause(error))
-        return self._row(line, row, session) if isinstance(row, dict) else row
+            yield line, FieldOfWrongType(cause(error))
 
-    def _row(self, line: str, fields: dict[str, Any], session: str) -> Row:
+    def _turns(self, line: str, trace: Trace) -> Iterator[tuple[str, Record]]:
+        """Yield a row of each turn of the model; all of them are of one conversation.
+
+        Raises:
+            WrongRow: the turns are out of order.
+            PassedOver: there is nothing to be learnt.
+        """
+        conversation = conversation_of(trace.turns, trace.about)  # checks their order
+        if self.workload is not None and workload_of(conversation).id != self.workload:
+            raise _OtherWorkload
+        offered = self.tools if trace.tools is None else trace.tools
+        if offered is None:
+            raise PassedOver(NO_TOOLS)
+        try:
+            tools = tools_of(offered)
+        except ValueError as error:
+            raise WrongRow(str(error)) from error
+        messages = [_message_of(turn) for turn in trace.turns]
+        lines = [*map(line_of, messages)]
+        places = _answered(trace)
+        number: int | None = None
+        for index in places:
+            turn = trace.turns[index]
+            where = line if len(places) == 1 else f"{line}, message {index + 1}"
+            after_results = any(before.role == "tool" for before in trace.turns[:index])
+            if not turn.calls and not self.learns_texts and after_results:
+                self.passed[TEXT_AFTER_RESULTS] += 1
+                continue
+            calls = [Call(call.name, json.loads(call.arguments)) for call in turn.calls]
+            question = question_with(tools, messages[:index], lines[:index])
+            fields = answered(tools, question, calls)
+            if isinstance(fields, Reason):
+                yield where, fields
+                continue
+            if not calls and self.learns_texts:
+                fields |= {"answer": turn.text.strip(), "slice": TEXT}
+                self.n_texts += 1
+            if number is None:
+                number = self._number_of(conversation, trace)
+            yield where, self._row(where, fields, number)
+        self.n_logged += trace.about.only_last
+        self.n_traces += not trace.about.only_last
+
+    def _number_of(self, conversation: Conversation, trace: Trace) -> int:
+        """Take a conversation in; return its number."""
+        users = "\n".join(turn.text for turn in trace.turns if turn.role == "user")
+        text, _ = redact_shapes(writable(users))
+        coded = (
+            (message["role"], _encode([message["role"], message["content"].strip()]))
+            for message in conversation.messages
+        )
+        last = "user" if trace.about.only_last else "assistant"
+        session = session_of(trace.about.session)
+        return self.alike.add(text, beginnings(coded, last), session)
+
+    def _row(self, line: str, fields: dict[str, Any], number: int) -> Row:
         question, answer = self._redacted(fields["question"]), self._redacted(fields["answer"])
-        number = take_in(self.alike, question, session)
         options = tuple(map(self._redacted, fields.get("options", ())))
         provenance = Provenance(number, nan, "", "")
         return Row(line, question, answer, "", fields["slice"], options, provenance)
-
-    def _of_log(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return messages, tools and calls of a request with its response; None of another row."""
-        if find_field(dict(data), self.names.calls) is not None:
-            return None
-        exchange = exchange_in(data)
-        if exchange is None:
-            return None
-        conversation = conversation_of(exchange.turns, exchange.about)  # checks their order
-        if self.workload is not None and workload_of(conversation).id != self.workload:
-            raise _OtherWorkload
-        if exchange.tools is None:
-            raise PassedOver(NO_TOOLS)
-        *before, answer = exchange.turns
-        if not answer.calls and any(turn.role == "tool" for turn in before):
-            raise PassedOver(TEXT_AFTER_RESULTS)
-        self.n_logged += 1
-        return {
-            "messages": [_message_of(turn) for turn in before],
-            "tools": exchange.tools,
-            "calls": _calls_of(answer),
-        }
 
     def _redacted(self, text: str) -> str:
         redacted, n = redact_shapes(writable(text))
@@ -312,10 +435,34 @@ class ToolRowReader:
         return redacted
 
 
+def most_frequent(rows: Sequence[Row]) -> Settled:
+    """Return which of several answers to one question is taken: the most frequent, the first."""
+    [(answer, n)] = Counter(row.answer for row in rows).most_common(1)
+    return Settled(next(k for k, row in enumerate(rows) if row.answer == answer), n - 1)
+
+
+def _n_said(trace: Trace) -> int:
+    return sum(turn.role == "assistant" for turn in trace.turns)
+
+
+def _answered(trace: Trace) -> list[int]:
+    """Return the places of the turns that are learnt: of the model, behind one of the user."""
+    roles = [turn.role for turn in trace.turns]
+    start = roles.index("user") if "user" in roles else len(roles)
+    first = len(roles) - 1 if trace.about.only_last else start
+    return [
+        index
+        for index, turn in enumerate(trace.turns)
+        if index >= first
+        and turn.role == "assistant"
+        and turn.is_learnt
+        and (turn.calls or turn.text.strip())
+    ]
+
+
 def _message_of(turn: Turn) -> dict[str, Any]:
-    message = {"role": turn.role, "content": turn.text}
-    return {**message, "tool_calls": _calls_of(turn)} if turn.calls else message
-
-
-def _calls_of(turn: Turn) -> list[dict[str, Any]]:
-    return [{"name": call.name, "arguments": json.loads(call.arguments)} for call in turn.calls]
+    message = {"role": turn.role, "content": turn.text.strip()}
+    if not turn.calls:
+        return message
+    calls = [Call(call.name, json.loads(call.arguments)) for call in turn.calls]
+    return {**message, "tool_calls": json.loads(written(calls))}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import shlex
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
+from stratos.contrib.logs.inferred import signature
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools.calls import (
     Call,
@@ -24,25 +27,44 @@ from stratos.contrib.tools.calls import (
     written,
 )
 from stratos.contrib.tools.request_drawer import Draws, Injected, gives_away, wording_of
-from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
-from stratos.contrib.tools.tool_rows import Families, Names, ToolRowReader
-from stratos.contrib.tools.words import NotRecovered
+from stratos.contrib.tools.signatures import (
+    grammar_of,
+    line_of,
+    messages_in,
+    question_of,
+    tools_in,
+    tools_of,
+)
+from stratos.contrib.tools.tool_rows import (
+    TEXT,
+    Families,
+    Names,
+    Texts,
+    ToolRowReader,
+    asked_in,
+    most_frequent,
+)
+from stratos.contrib.tools.words import NotRecovered, ToolsInferred
 from stratos.core.errors import ConfigError
-from stratos.core.formats import listed
+from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
-from stratos.tasks.answers import AnswerText, nearest_by_words
+from stratos.tasks.answers import AnswerText, nearest_by_words, word_f1
 from stratos.tasks.base import Item, Message, Score
-from stratos.tasks.dedup.hashes import content_id
+from stratos.tasks.dedup.hashes import content_id, id_of
 from stratos.tasks.dedup.near import Alike
 from stratos.tasks.dedup.splits import HashSplitter, Splits
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.files import read_records
 from stratos.tasks.metrics import Metric
-from stratos.tasks.reader import Content, FileReader
+from stratos.tasks.reader import Checker, Content, FileReader, RowChecker
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.table import Row
 
-SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
+SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = _SLICES = "simple", "multiple", "parallel", "irrelevant"
+_N_STATES = 2000
+"""Turns that tell what mostly follows a call."""
+_LEAST_F1 = 0.5
+"""Word overlap with the logged text from which a text is right."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +86,24 @@ class Calls(Metric):
 
     @override
     def normal(self, answer: str) -> str:
-        """Return calls in an order that all that are equal share."""
-        calls = [written([call]) for call in read(answer) or ()]
+        """Return calls in an order that all that are equal share; a text as it is."""
+        given = read(answer) if answer[:1] == "[" else None
+        if given is None:
+            return answer
+        calls = [written([call]) for call in given]
         return "".join(calls if self.ordered else sorted(calls))
 
     @override
     def score(self, text: str, item: Item) -> Score:
-        """Compare the calls that a text makes with the gold calls; F1 is over their parts."""
+        """Compare the calls that a text makes with the gold calls; F1 is over their parts.
+
+        Where a text is due, it is right with half of its words, and without a call.
+        """
         calls = read(text)
+        if item.slice == TEXT:
+            f1 = 1.0 if text.strip() == item.answer else word_f1(text, item.answer)
+            is_text = f1 == 1 or not calls
+            return Score(float(is_text and f1 >= _LEAST_F1), f1 * is_text, bool(text.strip()))
         if calls is None:
             return Score(0.0, 0.0, False)
         gold = gold_of(item)
@@ -94,6 +126,9 @@ class RequestReader:
     files: FileReader
     names: Names
     workload: str | None
+    texts: Texts
+    tools: list[Any] | None
+    """That the user names, for rows without any."""
 
     def read(self) -> ToolsContent:
         """Return the requests of all files.
@@ -101,9 +136,12 @@ class RequestReader:
         Raises:
             ConfigError: they cannot be used.
         """
-        rows = ToolRowReader(self.names, self.workload)
-        reader = replace(self.files, source=RowSource(partial(self._records, rows)))
-        named = reader.labelled_files.items()
+        rows = ToolRowReader(self.names, self.workload, self.texts, self.tools)
+        named = self.files.labelled_files.items()
+        with suppress(OSError):  # told where the file is read
+            rows.survey(next(path for _, path in named))
+        settle = most_frequent if rows.are_traces else None
+        reader = replace(self.files, source=RowSource(partial(self._records, rows), settle))
         files = tuple(self._file(reader, rows, key, path) for key, path in named)
         families = Families.of(rows.alike)
         rows.alike = Alike()  # the signatures are needed no more
@@ -114,9 +152,7 @@ class RequestReader:
     @staticmethod
     def _records(rows: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
         for line, data in read_records(path):
-            record = data if isinstance(data, Reason) else rows.read(line, data)
-            if record is not None:
-                yield line, record
+            yield from [(line, data)] if isinstance(data, Reason) else rows.read(line, data)
 
     @staticmethod
     def _file(reader: FileReader, rows: ToolRowReader, key: str, path: str) -> FileRows:
@@ -129,7 +165,7 @@ class RequestReader:
         try:
             return reader.labelled(key, path)
         except ConfigError as error:
-            if rows.n_logged or rows.passed.total() + rows.n_other == before:
+            if rows.n_logged or rows.n_traces or rows.passed.total() + rows.n_other == before:
                 raise
             counts = [*rows.passed.most_common(), ("rows of other workloads", rows.n_other)]
             omitted = listed(f"{n:,} {kind}" for kind, n in counts if n)
@@ -148,6 +184,9 @@ class RequestSplitter:
     def split(self, content: ToolsContent) -> Splits:
         """Return the rows of each split."""
         splits = self.by_hash.split(content)
+        if content.reader.are_traces:
+            how = f"{splits.how} No conversation has turns in two splits."
+            return replace(splits, how=how)
         session = "" if content.requests.n_of_no_session else " one session,"
         return replace(
             splits,
@@ -160,8 +199,7 @@ class RequestSplitter:
 class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
-    code_version = 3
-    slices = (SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT)
+    code_version = 4
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""
     name: str = "tools"
@@ -177,6 +215,12 @@ class ToolsTask(FileTask[ToolsContent]):
     workload: str | None = None
     """Id of the only workload of a log to read, as `stratos logs` lists them; null reads
     all."""
+    tools_path: str | None = None
+    """A file with the JSON list of the tools, for rows without any; null infers them from the
+    calls."""
+    texts: Texts = "auto"
+    """A turn of the model in text is learnt as it is (learnt), or as the decision to call no tool
+    (no_call); auto learns those of whole conversations and of spans."""
     ordered: bool = False
     """Whether the order of several calls counts."""
     n_drawn: int = 2000
@@ -219,6 +263,19 @@ class ToolsTask(FileTask[ToolsContent]):
     def fields_named(self) -> Fields:
         return Fields(self.question, self.answer)
 
+    @property
+    @override
+    def slices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """By how many tools and calls there are; texts where the files that were read have some."""
+        content = vars(self).get("content")  # not there yet while it is read
+        has_texts = content is not None and content.reader.n_texts > 0
+        return (*_SLICES, TEXT) if has_texts else _SLICES
+
+    @property
+    @override
+    def checker(self) -> Checker:
+        return RowChecker((*_SLICES, TEXT), self.slice_of, self.canonical)
+
     @override
     def slice_of(self, key: str, row: Row) -> str:
         return row.slice
@@ -227,7 +284,13 @@ class ToolsTask(FileTask[ToolsContent]):
     @override
     def reader(self) -> RequestReader:
         names = Names(self.question, self.conversation, self.tools, self.answer)
-        return RequestReader(self.file_reader, names, self.workload)
+        tools = None if self.tools_path is None else _read_tools(self.tools_path)
+        return RequestReader(self.file_reader, names, self.workload, self.texts, tools)
+
+    @property
+    @override
+    def files_beside(self) -> tuple[str, ...]:
+        return () if self.tools_path is None else (self.tools_path,)
 
     @property
     @override
@@ -243,7 +306,9 @@ class ToolsTask(FileTask[ToolsContent]):
 
     @override
     def item_of(self, row: Row) -> Item:
-        item = replace(super().item_of(row), family=self.content.requests.family(row.question))
+        assert row.provenance is not None and self.content.keys is not None
+        family = id_of(int(self.content.keys[row.provenance.conversation]))
+        item = replace(super().item_of(row), family=family)
         return replace(item, origin=row.options[0]) if row.options else item
 
     @override
@@ -260,31 +325,68 @@ class ToolsTask(FileTask[ToolsContent]):
         logged = (
             f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
         )
-        notes = [*super().notes, f"Requests of {self.path}: {sizes}.{logged}"]
+        what = f"Requests of {self.path}"
+        if reader.are_traces:
+            what = f"Turns of the model in {self.path}"
+            if reader.n_traces:
+                what = f"{what}, {counted(reader.n_traces, 'conversation', spec=',')}"
+            logged = f"{logged} {self._next_tool}"
+        notes = [*super().notes, f"{what}: {sizes}.{logged}"]
+        if reader.are_inferred:
+            signatures = tuple(map(signature, reader.tools or ()))
+            notes.append(str(ToolsInferred(self.path, shlex.quote(self.path), signatures)))
         if self.workload is not None:
             notes.append(str(OtherWorkloads(self.path, self.workload, reader.n_other)))
         if reader.n_secrets:
             notes.append(str(SecretsReplaced(reader.n_secrets)))
         return tuple(notes)
 
+    @cached_property
+    def _next_tool(self) -> str:
+        """What it is worth to answer each turn by the tools that mostly follow the last call."""
+        train, validation = (
+            [item_state(item) for item in self.items(split, _N_STATES)]
+            for split in ("train", "validation")
+        )
+        follows: dict[str, Counter[str]] = defaultdict(Counter)
+        for state, names in train:
+            follows[state][names] += 1
+        usual = {state: counts.most_common(1)[0][0] for state, counts in follows.items()}
+        n = sum(usual.get(state) == names for state, names in validation)
+        return (
+            f"What mostly follows the last message and call (a tool, or a text) is right in {n:,} "
+            f"of {counted(len(validation), 'validation turn', spec=',')}."
+        )
+
     @override
     def own_words(self, question: str) -> str:
-        """Return the request alone: many questions share their tools."""
-        return request_in(question)
+        """Return what the user wrote: tools, and their results, repeat."""
+        return asked_in(messages_in(question))
 
     @override
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
-        """Answer each request with the calls of the nearest training request."""
-        known, requests = ([request_in(item.question) for item in some] for some in (train, items))
+        """Answer each request, or turn of a conversation, as the nearest training one is."""
+        known, requests = ([_nearby(item.question) for item in some] for some in (train, items))
         places = nearest_by_words(known, requests) if known else []
         return [train[index].answer for index in places] or ["" for _ in items]
 
     # --- reading and scoring ---------------------------------------------------------------------
 
     @override
+    def parse(self, text: str) -> AnswerText | None:
+        answer = super().parse(text)
+        is_text = answer is None and self.content.reader.n_texts
+        return text.strip() or None if is_text else answer
+
+    @override
     def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
         """Return whether calls are valid, whether they name the right tools, and F1 of the rest."""
         calls, gold = read(answer) if answer else None, gold_of(item)
+        if item.slice == TEXT:
+            return {
+                "tools": float(bool(answer) and not calls),
+                "text": self.measure.score(answer or "", item).f1,
+            }
         tools = tools_in(item.question)
         named = Counter(call.name for call in gold)
         scores = {
@@ -298,7 +400,12 @@ class ToolsTask(FileTask[ToolsContent]):
 
     @override
     def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
-        """Return the JSON Schema of a list of calls of the tools that an item offers."""
+        """Return the JSON Schema of a list of calls of the tools that an item offers.
+
+        None where turns in text are learnt, too.
+        """
+        if self.content.reader.n_texts:
+            return None
         return _grammar("\n".join(tool.line for tool in tools_in(item.question)), item.question)
 
     @override
@@ -323,7 +430,15 @@ class ToolsTask(FileTask[ToolsContent]):
     @override
     def n_made(self) -> int:
         is_beside = self.drawn_from == "rows"
-        return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
+        return self._n_beside if is_beside else max(1, self.n_drawn - self.n_train)
+
+    @property
+    def _n_beside(self) -> int:
+        """Requests that are made beside the rows: none beside turns of conversations.
+
+        A request of one turn is answered by a call there only, and none stands for a text.
+        """
+        return 0 if self.content.reader.are_traces else self.n_drawn
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         """Yield the training rows, then requests that are made from calls, up to `n` in all.
@@ -334,8 +449,8 @@ class ToolsTask(FileTask[ToolsContent]):
         if self.drawn_from == "rows":
             rows = self.items("train", min(n, self.n_train), seed)
             yield from rows
-            n -= len(rows)
-            made = Injected.of(rows, gold_of)
+            n = min(n - len(rows), self._n_beside)
+            made = Injected.of(rows if n else (), gold_of)
         else:
             made = Injected.of_schemas(self.items("train", self.n_train, seed))
         self._last_draws[:] = [made.draws]
@@ -366,7 +481,7 @@ class ToolsTask(FileTask[ToolsContent]):
     @property
     @override
     def n_worded(self) -> int:
-        return self.n_drawn
+        return self.n_drawn if self.drawn_from == "schemas" else self._n_beside
 
     def wording(self, item: Item) -> list[Message] | None:
         """Return the chat that asks for a drawn request in other words; None for a row's own."""
@@ -388,9 +503,26 @@ class ToolsTask(FileTask[ToolsContent]):
         return replace(made, family=self.content.requests.family(question))
 
 
+def item_state(item: Item) -> tuple[str, str]:
+    """Return who spoke last with the last tool called before a turn, and the tools it calls."""
+    messages = messages_in(item.question)
+    last = next((one["tool_calls"][-1]["name"] for one in reversed(messages)
+                 if "tool_calls" in one), "")  # fmt: skip
+    return f"{messages[-1]['role']} {last}", " ".join(call.name for call in gold_of(item))
+
+
+def _nearby(question: str) -> str:
+    """Return a request; of a conversation its last messages, from the last call or answer on."""
+    messages = messages_in(question)
+    if len(messages) == 1:
+        return str(messages[0]["content"])
+    places = [k for k, message in enumerate(messages) if message["role"] == "assistant"]
+    return "\n".join(map(line_of, messages[places[-1] if places else 0 :]))
+
+
 def gold_of(item: Item) -> list[Call]:
     """Return the gold calls of an item, with what else is right."""
-    calls = calls_of(item.answer) if item.answer else []
+    calls = calls_of(item.answer) if item.answer and item.slice != TEXT else []
     if not item.origin:
         return calls
     more = json.loads(item.origin)
@@ -398,6 +530,20 @@ def gold_of(item: Item) -> list[Call]:
         replace(call, accept=accept, optional=frozenset(optional))
         for call, (accept, optional) in zip(calls, more, strict=True)
     ]
+
+
+def _read_tools(path: str) -> list[Any]:
+    """Return the tools of a file: a JSON list, as the API has them.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        tools = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        tools_of(tools)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"task.tools_path={path} is no JSON list of tools: {error}") from error
+    return tools if isinstance(tools, list) else [tools]
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from stratos.core.formats import counted
+from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
 from stratos.core.redact import shown
 
@@ -21,6 +21,22 @@ class NoTools(Reason):
     field: str
 
     says = "{field} is empty, so that nothing can be called"
+
+
+class ToolsInferred(Reason):
+    """No row of a file names the tools that it calls."""
+
+    path: str
+    typed: str
+    """The path as a shell takes it."""
+    signatures: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"No row of {self.path} names its tools. They are inferred from the calls: "
+            f"{listed(self.signatures[:MOST_NAMED])}. To correct them: stratos logs {self.typed} "
+            "--tools tools.json, then task.tools_path=tools.json"
+        )
 
 
 class UnknownTool(Reason):

@@ -14,6 +14,7 @@ from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.values import override
 from stratos.probe.words import (
     HeaderMissing,
+    HoldsCalls,
     HoldsConversations,
     LooksLikeId,
     LooksSwapped,
@@ -59,6 +60,10 @@ _WORDS_OF_A_TEXT = 3
 _LONGEST_NAME = 60
 _WORDS_OF_A_NAME = 6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
+_CALLS = re.compile(
+    r'[\[{].*(?:"(?:role|type|from)".*"(?:tool_calls|tool_use|function_call)"|"(?:gen_ai|llm)\..*tool)'
+)
+"""Messages of which some call tools, or the span of a call of a model."""
 _CONVERSATION = re.compile(r'\[\s*\{.*"(role|from)"\s*:')
 
 
@@ -212,6 +217,8 @@ def chosen(
     """
     columns = columns_of(values)
     typed = shlex.quote(path)
+    if text is None and any(map(_holds_calls, values.values())):
+        raise ConfigError(str(HoldsCalls(path, typed, shlex.quote(override("task.path", path)))))
     if text is None and any(map(_holds_conversations, values.values())):
         raise ConfigError(str(HoldsConversations(path, typed)))
     if text is None and answer is None and _lacks_header(path, values):
@@ -379,6 +386,10 @@ def _is_of_objects(value: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return all(isinstance(part, dict) for part in parts)
+
+
+def _holds_calls(values: Sequence[str]) -> bool:
+    return any(_CALLS.match(value) for value in values[:5])
 
 
 def _holds_conversations(values: Sequence[str]) -> bool:

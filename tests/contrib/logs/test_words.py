@@ -11,6 +11,7 @@ from stratos.core.reasons import Reason
 REASONS = (
     *words.Doubt,
     words.FieldOfWrongType("TypeError"),
+    words.OnlyCalls("a b.jsonl", 327, "'a b.jsonl'"),
     words.FilesLeftOut("a.jsonl", 1),
     words.FilesLeftOut("a.jsonl", 1200),
     words.CallsNotLearnt("a.jsonl", 1),

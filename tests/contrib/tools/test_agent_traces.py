@@ -1,0 +1,300 @@
+"""Conversations of an agent as a task: every turn of the model is learnt, in each form of a log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import agent_traces
+import pytest
+from agent_traces import FORMS, TOOLS, call, conversation, lines, result, said, user
+
+from stratos.contrib.logs.chat_task import ChatTask
+from stratos.contrib.logs.command import add_arguments, run
+from stratos.contrib.logs.inferred import infer_tools
+from stratos.contrib.logs.log_task import LogTask
+from stratos.contrib.logs.row_formats import trace_of_messages
+from stratos.contrib.logs.turn_rows import traces_of
+from stratos.contrib.logs.words import OnlyCalls
+from stratos.contrib.tools import ToolsTask
+from stratos.contrib.tools.signatures import LONGEST_RESULT, messages_in, question_of, tools_in
+from stratos.contrib.tools.tool_rows import TEXT
+from stratos.core.errors import ConfigError
+from stratos.probe.look.columns import chosen
+from stratos.tasks.base import Item
+
+N = 120
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def path(form: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("traces") / "traces.jsonl"
+    file.write_text(lines(form, N))
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def task(path: str) -> ToolsTask:
+    return ToolsTask(path, compares_words=False)
+
+
+def items(task: ToolsTask) -> dict[str, list[Item]]:
+    return {split: task.items(split, 9999) for split in SPLITS}  # type: ignore[arg-type]
+
+
+def written(tmp_path: Path, *rows: Any) -> str:
+    file = tmp_path / "traces.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return str(file)
+
+
+def turns_of(item: Item) -> list[str]:
+    """Return what was said before a turn, and the turn, without tools and system prompt."""
+    messages = [one for one in messages_in(item.question) if one["role"] != "system"]
+    return [*(json.dumps(one) for one in messages), item.answer]
+
+
+def test_every_form_gives_the_same_turns_each_once(task: ToolsTask, form: str) -> None:
+    found = {tuple(turns_of(one)) for some in items(task).values() for one in some}
+    wanted = set()
+    for k in range(N):
+        before: list[str] = []
+        for message in conversation(k)[1:]:
+            calls = [
+                {"name": one["function"]["name"],
+                 "arguments": json.loads(one["function"]["arguments"])}
+                for one in message.get("tool_calls", ())
+            ]  # fmt: skip
+            if message["role"] == "assistant":
+                wanted.add((*before, json.dumps(calls) if calls else message["content"]))
+            plain = {"role": message["role"], "content": message["content"] or ""}
+            before.append(json.dumps({**plain, "tool_calls": calls} if calls else plain))
+    held = {turns for turns in wanted if turns[-1].startswith("[")} - found
+    assert found == wanted, held
+    assert sum(map(len, items(task).values())) == len(wanted)
+
+
+def test_no_conversation_has_turns_in_two_splits(task: ToolsTask) -> None:
+    codes = {
+        split: {code for one in some for code in range(N) if f"R{code:04d}" in one.question}
+        for split, some in items(task).items()
+    }
+    assert all(codes.values())
+    assert len(set().union(*codes.values())) == sum(map(len, codes.values()))
+
+
+def test_tools_are_those_of_the_request_or_of_the_calls(task: ToolsTask, form: str) -> None:
+    [item] = task.items("test", 1)
+    found = {tool.name: tool for tool in tools_in(item.question)}
+    assert set(found) == {one["function"]["name"] for one in TOOLS}
+    for one in TOOLS:
+        parameters = one["function"]["parameters"]
+        assert set(found[one["function"]["name"]].required) == set(parameters["required"])
+    assert found["reserve_table"].properties["people"] == {"type": "integer"}
+    are_inferred = form in ("without tools", "wrapped", "langgraph")
+    assert any("inferred from the calls" in note for note in task.notes) == are_inferred
+
+
+def test_look_names_the_task(path: str) -> None:
+    row = json.loads(Path(path).read_text().splitlines()[0])
+    values = {name: [json.dumps(value) if not isinstance(value, str) else value]
+              for name, value in row.items()}  # fmt: skip
+    with pytest.raises(ConfigError, match=r"stratos \+task=tools task\.path="):
+        chosen(path, values, None, None)
+
+
+def test_a_text_is_right_by_its_words_and_a_call_in_its_place_is_wrong(task: ToolsTask) -> None:
+    texts = task.items("test", 5, slice=TEXT)
+    assert len(texts) == 5
+    for item in texts:
+        assert task.score(item.answer, item).exact == 1
+        assert task.field_scores(item, task.parse(item.answer)) == {"tools": 1.0, "text": 1.0}
+        called = '[{"name": "cancel_reservation", "arguments": {"code": "R1"}}]'
+        assert task.score(called, item).exact == 0
+        assert task.field_scores(item, task.parse(called))["tools"] == 0
+        assert task.score("No idea.", item).exact == 0
+        assert task.field_scores(item, task.parse("No idea."))["tools"] == 1
+        assert task.verify(item) is None
+    [call] = task.items("test", 1, slice="multiple")
+    assert task.field_scores(call, task.parse("No idea."))["tools"] == 0
+    assert task.score("No idea.", call).exact == 0
+
+
+def test_tools_that_are_given_back_replace_the_inferred_ones(tmp_path: Path) -> None:
+    path = written(tmp_path, *({"messages": conversation(k)} for k in range(60)))
+    tools = tmp_path / "tools.json"
+    tools.write_text(json.dumps(TOOLS))
+    task = ToolsTask(path, tools_path=str(tools))
+    [item] = task.items("test", 1)
+    assert [tool.description for tool in tools_in(item.question)] == [
+        one["function"]["description"] for one in TOOLS
+    ]
+    assert not any("inferred" in note for note in task.notes)
+    tools.write_text("{")
+    with pytest.raises(ValueError, match="tools_path"):
+        ToolsTask(path, tools_path=str(tools))
+
+
+def test_a_text_alone_among_calls_is_no_call_where_the_user_says_so(tmp_path: Path) -> None:
+    path = written(tmp_path, *({"messages": conversation(k), "tools": TOOLS} for k in range(60)))
+    task = ToolsTask(path, texts="no_call", compares_words=False)
+    assert TEXT not in task.slices
+    assert {one.answer[:1] for some in items(task).values() for one in some} == {"["}
+    assert task.answer_schema(task.items("test", 1)[0]) is not None
+    assert ToolsTask(path).answer_schema(task.items("test", 1)[0]) is None
+
+
+def only_calls(k: int) -> dict[str, Any]:
+    messages = [
+        call(9, "reply", text=one["content"])
+        if one["role"] == "assistant" and one["content"] else one for one in conversation(k)
+    ]  # fmt: skip
+    return {"context": json.dumps(messages)}
+
+
+@pytest.mark.parametrize("other", [ChatTask, LogTask])
+def test_other_tasks_name_the_one_for_calls(other: type, tmp_path: Path) -> None:
+    path = written(tmp_path, *map(only_calls, range(60)))
+    with pytest.raises(ValueError, match="every answer") as error:
+        other(path)
+    assert str(OnlyCalls(path, 60, path)) in str(error.value)
+    task = ToolsTask(path, compares_words=False)
+    assert task.slices == ("simple", "multiple", "parallel", "irrelevant")
+    assert task.answer_schema(task.items("test", 1)[0]) is not None, "decoding by grammar"
+
+
+def test_a_long_result_is_cut() -> None:
+    messages = [user("Where?"), {"role": "tool", "content": "x" * 5000}, said("y" * 5000)]
+    read = messages_in(question_of((), messages))
+    assert [len(one["content"]) for one in read] == [6, LONGEST_RESULT + 1, 5000]
+
+
+def test_a_frequent_first_request_with_several_answers_is_learnt(tmp_path: Path) -> None:
+    rows = []
+    for k in range(60):
+        first = said("Where?") if k % 3 == 0 else call(1, "find_restaurant", city="Oslo")
+        rest = [] if k % 3 == 0 else [result(1, names=[f"Place {k}"])]
+        rows.append(
+            {
+                "messages": [
+                    user("Hello"),
+                    first,
+                    *rest,
+                    user(f"Table {k} at {k % 12}:00"),
+                    call(2, "reserve_table", name=f"n{k}", time="1", people=k),
+                ]
+            }
+        )
+    task = ToolsTask(written(tmp_path, *rows), compares_words=False)
+    hello = [one for some in items(task).values() for one in some if len(turns_of(one)) == 2]
+    assert [one.answer for one in hello] == [
+        '[{"name": "find_restaurant", "arguments": {"city": "Oslo"}}]'
+    ]
+
+
+def test_schemas_are_inferred_from_the_values(tmp_path: Path) -> None:
+    calls = [
+        call(1, "book", people=k, price=k / 2 if k % 2 else k, day=["Mon", "Tue"][k % 2],
+             name=f"n{k}", tags=["a", None][: k % 3], to={"city": "Oslo", "zip": k}
+             | ({"note": "x"} if k == 3 else {}), **({"late": True} if k < 5 else {}))
+        for k in range(30)
+    ]  # fmt: skip
+    path = written(tmp_path, {"messages": [user("x"), *calls]})
+    [tool] = infer_tools(trace.turns for trace in traces_of(path))
+    schema = tool["function"]["parameters"]
+    assert schema["required"] == ["people", "price", "day", "name", "tags", "to"]
+    assert schema["properties"] == {
+        "people": {"type": "integer"},
+        "price": {"type": "number"},
+        "day": {"type": "string", "enum": ["Mon", "Tue"]},
+        "name": {"type": "string"},
+        "tags": {"type": "array", "items": {"type": ["null", "string"]}},
+        "to": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "zip": {"type": "integer"},
+                           "note": {"type": "string"}},
+            "required": ["city", "zip"],
+        },
+        "late": {"type": "boolean"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"gen_ai.tool.definitions": json.dumps(TOOLS)},
+        {f"llm.tools.{k}.tool.json_schema": json.dumps(one) for k, one in enumerate(TOOLS)},
+        {f"llm.request.functions.{k}.{name}": json.dumps(value) if name == "parameters" else value
+         for k, one in enumerate(TOOLS) for name, value in one["function"].items()},
+    ],
+)  # fmt: skip
+def test_spans_tell_their_tools(attributes: dict[str, Any]) -> None:
+    [span, *_] = agent_traces.spans(conversation(1))
+    del span["attributes"]["gen_ai.tool.definitions"]
+    trace = trace_of_messages({"attributes": {**span["attributes"], **attributes}})
+    assert trace is not None
+    named = [one.get("function", one) for one in trace.tools]
+    assert named == [one["function"] for one in TOOLS]
+
+
+def test_nothing_is_drawn_beside_conversations(task: ToolsTask) -> None:
+    assert task.n_made == task.n_worded == 0
+    assert len(list(task.reverse(9999))) == task.n_train
+
+
+def test_the_notes_say_what_follows_a_call(task: ToolsTask) -> None:
+    [note] = [note for note in task.notes if "What mostly follows" in note]
+    n = len(task.items("validation", 9999))
+    assert f"is right in {n} of {n} validation turns" in note, "these agents always do the same"
+
+
+def test_a_turn_is_answered_as_the_nearest_turn(task: ToolsTask) -> None:
+    train, test = task.items("train", 9999), task.items("test", 9999)
+    answers = task.lookup(train, test)
+    scores = [task.field_scores(item, task.parse(answer))["tools"]
+              for item, answer in zip(test, answers, strict=True)]  # fmt: skip
+    assert sum(scores) == len(test)
+
+
+def test_calls_that_langchain_writes_twice_are_one() -> None:
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
+    beside = {"name": "f", "args": {"a": 1}, "id": "t", "type": "tool_call"}
+    messages = [{"type": "human", "content": "x"},
+                {"type": "ai", "content": [block], "tool_calls": [beside]}]  # fmt: skip
+    trace = trace_of_messages({"messages": messages})
+    assert trace is not None and len(trace.turns[-1].calls) == 1
+
+
+def test_the_verb_writes_the_tools_that_the_task_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, *map(only_calls, range(60)))
+    tools = tmp_path / "tools.json"
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    run(parser.parse_args([path, "--tools", str(tools)]))
+    out = capsys.readouterr().out
+    assert "find_restaurant(city: string, cuisine?: " in out
+    assert f"task.tools_path={tools}" in out
+    names = [tool["function"]["name"] for tool in json.loads(tools.read_text())]
+    assert names == ["cancel_reservation", "find_restaurant", "reply", "reserve_table"]
+    assert ToolsTask(path, tools_path=str(tools)).n_train
+
+
+def test_a_wrong_call_is_named_by_its_message(tmp_path: Path) -> None:
+    wrong = conversation(3)
+    wrong[2] = call(1, "find_restaurant", town="Oslo")
+    rows = [*({"messages": conversation(k), "tools": TOOLS} for k in range(4, 60)),
+            {"messages": wrong, "tools": TOOLS}]  # fmt: skip
+    path = written(tmp_path, *rows)
+    with pytest.raises(ValueError, match="line 57, message 3: call 1 of find_restaurant"):
+        ToolsTask(path)
+    assert ToolsTask(path, on_error="skip").left_out["broken line"] == 1
