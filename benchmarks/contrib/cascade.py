@@ -63,8 +63,8 @@ def run(real: Path, program: Path, out: Path) -> dict[str, Any]:
             f"teacher.base_url=http://127.0.0.1:{int(of.stdout.readline())}/v1",
             "teacher.model=recorded", "teacher.concurrency=64", "strategy=supervised",
             *(f"teacher.usd_per_million_{name}_tokens={usd}" for name, usd in PRICES.items()),
-            f"traffic.requests_per_day={REQUESTS_PER_DAY}", "limits.budget_usd=1", "logger=none",
-            f"hydra.run.dir={folder}",
+            f"traffic.requests_per_day={REQUESTS_PER_DAY}", "limits.budget_usd=2000",
+            "student=encoder", "logger=none", f"hydra.run.dir={folder}",
         ]  # fmt: skip
         try:
             return served(call, folder, environment)
