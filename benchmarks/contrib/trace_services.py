@@ -69,7 +69,7 @@ class Script:
         else:
             self.turns.append(Turn("assistant", text))
 
-    def call(self, name: str, result: Any = None, **arguments: Any) -> None:
+    def call(self, name: str, result: Any = None, /, **arguments: Any) -> None:
         """Let the agent call a tool; no result is written where it is None."""
         id = f"call_{len(self.turns)}"
         call = Call(id, name, json.dumps({k: v for k, v in arguments.items() if v is not None}))

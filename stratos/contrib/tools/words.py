@@ -151,3 +151,21 @@ class NeverDrawn(Reason):
             f"taught: {listed}{more}. Give examples of such values in the schema "
             '("examples": […]), or training rows with such calls and task.drawn_from=rows.'
         )
+
+
+class TurnDoubt(Reason, Enum):
+    """Why a turn of an agent is probably wrong."""
+
+    UNKNOWN_TOOL = "a call of a tool that the schema does not have"
+    UNKNOWN_ARGUMENT = "an argument that the tool does not have"
+    MISSING_ARGUMENT = "a call without an argument that the tool needs"
+    SCHEMA = "arguments that do not match the schema"
+    NOT_SAID = "a value that nothing before it says, where nearly all others are said"
+    TOO_EARLY = "a value that another tool's result gives, before there is one"
+    OTHER_ARGUMENT = "a value that looks like those of another argument"
+    OTHER_TOOL = "another tool than such places call"
+    TEXT_DUE = "a call where such places have a text"
+    CALL_DUE = "a text where such places have a call"
+    FOREIGN = "a turn of a conversation with another service"
+    REPEATED = "the same call once more"
+    RENAMED = "another name of a tool or argument of the schema"

@@ -1,0 +1,432 @@
+"""Which turns of agents' traces are probably wrong, told by the other traces and the tools alone.
+
+Nothing is asked. A call is compared with the schema, its values with what was said before, each
+value with those that other arguments have, and the tool with what such a place mostly calls.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratos.contrib.logs.conversation import Call, Turn
+from stratos.contrib.tools.grounding import text_of, words_of_name
+from stratos.contrib.tools.signatures import Tool, tools_of
+from stratos.contrib.tools.trace_places import (
+    TEXT,
+    Argument,
+    Place,
+    Vocabulary,
+    arguments_of,
+    places_of,
+    speech_tools,
+    surroundings,
+)
+from stratos.contrib.tools.words import TurnDoubt
+
+Trace = Sequence[Turn]
+
+_LEAST = 0.5
+"""Probability from which a turn is doubtful."""
+_FOLDS, _MOST_LEARNT = 3, 30_000
+_FEWEST_PLACES, _FEWEST_OF_CLASS = 60, 5
+_N_FEATURES = 2**16
+_FLOOR = 0.5
+"""Quantile of the predicted probabilities of an action where another one is likelier."""
+_CERTAIN = 0.97
+_ALIKE = 0.5
+"""Score from which an unknown name is another one for a tool."""
+_FEWEST_VALUES = 20
+_USUALLY_SAID = 0.3
+_BY_DEFAULT = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A turn of the agent that is probably wrong."""
+
+    conversation: int
+    turn: int
+    reason: TurnDoubt
+    probability: float
+    """That it is wrong."""
+    calls: tuple[Call, ...] = ()
+    """Its calls with the names of the schema, where nothing but names is wrong."""
+
+
+def doubtful_turns(
+    conversations: Sequence[Trace], tools: Sequence[Mapping[str, Any]], least: float = _LEAST
+) -> list[Doubt]:
+    """Return the turns that are probably wrong, in order, each with its main reason.
+
+    Args:
+        conversations: turns of each, as `exchanges.turns_of` reads them.
+        tools: in the form of the OpenAI API; `usual_tools` infers them.
+        least: probability of being wrong from which a turn is returned.
+
+    Raises:
+        ValueError: the tools cannot be read; the message says which and why.
+    """
+    return _Checks(conversations, tools_of([*tools])).doubts(least)
+
+
+def cleaned(conversations: Sequence[Trace], tools: Sequence[Mapping[str, Any]]) -> list[list[Turn]]:
+    """Return conversations with names of the schema and without repeated calls.
+
+    Turns that stay doubtful have `is_learnt` False: they are context for those that follow.
+
+    Raises:
+        ValueError: the tools cannot be read; the message says which and why.
+    """
+    made = [list(trace) for trace in conversations]
+    for doubt in reversed(doubtful_turns(conversations, tools)):
+        trace, k = made[doubt.conversation], doubt.turn
+        if doubt.reason is TurnDoubt.REPEATED:
+            end = k + 1
+            while end < len(trace) and trace[end].role == "tool":
+                end += 1
+            del trace[k:end]
+        else:
+            calls = doubt.calls or trace[k].calls
+            is_right = doubt.reason is TurnDoubt.RENAMED
+            trace[k] = replace(trace[k], calls=calls, is_learnt=trace[k].is_learnt and is_right)
+    return made
+
+
+class _Checks:
+    """What is doubtful about the turns of some traces, and how much."""
+
+    def __init__(self, traces: Sequence[Trace], tools: Sequence[Tool]) -> None:
+        self.traces = traces
+        self.tools = {tool.name: tool for tool in tools}
+        self.speech = speech_tools(traces)
+        self.evidence: dict[int, dict[TurnDoubt, float]] = defaultdict(dict)
+        self.places, self.arguments = places_of(traces, self.speech, {})
+        self.actions = _Predictor(self.places, self.arguments, {*self.tools, TEXT})
+        self.values = _ValuePredictor(self.places, self.arguments, self.tools)
+        self.names = self._renamed_tools()
+        self.renamed: dict[int, list[tuple[str, dict[str, Any]]]] = {}
+        if self.names:
+            self.places, self.arguments = places_of(traces, self.speech, self.names)
+            self.actions = _Predictor(self.places, self.arguments, {*self.tools, TEXT})
+            self.values = _ValuePredictor(self.places, self.arguments, self.tools)
+
+    def doubts(self, least: float) -> list[Doubt]:
+        self._check_schema()
+        self._check_foreign()
+        self._check_repeated()
+        self._check_actions()
+        self._check_values()
+        doubts = []
+        for number in sorted({*self.evidence, *self.renamed}):
+            place, evidence = self.places[number], self.evidence[number]
+            # Reasons are taken as independent: a turn is right if it is so by each of them.
+            wrong = 1 - float(np.prod([1 - p for p in evidence.values()]))
+            if wrong >= least:
+                reason = max(evidence, key=lambda reason: evidence[reason])
+                doubts.append(Doubt(place.conversation, place.turn, reason, wrong))
+            elif number in self.renamed:
+                turn = self.traces[place.conversation][place.turn]
+                calls = tuple(
+                    Call(call.id, name, json.dumps(arguments, ensure_ascii=False))
+                    for call, (name, arguments) in zip(turn.calls, self.renamed[number],
+                                                       strict=True)
+                )  # fmt: skip
+                doubts.append(
+                    Doubt(place.conversation, place.turn, TurnDoubt.RENAMED, _CERTAIN, calls)
+                )
+        return doubts
+
+    def _doubt(self, place: int, reason: TurnDoubt, probability: float) -> None:
+        of_place = self.evidence[place]
+        of_place[reason] = max(of_place.get(reason, 0.0), min(_CERTAIN, probability))
+
+    # --- names and forms -------------------------------------------------------------------------
+
+    def _renamed_tools(self) -> dict[str, str]:
+        """Return the unknown names that are other names of tools."""
+        unknown = defaultdict[str, list[int]](list)
+        for k, place in enumerate(self.places):
+            for name, _ in place.calls:
+                if name not in self.tools:
+                    unknown[name].append(k)
+        names = {}
+        for name, numbers in unknown.items():
+            scores = {tool: self._likeness(name, numbers, tool) for tool in self.tools}
+            best = max(scores, key=lambda tool: scores[tool], default=None)
+            if best is not None and scores[best] >= _ALIKE:
+                names[name] = best
+        return names
+
+    def _likeness(self, name: str, numbers: Sequence[int], tool: str) -> float:
+        """Return how much the calls of a name are like those of a tool, from 0 to 1."""
+        of_places = self.actions.share_of_best(numbers, tool)
+        given = Counter(
+            key
+            for k in numbers
+            for called, arguments in self.places[k].calls
+            if called == name
+            for key in arguments
+        )
+        known = self.tools[tool].properties
+        like = sum(
+            n * max((name_likeness(key, other) for other in known), default=0.0)
+            for key, n in given.items()
+        )
+        of_arguments = like / given.total() if given else float(not known)
+        return (name_likeness(name, tool) + of_arguments + of_places) / 3
+
+    def _check_schema(self) -> None:
+        for k, place in enumerate(self.places):
+            turn = self.traces[place.conversation][place.turn]
+            calls, is_renamed = [], False
+            for call, (name, arguments) in zip(turn.calls, place.calls, strict=True):
+                tool = self.tools.get(name)
+                if tool is None:
+                    self._doubt(k, TurnDoubt.UNKNOWN_TOOL, _CERTAIN)
+                    break
+                mapped = self._mapped(tool, arguments)
+                is_renamed |= name != call.name or mapped.keys() != arguments.keys()
+                calls.append((name, mapped))
+                if any(not tool.has(key) for key in mapped):
+                    self._doubt(k, TurnDoubt.UNKNOWN_ARGUMENT, _CERTAIN)
+                elif any(key not in mapped for key in tool.required):
+                    self._doubt(k, TurnDoubt.MISSING_ARGUMENT, _CERTAIN)
+                elif tool.problem(tool.without_nulls(mapped)) is not None:
+                    self._doubt(k, TurnDoubt.SCHEMA, 0.9)
+            else:
+                if is_renamed:
+                    self.renamed[k] = calls
+
+    def _mapped(self, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments under the names of the schema, as far as one is alike."""
+        mapped: dict[str, Any] = {}
+        for name, value in arguments.items():
+            best = name
+            if not tool.has(name):
+                free = [key for key in tool.properties if key not in arguments]
+                scores = {
+                    key: name_likeness(name, key) + self.values.share_of_best(value, key)
+                    for key in free
+                }
+                key = max(scores, key=lambda key: scores[key], default=name)
+                if scores and scores[key] >= 2 * _ALIKE and key not in mapped:
+                    best = key
+            mapped[best] = value
+        return mapped
+
+    def _check_foreign(self) -> None:
+        """Doubt all of a trace whose calls are of other services alone."""
+        of_trace: dict[int, list[int]] = defaultdict(list)
+        for k, place in enumerate(self.places):
+            of_trace[place.conversation].append(k)
+        for numbers in of_trace.values():
+            called = {name for k in numbers for name, _ in self.places[k].calls} - self.speech
+            if called and not called & self.tools.keys():
+                for k in numbers:
+                    self._doubt(k, TurnDoubt.FOREIGN, 0.95)
+
+    def _check_repeated(self) -> None:
+        """Doubt a call that the agent makes twice in a row, with the same result or none."""
+        for k, (one, two) in enumerate(zip(self.places, self.places[1:], strict=False), start=1):
+            is_same = one.conversation == two.conversation and one.calls and one.calls == two.calls
+            if is_same and not any(turn.role == "user" for turn in two.before):
+                first, second = ([turn.text for turn in turns if turn.role == "tool"]
+                                 for turns in (two.before, two.after))  # fmt: skip
+                if not first or not second or first == second:
+                    self._doubt(k, TurnDoubt.REPEATED, 0.95)
+
+    # --- what is usual ---------------------------------------------------------------------------
+
+    def _check_actions(self) -> None:
+        is_text = {TEXT, *self.speech}
+        for k, (wrong, best) in self.actions.wrong().items():
+            action = self.places[k].action
+            if action in is_text:
+                reason = TurnDoubt.CALL_DUE
+            else:
+                reason = TurnDoubt.TEXT_DUE if best in is_text else TurnDoubt.OTHER_TOOL
+            self._doubt(k, reason, wrong)
+
+    def _check_values(self) -> None:
+        for k, wrong in self.values.mistaken().items():
+            self._doubt(k, TurnDoubt.OTHER_ARGUMENT, wrong)
+        for k, (wrong, source) in self.values.unsaid().items():
+            reason = TurnDoubt.TOO_EARLY if source == "tool" else TurnDoubt.NOT_SAID
+            self._doubt(k, reason, wrong)
+
+
+def name_likeness(one: str, other: str) -> float:
+    """Return how alike two names are, from 0 to 1: their words, or their letters."""
+    if one == other:
+        return 1.0
+    words, others = words_of_name(one), words_of_name(other)
+    shared = len({*words} & {*others}) / max(1, min(len({*words}), len({*others})))
+    letters = SequenceMatcher(None, "".join(words), "".join(others)).ratio()
+    return max(0.9 * shared, letters)
+
+
+# --- predictions -----------------------------------------------------------------------------------
+
+
+def _predicted(
+    rows: Iterable[list[str]], labels: Sequence[str], groups: NDArray[np.int64], known: set[str]
+) -> tuple[NDArray[np.float64], list[str], NDArray[np.float64] | None]:
+    """Return of each row the probability of each label, as rows of other groups predict it.
+
+    Rows whose label is unknown, or rare, are predicted, and nothing is learnt from them.
+    """
+    from sklearn.feature_extraction import FeatureHasher
+    from sklearn.linear_model import LogisticRegression
+
+    hasher = FeatureHasher(_N_FEATURES, input_type="string", alternate_sign=False)
+    features = hasher.transform(rows)
+    features.data[:] = 1.0
+    counts = Counter(label for label in labels if label in known)
+    classes = sorted(label for label, n in counts.items() if n >= _FEWEST_OF_CLASS)
+    probabilities = np.zeros((len(labels), len(classes)))
+    if len(classes) < 2 or len(labels) < _FEWEST_PLACES:
+        return probabilities, [], None
+    number = {label: k for k, label in enumerate(classes)}
+    y = np.array([number.get(label, -1) for label in labels])
+    fold = groups % _FOLDS
+    rng = np.random.default_rng(0)
+    for k in range(_FOLDS):
+        learnt = np.flatnonzero((fold != k) & (y >= 0))
+        if len(learnt) > _MOST_LEARNT:
+            learnt = rng.choice(learnt, _MOST_LEARNT, replace=False)
+        if len(np.unique(y[learnt])) < 2:
+            continue
+        model = LogisticRegression(C=0.3, max_iter=60, tol=1e-3).fit(features[learnt], y[learnt])
+        inside = np.flatnonzero(fold == k)
+        if len(inside):
+            probabilities[np.ix_(inside, model.classes_)] = model.predict_proba(features[inside])
+    return probabilities, classes, None
+
+
+def _wrong(
+    probabilities: NDArray[np.float64], own: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return how probably labels are wrong, given what is predicted in their places.
+
+    Wrong labels stand in all places alike: what a label is predicted with where it is not due is
+    the share of wrong ones (anchor points, Liu and Tao 2016), and the more of its own
+    probability that is, the more probably it is wrong.
+    """
+    best = probabilities.argmax(axis=1)
+    wrong = np.zeros(len(own))
+    for k in range(probabilities.shape[1]):
+        others = probabilities[best != k, k]
+        floor = np.quantile(others, _FLOOR) if len(others) else 0.0
+        inside = (own == k) & (best != k)
+        wrong[inside] = floor / np.maximum(probabilities[inside, k], 1e-9)
+    return np.minimum(wrong, 1.0)
+
+
+class _Predictor:
+    """What the agent mostly does in such places as each of its turns."""
+
+    def __init__(
+        self, places: Sequence[Place], arguments: Sequence[Argument], known: set[str]
+    ) -> None:
+        self.labels = [place.action for place in places]
+        rows = surroundings(places, Vocabulary.of(places, arguments))
+        groups = np.array([place.conversation for place in places], dtype=np.int64)
+        self.probabilities, self.classes, _ = _predicted(rows, self.labels, groups, known)
+        self.number = {label: k for k, label in enumerate(self.classes)}
+
+    def wrong(self) -> dict[int, tuple[float, str]]:
+        """Return of places how probably the action is wrong, and which is likelier."""
+        if not self.classes:
+            return {}
+        own = np.array([self.number.get(label, -1) for label in self.labels])
+        wrong = _wrong(self.probabilities, own)
+        best = self.probabilities.argmax(axis=1)
+        return {int(k): (float(wrong[k]), self.classes[best[k]]) for k in np.flatnonzero(wrong)}
+
+    def share_of_best(self, numbers: Sequence[int], label: str) -> float:
+        """Return how probable a label is in places, as a share of the likeliest one."""
+        if label not in self.number:
+            return 0.0
+        mean = self.probabilities[np.asarray(numbers)].mean(axis=0)
+        return float(mean[self.number[label]] / max(mean.max(), 1e-9))
+
+
+class _ValuePredictor:
+    """Which argument values are of, and which values are usually said before."""
+
+    def __init__(
+        self, places: Sequence[Place], arguments: Sequence[Argument], tools: Mapping[str, Tool]
+    ) -> None:
+        self.arguments = [a for a in arguments if a.tool in tools and tools[a.tool].has(a.name)]
+        self.tools = tools
+        groups = np.array([places[a.place].conversation for a in self.arguments], dtype=np.int64)
+        labels = [a.name for a in self.arguments]
+        self.probabilities, self.classes, _ = _predicted(
+            (a.words for a in self.arguments), labels, groups, {*labels}
+        )
+        self.number = {label: k for k, label in enumerate(self.classes)}
+        self.by_value: dict[str, Counter[str]] = defaultdict(Counter)
+        for a in self.arguments:
+            self.by_value[text_of(a.value)][a.name] += 1
+
+    def share_of_best(self, value: Any, name: str) -> float:
+        """Return how often an argument has a value, as a share of the one that has it most."""
+        counts = self.by_value.get(text_of(value))
+        return counts[name] / max(counts.values()) if counts else 0.5
+
+    def mistaken(self) -> dict[int, float]:
+        """Return of places how probably a value is of another argument of the tool."""
+        found: dict[int, float] = {}
+        if not self.classes:
+            return found
+        columns = {
+            tool: [self.number[name] for name in self.tools[tool].properties if name in self.number]
+            for tool in {a.tool for a in self.arguments}
+        }
+        for k, a in enumerate(self.arguments):
+            own = self.number.get(a.name)
+            if own is None:
+                continue
+            among = self.probabilities[k, columns[a.tool]]
+            share = self.probabilities[k, own] / max(among.sum(), 1e-9)
+            if share < 0.5:
+                found[a.place] = max(found.get(a.place, 0.0), 1 - 2 * float(share))
+        return found
+
+    def unsaid(self) -> dict[int, tuple[float, str]]:
+        """Return of places how probably a value is wrong that nothing before says, and its source.
+
+        Of the argument that is said most often, all unsaid values are wrong; of any other one as
+        many, and the rest of what is unsaid is how the agent words it.
+        """
+        of_argument: dict[tuple[str, str], list[Argument]] = defaultdict(list)
+        for a in self.arguments:
+            if not isinstance(a.value, bool | None):
+                of_argument[a.tool, a.name].append(a)
+        shares = {
+            key: sum(bool(a.source) for a in some) / len(some)
+            for key, some in of_argument.items()
+            if len(some) >= _FEWEST_VALUES
+        }
+        if not shares:
+            return {}
+        unsaid_wrongly = 1 - max(shares.values())
+        found: dict[int, tuple[float, str]] = {}
+        for key, share in shares.items():
+            if share < _USUALLY_SAID:
+                continue
+            some = of_argument[key]
+            source = Counter(a.source for a in some if a.source).most_common(1)[0][0]
+            wrong = min(1.0, max(unsaid_wrongly, 0.02) / max(1 - share, 1e-9))
+            for a in some:
+                if not a.source and wrong > found.get(a.place, (0.0, ""))[0]:
+                    found[a.place] = (wrong, source)
+        return found
