@@ -37,7 +37,7 @@ _LEAST = 0.5
 """Probability from which a turn is doubtful."""
 _FOLDS, _MOST_LEARNT = 3, 30_000
 _FEWEST_PLACES, _FEWEST_OF_CLASS = 60, 5
-_N_FEATURES = 2**16
+_N_FEATURES, _MOST_WORDS = 2**16, 8192
 _FLOOR = 0.5
 """Quantile of the predicted probabilities of an action where another one is likelier."""
 _CERTAIN = 0.97
@@ -250,7 +250,7 @@ class _Checks:
         for k, (wrong, best) in self.actions.wrong().items():
             action = self.places[k].action
             if action in is_text:
-                reason = TurnDoubt.CALL_DUE
+                reason = TurnDoubt.OTHER_TEXT if best in is_text else TurnDoubt.CALL_DUE
             else:
                 reason = TurnDoubt.TEXT_DUE if best in is_text else TurnDoubt.OTHER_TOOL
             self._doubt(k, reason, wrong)
@@ -289,6 +289,8 @@ def _predicted(
     hasher = FeatureHasher(_N_FEATURES, input_type="string", alternate_sign=False)
     features = hasher.transform(rows)
     features.data[:] = 1.0
+    often = np.asarray(features.getnnz(axis=0))
+    features = features[:, np.sort(np.argsort(-often)[: min(_MOST_WORDS, int((often > 2).sum()))])]
     counts = Counter(label for label in labels if label in known)
     classes = sorted(label for label, n in counts.items() if n >= _FEWEST_OF_CLASS)
     probabilities = np.zeros((len(labels), len(classes)))
@@ -330,33 +332,46 @@ def _wrong(
     return np.minimum(wrong, 1.0)
 
 
+def action_of(kind: str) -> str:
+    """Return the action of a kind of places."""
+    return kind.rpartition("#")[0] or kind
+
+
 class _Predictor:
     """What the agent mostly does in such places as each of its turns."""
 
     def __init__(
         self, places: Sequence[Place], arguments: Sequence[Argument], known: set[str]
     ) -> None:
-        self.labels = [place.action for place in places]
+        self.labels = [place.kind for place in places]
+        known = {label for label in self.labels if action_of(label) in known}
         rows = surroundings(places, Vocabulary.of(places, arguments))
         groups = np.array([place.conversation for place in places], dtype=np.int64)
         self.probabilities, self.classes, _ = _predicted(rows, self.labels, groups, known)
         self.number = {label: k for k, label in enumerate(self.classes)}
+        self.actions = sorted({action_of(label) for label in self.classes})
+        self.of_actions = np.zeros((len(places), len(self.actions)))
+        for k, label in enumerate(self.classes):
+            self.of_actions[:, self.actions.index(action_of(label))] += self.probabilities[:, k]
 
     def wrong(self) -> dict[int, tuple[float, str]]:
         """Return of places how probably the action is wrong, and which is likelier."""
-        if not self.classes:
+        if not self.actions:
             return {}
-        own = np.array([self.number.get(label, -1) for label in self.labels])
-        wrong = _wrong(self.probabilities, own)
-        best = self.probabilities.argmax(axis=1)
-        return {int(k): (float(wrong[k]), self.classes[best[k]]) for k in np.flatnonzero(wrong)}
+        best = self.of_actions.argmax(axis=1)
+        number = {action: k for k, action in enumerate(self.actions)}
+        own = np.array([number.get(action_of(label), -1) for label in self.labels])
+        wrong = _wrong(self.of_actions, own)
+        fine = _wrong(self.probabilities, np.array([self.number.get(x, -1) for x in self.labels]))
+        wrong = np.where((own == best) | (own < 0), fine, wrong)
+        return {int(k): (float(wrong[k]), self.actions[best[k]]) for k in np.flatnonzero(wrong)}
 
     def share_of_best(self, numbers: Sequence[int], label: str) -> float:
         """Return how probable a label is in places, as a share of the likeliest one."""
-        if label not in self.number:
+        if label not in self.actions:
             return 0.0
-        mean = self.probabilities[np.asarray(numbers)].mean(axis=0)
-        return float(mean[self.number[label]] / max(mean.max(), 1e-9))
+        mean = self.of_actions[np.asarray(numbers)].mean(axis=0)
+        return float(mean[self.actions.index(label)] / max(mean.max(), 1e-9))
 
 
 class _ValuePredictor:

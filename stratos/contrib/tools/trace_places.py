@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from stratos.contrib.logs.conversation import Turn
 from stratos.contrib.tools.grounding import is_grounded, shape, text_of, times, tokens
 
@@ -21,6 +23,7 @@ TEXT = "(text)"
 _WORDS_OF_SPEECH = 2.5
 """Words from which the only argument of a tool is what an agent says to the user."""
 _USUAL = 0.6
+_MOST_GROUPS, _PLACES_A_GROUP, _MOST_GROUPED = 16, 40, 20_000
 _MOST_WORDS = 60
 """Of one message that are looked at."""
 _LONGEST_VALUE = 4
@@ -56,6 +59,8 @@ class Place:
     after: list[Turn] = field(default_factory=list)
     said: str = ""
     """What it says to the user."""
+    kind: str = ""
+    """Its action, and of one that speaks the group of texts that are alike."""
 
 
 @dataclass(slots=True)
@@ -129,6 +134,7 @@ def places_of(
                 arguments += _arguments(len(places), tool, given, said)
             place = Place(number, index, calls[0][0] if calls else TEXT, calls, between,
                           said=" ".join(spoken))  # fmt: skip
+            place.kind = place.action
             if last is not None:
                 last.after = between
             places.append(place)
@@ -137,7 +143,29 @@ def places_of(
                 _hear(said, "assistant", text)
         if last is not None:
             last.after = between
+    _group_texts([place for place in places if place.action == TEXT or place.action in speech])
     return places, arguments
+
+
+def _group_texts(places: Sequence[Place]) -> None:
+    """Write into places the group of what they say: texts of the same words, but for numbers."""
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.feature_extraction import FeatureHasher
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    n_groups = min(_MOST_GROUPS, len(places) // _PLACES_A_GROUP)
+    if n_groups < 2:
+        return
+    texts = {place.said: [word for word in tokens(place.said) if word.isalpha()] or ["-"]
+             for place in places}  # fmt: skip
+    hasher = FeatureHasher(2**12, input_type="string", alternate_sign=False)
+    weights = TfidfTransformer(sublinear_tf=True).fit_transform(hasher.transform(texts.values()))
+    means = MiniBatchKMeans(n_groups, random_state=0, n_init=3).fit(
+        weights[np.random.default_rng(0).permutation(len(texts))[:_MOST_GROUPED]]
+    )
+    group = dict(zip(texts, means.predict(weights), strict=True))
+    for place in places:
+        place.kind = f"{place.action}#{group[place.said]}"
 
 
 def _hear(said: dict[str, _Mention], role: str, text: str) -> None:
@@ -235,6 +263,7 @@ def surroundings(places: Sequence[Place], vocabulary: Vocabulary) -> Iterator[li
                     f"1r={a1},{role}", f"1n={a1},{next_role}", f"rn={role},{next_role}",
                     f"+1={'end' if is_last else places[k + 1].action}",
                     f"n={min(len(done), 9)}"]  # fmt: skip
+        features += [f"1k={one.kind}"] if one is not None else []
         features += [f"d={tool}" for tool in done]
         features += [f"k={name}" for name in known]
         features += [f"f={name}" for name in fresh]

@@ -166,6 +166,7 @@ class TurnDoubt(Reason, Enum):
     OTHER_TOOL = "another tool than such places call"
     TEXT_DUE = "a call where such places have a text"
     CALL_DUE = "a text where such places have a call"
+    OTHER_TEXT = "a text that such places do not have"
     FOREIGN = "a turn of a conversation with another service"
     REPEATED = "the same call once more"
     RENAMED = "another name of a tool or argument of the schema"
