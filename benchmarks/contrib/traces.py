@@ -209,3 +209,79 @@ def traces_of(name: str, n: int, seed: int) -> list[Trace]:
     """Return conversations of a service."""
     rng = random.Random(f"{name}-{seed}")
     return [SERVICE[name][1](rng) for _ in range(n)]
+
+
+SYNONYMS = {
+    "find": "search lookup get", "search": "find lookup query", "reserve": "book create",
+    "book": "reserve order", "get": "fetch retrieve load", "cancel": "abort revoke",
+    "restaurant": "place venue", "restaurants": "places venues", "respond": "reply answer",
+    "user": "customer client", "city": "location town", "cuisine": "food_type category",
+    "price": "cost budget", "time": "start_time hour", "date": "day on_date", "size": "count n",
+    "party": "guests people", "message": "text content", "order": "purchase sale",
+    "details": "info data", "items": "products articles", "address": "destination_address place",
+    "email": "mail email_address", "name": "full_name title", "reason": "cause why",
+    "zip": "postal_code postcode", "flights": "connections routes", "flight": "connection route",
+    "hotels": "lodgings stays", "hotel": "lodging stay", "origin": "from_city departure",
+    "destination": "to_city arrival", "weather": "forecast climate", "read": "get show",
+    "logs": "log output", "list": "show get", "pods": "containers instances",
+    "pod": "container instance", "service": "app deployment", "scale": "resize adjust",
+    "restart": "reboot bounce", "metrics": "stats measurements", "ticket": "issue incident",
+    "replicas": "copies n_instances", "severity": "priority level",
+}  # fmt: skip
+
+
+def other_name(name: str, rng: random.Random) -> str:
+    """Return a name with other words, in another style."""
+    words = [part.lower() for part in "".join(f"_{c}" if c.isupper() else c for c in name).split(
+        "_") if part]  # fmt: skip
+    words = [rng.choice(SYNONYMS[w].split()) if w in SYNONYMS and rng.random() < 0.7 else w
+             for w in words]  # fmt: skip
+    style = rng.randrange(3)
+    if style == 0:
+        return "_".join(words)
+    titled = [part.title() for word in words for part in word.split("_")]
+    return "".join(titled) if style == 1 else titled[0].lower() + "".join(titled[1:])
+
+
+def drifted(traces: Sequence[Trace], share: float, rng: random.Random) -> Spoilt:
+    """Rename tools and arguments in a share of the traces, in each in its own way."""
+    spoilt = Spoilt([], {}, {})
+    for number, trace in enumerate(traces):
+        if rng.random() >= share:
+            spoilt.traces.append(trace)
+            continue
+        names: dict[str, str] = {}
+        made: Trace = []
+        for k, turn in enumerate(trace):
+            calls = []
+            for call in turn.calls:
+                words = {call.name: other_name(call.name, rng)} | {
+                    key: other_name(key, rng) for key in json.loads(call.arguments)}  # fmt: skip
+                names = words | names
+                given = {names[key]: value for key, value in json.loads(call.arguments).items()}
+                calls.append(replace(call, name=names[call.name], arguments=json.dumps(given)))
+            made.append(replace(turn, calls=tuple(calls)))
+            if content(made[-1]) != content(turn):
+                spoilt.wrong[number, k], spoilt.right[number, k] = "rename", turn
+        spoilt.traces.append(made)
+    return spoilt
+
+
+def mixed(traces: Sequence[Trace], foreign: Sequence[Trace]) -> Spoilt:
+    """Put the traces of another service behind those of one; all their turns are wrong."""
+    wrong = {(len(traces) + number, k): "foreign trace" for number, trace in enumerate(foreign)
+             for k, turn in enumerate(trace) if turn.role == "assistant"}  # fmt: skip
+    return Spoilt([*traces, *foreign], wrong, {})
+
+
+def restored(spoilt: Spoilt, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many renamed turns are as they were again, and how many of others differ."""
+    made = cleaned(spoilt.traces, tools)
+    same = sum(content(made[c][k]) == content(turn) and made[c][k].is_learnt
+               for (c, k), turn in spoilt.right.items())  # fmt: skip
+    wrongly = sum(
+        content(turn) != content(spoilt.right.get((c, k), spoilt.traces[c][k])) and turn.is_learnt
+        for c, trace in enumerate(made) for k, turn in enumerate(trace)
+    )  # fmt: skip
+    lost = sum(not turn.is_learnt for trace in made for turn in trace)
+    return {"renamed": len(spoilt.right), "restored": same, "learnt_wrong": wrongly, "left_out": lost}

@@ -41,6 +41,9 @@ _N_FEATURES, _MOST_WORDS = 2**16, 8192
 _FLOOR = 0.5
 """Quantile of the predicted probabilities of an action where another one is likelier."""
 _CERTAIN = 0.97
+_PARTS_OF_LIKENESS = 0.35, 0.4, 0.25
+"""Weights of the likeness of names, of arguments and of places."""
+_MOST_VALUES = 200
 _ALIKE = 0.5
 """Score from which an unknown name is another one for a tool."""
 _FEWEST_VALUES = 20
@@ -167,21 +170,24 @@ class _Checks:
 
     def _likeness(self, name: str, numbers: Sequence[int], tool: str) -> float:
         """Return how much the calls of a name are like those of a tool, from 0 to 1."""
-        of_places = self.actions.share_of_best(numbers, tool)
-        given = Counter(
-            key
-            for k in numbers
-            for called, arguments in self.places[k].calls
-            if called == name
-            for key in arguments
-        )
+        given: dict[str, list[Any]] = defaultdict(list)
+        for k in numbers:
+            for called, arguments in self.places[k].calls:
+                if called == name:
+                    for key, value in arguments.items():
+                        given[key].append(value)
         known = self.tools[tool].properties
-        like = sum(
-            n * max((name_likeness(key, other) for other in known), default=0.0)
-            for key, n in given.items()
-        )
-        of_arguments = like / given.total() if given else float(not known)
-        return (name_likeness(name, tool) + of_arguments + of_places) / 3
+        likeness = [max((self._argument_likeness(key, some[:_MOST_VALUES], other)
+                         for other in known), default=0.0) for key, some in given.items()]  # fmt: skip
+        n_given = [len(some) for some in given.values()]
+        of_arguments = np.average(likeness, weights=n_given) if given else float(not known)
+        parts = name_likeness(name, tool), of_arguments, self.actions.lift(numbers, tool)
+        return float(np.dot(_PARTS_OF_LIKENESS, parts))
+
+    def _argument_likeness(self, name: str, values: Sequence[Any], other: str) -> float:
+        """Return how much an argument with some values is like one of a tool, from 0 to 1."""
+        of_values = sum(self.values.share_of_best(value, other) for value in values) / len(values)
+        return (name_likeness(name, other) + of_values) / 2
 
     def _check_schema(self) -> None:
         for k, place in enumerate(self.places):
@@ -212,26 +218,28 @@ class _Checks:
             best = name
             if not tool.has(name):
                 free = [key for key in tool.properties if key not in arguments]
-                scores = {
-                    key: name_likeness(name, key) + self.values.share_of_best(value, key)
-                    for key in free
-                }
+                scores = {key: self._argument_likeness(name, [value], key) for key in free}
                 key = max(scores, key=lambda key: scores[key], default=name)
-                if scores and scores[key] >= 2 * _ALIKE and key not in mapped:
+                if scores and scores[key] >= _ALIKE and key not in mapped:
                     best = key
             mapped[best] = value
         return mapped
 
     def _check_foreign(self) -> None:
-        """Doubt all of a trace whose calls are of other services alone."""
+        """Doubt all of a trace whose calls are of other services alone, and not so by chance."""
         of_trace: dict[int, list[int]] = defaultdict(list)
+        called: dict[int, list[bool]] = defaultdict(list)
         for k, place in enumerate(self.places):
             of_trace[place.conversation].append(k)
-        for numbers in of_trace.values():
-            called = {name for k in numbers for name, _ in self.places[k].calls} - self.speech
-            if called and not called & self.tools.keys():
+            called[place.conversation] += [
+                name not in self.tools for name, _ in place.calls if name not in self.speech
+            ]
+        n_calls = sum(map(len, called.values()))
+        share = sum(map(sum, called.values())) / max(1, n_calls)
+        for number, numbers in of_trace.items():
+            if called[number] and all(called[number]):
                 for k in numbers:
-                    self._doubt(k, TurnDoubt.FOREIGN, 0.95)
+                    self._doubt(k, TurnDoubt.FOREIGN, 1 - share ** len(called[number]))
 
     def _check_repeated(self) -> None:
         """Doubt a call that the agent makes twice in a row, with the same result or none."""
@@ -278,7 +286,7 @@ def name_likeness(one: str, other: str) -> float:
 
 def _predicted(
     rows: Iterable[list[str]], labels: Sequence[str], groups: NDArray[np.int64], known: set[str]
-) -> tuple[NDArray[np.float64], list[str], NDArray[np.float64] | None]:
+) -> tuple[NDArray[np.float64], list[str]]:
     """Return of each row the probability of each label, as rows of other groups predict it.
 
     Rows whose label is unknown, or rare, are predicted, and nothing is learnt from them.
@@ -295,7 +303,7 @@ def _predicted(
     classes = sorted(label for label, n in counts.items() if n >= _FEWEST_OF_CLASS)
     probabilities = np.zeros((len(labels), len(classes)))
     if len(classes) < 2 or len(labels) < _FEWEST_PLACES:
-        return probabilities, [], None
+        return probabilities, []
     number = {label: k for k, label in enumerate(classes)}
     y = np.array([number.get(label, -1) for label in labels])
     fold = groups % _FOLDS
@@ -306,11 +314,11 @@ def _predicted(
             learnt = rng.choice(learnt, _MOST_LEARNT, replace=False)
         if len(np.unique(y[learnt])) < 2:
             continue
-        model = LogisticRegression(C=0.3, max_iter=60, tol=1e-3).fit(features[learnt], y[learnt])
+        model = LogisticRegression(C=0.3, max_iter=200, tol=1e-3).fit(features[learnt], y[learnt])
         inside = np.flatnonzero(fold == k)
         if len(inside):
             probabilities[np.ix_(inside, model.classes_)] = model.predict_proba(features[inside])
-    return probabilities, classes, None
+    return probabilities, classes
 
 
 def _wrong(
@@ -347,7 +355,7 @@ class _Predictor:
         known = {label for label in self.labels if action_of(label) in known}
         rows = surroundings(places, Vocabulary.of(places, arguments))
         groups = np.array([place.conversation for place in places], dtype=np.int64)
-        self.probabilities, self.classes, _ = _predicted(rows, self.labels, groups, known)
+        self.probabilities, self.classes = _predicted(rows, self.labels, groups, known)
         self.number = {label: k for k, label in enumerate(self.classes)}
         self.actions = sorted({action_of(label) for label in self.classes})
         self.of_actions = np.zeros((len(places), len(self.actions)))
@@ -366,12 +374,13 @@ class _Predictor:
         wrong = np.where((own == best) | (own < 0), fine, wrong)
         return {int(k): (float(wrong[k]), self.actions[best[k]]) for k in np.flatnonzero(wrong)}
 
-    def share_of_best(self, numbers: Sequence[int], label: str) -> float:
-        """Return how probable a label is in places, as a share of the likeliest one."""
-        if label not in self.actions:
+    def lift(self, numbers: Sequence[int], action: str) -> float:
+        """Return how much likelier an action is in some places than in all: 0.5 where equally."""
+        if action not in self.actions:
             return 0.0
-        mean = self.of_actions[np.asarray(numbers)].mean(axis=0)
-        return float(mean[self.actions.index(label)] / max(mean.max(), 1e-9))
+        column = self.of_actions[:, self.actions.index(action)]
+        inside, everywhere = float(column[[*numbers]].mean()), float(column.mean())
+        return inside / max(inside + everywhere, 1e-9)
 
 
 class _ValuePredictor:
@@ -384,7 +393,7 @@ class _ValuePredictor:
         self.tools = tools
         groups = np.array([places[a.place].conversation for a in self.arguments], dtype=np.int64)
         labels = [a.name for a in self.arguments]
-        self.probabilities, self.classes, _ = _predicted(
+        self.probabilities, self.classes = _predicted(
             (a.words for a in self.arguments), labels, groups, {*labels}
         )
         self.number = {label: k for k, label in enumerate(self.classes)}
