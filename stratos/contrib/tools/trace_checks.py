@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from stratos.contrib.logs.conversation import Call, Turn
 from stratos.contrib.tools.grounding import text_of, words_of_name
@@ -41,10 +42,12 @@ _N_FEATURES, _MOST_WORDS = 2**16, 8192
 _FLOOR = 0.5
 """Quantile of the predicted probabilities of an action where another one is likelier."""
 _CERTAIN = 0.97
-_PARTS_OF_LIKENESS = 0.35, 0.4, 0.25
-"""Weights of the likeness of names, of arguments and of places."""
-_MOST_VALUES = 200
-_ALIKE = 0.5
+_PARTS_OF_LIKENESS = 0.22, 0.35, 0.33, 0.1
+"""Weights of the likeness of names, of arguments, of places, and of not being in one trace."""
+_ARGUMENT_ALIKE = 0.35
+_ROUNDS = 3
+_OFTEN = 0.5
+_ALIKE = 0.6
 """Score from which an unknown name is another one for a tool."""
 _FEWEST_VALUES = 20
 _USUALLY_SAID = 0.3
@@ -107,19 +110,20 @@ class _Checks:
     """What is doubtful about the turns of some traces, and how much."""
 
     def __init__(self, traces: Sequence[Trace], tools: Sequence[Tool]) -> None:
-        self.traces = traces
+        self.traces, self.n_traces = traces, len(traces)
         self.tools = {tool.name: tool for tool in tools}
         self.speech = speech_tools(traces)
         self.evidence: dict[int, dict[TurnDoubt, float]] = defaultdict(dict)
-        self.places, self.arguments = places_of(traces, self.speech, {})
-        self.actions = _Predictor(self.places, self.arguments, {*self.tools, TEXT})
-        self.values = _ValuePredictor(self.places, self.arguments, self.tools)
-        self.names = self._renamed_tools()
+        self.names: dict[str, str] = {}
         self.renamed: dict[int, list[tuple[str, dict[str, Any]]]] = {}
-        if self.names:
+        for _ in range(_ROUNDS):  # what is mapped helps to map others
             self.places, self.arguments = places_of(traces, self.speech, self.names)
             self.actions = _Predictor(self.places, self.arguments, {*self.tools, TEXT})
             self.values = _ValuePredictor(self.places, self.arguments, self.tools)
+            names = self._renamed_tools()
+            if not names:
+                break
+            self.names |= names
 
     def doubts(self, least: float) -> list[Doubt]:
         self._check_schema()
@@ -155,39 +159,54 @@ class _Checks:
 
     def _renamed_tools(self) -> dict[str, str]:
         """Return the unknown names that are other names of tools."""
-        unknown = defaultdict[str, list[int]](list)
+        calls: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for k, place in enumerate(self.places):
-            for name, _ in place.calls:
-                if name not in self.tools:
-                    unknown[name].append(k)
+            for name, arguments in place.calls:
+                calls[name].append((k, arguments))
+        traces = {name: {self.places[k].conversation for k, _ in some}
+                  for name, some in calls.items()}  # fmt: skip
+        said: dict[str, list[bool]] = defaultdict(list)
+        for argument in self.arguments:
+            said[argument.tool].append(bool(argument.source))
+        usually = [is_said for name in self.tools for is_said in said[name]]
         names = {}
-        for name, numbers in unknown.items():
-            scores = {tool: self._likeness(name, numbers, tool) for tool in self.tools}
+        for name in calls.keys() - self.tools.keys():
+            # A call whose values nobody said is of another conversation.
+            share = np.mean(said[name] or [True]) / np.mean([True, *usually])
+            least = _ALIKE if name in self.speech or share > _OFTEN else 2 * _ALIKE
+            scores = {
+                tool: self._likeness(name, calls[name], tool, traces)
+                for tool in self.tools
+                if (name in self.speech) == (tool in self.speech) or tool not in calls
+            }
             best = max(scores, key=lambda tool: scores[tool], default=None)
-            if best is not None and scores[best] >= _ALIKE:
+            if best is not None and scores[best] >= least:
                 names[name] = best
         return names
 
-    def _likeness(self, name: str, numbers: Sequence[int], tool: str) -> float:
+    def _likeness(
+        self, name: str, calls: Sequence[tuple[int, dict[str, Any]]], tool: str,
+        traces: Mapping[str, set[int]],
+    ) -> float:  # fmt: skip
         """Return how much the calls of a name are like those of a tool, from 0 to 1."""
-        given: dict[str, list[Any]] = defaultdict(list)
-        for k in numbers:
-            for called, arguments in self.places[k].calls:
-                if called == name:
-                    for key, value in arguments.items():
-                        given[key].append(value)
+        given = Counter(key for _, arguments in calls for key in arguments)
         known = self.tools[tool].properties
-        likeness = [max((self._argument_likeness(key, some[:_MOST_VALUES], other)
-                         for other in known), default=0.0) for key, some in given.items()]  # fmt: skip
-        n_given = [len(some) for some in given.values()]
-        of_arguments = np.average(likeness, weights=n_given) if given else float(not known)
-        parts = name_likeness(name, tool), of_arguments, self.actions.lift(numbers, tool)
+        likeness = [max((self._argument_likeness(name, key, other) for other in known), default=0.0)
+                    for key in given]  # fmt: skip
+        of_arguments = np.average(likeness, weights=[*given.values()]) if given else not known
+        if name in self.speech:
+            of_arguments = 0.7
+        # Names that are renamed in some traces stand in others than the names they replace.
+        mine, others = traces[name], traces.get(tool, set())
+        together = len(mine & others) / len(mine)
+        apart = 0.5 if not others else 1 - min(1.0, together / (len(others) / self.n_traces))
+        parts = name_likeness(name, tool), of_arguments, self.actions.lift(
+            [k for k, _ in calls], tool), apart  # fmt: skip
         return float(np.dot(_PARTS_OF_LIKENESS, parts))
 
-    def _argument_likeness(self, name: str, values: Sequence[Any], other: str) -> float:
-        """Return how much an argument with some values is like one of a tool, from 0 to 1."""
-        of_values = sum(self.values.share_of_best(value, other) for value in values) / len(values)
-        return (name_likeness(name, other) + of_values) / 2
+    def _argument_likeness(self, tool: str, name: str, other: str) -> float:
+        """Return how much an argument of a called tool is like one of the schema, from 0 to 1."""
+        return (name_likeness(name, other) + self.values.share(tool, name, other)) / 2
 
     def _check_schema(self) -> None:
         for k, place in enumerate(self.places):
@@ -213,17 +232,19 @@ class _Checks:
 
     def _mapped(self, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments under the names of the schema, as far as one is alike."""
-        mapped: dict[str, Any] = {}
-        for name, value in arguments.items():
-            best = name
-            if not tool.has(name):
-                free = [key for key in tool.properties if key not in arguments]
-                scores = {key: self._argument_likeness(name, [value], key) for key in free}
-                key = max(scores, key=lambda key: scores[key], default=name)
-                if scores and scores[key] >= _ALIKE and key not in mapped:
-                    best = key
-            mapped[best] = value
-        return mapped
+        unknown = [name for name in arguments if not tool.has(name)]
+        free = [key for key in tool.properties if key not in arguments]
+        if not unknown or not free:
+            return {**arguments}
+        scores = np.array([[self._argument_likeness(tool.name, name, key) for key in free]
+                           for name in unknown])  # fmt: skip
+        mapped = {
+            unknown[row]: free[column]
+            for row, column in zip(*linear_sum_assignment(-scores), strict=True)
+            if scores[row, column] >= _ARGUMENT_ALIKE
+            or (tool.name in self.speech and len(arguments) == 1)
+        }
+        return {mapped.get(name, name): value for name, value in arguments.items()}
 
     def _check_foreign(self) -> None:
         """Doubt all of a trace whose calls are of other services alone, and not so by chance."""
@@ -377,7 +398,7 @@ class _Predictor:
     def lift(self, numbers: Sequence[int], action: str) -> float:
         """Return how much likelier an action is in some places than in all: 0.5 where equally."""
         if action not in self.actions:
-            return 0.0
+            return 0.5
         column = self.of_actions[:, self.actions.index(action)]
         inside, everywhere = float(column[[*numbers]].mean()), float(column.mean())
         return inside / max(inside + everywhere, 1e-9)
@@ -389,22 +410,28 @@ class _ValuePredictor:
     def __init__(
         self, places: Sequence[Place], arguments: Sequence[Argument], tools: Mapping[str, Tool]
     ) -> None:
-        self.arguments = [a for a in arguments if a.tool in tools and tools[a.tool].has(a.name)]
-        self.tools = tools
-        groups = np.array([places[a.place].conversation for a in self.arguments], dtype=np.int64)
-        labels = [a.name for a in self.arguments]
+        self.arguments, self.tools = arguments, tools
+        groups = np.array([places[a.place].conversation for a in arguments], dtype=np.int64)
+        self.is_known = [a.tool in tools and tools[a.tool].has(a.name) for a in arguments]
+        labels = [a.name if is_known else "" for a, is_known in zip(arguments, self.is_known,
+                                                                    strict=True)]  # fmt: skip
         self.probabilities, self.classes = _predicted(
-            (a.words for a in self.arguments), labels, groups, {*labels}
+            (a.words for a in arguments), labels, groups, {*labels} - {""}
         )
         self.number = {label: k for k, label in enumerate(self.classes)}
-        self.by_value: dict[str, Counter[str]] = defaultdict(Counter)
-        for a in self.arguments:
-            self.by_value[text_of(a.value)][a.name] += 1
+        self.rows: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for k, a in enumerate(arguments):
+            self.rows[a.tool, a.name].append(k)
+        self.means: dict[tuple[str, str], NDArray[np.float64]] = {}
 
-    def share_of_best(self, value: Any, name: str) -> float:
-        """Return how often an argument has a value, as a share of the one that has it most."""
-        counts = self.by_value.get(text_of(value))
-        return counts[name] / max(counts.values()) if counts else 0.5
+    def share(self, tool: str, name: str, other: str) -> float:
+        """Return how probably the values of an argument are of another one; 0.5 if unknown."""
+        key = tool, name
+        if other not in self.number or key not in self.rows:
+            return 0.5
+        if key not in self.means:
+            self.means[key] = self.probabilities[self.rows[key]].mean(axis=0)
+        return float(self.means[key][self.number[other]])
 
     def mistaken(self) -> dict[int, float]:
         """Return of places how probably a value is of another argument of the tool."""
@@ -413,11 +440,11 @@ class _ValuePredictor:
             return found
         columns = {
             tool: [self.number[name] for name in self.tools[tool].properties if name in self.number]
-            for tool in {a.tool for a in self.arguments}
+            for tool in self.tools
         }
         for k, a in enumerate(self.arguments):
             own = self.number.get(a.name)
-            if own is None:
+            if own is None or not self.is_known[k]:
                 continue
             among = self.probabilities[k, columns[a.tool]]
             share = self.probabilities[k, own] / max(among.sum(), 1e-9)
@@ -432,8 +459,8 @@ class _ValuePredictor:
         many, and the rest of what is unsaid is how the agent words it.
         """
         of_argument: dict[tuple[str, str], list[Argument]] = defaultdict(list)
-        for a in self.arguments:
-            if not isinstance(a.value, bool | None):
+        for a, is_known in zip(self.arguments, self.is_known, strict=True):
+            if is_known and not isinstance(a.value, bool | None):
                 of_argument[a.tool, a.name].append(a)
         shares = {
             key: sum(bool(a.source) for a in some) / len(some)
