@@ -75,19 +75,19 @@ class _Mention:
 def speech_tools(traces: Sequence[Sequence[Turn]]) -> set[str]:
     """Return the tools whose only argument is a text to the user, as nearly all calls have it."""
     n_calls = Counter[str]()
-    n_words: dict[tuple[str, str], list[int]] = defaultdict(list)
+    n_words: dict[str, list[int]] = defaultdict(list)
     for trace in traces:
         for turn in trace:
             for call in turn.calls:
                 n_calls[call.name] += 1
                 arguments = arguments_of(call.arguments)
                 if len(arguments) == 1:
-                    [(name, value)] = arguments.items()
+                    [value] = arguments.values()
                     if isinstance(value, str):
-                        n_words[call.name, name].append(len(value.split()))
+                        n_words[call.name].append(len(value.split()))
     return {
         tool
-        for (tool, _), some in n_words.items()
+        for tool, some in n_words.items()
         if len(some) >= _USUAL * n_calls[tool] and sum(some) >= _WORDS_OF_SPEECH * len(some)
     }
 
