@@ -25,7 +25,8 @@ import record
 from trace_services import SERVICE
 
 from stratos.contrib.logs.conversation import Call, Turn
-from stratos.contrib.tools.trace_checks import cleaned, doubtful_turns, usual_tools
+from stratos.contrib.tools.trace_checks import cleaned, doubtful_turns
+from stratos.contrib.tools.usual_tools import usual_tools
 
 SEED = 0
 SHARES = (0.0, 0.1, 0.5)

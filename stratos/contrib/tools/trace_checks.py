@@ -47,7 +47,7 @@ _PARTS_OF_LIKENESS = 0.22, 0.35, 0.33, 0.1
 _ARGUMENT_ALIKE = 0.35
 _ROUNDS = 3
 _OFTEN = 0.5
-_ALIKE = 0.6
+ALIKE = 0.6
 """Score from which an unknown name is another one for a tool."""
 _FEWEST_VALUES = 20
 _USUALLY_SAID = 0.3
@@ -74,13 +74,13 @@ def doubtful_turns(
 
     Args:
         conversations: turns of each, as `exchanges.turns_of` reads them.
-        tools: in the form of the OpenAI API; `usual_tools` infers them.
+        tools: in the form of the OpenAI API; `usual_tools.usual_tools` infers them.
         least: probability of being wrong from which a turn is returned.
 
     Raises:
         ValueError: the tools cannot be read; the message says which and why.
     """
-    return _Checks(conversations, tools_of([*tools])).doubts(least)
+    return TraceChecks(conversations, tools_of([*tools])).doubts(least)
 
 
 def cleaned(conversations: Sequence[Trace], tools: Sequence[Mapping[str, Any]]) -> list[list[Turn]]:
@@ -106,11 +106,11 @@ def cleaned(conversations: Sequence[Trace], tools: Sequence[Mapping[str, Any]]) 
     return made
 
 
-class _Checks:
+class TraceChecks:
     """What is doubtful about the turns of some traces, and how much."""
 
     def __init__(self, traces: Sequence[Trace], tools: Sequence[Tool]) -> None:
-        self.traces, self.n_traces = traces, len(traces)
+        self.traces = traces
         self.tools = {tool.name: tool for tool in tools}
         self.speech = speech_tools(traces)
         self.evidence: dict[int, dict[TurnDoubt, float]] = defaultdict(dict)
@@ -118,6 +118,10 @@ class _Checks:
         self.renamed: dict[int, list[tuple[str, dict[str, Any]]]] = {}
         for _ in range(_ROUNDS):  # what is mapped helps to map others
             self.places, self.arguments = places_of(traces, self.speech, self.names)
+            self.calls: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+            for k, place in enumerate(self.places):
+                for name, arguments in place.calls:
+                    self.calls[name].append((k, arguments))
             self.actions = _Predictor(self.places, self.arguments, {*self.tools, TEXT})
             self.values = _ValuePredictor(self.places, self.arguments, self.tools)
             names = self._renamed_tools()
@@ -159,12 +163,7 @@ class _Checks:
 
     def _renamed_tools(self) -> dict[str, str]:
         """Return the unknown names that are other names of tools."""
-        calls: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-        for k, place in enumerate(self.places):
-            for name, arguments in place.calls:
-                calls[name].append((k, arguments))
-        traces = {name: {self.places[k].conversation for k, _ in some}
-                  for name, some in calls.items()}  # fmt: skip
+        calls = self.calls
         said: dict[str, list[bool]] = defaultdict(list)
         for argument in self.arguments:
             said[argument.tool].append(bool(argument.source))
@@ -173,9 +172,9 @@ class _Checks:
         for name in calls.keys() - self.tools.keys():
             # A call whose values nobody said is of another conversation.
             share = np.mean(said[name] or [True]) / np.mean([True, *usually])
-            least = _ALIKE if name in self.speech or share > _OFTEN else 2 * _ALIKE
+            least = ALIKE if name in self.speech or share > _OFTEN else 2 * ALIKE
             scores = {
-                tool: self._likeness(name, calls[name], tool, traces)
+                tool: self.likeness(name, tool)
                 for tool in self.tools
                 if (name in self.speech) == (tool in self.speech) or tool not in calls
             }
@@ -184,11 +183,9 @@ class _Checks:
                 names[name] = best
         return names
 
-    def _likeness(
-        self, name: str, calls: Sequence[tuple[int, dict[str, Any]]], tool: str,
-        traces: Mapping[str, set[int]],
-    ) -> float:  # fmt: skip
+    def likeness(self, name: str, tool: str) -> float:
         """Return how much the calls of a name are like those of a tool, from 0 to 1."""
+        calls = self.calls[name]
         given = Counter(key for _, arguments in calls for key in arguments)
         known = self.tools[tool].properties
         likeness = [max((self._argument_likeness(name, key, other) for other in known), default=0.0)
@@ -196,13 +193,20 @@ class _Checks:
         of_arguments = np.average(likeness, weights=[*given.values()]) if given else not known
         if name in self.speech:
             of_arguments = 0.7
-        # Names that are renamed in some traces stand in others than the names they replace.
-        mine, others = traces[name], traces.get(tool, set())
-        together = len(mine & others) / len(mine)
-        apart = 0.5 if not others else 1 - min(1.0, together / (len(others) / self.n_traces))
+        apart = 0.5 if tool not in self.calls else self.apart(name, tool)
         parts = name_likeness(name, tool), of_arguments, self.actions.lift(
             [k for k, _ in calls], tool), apart  # fmt: skip
         return float(np.dot(_PARTS_OF_LIKENESS, parts))
+
+    def apart(self, name: str, tool: str) -> float:
+        """Return how seldom one trace has both, from 0 (as if by chance) to 1 (never).
+
+        A tool that is renamed in some traces is called by its other name in the others.
+        """
+        mine, others = ({self.places[k].conversation for k, _ in self.calls[key]}
+                        for key in (name, tool))  # fmt: skip
+        together = len(mine & others) / max(1, len(mine))
+        return 1 - min(1.0, together / max(len(others) / len(self.traces), 1e-9))
 
     def _argument_likeness(self, tool: str, name: str, other: str) -> float:
         """Return how much an argument of a called tool is like one of the schema, from 0 to 1."""
