@@ -39,8 +39,9 @@ _LEAST = 0.5
 _FOLDS, _MOST_LEARNT = 3, 30_000
 _FEWEST_PLACES, _FEWEST_OF_CLASS = 60, 5
 _N_FEATURES, _MOST_WORDS = 2**16, 8192
-_FLOOR = 0.5
+_FLOOR, _MARGIN = 0.35, 1.0
 """Quantile of the predicted probabilities of an action where another one is likelier."""
+_PEAK = 0.95
 _CERTAIN = 0.97
 _PARTS_OF_LIKENESS = 0.22, 0.35, 0.33, 0.1
 """Weights of the likeness of names, of arguments, of places, and of not being in one trace."""
@@ -361,7 +362,9 @@ def _wrong(
         others = probabilities[best != k, k]
         floor = np.quantile(others, _FLOOR) if len(others) else 0.0
         inside = (own == k) & (best != k)
-        wrong[inside] = floor / np.maximum(probabilities[inside, k], 1e-9)
+        mine = np.maximum(probabilities[inside, k], 1e-9)
+        margin = 1 - mine / np.maximum(probabilities[inside, best[inside]], 1e-9)
+        wrong[inside] = np.minimum(floor / mine, 1.0) * margin**_MARGIN
     return np.minimum(wrong, 1.0)
 
 
@@ -398,6 +401,12 @@ class _Predictor:
         fine = _wrong(self.probabilities, np.array([self.number.get(x, -1) for x in self.labels]))
         wrong = np.where((own == best) | (own < 0), fine, wrong)
         return {int(k): (float(wrong[k]), self.actions[best[k]]) for k in np.flatnonzero(wrong)}
+
+    def peak(self, numbers: Sequence[int], action: str) -> float:
+        """Return how likely an action is in those of some places where it is likeliest."""
+        if action not in self.actions:
+            return 0.0
+        return float(np.quantile(self.of_actions[[*numbers], self.actions.index(action)], _PEAK))
 
     def lift(self, numbers: Sequence[int], action: str) -> float:
         """Return how much likelier an action is in some places than in all: 0.5 where equally."""

@@ -17,8 +17,9 @@ from stratos.contrib.tools.trace_places import arguments_of
 
 _FEWEST = 5
 """Calls of a tool, or of an argument."""
-_LEAST_LIFT = 0.65
-"""How much likelier a tool is where it is called than anywhere: 0.5 is as likely."""
+_LEAST_LIFT, _LEAST_PEAK = 0.75, 0.2
+"""How much likelier a tool is where it is called than anywhere (0.5 is as likely), or how likely
+it is where it is likeliest: one of both is enough."""
 _APART, _SHARED_VALUES = 0.9, 0.3
 _OF_BEST, _RARE = 0.2, 0.02
 """Share of the calls with an argument, of that in the tool that has it most, and of all."""
@@ -47,7 +48,11 @@ def usual_tools(conversations: Sequence[Sequence[Turn]]) -> list[dict[str, Any]]
     usual: list[str] = []
     for name in frequent:
         numbers = [k for k, _ in checks.calls[name]]
-        if checks.actions.lift(numbers, name) < _LEAST_LIFT and name not in checks.speech:
+        is_placed = (
+            checks.actions.lift(numbers, name) >= _LEAST_LIFT
+            or checks.actions.peak(numbers, name) >= _LEAST_PEAK
+        )
+        if not is_placed and name not in checks.speech:
             continue
         if not any(_is_other_name(checks, name, other) for other in usual):
             usual.append(name)
