@@ -16,9 +16,9 @@ from typing import Any
 from stratos.contrib.logs.conversation import Call, Turn
 
 FILLERS = ("", "", "", "please", "thanks", "hi,", "um,", "well,", "ok,", "right,", "hello there,")
-NUMBERS = "one two three four five six seven eight nine ten".split()
-MONTHS = ("january february march april may june july august september october november december"
-          ).split()  # fmt: skip
+NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september",
+          "october", "november", "december")  # fmt: skip
 CITIES = ("San Jose", "Oakland", "Berkeley", "San Francisco", "Napa", "Fremont", "Palo Alto",
           "Concord", "Alameda", "Livermore", "Sausalito", "Petaluma")  # fmt: skip
 AIRPORTS = ("Lisbon", "Porto", "Madrid", "Vienna", "Prague", "Warsaw", "Oslo", "Helsinki", "Rome",
@@ -177,7 +177,8 @@ def _reserve(script: Script, rng: random.Random, name: str, city: str) -> None:
         script.user(f"{time_said} {people} on {day_said}", f"on {day_said} at {time_said} {people}")
     if rng.random() < 0.7:
         script.say(f"Please confirm: {name} in {city} at {time} on {day_said}.",
-                   f"You want a table at {name} on {day_said} at {time_said}, correct?")  # fmt: skip
+                   f"You want a table at {name} on {day_said} at {time_said}, correct?"
+                   )  # fmt: skip
         if rng.random() < 0.2:
             time, time_said = time_of(rng)
             script.user(f"make it {time_said} instead", f"no, at {time_said}")
@@ -279,8 +280,8 @@ def _reach(script: Script, rng: random.Random, goal: str, order: str, reason: st
                     item_ids=[item[1]], refund_to=to)  # fmt: skip
         script.say("You will get a label by mail.", "The return is registered.")
     elif goal == "address":
-        street, city, code = f"{rng.randint(1, 99)} {rng.choice(NAMES)} Street", rng.choice(CITIES), \
-            str(rng.randint(10000, 99999))  # fmt: skip
+        street = f"{rng.randint(1, 99)} {rng.choice(NAMES)} Street"
+        city, code = rng.choice(CITIES), str(rng.randint(10000, 99999))
         script.say("What is the new address?", "Where should it go?")
         script.user(f"{street}, {city} {code}", f"to {street} in {city}, zip {code}")
         script.call("change_address", {"status": "changed"}, order_id=order, street=street,
@@ -299,7 +300,7 @@ TRAVEL = [
          passengers="integer", cabin=tuple(CABINS)),
     tool("bookFlight", "flightNumber passengerName", "cabin", cabin=tuple(CABINS)),
     tool("searchHotels", "city checkIn nights", "rooms", nights="integer", rooms="integer"),
-    tool("bookHotel", "hotelName checkIn nights"),
+    tool("bookHotel", "hotelName checkIn nights", nights="integer"),
     tool("getWeather", "city date"),
 ]  # fmt: skip
 

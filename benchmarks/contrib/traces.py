@@ -13,7 +13,7 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import record
 from trace_services import SERVICE
 
-from stratos.contrib.logs.conversation import Call, Turn
+from stratos.contrib.logs.conversation import Turn
 from stratos.contrib.tools.trace_checks import cleaned, doubtful_turns
 from stratos.contrib.tools.usual_tools import usual_tools
 
@@ -285,4 +285,59 @@ def restored(spoilt: Spoilt, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for c, trace in enumerate(made) for k, turn in enumerate(trace)
     )  # fmt: skip
     lost = sum(not turn.is_learnt for trace in made for turn in trace)
-    return {"renamed": len(spoilt.right), "restored": same, "learnt_wrong": wrongly, "left_out": lost}
+    return {
+        "renamed": len(spoilt.right),
+        "restored": same,
+        "learnt_wrong": wrongly,
+        "left_out": lost,
+    }
+
+
+NOISE = ("swap_tool", "swap_parameters", "call_to_text", "text_to_call")
+"""Of 50% again, without what is simple to find."""
+N_TIMED = 5000
+
+
+def of_service(name: str, n: int) -> dict[str, Any]:
+    """Return what is found in the traces of a service, with tools given and inferred."""
+    names = list(SERVICE)
+    foreign = traces_of(names[names.index(name) - 1], n, SEED + 1)
+    traces, given = traces_of(name, n, SEED), SERVICE[name][0]
+    logs = {
+        f"{share:.0%}": spoil(traces, foreign, share, random.Random(SEED)) for share in SHARES
+    } | {"50%, no strangers": spoil(traces, foreign, 0.5, random.Random(SEED), NOISE),
+         "foreign traces": mixed(traces, foreign[: n // 3])}  # fmt: skip
+    found = {log: {"given": measured(spoilt, given)} for log, spoilt in logs.items()}
+    for log in ("0%", "10%", "50%"):
+        found[log]["inferred"] = measured(logs[log], usual_tools(logs[log].traces))
+    names_drift = drifted(traces, 0.5, random.Random(SEED))
+    return {
+        "service": name,
+        "tuned": name in TUNED,
+        "logs": found,
+        "renamed": {
+            "given": restored(names_drift, given),
+            "inferred": restored(names_drift, usual_tools(names_drift.traces)),
+        },
+    }
+
+
+def main() -> None:
+    """Measure all services, and the time of many conversations."""
+    parser = record.arguments(__doc__)
+    parser.add_argument("--conversations", type=int, default=330)
+    options = parser.parse_args()
+    services = [of_service(name, options.conversations) for name in SERVICE]
+    many = spoil(traces_of("shop", N_TIMED, SEED), traces_of("travel", 330, SEED + 1), 0.5,
+                 random.Random(SEED))  # fmt: skip
+    timed = measured(many, SERVICE["shop"][0])
+    result = {
+        "conversations": options.conversations,
+        "services": services,
+        "timed": {"conversations": N_TIMED, **{k: timed[k] for k in ("turns", "cpu_s")}},
+    }
+    record.finish("logs/traces", result, options, seed=SEED)
+
+
+if __name__ == "__main__":
+    main()

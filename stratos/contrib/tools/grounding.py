@@ -15,20 +15,62 @@ from stratos.tasks.dedup.hashes import normalised
 
 _WORD = re.compile(r"[^\W_]+")
 _TIME = re.compile(
-    r"\b(?:(half past|quarter past|quarter to) )?(\d{1,2})(?::(\d\d))?(?::\d\d)? ?([ap])?\.?(?:m\b)?"
+    r"\b(?:(half past|quarter past|quarter to) )?(\d{1,2})(?::(\d\d))?(?::\d\d)?"
+    r" ?([ap])?\.?(?:m\b)?"
 )
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T.*)?")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::\d\d)?(?: ?([ap])m)?", re.IGNORECASE)
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty"
-).split()
-_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
-_MONTHS = (
-    "january february march april may june july august september october november december"
-).split()
+_NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
+_ORDINALS = [
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+]
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
 _ALIKE = (
     {word: str(k) for k, word in enumerate(_NUMBERS)}
     | {word: str(k) for k, word in enumerate(_ORDINALS, start=1)}
@@ -91,14 +133,14 @@ def _readings(text: str) -> tuple[frozenset[str], ...]:
     return tuple(reading for reading in readings if reading)
 
 
-def is_grounded(value: Any, said: Mapping[str, Any]) -> bool:
+def is_grounded(value: Any, context: Mapping[str, Any]) -> bool:
     """Return whether what was said before says a value; of a sentence most words are enough."""
     if isinstance(value, Mapping):
-        return all(is_grounded(inner, said) for inner in value.values())
+        return all(is_grounded(inner, context) for inner in value.values())
     if isinstance(value, list):
-        return all(is_grounded(inner, said) for inner in value)
+        return all(is_grounded(inner, context) for inner in value)
     for reading in _readings(text_of(value)):
-        n = sum(word in said for word in reading)
+        n = sum(word in context for word in reading)
         least = _MOST_OF_A_SENTENCE if len(reading) >= _WORDS_OF_A_SENTENCE else 1.0
         if n >= least * len(reading):
             return True

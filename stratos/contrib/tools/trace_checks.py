@@ -1,7 +1,7 @@
 """Which turns of agents' traces are probably wrong, told by the other traces and the tools alone.
 
 Nothing is asked. A call is compared with the schema, its values with what was said before, each
-value with those that other arguments have, and the tool with what such a place mostly calls.
+value with those that other arguments have, and the tool with what such a step mostly calls.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,15 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from stratos.contrib.logs.conversation import Call, Turn
-from stratos.contrib.tools.grounding import text_of, words_of_name
+from stratos.contrib.tools.grounding import words_of_name
 from stratos.contrib.tools.signatures import Tool, tools_of
-from stratos.contrib.tools.trace_places import (
+from stratos.contrib.tools.trace_steps import (
     TEXT,
     Argument,
-    Place,
+    Step,
     Vocabulary,
-    arguments_of,
-    places_of,
     speech_tools,
+    steps_of,
     surroundings,
 )
 from stratos.contrib.tools.words import TurnDoubt
@@ -37,14 +37,14 @@ Trace = Sequence[Turn]
 _LEAST = 0.5
 """Probability from which a turn is doubtful."""
 _FOLDS, _MOST_LEARNT = 3, 30_000
-_FEWEST_PLACES, _FEWEST_OF_CLASS = 60, 5
+_FEWEST_STEPS, _FEWEST_OF_CLASS = 60, 5
 _N_FEATURES, _MOST_WORDS = 2**16, 8192
 _FLOOR, _MARGIN = 0.35, 1.0
 """Quantile of the predicted probabilities of an action where another one is likelier."""
 _PEAK = 0.95
 _CERTAIN = 0.97
 _PARTS_OF_LIKENESS = 0.22, 0.35, 0.33, 0.1
-"""Weights of the likeness of names, of arguments, of places, and of not being in one trace."""
+"""Weights of the likeness of names, of arguments, of steps, and of not being in one trace."""
 _ARGUMENT_ALIKE = 0.35
 _ROUNDS = 3
 _OFTEN = 0.5
@@ -118,19 +118,20 @@ class TraceChecks:
         self.names: dict[str, str] = {}
         self.renamed: dict[int, list[tuple[str, dict[str, Any]]]] = {}
         for _ in range(_ROUNDS):  # what is mapped helps to map others
-            self.places, self.arguments = places_of(traces, self.speech, self.names)
+            self.steps, self.arguments = steps_of(traces, self.speech, self.names)
             self.calls: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-            for k, place in enumerate(self.places):
-                for name, arguments in place.calls:
+            for k, step in enumerate(self.steps):
+                for name, arguments in step.calls:
                     self.calls[name].append((k, arguments))
-            self.actions = _Predictor(self.places, self.arguments, {*self.tools, TEXT})
-            self.values = _ValuePredictor(self.places, self.arguments, self.tools)
+            self.actions = _Predictor(self.steps, self.arguments, {*self.tools, TEXT})
+            self.values = _ValuePredictor(self.steps, self.arguments, self.tools)
             names = self._renamed_tools()
             if not names:
                 break
             self.names |= names
 
     def doubts(self, least: float) -> list[Doubt]:
+        """Return the turns that are wrong with at least a probability."""
         self._check_schema()
         self._check_foreign()
         self._check_repeated()
@@ -138,41 +139,41 @@ class TraceChecks:
         self._check_values()
         doubts = []
         for number in sorted({*self.evidence, *self.renamed}):
-            place, evidence = self.places[number], self.evidence[number]
+            step, evidence = self.steps[number], self.evidence[number]
             # Reasons are taken as independent: a turn is right if it is so by each of them.
             wrong = 1 - float(np.prod([1 - p for p in evidence.values()]))
             if wrong >= least:
                 reason = max(evidence, key=lambda reason: evidence[reason])
-                doubts.append(Doubt(place.conversation, place.turn, reason, wrong))
+                doubts.append(Doubt(step.conversation, step.turn, reason, wrong))
             elif number in self.renamed:
-                turn = self.traces[place.conversation][place.turn]
+                turn = self.traces[step.conversation][step.turn]
                 calls = tuple(
                     Call(call.id, name, json.dumps(arguments, ensure_ascii=False))
                     for call, (name, arguments) in zip(turn.calls, self.renamed[number],
                                                        strict=True)
                 )  # fmt: skip
                 doubts.append(
-                    Doubt(place.conversation, place.turn, TurnDoubt.RENAMED, _CERTAIN, calls)
+                    Doubt(step.conversation, step.turn, TurnDoubt.RENAMED, _CERTAIN, calls)
                 )
         return doubts
 
-    def _doubt(self, place: int, reason: TurnDoubt, probability: float) -> None:
-        of_place = self.evidence[place]
-        of_place[reason] = max(of_place.get(reason, 0.0), min(_CERTAIN, probability))
+    def _doubt(self, step: int, reason: TurnDoubt, probability: float) -> None:
+        of_step = self.evidence[step]
+        of_step[reason] = max(of_step.get(reason, 0.0), min(_CERTAIN, probability))
 
     # --- names and forms -------------------------------------------------------------------------
 
     def _renamed_tools(self) -> dict[str, str]:
         """Return the unknown names that are other names of tools."""
         calls = self.calls
-        said: dict[str, list[bool]] = defaultdict(list)
+        grounded: dict[str, list[bool]] = defaultdict(list)
         for argument in self.arguments:
-            said[argument.tool].append(bool(argument.source))
-        usually = [is_said for name in self.tools for is_said in said[name]]
+            grounded[argument.tool].append(bool(argument.source))
+        usually = [is_said for name in self.tools for is_said in grounded[name]]
         names = {}
         for name in calls.keys() - self.tools.keys():
             # A call whose values nobody said is of another conversation.
-            share = np.mean(said[name] or [True]) / np.mean([True, *usually])
+            share = np.mean(grounded[name] or [True]) / np.mean([True, *usually])
             least = ALIKE if name in self.speech or share > _OFTEN else 2 * ALIKE
             scores = {
                 tool: self.likeness(name, tool)
@@ -189,8 +190,10 @@ class TraceChecks:
         calls = self.calls[name]
         given = Counter(key for _, arguments in calls for key in arguments)
         known = self.tools[tool].properties
-        likeness = [max((self._argument_likeness(name, key, other) for other in known), default=0.0)
-                    for key in given]  # fmt: skip
+        likeness = [
+            max((self._argument_likeness(name, key, candidate) for candidate in known), default=0.0)
+            for key in given
+        ]
         of_arguments = np.average(likeness, weights=[*given.values()]) if given else not known
         if name in self.speech:
             of_arguments = 0.7
@@ -204,20 +207,25 @@ class TraceChecks:
 
         A tool that is renamed in some traces is called by its other name in the others.
         """
-        mine, others = ({self.places[k].conversation for k, _ in self.calls[key]}
+        mine, of_others = ({self.steps[k].conversation for k, _ in self.calls[key]}
                         for key in (name, tool))  # fmt: skip
-        together = len(mine & others) / max(1, len(mine))
-        return 1 - min(1.0, together / max(len(others) / len(self.traces), 1e-9))
+        together = len(mine & of_others) / max(1, len(mine))
+        return 1 - min(1.0, together / max(len(of_others) / len(self.traces), 1e-9))
 
-    def _argument_likeness(self, tool: str, name: str, other: str) -> float:
+    def _argument_likeness(self, tool: str, name: str, candidate: str) -> float:
         """Return how much an argument of a called tool is like one of the schema, from 0 to 1."""
-        return (name_likeness(name, other) + self.values.share(tool, name, other)) / 2
+        return (name_likeness(name, candidate) + self.values.share(tool, name, candidate)) / 2
 
     def _check_schema(self) -> None:
-        for k, place in enumerate(self.places):
-            turn = self.traces[place.conversation][place.turn]
+        """Doubt calls that the schema does not allow, unless most calls of the tool are like that.
+
+        Of what most calls do the schema is wrong, not the calls.
+        """
+        of_tool: dict[tuple[str, TurnDoubt], list[int]] = defaultdict(list)
+        for k, step in enumerate(self.steps):
+            turn = self.traces[step.conversation][step.turn]
             calls, is_renamed = [], False
-            for call, (name, arguments) in zip(turn.calls, place.calls, strict=True):
+            for call, (name, arguments) in zip(turn.calls, step.calls, strict=True):
                 tool = self.tools.get(name)
                 if tool is None:
                     self._doubt(k, TurnDoubt.UNKNOWN_TOOL, _CERTAIN)
@@ -225,15 +233,15 @@ class TraceChecks:
                 mapped = self._mapped(tool, arguments)
                 is_renamed |= name != call.name or mapped.keys() != arguments.keys()
                 calls.append((name, mapped))
-                if any(not tool.has(key) for key in mapped):
-                    self._doubt(k, TurnDoubt.UNKNOWN_ARGUMENT, _CERTAIN)
-                elif any(key not in mapped for key in tool.required):
-                    self._doubt(k, TurnDoubt.MISSING_ARGUMENT, _CERTAIN)
-                elif tool.problem(tool.without_nulls(mapped)) is not None:
-                    self._doubt(k, TurnDoubt.SCHEMA, 0.9)
+                if (problem := _problem(tool, mapped)) is not None:
+                    of_tool[name, problem].append(k)
             else:
                 if is_renamed:
                     self.renamed[k] = calls
+        for (name, problem), numbers in of_tool.items():
+            if problem is TurnDoubt.UNKNOWN_ARGUMENT or 2 * len(numbers) < len(self.calls[name]):
+                for k in numbers:
+                    self._doubt(k, problem, _CERTAIN)
 
     def _mapped(self, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments under the names of the schema, as far as one is alike."""
@@ -255,10 +263,10 @@ class TraceChecks:
         """Doubt all of a trace whose calls are of other services alone, and not so by chance."""
         of_trace: dict[int, list[int]] = defaultdict(list)
         called: dict[int, list[bool]] = defaultdict(list)
-        for k, place in enumerate(self.places):
-            of_trace[place.conversation].append(k)
-            called[place.conversation] += [
-                name not in self.tools for name, _ in place.calls if name not in self.speech
+        for k, step in enumerate(self.steps):
+            of_trace[step.conversation].append(k)
+            called[step.conversation] += [
+                name not in self.tools for name, _ in step.calls if name not in self.speech
             ]
         n_calls = sum(map(len, called.values()))
         share = sum(map(sum, called.values())) / max(1, n_calls)
@@ -269,12 +277,12 @@ class TraceChecks:
 
     def _check_repeated(self) -> None:
         """Doubt a call that the agent makes twice in a row, with the same result or none."""
-        for k, (one, two) in enumerate(zip(self.places, self.places[1:], strict=False), start=1):
-            is_same = one.conversation == two.conversation and one.calls and one.calls == two.calls
-            if is_same and not any(turn.role == "user" for turn in two.before):
-                first, second = ([turn.text for turn in turns if turn.role == "tool"]
-                                 for turns in (two.before, two.after))  # fmt: skip
-                if not first or not second or first == second:
+        for k, (first, second) in enumerate(zip(self.steps, self.steps[1:], strict=False), start=1):
+            is_same = first.conversation == second.conversation and first.calls == second.calls
+            if is_same and not any(turn.role == "user" for turn in second.before):
+                result, again = ([turn.text for turn in turns if turn.role == "tool"]
+                                 for turns in (second.before, second.after))  # fmt: skip
+                if first.calls and (not result or not again or result == again):
                     self._doubt(k, TurnDoubt.REPEATED, 0.95)
 
     # --- what is usual ---------------------------------------------------------------------------
@@ -282,7 +290,7 @@ class TraceChecks:
     def _check_actions(self) -> None:
         is_text = {TEXT, *self.speech}
         for k, (wrong, best) in self.actions.wrong().items():
-            action = self.places[k].action
+            action = self.steps[k].action
             if action in is_text:
                 reason = TurnDoubt.OTHER_TEXT if best in is_text else TurnDoubt.CALL_DUE
             else:
@@ -297,17 +305,28 @@ class TraceChecks:
             self._doubt(k, reason, wrong)
 
 
-def name_likeness(one: str, other: str) -> float:
+def _problem(tool: Tool, arguments: Mapping[str, Any]) -> TurnDoubt | None:
+    """Return what the schema of a tool does not allow; None where it allows all."""
+    if any(not tool.has(key) for key in arguments):
+        return TurnDoubt.UNKNOWN_ARGUMENT
+    if any(key not in arguments for key in tool.required):
+        return TurnDoubt.MISSING_ARGUMENT
+    is_wrong = tool.problem(tool.without_nulls(arguments)) is not None
+    return TurnDoubt.SCHEMA if is_wrong else None
+
+
+@lru_cache(maxsize=65_536)
+def name_likeness(name: str, candidate: str) -> float:
     """Return how alike two names are, from 0 to 1: their words, or their letters."""
-    if one == other:
+    if name == candidate:
         return 1.0
-    words, others = words_of_name(one), words_of_name(other)
-    shared = len({*words} & {*others}) / max(1, min(len({*words}), len({*others})))
-    letters = SequenceMatcher(None, "".join(words), "".join(others)).ratio()
+    words, of_others = words_of_name(name), words_of_name(candidate)
+    shared = len({*words} & {*of_others}) / max(1, min(len({*words}), len({*of_others})))
+    letters = SequenceMatcher(None, "".join(words), "".join(of_others)).ratio()
     return max(0.9 * shared, letters)
 
 
-# --- predictions -----------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------
 
 
 def _predicted(
@@ -328,7 +347,7 @@ def _predicted(
     counts = Counter(label for label in labels if label in known)
     classes = sorted(label for label, n in counts.items() if n >= _FEWEST_OF_CLASS)
     probabilities = np.zeros((len(labels), len(classes)))
-    if len(classes) < 2 or len(labels) < _FEWEST_PLACES:
+    if len(classes) < 2 or len(labels) < _FEWEST_STEPS:
         return probabilities, []
     number = {label: k for k, label in enumerate(classes)}
     y = np.array([number.get(label, -1) for label in labels])
@@ -347,20 +366,18 @@ def _predicted(
     return probabilities, classes
 
 
-def _wrong(
-    probabilities: NDArray[np.float64], own: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return how probably labels are wrong, given what is predicted in their places.
+def _wrong(probabilities: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how probably labels are wrong, given what is predicted in their steps.
 
-    Wrong labels stand in all places alike: what a label is predicted with where it is not due is
+    Wrong labels stand in all steps alike: what a label is predicted with where it is not due is
     the share of wrong ones (anchor points, Liu and Tao 2016), and the more of its own
     probability that is, the more probably it is wrong.
     """
     best = probabilities.argmax(axis=1)
     wrong = np.zeros(len(own))
     for k in range(probabilities.shape[1]):
-        others = probabilities[best != k, k]
-        floor = np.quantile(others, _FLOOR) if len(others) else 0.0
+        of_others = probabilities[best != k, k]
+        floor = np.quantile(of_others, _FLOOR) if len(of_others) else 0.0
         inside = (own == k) & (best != k)
         mine = np.maximum(probabilities[inside, k], 1e-9)
         margin = 1 - mine / np.maximum(probabilities[inside, best[inside]], 1e-9)
@@ -369,29 +386,29 @@ def _wrong(
 
 
 def action_of(kind: str) -> str:
-    """Return the action of a kind of places."""
+    """Return the action of a kind of steps."""
     return kind.rpartition("#")[0] or kind
 
 
 class _Predictor:
-    """What the agent mostly does in such places as each of its turns."""
+    """What the agent mostly does in such steps as each of its turns."""
 
     def __init__(
-        self, places: Sequence[Place], arguments: Sequence[Argument], known: set[str]
+        self, steps: Sequence[Step], arguments: Sequence[Argument], known: set[str]
     ) -> None:
-        self.labels = [place.kind for place in places]
+        self.labels = [step.kind for step in steps]
         known = {label for label in self.labels if action_of(label) in known}
-        rows = surroundings(places, Vocabulary.of(places, arguments))
-        groups = np.array([place.conversation for place in places], dtype=np.int64)
+        rows = surroundings(steps, Vocabulary.of(steps, arguments))
+        groups = np.array([step.conversation for step in steps], dtype=np.int64)
         self.probabilities, self.classes = _predicted(rows, self.labels, groups, known)
         self.number = {label: k for k, label in enumerate(self.classes)}
         self.actions = sorted({action_of(label) for label in self.classes})
-        self.of_actions = np.zeros((len(places), len(self.actions)))
+        self.of_actions = np.zeros((len(steps), len(self.actions)))
         for k, label in enumerate(self.classes):
             self.of_actions[:, self.actions.index(action_of(label))] += self.probabilities[:, k]
 
     def wrong(self) -> dict[int, tuple[float, str]]:
-        """Return of places how probably the action is wrong, and which is likelier."""
+        """Return of steps how probably the action is wrong, and which is likelier."""
         if not self.actions:
             return {}
         best = self.of_actions.argmax(axis=1)
@@ -403,13 +420,13 @@ class _Predictor:
         return {int(k): (float(wrong[k]), self.actions[best[k]]) for k in np.flatnonzero(wrong)}
 
     def peak(self, numbers: Sequence[int], action: str) -> float:
-        """Return how likely an action is in those of some places where it is likeliest."""
+        """Return how likely an action is in those of some steps where it is likeliest."""
         if action not in self.actions:
             return 0.0
         return float(np.quantile(self.of_actions[[*numbers], self.actions.index(action)], _PEAK))
 
     def lift(self, numbers: Sequence[int], action: str) -> float:
-        """Return how much likelier an action is in some places than in all: 0.5 where equally."""
+        """Return how much likelier an action is in some steps than in all: 0.5 where equally."""
         if action not in self.actions:
             return 0.5
         column = self.of_actions[:, self.actions.index(action)]
@@ -421,10 +438,10 @@ class _ValuePredictor:
     """Which argument values are of, and which values are usually said before."""
 
     def __init__(
-        self, places: Sequence[Place], arguments: Sequence[Argument], tools: Mapping[str, Tool]
+        self, steps: Sequence[Step], arguments: Sequence[Argument], tools: Mapping[str, Tool]
     ) -> None:
         self.arguments, self.tools = arguments, tools
-        groups = np.array([places[a.place].conversation for a in arguments], dtype=np.int64)
+        groups = np.array([steps[a.step].conversation for a in arguments], dtype=np.int64)
         self.is_known = [a.tool in tools and tools[a.tool].has(a.name) for a in arguments]
         labels = [a.name if is_known else "" for a, is_known in zip(arguments, self.is_known,
                                                                     strict=True)]  # fmt: skip
@@ -437,20 +454,20 @@ class _ValuePredictor:
             self.rows[a.tool, a.name].append(k)
         self.means: dict[tuple[str, str], NDArray[np.float64]] = {}
 
-    def share(self, tool: str, name: str, other: str) -> float:
+    def share(self, tool: str, name: str, candidate: str) -> float:
         """Return how probably the values of an argument are of another one; 0.5 if unknown."""
         key = tool, name
-        if other not in self.number or key not in self.rows:
+        if candidate not in self.number or key not in self.rows:
             return 0.5
         if key not in self.means:
             self.means[key] = self.probabilities[self.rows[key]].mean(axis=0)
-        return float(self.means[key][self.number[other]])
+        return float(self.means[key][self.number[candidate]])
 
     def mistaken(self) -> dict[int, float]:
-        """Return of places how probably a value is of another argument of the tool."""
-        found: dict[int, float] = {}
+        """Return of steps how probably a value is of another argument of the tool."""
+        doubted: dict[int, float] = {}
         if not self.classes:
-            return found
+            return doubted
         columns = {
             tool: [self.number[name] for name in self.tools[tool].properties if name in self.number]
             for tool in self.tools
@@ -462,11 +479,11 @@ class _ValuePredictor:
             among = self.probabilities[k, columns[a.tool]]
             share = self.probabilities[k, own] / max(among.sum(), 1e-9)
             if share < 0.5:
-                found[a.place] = max(found.get(a.place, 0.0), 1 - 2 * float(share))
-        return found
+                doubted[a.step] = max(doubted.get(a.step, 0.0), 1 - 2 * float(share))
+        return doubted
 
     def unsaid(self) -> dict[int, tuple[float, str]]:
-        """Return of places how probably a value is wrong that nothing before says, and its source.
+        """Return of steps how probably a value is wrong that nothing before says, and its source.
 
         Of the argument that is said most often, all unsaid values are wrong; of any other one as
         many, and the rest of what is unsaid is how the agent words it.
@@ -483,7 +500,7 @@ class _ValuePredictor:
         if not shares:
             return {}
         unsaid_wrongly = 1 - max(shares.values())
-        found: dict[int, tuple[float, str]] = {}
+        doubted: dict[int, tuple[float, str]] = {}
         for key, share in shares.items():
             if share < _USUALLY_SAID:
                 continue
@@ -491,6 +508,6 @@ class _ValuePredictor:
             source = Counter(a.source for a in some if a.source).most_common(1)[0][0]
             wrong = min(1.0, max(unsaid_wrongly, 0.02) / max(1 - share, 1e-9))
             for a in some:
-                if not a.source and wrong > found.get(a.place, (0.0, ""))[0]:
-                    found[a.place] = (wrong, source)
-        return found
+                if not a.source and wrong > doubted.get(a.step, (0.0, ""))[0]:
+                    doubted[a.step] = (wrong, source)
+        return doubted

@@ -1,6 +1,6 @@
 """The tools of traces in which many calls may be wrong: what is usual alone is taken in.
 
-A name that is called in any place alike is of another service or a slip; a rare name whose calls
+A name that is called in any step alike is of another service or a slip; a rare name whose calls
 are like those of a frequent one is another name of it.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from stratos.contrib.logs.conversation import Turn
 from stratos.contrib.tools.signatures import tools_of
 from stratos.contrib.tools.trace_checks import ALIKE, TraceChecks
-from stratos.contrib.tools.trace_places import arguments_of
+from stratos.contrib.tools.trace_steps import arguments_of
 
 _FEWEST = 5
 """Calls of a tool, or of an argument."""
@@ -48,13 +48,13 @@ def usual_tools(conversations: Sequence[Sequence[Turn]]) -> list[dict[str, Any]]
     usual: list[str] = []
     for name in frequent:
         numbers = [k for k, _ in checks.calls[name]]
-        is_placed = (
+        is_regular = (
             checks.actions.lift(numbers, name) >= _LEAST_LIFT
             or checks.actions.peak(numbers, name) >= _LEAST_PEAK
         )
-        if not is_placed and name not in checks.speech:
+        if not is_regular and name not in checks.speech:
             continue
-        if not any(_is_other_name(checks, name, other) for other in usual):
+        if not any(_is_other_name(checks, name, candidate) for candidate in usual):
             usual.append(name)
     shares = {
         name: {key: n / len(calls[name]) for key, n in counts[name].items()} for name in usual
@@ -63,9 +63,10 @@ def usual_tools(conversations: Sequence[Sequence[Turn]]) -> list[dict[str, Any]]
             for key in {key for of in shares.values() for key in of}}  # fmt: skip
     tools = []
     for name in usual:
-        n, some = len(calls[name]), calls[name]
+        some = calls[name]
         keys = [key for key, share in shares[name].items()
-                if share >= max(_RARE, _OF_BEST * most[key]) and counts[name][key] >= min(_FEWEST, n)
+                if share >= max(_RARE, _OF_BEST * most[key])
+                and counts[name][key] >= min(_FEWEST, len(some))
                 and not _has_other_name(checks, name, key, counts[name], some)]  # fmt: skip
         properties = {key: _schema([given[key] for given in some if key in given]) for key in keys}
         required = [key for key in keys if shares[name][key] >= _REQUIRED]
@@ -73,16 +74,16 @@ def usual_tools(conversations: Sequence[Sequence[Turn]]) -> list[dict[str, Any]]
     return sorted(tools, key=lambda tool: str(tool["function"]["name"]))
 
 
-def _is_other_name(checks: TraceChecks, name: str, other: str) -> bool:
+def _is_other_name(checks: TraceChecks, name: str, candidate: str) -> bool:
     """Return whether a name is another one of a tool that is called more often."""
-    if (name in checks.speech) != (other in checks.speech):
+    if (name in checks.speech) != (candidate in checks.speech):
         return False
-    if checks.likeness(name, other) < ALIKE or checks.apart(name, other) < _APART:
+    if checks.likeness(name, candidate) < ALIKE or checks.apart(name, candidate) < _APART:
         return False
     if name in checks.speech:
         return True
-    mine, known = checks.tools[name].properties, checks.tools[other].properties
-    best = [max((checks.values.share(name, key, one) for one in known), default=0.0)
+    mine, known = checks.tools[name].properties, checks.tools[candidate].properties
+    best = [max((checks.values.share(name, key, argument) for argument in known), default=0.0)
             for key in mine]  # fmt: skip
     return not best or sum(best) / len(best) >= _SHARED_VALUES
 
@@ -91,14 +92,14 @@ def _has_other_name(
     checks: TraceChecks, tool: str, key: str, counts: Mapping[str, int],
     calls: Sequence[Mapping[str, Any]],
 ) -> bool:  # fmt: skip
-    """Return whether an argument has the values of one that is there more often, in its place."""
+    """Return whether an argument has the values of one that is there more often, in its stead."""
     if tool in checks.speech:
         return counts[key] < max(counts.values())
     return any(
-        counts[other] > 2 * counts[key]
-        and checks.values.share(tool, key, other) >= _SHARED_VALUES
-        and sum(key in given and other in given for given in calls) <= _RARE * counts[key]
-        for other in counts
+        counts[candidate] > 2 * counts[key]
+        and checks.values.share(tool, key, candidate) >= _SHARED_VALUES
+        and sum(key in given and candidate in given for given in calls) <= _RARE * counts[key]
+        for candidate in counts
     )
 
 

@@ -1,8 +1,8 @@
-"""Where an agent speaks or calls in its traces, and what stands around each place.
+"""Where an agent speaks or calls in its traces, and what stands around each step.
 
-A place is one turn of the agent. Its action is the tool that it calls first, or `TEXT`. What stands
+A step is one turn of the agent. Its action is the tool that it calls first, or `TEXT`. What stands
 around it is a list of words, of what came before and of what followed, from which the action of a
-place can be predicted.
+step can be predicted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEXT = "(text)"
 _WORDS_OF_SPEECH = 2.5
 """Words from which the only argument of a tool is what an agent says to the user."""
 _USUAL = 0.6
-_MOST_GROUPS, _PLACES_A_GROUP, _MOST_GROUPED = 16, 40, 20_000
+_MOST_GROUPS, _STEPS_A_GROUP, _MOST_GROUPED = 16, 40, 20_000
 _MOST_WORDS = 60
 """Of one message that are looked at."""
 _LONGEST_VALUE = 4
@@ -36,18 +36,18 @@ _FEWEST, _OF_ONE = 3, 0.3
 class Argument:
     """One argument of a call."""
 
-    place: int
+    step: int
     tool: str
     name: str
     value: Any
     source: str
     """Role whose message said it last, "" where nothing before says it."""
     words: list[str]
-    """What it looks like, and what stands around it where it was said."""
+    """What it looks like, and what stands around it where it was context."""
 
 
 @dataclass(slots=True)
-class Place:
+class Step:
     """One turn of the agent."""
 
     conversation: int
@@ -57,7 +57,7 @@ class Place:
     before: list[Turn] = field(default_factory=list)
     """Messages of others between the agent's last turn and this one."""
     after: list[Turn] = field(default_factory=list)
-    said: str = ""
+    utterance: str = ""
     """What it says to the user."""
     kind: str = ""
     """Its action, and of one that speaks the group of texts that are alike."""
@@ -65,11 +65,11 @@ class Place:
 
 @dataclass(slots=True)
 class _Mention:
-    """The last place where a token was said."""
+    """The last step where a token was context."""
 
     role: str
-    left: tuple[str, ...]
-    right: str
+    preceding: tuple[str, ...]
+    following: str
 
 
 def speech_tools(traces: Sequence[Sequence[Turn]]) -> set[str]:
@@ -101,26 +101,26 @@ def arguments_of(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def places_of(
+def steps_of(
     traces: Sequence[Sequence[Turn]], speech: Set[str], names: Mapping[str, str]
-) -> tuple[list[Place], list[Argument]]:
+) -> tuple[list[Step], list[Argument]]:
     """Return all turns of the agent, and the arguments of all calls but those that speak.
 
     Args:
         traces: turns of each conversation.
         speech: tools that speak to the user.
-        names: name of a tool to that of the schema, of those that have another one.
+        names: name of a tool to that of the schema, of those that have another previous.
     """
-    places: list[Place] = []
+    steps: list[Step] = []
     arguments: list[Argument] = []
     for number, trace in enumerate(traces):
-        said: dict[str, _Mention] = {}
+        context: dict[str, _Mention] = {}
         between: list[Turn] = []
-        last: Place | None = None
+        last: Step | None = None
         for index, turn in enumerate(trace):
             if turn.role != "assistant":
                 between.append(turn)
-                _hear(said, turn.role, turn.text)
+                _hear(context, turn.role, turn.text)
                 continue
             calls = [
                 (names.get(call.name, call.name), arguments_of(call.arguments))
@@ -131,54 +131,54 @@ def places_of(
                 if tool in speech:
                     spoken += [text_of(value) for value in given.values()]
                     continue
-                arguments += _arguments(len(places), tool, given, said)
-            place = Place(number, index, calls[0][0] if calls else TEXT, calls, between,
-                          said=" ".join(spoken))  # fmt: skip
-            place.kind = place.action
+                arguments += _arguments(len(steps), tool, given, context)
+            step = Step(number, index, calls[0][0] if calls else TEXT, calls, between,
+                          utterance=" ".join(spoken))  # fmt: skip
+            step.kind = step.action
             if last is not None:
                 last.after = between
-            places.append(place)
-            last, between = place, []
+            steps.append(step)
+            last, between = step, []
             for text in spoken:
-                _hear(said, "assistant", text)
+                _hear(context, "assistant", text)
         if last is not None:
             last.after = between
-    _group_texts([place for place in places if place.action == TEXT or place.action in speech])
-    return places, arguments
+    _group_texts([step for step in steps if step.action == TEXT or step.action in speech])
+    return steps, arguments
 
 
-def _group_texts(places: Sequence[Place]) -> None:
-    """Write into places the group of what they say: texts of the same words, but for numbers."""
+def _group_texts(steps: Sequence[Step]) -> None:
+    """Write into steps the group of what they say: texts of the same words, but for numbers."""
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.feature_extraction import FeatureHasher
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    n_groups = min(_MOST_GROUPS, len(places) // _PLACES_A_GROUP)
+    n_groups = min(_MOST_GROUPS, len(steps) // _STEPS_A_GROUP)
     if n_groups < 2:
         return
-    texts = {place.said: [word for word in tokens(place.said) if word.isalpha()] or ["-"]
-             for place in places}  # fmt: skip
+    texts = {step.utterance: [word for word in tokens(step.utterance) if word.isalpha()] or ["-"]
+             for step in steps}  # fmt: skip
     hasher = FeatureHasher(2**12, input_type="string", alternate_sign=False)
     weights = TfidfTransformer(sublinear_tf=True).fit_transform(hasher.transform(texts.values()))
     means = MiniBatchKMeans(n_groups, random_state=0, n_init=3).fit(
         weights[np.random.default_rng(0).permutation(len(texts))[:_MOST_GROUPED]]
     )
     group = dict(zip(texts, means.predict(weights), strict=True))
-    for place in places:
-        place.kind = f"{place.action}#{group[place.said]}"
+    for step in steps:
+        step.kind = f"{step.action}#{group[step.utterance]}"
 
 
-def _hear(said: dict[str, _Mention], role: str, text: str) -> None:
+def _hear(context: dict[str, _Mention], role: str, text: str) -> None:
     words = tokens(text)
     for k, word in enumerate(words):
-        said[word] = _Mention(role, words[max(0, k - 2) : k], words[k + 1] if k + 1 < len(words)
+        context[word] = _Mention(role, words[max(0, k - 2) : k], words[k + 1] if k + 1 < len(words)
                               else "")  # fmt: skip
     for time in times(text):
-        said[time] = _Mention(role, (), "")
+        context[time] = _Mention(role, (), "")
 
 
 def _arguments(
-    place: int, tool: str, given: Mapping[str, Any], said: Mapping[str, _Mention]
+    step: int, tool: str, given: Mapping[str, Any], context: Mapping[str, _Mention]
 ) -> Iterator[Argument]:
     for name, value in given.items():
         text = text_of(value)
@@ -186,15 +186,15 @@ def _arguments(
         source = ""
         looks = [f"v={' '.join(words[:8])}", f"s={shape(text)}", f"t={type(value).__name__}",
                  *(f"w={word}" for word in words[:8])]  # fmt: skip
-        if is_grounded(value, said):
-            first = said.get(words[0]) if words else None
+        if is_grounded(value, context):
+            first = context.get(words[0]) if words else None
             source = "user" if first is None else first.role
             looks.append(f"from={source}")
             if first is not None:
-                last = said.get(words[-1])
-                looks += [f"l1={first.left[-1:]}", f"l2={first.left}"]
-                looks += [f"r={last.right}"] if last is not None else []
-        yield Argument(place, tool, name, value, source, looks)
+                last = context.get(words[-1])
+                looks += [f"l1={first.preceding[-1:]}", f"l2={first.preceding}"]
+                looks += [f"r={last.following}"] if last is not None else []
+        yield Argument(step, tool, name, value, source, looks)
 
 
 @dataclass
@@ -207,7 +207,7 @@ class Vocabulary:
     """Tool to the arguments that most of its calls have."""
 
     @classmethod
-    def of(cls, places: Sequence[Place], arguments: Sequence[Argument]) -> Vocabulary:
+    def of(cls, steps: Sequence[Step], arguments: Sequence[Argument]) -> Vocabulary:
         """Count them."""
         values: dict[str, Counter[str]] = defaultdict(Counter)
         n_calls, n_given = Counter[str](), Counter[tuple[str, str]]()
@@ -216,8 +216,8 @@ class Vocabulary:
             if 0 < len(words) <= _LONGEST_VALUE:
                 values[" ".join(words)][argument.name] += 1
             n_given[argument.tool, argument.name] += 1
-        for place in places:
-            n_calls.update(tool for tool, _ in place.calls)
+        for step in steps:
+            n_calls.update(tool for tool, _ in step.calls)
         known = {}
         for value, names in values.items():
             [(name, n)] = names.most_common(1)
@@ -240,43 +240,44 @@ class Vocabulary:
         return {self.arguments[gram] for gram in grams if gram in self.arguments}
 
 
-def surroundings(places: Sequence[Place], vocabulary: Vocabulary) -> Iterator[list[str]]:
-    """Yield of each place the words from which its action can be predicted."""
+def surroundings(steps: Sequence[Step], vocabulary: Vocabulary) -> Iterator[list[str]]:
+    """Yield of each step the words from which its action can be predicted."""
     known, done = set[str](), set[str]()
     cache: dict[str, list[str]] = {}
-    for k, place in enumerate(places):
-        is_first = not k or places[k - 1].conversation != place.conversation
-        is_last = k + 1 == len(places) or places[k + 1].conversation != place.conversation
-        one = None if is_first else places[k - 1]
-        two = None if one is None or k < 2 or places[k - 2].conversation != place.conversation \
-            else places[k - 2]  # fmt: skip
+    for k, step in enumerate(steps):
+        is_first = not k or steps[k - 1].conversation != step.conversation
+        is_last = k + 1 == len(steps) or steps[k + 1].conversation != step.conversation
+        previous = None if is_first else steps[k - 1]
+        earlier = None
+        if previous is not None and k > 1 and steps[k - 2].conversation == step.conversation:
+            earlier = steps[k - 2]
         if is_first:
             known, done = set(), set()
         fresh = set[str]()
-        for turn in place.before:
+        for turn in step.before:
             fresh |= vocabulary.known(turn.text)
         known |= fresh
-        role = place.before[-1].role if place.before else "none"
-        next_role = place.after[0].role if place.after else "agent" if not is_last else "end"
-        a1, a2 = (each.action if each else "start" for each in (one, two))
+        role = step.before[-1].role if step.before else "none"
+        next_role = step.after[0].role if step.after else "agent" if not is_last else "end"
+        a1, a2 = (each.action if each else "start" for each in (previous, earlier))
         features = ["", f"role={role}", f"next={next_role}", f"1={a1}", f"12={a1},{a2}",
                     f"1r={a1},{role}", f"1n={a1},{next_role}", f"rn={role},{next_role}",
-                    f"+1={'end' if is_last else places[k + 1].action}",
+                    f"+1={'end' if is_last else steps[k + 1].action}",
                     f"n={min(len(done), 9)}"]  # fmt: skip
-        features += [f"1k={one.kind}"] if one is not None else []
+        features += [f"1k={previous.kind}"] if previous is not None else []
         features += [f"d={tool}" for tool in done]
         features += [f"k={name}" for name in known]
         features += [f"f={name}" for name in fresh]
         features += [f"all={tool},{role},{tool in done}" for tool, names in vocabulary.usual.items()
                      if names <= known]  # fmt: skip
-        for turn in place.before:
+        for turn in step.before:
             features += [f"{turn.role}:{word}" for word in _words(turn.text, cache)]
-        for turn in place.after:
+        for turn in step.after:
             features += [f">{turn.role}:{word}" for word in _words(turn.text, cache)]
-        if one is not None and one.said:
-            features += [f"a:{word}" for word in _words(one.said, cache)]
+        if previous is not None and previous.utterance:
+            features += [f"a:{word}" for word in _words(previous.utterance, cache)]
         yield features
-        done.add(place.action)
+        done.add(step.action)
 
 
 def _words(text: str, cache: dict[str, list[str]]) -> list[str]:
