@@ -153,11 +153,12 @@ def _group_texts(steps: Sequence[Step]) -> None:
     from sklearn.feature_extraction import FeatureHasher
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    n_groups = min(_MOST_GROUPS, len(steps) // _STEPS_A_GROUP)
-    if n_groups < 2:
-        return
     texts = {step.utterance: [word for word in tokens(step.utterance) if word.isalpha()] or ["-"]
              for step in steps}  # fmt: skip
+    n_texts = len({tuple(words) for words in texts.values()})
+    n_groups = min(_MOST_GROUPS, n_texts, len(steps) // _STEPS_A_GROUP)
+    if n_groups < 2:
+        return
     hasher = FeatureHasher(2**12, input_type="string", alternate_sign=False)
     weights = TfidfTransformer(sublinear_tf=True).fit_transform(hasher.transform(texts.values()))
     means = MiniBatchKMeans(n_groups, random_state=0, n_init=3).fit(

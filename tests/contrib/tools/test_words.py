@@ -22,6 +22,7 @@ REASONS = (
     *(words.NotDrawn(problem, "NAME", "FORM") for problem in words.NoDraw),
     words.NeverDrawn({"irrigate": words.NotDrawn(words.NoDraw.NO_MATCH)}, 3),
     words.NeverDrawn({f"t{k}": words.NotDrawn(words.NoDraw.NO_MATCH) for k in range(22)}, 30),
+    *words.TurnDoubt,
 )
 
 
