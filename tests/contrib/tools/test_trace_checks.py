@@ -201,7 +201,9 @@ def test_values_are_grounded_in_other_words(value: Any, text: str) -> None:
     assert is_grounded(value, dict.fromkeys([*tokens(text), *times(text)]))
 
 
-@pytest.mark.parametrize(("value", "text"), [("Rome", "to Romeo"), (14, "for four"),
-                                             ("19:30", "at 7 pm"), ("2026-03-08", "8 April")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("Rome", "to Romeo"), (14, "for four"), ("19:30", "at 7 pm"), ("2026-03-08", "8 April")],
+)
 def test_values_that_are_not_said(value: Any, text: str) -> None:
     assert not is_grounded(value, dict.fromkeys([*tokens(text), *times(text)]))
