@@ -48,7 +48,7 @@ _PARTS_OF_LIKENESS = 0.22, 0.35, 0.33, 0.1
 _ARGUMENT_ALIKE = 0.35
 _ROUNDS = 3
 _OFTEN = 0.5
-ALIKE = 0.6
+_ALIKE = 0.6
 """Score from which an unknown name is another one for a tool."""
 _FEWEST_VALUES = 20
 _USUALLY_SAID = 0.3
@@ -174,7 +174,7 @@ class TraceChecks:
         for name in calls.keys() - self.tools.keys():
             # A call whose values nobody said is of another conversation.
             share = np.mean(grounded[name] or [True]) / np.mean([True, *usually])
-            least = ALIKE if name in self.speech or share > _OFTEN else 2 * ALIKE
+            least = _ALIKE if name in self.speech or share > _OFTEN else 2 * _ALIKE
             scores = {
                 tool: self.likeness(name, tool)
                 for tool in self.tools

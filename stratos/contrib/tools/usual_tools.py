@@ -12,7 +12,7 @@ from typing import Any
 
 from stratos.contrib.logs.conversation import Turn
 from stratos.contrib.tools.signatures import tools_of
-from stratos.contrib.tools.trace_checks import ALIKE, TraceChecks
+from stratos.contrib.tools.trace_checks import TraceChecks
 from stratos.contrib.tools.trace_steps import arguments_of
 
 _FEWEST = 5
@@ -20,7 +20,9 @@ _FEWEST = 5
 _LEAST_LIFT, _LEAST_PEAK = 0.75, 0.2
 """How much likelier a tool is where it is called than anywhere (0.5 is as likely), or how likely
 it is where it is likeliest: one of both is enough."""
-_APART, _SHARED_VALUES = 0.9, 0.3
+_ALIKE, _APART, _SHARED_VALUES = 0.5, 0.9, 0.15
+"""From when on a name is another one of a tool: likeness, how seldom one trace has both, and how
+probably the values of each usual argument are of the tool, too."""
 _OF_BEST, _RARE = 0.2, 0.02
 """Share of the calls with an argument, of that in the tool that has it most, and of all."""
 _REQUIRED, _OF_ONE_TYPE = 0.8, 0.8
@@ -78,14 +80,23 @@ def _is_other_name(checks: TraceChecks, name: str, candidate: str) -> bool:
     """Return whether a name is another one of a tool that is called more often."""
     if (name in checks.speech) != (candidate in checks.speech):
         return False
-    if checks.likeness(name, candidate) < ALIKE or checks.apart(name, candidate) < _APART:
+    if checks.apart(name, candidate) < _APART:
         return False
     if name in checks.speech:
         return True
-    mine, known = checks.tools[name].properties, checks.tools[candidate].properties
-    best = [max((checks.values.share(name, key, argument) for argument in known), default=0.0)
-            for key in mine]  # fmt: skip
-    return not best or sum(best) / len(best) >= _SHARED_VALUES
+    if checks.likeness(name, candidate) < _ALIKE:
+        return False
+    # Arguments of swapped calls are rare, and no reason to take two tools for one.
+    usual, known = (
+        [key for key in checks.tools[tool].properties
+         if sum(key in given for _, given in checks.calls[tool]) >= share * len(checks.calls[tool])]
+        for tool, share in ((name, 0.5), (candidate, 0.1))
+    )  # fmt: skip
+    return all(
+        max((checks.values.share(name, key, argument) for argument in known), default=0.0)
+        >= _SHARED_VALUES
+        for key in usual
+    )
 
 
 def _has_other_name(
