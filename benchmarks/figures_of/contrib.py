@@ -9,6 +9,7 @@ from stratos.core.formats import milliseconds, percent, usd
 from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
+TRACES = "logs/traces"
 TASKS = ("banking77",)
 CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
 
@@ -104,6 +105,26 @@ def log_filters() -> str:
     )
 
 
+def traces() -> str:
+    """Wrong turns of agents' traces: precision and recall of each service, tools given."""
+    measured = result(TRACES)
+    heads = ["traces", "10%", "50%", "inferred tools", "false alarms, 0%", "restored names"]
+    rows = []
+    for service in measured["services"]:
+        runs, renamed = service["logs"], service["renamed"]["given"]
+        some = [runs["10%"]["given"], runs["50%"]["given"], runs["50%"]["inferred"]]
+        cells = [f"{run['precision']:.2f}/{run['recall']:.2f}" for run in some]
+        right = runs["0%"]["given"]
+        name = service["service"] + ("" if service["tuned"] else " (untuned)")
+        rows.append([name, *cells, f"{right['doubted']}/{right['turns']:,}",
+                     f"{renamed['restored']}/{renamed['renamed']}"])  # fmt: skip
+    timed = measured["timed"]
+    return (
+        f"{table(heads, rows)}\n\n{timed['conversations']:,} conversations, "
+        f"{timed['turns']:,} turns: {timed['cpu_s']:.0f} CPU s. {source(TRACES)}."
+    )
+
+
 def log_personal() -> str:
     """Each kind of personal data, planted and found."""
     return columns(
@@ -126,4 +147,5 @@ BLOCKS = {
     "drift": drift,
     "log_filters": log_filters,
     "log_personal": log_personal,
+    "traces": traces,
 }

@@ -62,7 +62,7 @@ def signature(tool: Mapping[str, Any]) -> str:
 
 def _words_of(argument: Mapping[str, Any]) -> list[str]:
     """Return the values of an enumeration, or the types of an argument."""
-    words = argument.get("enum", argument["type"])
+    words = argument.get("enum", argument.get("type", "any"))
     return [words] if isinstance(words, str) else [shown(str(word), 40) for word in words]
 
 

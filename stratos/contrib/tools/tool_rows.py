@@ -44,7 +44,9 @@ from stratos.contrib.tools.signatures import (
     question_with,
     tools_of,
 )
-from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
+from stratos.contrib.tools.trace_checks import Doubt, TraceChecks, mended
+from stratos.contrib.tools.usual_tools import usual_tools
+from stratos.contrib.tools.words import NoArgument, NoTools, TurnDoubt, WrongAccept
 from stratos.core.foreign import cause
 from stratos.core.formats import writable
 from stratos.core.reasons import Because, Reason
@@ -259,6 +261,9 @@ TEXT = "text"
 Texts = Literal["auto", "learnt", "no_call"]
 _N_FIRST = 1000
 """Rows that tell what a file holds."""
+_FEWEST_CHECKED, _MOST_CHECKED = 300, 20_000
+"""Turns of the model from which only the usual calls tell what the tools are, and conversations up
+to which turns are looked at."""
 
 
 class _OtherWorkload(Exception):
@@ -282,6 +287,16 @@ class ToolRowReader:
     """Whether a turn in text is learnt as it is."""
     are_inferred: bool = False
     """Whether `tools` were inferred from the calls."""
+    verifies: bool = True
+    """Whether turns of conversations are left out that are probably wrong."""
+    doubtful: Counter[TurnDoubt] = field(default_factory=Counter)
+    """Turns that were left out, or whose names were mapped to those of the tools."""
+    first_doubtful: dict[TurnDoubt, str] = field(default_factory=dict)
+    """Where the first of them stands."""
+    _surveyed: str | None = None
+    """File whose turns were looked at."""
+    _doubts: dict[str, list[Doubt]] = field(default_factory=dict)
+    """Of each conversation, by where it stands."""
     n_logged: int = 0
     """Rows that were requests with responses."""
     n_traces: int = 0
@@ -297,30 +312,56 @@ class ToolRowReader:
     """Tells which requests belong together."""
 
     def survey(self, path: str) -> None:
-        """Tell by the first rows of a file what it holds; infer the tools where no row has any.
+        """Tell by the first rows of a file what it holds; look for turns that are wrong.
+
+        Tools are inferred where no row has any.
 
         Raises:
             OSError: the file cannot be read.
         """
         traces = self._traces(path)
-        first = list(islice(traces, _N_FIRST))
-        are_named = any(trace.tools is not None for trace in first)
-        if not are_named and self.tools is None:
-            self.tools = infer_tools(trace.turns for trace in chain(first, traces)) or None
-            self.are_inferred = self.tools is not None
-        self.are_traces = (not are_named and self.tools is not None) or any(
+        first = dict(islice(traces, _N_FIRST))
+        are_named = any(trace.tools is not None for trace in first.values())
+        are_inferred = not are_named and self.tools is None and bool(first)
+        self.are_traces = (not are_named and bool(first)) or any(
             trace.about.format in SPANS or (not trace.about.only_last and _n_said(trace) > 1)
-            for trace in first
+            for trace in first.values()
         )
+        some = first | dict(islice(traces, _MOST_CHECKED + 1 - len(first)))
+        are_checked = self.are_traces and self.verifies and len(some) <= _MOST_CHECKED
+        if are_inferred:
+            turns = [trace.turns for trace in some.values()]
+            is_usual = are_checked and sum(map(_n_said, some.values())) >= _FEWEST_CHECKED
+            rest = (trace.turns for _, trace in traces)
+            self.tools = (
+                usual_tools(turns) if is_usual else infer_tools(chain(turns, rest))
+            ) or None
+        self.are_inferred = are_inferred and self.tools is not None
+        self.are_traces = self.are_traces and (are_named or self.tools is not None)
         self.learns_texts = self.texts == "learnt" or (self.texts == "auto" and self.are_traces)
+        if are_checked and self.are_traces:
+            self._surveyed = path
+            self._doubt(some)
 
-    def _traces(self, path: str) -> Iterator[Trace]:
-        """Yield the conversations of a file that can be read, as they are."""
-        for _, data in read_records(path):
+    def _doubt(self, traces: Mapping[str, Trace]) -> None:
+        """Find the turns that are probably wrong."""
+        tools: dict[str, Tool] = {}
+        for trace in traces.values():
+            with suppress(ValueError):  # told where the row is read
+                offered = self.tools if trace.tools is None else trace.tools
+                tools |= {tool.name: tool for tool in tools_of(offered)}
+        lines = [*traces]
+        checks = TraceChecks([trace.turns for trace in traces.values()], [*tools.values()])
+        for doubt in checks.doubts():
+            self._doubts.setdefault(lines[doubt.conversation], []).append(doubt)
+
+    def _traces(self, path: str) -> Iterator[tuple[str, Trace]]:
+        """Yield the conversations of a file that can be read, as they are, by where they stand."""
+        for line, data in read_records(path):
             with suppress(WrongRow, PassedOver, *OF_WRONG_TYPES):
-                for _, part in [] if isinstance(data, Reason) else list(parts_of_row(data)):
+                for where, part in [] if isinstance(data, Reason) else list(parts_of_row(data)):
                     if (trace := self._trace_of(part)) is not None:
-                        yield trace
+                        yield line + where, trace
 
     def _trace_of(self, data: Mapping[str, Any]) -> Trace | None:
         """Return the turns of a row; None of one that has its calls, or no messages."""
@@ -332,8 +373,9 @@ class ToolRowReader:
                 row.setdefault(ours, row[key])
         return trace_of_messages(row)
 
-    def read(self, line: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
+    def read(self, path: str, line: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
         """Yield where each row of a line stands with it, or with what is wrong."""
+        doubts = self._doubts if path == self._surveyed else {}
         try:
             parts = list(parts_of_row(data))
         except OF_WRONG_TYPES as error:
@@ -341,11 +383,20 @@ class ToolRowReader:
             yield line, FieldOfWrongType(cause(error))
             return
         for where, part in parts:
-            yield from self._records(line + where, part)
+            yield from self._records(line + where, part, doubts.get(line + where, ()))
 
-    def _records(self, line: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
+    def _records(
+        self, line: str, data: Mapping[str, Any], doubts: Sequence[Doubt]
+    ) -> Iterator[tuple[str, Record]]:
         try:
             trace = self._trace_of(data)
+            if trace is not None and doubts:
+                for doubt in doubts:
+                    self.doubtful[doubt.reason] += 1
+                    self.first_doubtful.setdefault(
+                        doubt.reason, f"{line}, message {doubt.turn + 1}"
+                    )
+                trace = replace(trace, turns=mended(trace.turns, doubts))
             is_log = trace is not None and trace.about.only_last
             if trace is not None and (self.are_traces or is_log):
                 yield from self._turns(line, trace)

@@ -44,7 +44,7 @@ from stratos.contrib.tools.tool_rows import (
     asked_in,
     most_frequent,
 )
-from stratos.contrib.tools.words import NotRecovered, ToolsInferred
+from stratos.contrib.tools.words import DoubtfulTurns, NotRecovered, ToolsInferred
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
@@ -129,6 +129,7 @@ class RequestReader:
     texts: Texts
     tools: list[Any] | None
     """That the user names, for rows without any."""
+    verifies: bool
 
     def read(self) -> ToolsContent:
         """Return the requests of all files.
@@ -136,7 +137,9 @@ class RequestReader:
         Raises:
             ConfigError: they cannot be used.
         """
-        rows = ToolRowReader(self.names, self.workload, self.texts, self.tools)
+        rows = ToolRowReader(
+            self.names, self.workload, self.texts, self.tools, verifies=self.verifies
+        )
         named = self.files.labelled_files.items()
         with suppress(OSError):  # told where the file is read
             rows.survey(next(path for _, path in named))
@@ -152,7 +155,10 @@ class RequestReader:
     @staticmethod
     def _records(rows: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
         for line, data in read_records(path):
-            yield from [(line, data)] if isinstance(data, Reason) else rows.read(line, data)
+            if isinstance(data, Reason):
+                yield line, data
+            else:
+                yield from rows.read(path, line, data)
 
     @staticmethod
     def _file(reader: FileReader, rows: ToolRowReader, key: str, path: str) -> FileRows:
@@ -221,6 +227,9 @@ class ToolsTask(FileTask[ToolsContent]):
     texts: Texts = "auto"
     """A turn of the model in text is learnt as it is (learnt), or as the decision to call no tool
     (no_call); auto learns those of whole conversations and of spans."""
+    answers: Literal["trust", "verify"] = "verify"
+    """Turns of whole conversations: trust all, or leave out what is probably wrong by the other
+    conversations and the tools."""
     ordered: bool = False
     """Whether the order of several calls counts."""
     n_drawn: int = 2000
@@ -250,6 +259,8 @@ class ToolsTask(FileTask[ToolsContent]):
         """
         if self.n_drawn < 0:
             raise ValueError("n_drawn must be at least 0.")
+        if self.answers not in ("trust", "verify"):
+            raise ValueError(f"answers={self.answers}: it is trust or verify.")
         if self.drawn_from not in ("rows", "schemas"):
             raise ValueError(f"drawn_from={self.drawn_from}: it is rows or schemas.")
         if self.drawn_from == "schemas" and not self.n_drawn:
@@ -285,7 +296,8 @@ class ToolsTask(FileTask[ToolsContent]):
     def reader(self) -> RequestReader:
         names = Names(self.question, self.conversation, self.tools, self.answer)
         tools = None if self.tools_path is None else _read_tools(self.tools_path)
-        return RequestReader(self.file_reader, names, self.workload, self.texts, tools)
+        verifies = self.answers == "verify"
+        return RequestReader(self.file_reader, names, self.workload, self.texts, tools, verifies)
 
     @property
     @override
@@ -335,6 +347,11 @@ class ToolsTask(FileTask[ToolsContent]):
         if reader.are_inferred:
             signatures = tuple(map(signature, reader.tools or ()))
             notes.append(str(ToolsInferred(self.path, shlex.quote(self.path), signatures)))
+        if reader.doubtful:
+            of_each = tuple(
+                (n, why, reader.first_doubtful[why]) for why, n in reader.doubtful.most_common()
+            )
+            notes.append(str(DoubtfulTurns(self.path, of_each)))
         if self.workload is not None:
             notes.append(str(OtherWorkloads(self.path, self.workload, reader.n_other)))
         if reader.n_secrets:

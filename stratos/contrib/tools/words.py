@@ -167,3 +167,47 @@ class NeverDrawn(Reason):
             f"taught: {listed}{more}. Give examples of such values in the schema "
             '("examples": […]), or training rows with such calls and task.drawn_from=rows.'
         )
+
+
+class TurnDoubt(Reason, Enum):
+    """Why a turn of an agent is probably wrong."""
+
+    UNKNOWN_TOOL = "a call of a tool that the schema does not have"
+    UNKNOWN_ARGUMENT = "an argument that the tool does not have"
+    MISSING_ARGUMENT = "a call without an argument that the tool needs"
+    SCHEMA = "arguments that do not match the schema"
+    NOT_SAID = "a value that nothing before it says, where nearly all others are said"
+    TOO_EARLY = "a value that another tool's result gives, before there is one"
+    OTHER_ARGUMENT = "a value that looks like those of another argument"
+    OTHER_TOOL = "another tool than such places call"
+    TEXT_DUE = "a call where such places have a text"
+    CALL_DUE = "a text where such places have a call"
+    OTHER_TEXT = "a text that such places do not have"
+    FOREIGN = "a turn of a conversation with another service"
+    REPEATED = "the same call once more"
+    RENAMED = "another name of a tool or argument of the schema"
+
+
+class DoubtfulTurns(Reason):
+    """Turns of an agent's conversations are probably wrong."""
+
+    path: str
+    counts: tuple[tuple[int, TurnDoubt, str], ...]
+    """How many there are for each reason, and where the first stands; the most frequent first."""
+
+    def __str__(self) -> str:
+        lost = [
+            f"{n:,} {why} (the first: {where})"
+            for n, why, where in self.counts
+            if why is not TurnDoubt.RENAMED
+        ]
+        renamed = sum(n for n, why, _ in self.counts if why is TurnDoubt.RENAMED)
+        parts = []
+        if lost:
+            parts.append(
+                f"Turns of {self.path} that are probably wrong are neither learnt nor tested: "
+                f"{listed(lost)}."
+            )
+        if renamed:
+            parts.append(f"Names of tools in {renamed:,} turns were mapped to the usual ones.")
+        return f"{' '.join(parts)} task.answers=trust takes all turns as they are."

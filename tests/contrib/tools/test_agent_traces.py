@@ -296,5 +296,30 @@ def test_a_wrong_call_is_named_by_its_message(tmp_path: Path) -> None:
             {"messages": wrong, "tools": TOOLS}]  # fmt: skip
     path = written(tmp_path, *rows)
     with pytest.raises(ValueError, match="line 57, message 3: call 1 of find_restaurant"):
-        ToolsTask(path)
-    assert ToolsTask(path, on_error="skip").left_out["broken line"] == 1
+        ToolsTask(path, answers="trust")
+    trusting = ToolsTask(path, answers="trust", on_error="skip")
+    assert trusting.left_out["broken line"] == 1
+
+
+def test_turns_that_are_probably_wrong_are_left_out_and_counted(tmp_path: Path) -> None:
+    wrong = conversation(3)
+    wrong[2] = call(1, "find_restaurant", town="Oslo")
+    rows = [*({"messages": conversation(k), "tools": TOOLS} for k in range(4, 60)),
+            {"messages": wrong, "tools": TOOLS}]  # fmt: skip
+    path = written(tmp_path, *rows)
+    task, trusting = ToolsTask(path), ToolsTask(path, answers="trust", on_error="skip")
+    [note] = [note for note in task.notes if "probably wrong" in note]
+    assert "(the first: line 57, message 3)" in note
+    answers = [item.answer for some in items(task).values() for item in some]
+    assert not any("town" in answer for answer in answers)
+    assert sum(map(len, items(trusting).values())) == len(answers)
+
+
+def test_names_that_drifted_are_learnt_as_the_usual_ones(tmp_path: Path) -> None:
+    rows = [{"messages": conversation(k)} for k in range(150)]
+    drifted = json.loads(json.dumps(rows[:20]).replace("find_restaurant", "findRestaurants"))
+    task = ToolsTask(written(tmp_path, *rows[20:], *drifted), compares_words=False)
+    assert any("were mapped to the usual ones" in note for note in task.notes)
+    text = json.dumps([item.answer for some in items(task).values() for item in some])
+    assert "find_restaurant" in text
+    assert "findRestaurants" not in text

@@ -23,6 +23,16 @@ REASONS = (
     *(words.NotDrawn(problem, "NAME", "FORM") for problem in words.NoDraw),
     words.NeverDrawn({"irrigate": words.NotDrawn(words.NoDraw.NO_MATCH)}, 3),
     words.NeverDrawn({f"t{k}": words.NotDrawn(words.NoDraw.NO_MATCH) for k in range(22)}, 30),
+    *words.TurnDoubt,
+    words.DoubtfulTurns(
+        "a.jsonl",
+        (
+            (1200, words.TurnDoubt.OTHER_TOOL, "line 3, message 5"),
+            (20, words.TurnDoubt.RENAMED, "line 2, message 3"),
+            (1, words.TurnDoubt.REPEATED, "line 9, message 7"),
+        ),
+    ),
+    words.DoubtfulTurns("a.jsonl", ((20, words.TurnDoubt.RENAMED, "line 2, message 3"),)),
 )
 
 

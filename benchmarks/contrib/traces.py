@@ -1,0 +1,343 @@
+"""Agents' traces: which wrong calls are found without a teacher, where a script made them wrong.
+
+    python benchmarks/contrib/traces.py [--conversations 330] --keep
+
+Conversations of four services are spoilt, at 10% and at 50% of the agent's turns. Thresholds were
+set with `restaurant` and `shop` in view; nothing was changed for `travel` and `operations`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+
+import record
+from trace_services import SERVICE
+
+from stratos.contrib.logs.conversation import Turn
+from stratos.contrib.tools.trace_checks import cleaned, doubtful_turns
+from stratos.contrib.tools.usual_tools import usual_tools
+
+SEED = 0
+SHARES = (0.0, 0.1, 0.5)
+TUNED = ("restaurant", "shop")
+Trace = list[Turn]
+
+
+@dataclass
+class Spoilt:
+    """Traces in which some turns are wrong."""
+
+    traces: list[Trace]
+    wrong: dict[tuple[int, int], str]
+    """Conversation and turn to what was done to it."""
+    right: dict[tuple[int, int], Turn]
+    """Turn that stood there."""
+
+
+class Spoiler:
+    """Draws wrong turns from the other turns of a log."""
+
+    def __init__(self, traces: Sequence[Trace], foreign: Sequence[Trace], rng: random.Random):
+        """Take in the log, and one of another service."""
+        self.rng = rng
+        turns = [turn for trace in traces for turn in trace if turn.role == "assistant"]
+        self.talk = next((t.calls[0].name for t in turns if t.calls and "message" in
+                          json.loads(t.calls[0].arguments)), None)  # fmt: skip
+        self.texts = [turn for turn in turns if self.is_text(turn)]
+        self.calls = defaultdict[str, list[Turn]](list)
+        for turn in turns:
+            if not self.is_text(turn):
+                self.calls[turn.calls[0].name].append(turn)
+        self.foreign = [turn for trace in foreign for turn in trace
+                        if turn.calls and turn.calls[0].name != "respond_to_user"]  # fmt: skip
+
+    def is_text(self, turn: Turn) -> bool:
+        """Return whether a turn speaks to the user."""
+        return not turn.calls or turn.calls[0].name == self.talk
+
+    def like(self, turn: Turn, other: Turn) -> Turn:
+        """Return another turn in the place of one, with its id."""
+        ids = [call.id for call in turn.calls] or ["call_x"]
+        calls = tuple(replace(call, id=id) for call, id in zip(other.calls, ids, strict=False))
+        return replace(turn, text=other.text, calls=calls)
+
+    def swap_tool(self, turn: Turn) -> Turn | None:
+        """Return a call of another tool: with the old arguments, or with those of another call."""
+        if self.is_text(turn):
+            return None
+        names = [name for name in self.calls if name != turn.calls[0].name]
+        other = self.rng.choice(self.calls[self.rng.choice(names)])
+        if self.rng.random() < 0.5:
+            return replace(turn, calls=(replace(turn.calls[0], name=other.calls[0].name),))
+        return self.like(turn, other)
+
+    def swap_parameters(self, turn: Turn) -> Turn | None:
+        """Return the call with values of two parameters swapped, or one of another call."""
+        if self.is_text(turn):
+            return None
+        call = turn.calls[0]
+        arguments = json.loads(call.arguments)
+        texts = [key for key, value in arguments.items() if isinstance(value, str)]
+        if len(texts) > 1 and self.rng.random() < 0.5:
+            a, b = self.rng.sample(texts, 2)
+            arguments[a], arguments[b] = arguments[b], arguments[a]
+        else:
+            others = json.loads(self.rng.choice(self.calls[call.name]).calls[0].arguments)
+            if not (shared := [k for k in arguments if k in others]):
+                return None
+            key = self.rng.choice(shared)
+            arguments[key] = others[key]
+        return replace(turn, calls=(replace(call, arguments=json.dumps(arguments)),))
+
+    def call_to_text(self, turn: Turn) -> Turn | None:
+        """Return a text in place of a call."""
+        return None if self.is_text(turn) else self.like(turn, self.rng.choice(self.texts))
+
+    def text_to_call(self, turn: Turn) -> Turn | None:
+        """Return a call in place of a text."""
+        if not self.is_text(turn):
+            return None
+        return self.like(turn, self.rng.choice(self.calls[self.rng.choice(list(self.calls))]))
+
+    def mix_in(self, turn: Turn) -> Turn | None:
+        """Return a call of another service."""
+        return self.like(turn, self.rng.choice(self.foreign))
+
+
+KINDS = ("swap_tool", "swap_parameters", "call_to_text", "text_to_call", "mix_in", "shuffle",
+         "repeat")  # fmt: skip
+
+
+def spoil(traces: Sequence[Trace], foreign: Sequence[Trace], share: float, rng: random.Random,
+          kinds: Sequence[str] = KINDS) -> Spoilt:  # fmt: skip
+    """Spoil a share of the agent's turns, of each kind alike as far as it fits the turn."""
+    spoiler = Spoiler(traces, foreign, rng)
+    spoilt = Spoilt([], {}, {})
+    for number, trace in enumerate(traces):
+        turns = list(trace)
+        wrong: dict[int, str] = {}
+        places = [k for k, turn in enumerate(turns) if turn.role == "assistant"]
+        drawn = [k for k in places if rng.random() < share]
+        for k in drawn:
+            if k in wrong:
+                continue
+            for kind in rng.sample(kinds, len(kinds)):
+                if kind == "repeat":
+                    if not spoiler.is_text(turns[k]):
+                        wrong[k] = kind
+                        break
+                elif kind == "shuffle":
+                    free = [j for j in places if j != k and j not in wrong and
+                            content(turns[j]) != content(turns[k])]  # fmt: skip
+                    if free and rng.random() < 0.5:  # each is two turns
+                        j = rng.choice(free)
+                        turns[k], turns[j] = spoiler.like(turns[k], turns[j]), spoiler.like(
+                            turns[j], turns[k])  # fmt: skip
+                        wrong[k] = wrong[j] = kind
+                        break
+                else:
+                    made = getattr(spoiler, kind)(turns[k])
+                    if made is not None and content(made) != content(turns[k]):
+                        turns[k], wrong[k] = made, kind
+                        break
+        _write(spoilt, number, trace, turns, wrong)
+    return spoilt
+
+
+def content(turn: Turn) -> tuple[Any, ...]:
+    """Return what a turn says and calls."""
+    return turn.text, [(call.name, call.arguments) for call in turn.calls]
+
+
+def _write(spoilt: Spoilt, number: int, trace: Trace, turns: Trace, wrong: dict[int, str]) -> None:
+    """Add a trace whose repeated turns stand twice."""
+    written: Trace = []
+    for k, turn in enumerate(turns):
+        written.append(turn)
+        if (kind := wrong.get(k)) == "repeat":
+            end = k + 1
+            if end < len(turns) and turns[end].role == "tool":
+                continue  # repeated behind the result
+            written.append(turn)
+        elif turn.role == "tool" and wrong.get(k - 1) == "repeat":
+            written.append(turns[k - 1])
+            kind = "repeat"
+        if kind:
+            spoilt.wrong[number, len(written) - 1] = kind
+            spoilt.right[number, len(written) - 1] = trace[k]
+    spoilt.traces.append(written)
+
+
+def measured(spoilt: Spoilt, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return precision and recall, of each kind and of each reason."""
+    start = time.process_time()
+    doubts = doubtful_turns(spoilt.traces, tools)
+    seconds = time.process_time() - start
+    found = {(doubt.conversation, doubt.turn): doubt for doubt in doubts}
+    n_turns = sum(turn.role == "assistant" for trace in spoilt.traces for turn in trace)
+    n_right = len(set(found) & set(spoilt.wrong))
+    kinds = Counter(spoilt.wrong.values())
+    reasons = Counter(doubt.reason.name for doubt in found.values())
+    right = Counter(doubt.reason.name for key, doubt in found.items() if key in spoilt.wrong)
+    return {
+        "turns": n_turns,
+        "wrong": len(spoilt.wrong),
+        "doubted": len(found),
+        "doubted_wrong": n_right,
+        "precision": n_right / len(found) if found else None,
+        "recall": n_right / len(spoilt.wrong) if spoilt.wrong else None,
+        "false_alarms": (len(found) - n_right) / max(1, n_turns - len(spoilt.wrong)),
+        "kinds": {kind: [sum(spoilt.wrong[key] == kind for key in found if key in spoilt.wrong), n]
+                  for kind, n in sorted(kinds.items())},
+        "reasons": {reason: [right[reason], n] for reason, n in sorted(reasons.items())},
+        "mean_probability": sum(d.probability for d in found.values()) / max(1, len(found)),
+        "cpu_s": round(seconds, 2),
+    }  # fmt: skip
+
+
+def traces_of(name: str, n: int, seed: int) -> list[Trace]:
+    """Return conversations of a service."""
+    rng = random.Random(f"{name}-{seed}")
+    return [SERVICE[name][1](rng) for _ in range(n)]
+
+
+SYNONYMS = {
+    "find": "search lookup get", "search": "find lookup query", "reserve": "book create",
+    "book": "reserve order", "get": "fetch retrieve load", "cancel": "abort revoke",
+    "restaurant": "place venue", "restaurants": "places venues", "respond": "reply answer",
+    "user": "customer client", "city": "location town", "cuisine": "food_type category",
+    "price": "cost budget", "time": "start_time hour", "date": "day on_date", "size": "count n",
+    "party": "guests people", "message": "text content", "order": "purchase sale",
+    "details": "info data", "items": "products articles", "address": "destination_address place",
+    "email": "mail email_address", "name": "full_name title", "reason": "cause why",
+    "zip": "postal_code postcode", "flights": "connections routes", "flight": "connection route",
+    "hotels": "lodgings stays", "hotel": "lodging stay", "origin": "from_city departure",
+    "destination": "to_city arrival", "weather": "forecast climate", "read": "get show",
+    "logs": "log output", "list": "show get", "pods": "containers instances",
+    "pod": "container instance", "service": "app deployment", "scale": "resize adjust",
+    "restart": "reboot bounce", "metrics": "stats measurements", "ticket": "issue incident",
+    "replicas": "copies n_instances", "severity": "priority level",
+}  # fmt: skip
+
+
+def other_name(name: str, rng: random.Random) -> str:
+    """Return a name with other words, in another style."""
+    words = [part.lower() for part in "".join(f"_{c}" if c.isupper() else c for c in name).split(
+        "_") if part]  # fmt: skip
+    words = [rng.choice(SYNONYMS[w].split()) if w in SYNONYMS and rng.random() < 0.7 else w
+             for w in words]  # fmt: skip
+    style = rng.randrange(3)
+    if style == 0:
+        return "_".join(words)
+    titled = [part.title() for word in words for part in word.split("_")]
+    return "".join(titled) if style == 1 else titled[0].lower() + "".join(titled[1:])
+
+
+def drifted(traces: Sequence[Trace], share: float, rng: random.Random) -> Spoilt:
+    """Rename tools and arguments in a share of the traces, in each in its own way."""
+    spoilt = Spoilt([], {}, {})
+    for number, trace in enumerate(traces):
+        if rng.random() >= share:
+            spoilt.traces.append(trace)
+            continue
+        names: dict[str, str] = {}
+        made: Trace = []
+        for k, turn in enumerate(trace):
+            calls = []
+            for call in turn.calls:
+                words = {call.name: other_name(call.name, rng)} | {
+                    key: other_name(key, rng) for key in json.loads(call.arguments)}  # fmt: skip
+                names = words | names
+                given = {names[key]: value for key, value in json.loads(call.arguments).items()}
+                calls.append(replace(call, name=names[call.name], arguments=json.dumps(given)))
+            made.append(replace(turn, calls=tuple(calls)))
+            if content(made[-1]) != content(turn):
+                spoilt.wrong[number, k], spoilt.right[number, k] = "rename", turn
+        spoilt.traces.append(made)
+    return spoilt
+
+
+def mixed(traces: Sequence[Trace], foreign: Sequence[Trace]) -> Spoilt:
+    """Put the traces of another service behind those of one; all their turns are wrong."""
+    wrong = {(len(traces) + number, k): "foreign trace" for number, trace in enumerate(foreign)
+             for k, turn in enumerate(trace) if turn.role == "assistant"}  # fmt: skip
+    return Spoilt([*traces, *foreign], wrong, {})
+
+
+def restored(spoilt: Spoilt, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many renamed turns are as they were again, and how many of others differ."""
+    made = cleaned(spoilt.traces, tools)
+    same = sum(content(made[c][k]) == content(turn) and made[c][k].is_learnt
+               for (c, k), turn in spoilt.right.items())  # fmt: skip
+    wrongly = sum(
+        content(turn) != content(spoilt.right.get((c, k), spoilt.traces[c][k])) and turn.is_learnt
+        for c, trace in enumerate(made) for k, turn in enumerate(trace)
+    )  # fmt: skip
+    lost = sum(not turn.is_learnt for trace in made for turn in trace)
+    return {
+        "renamed": len(spoilt.right),
+        "restored": same,
+        "learnt_wrong": wrongly,
+        "left_out": lost,
+    }
+
+
+NOISE = ("swap_tool", "swap_parameters", "call_to_text", "text_to_call")
+"""Of 50% again, without what is simple to find."""
+N_TIMED = 5000
+
+
+def of_service(name: str, n: int) -> dict[str, Any]:
+    """Return what is found in the traces of a service, with tools given and inferred."""
+    names = list(SERVICE)
+    foreign = traces_of(names[names.index(name) - 1], n, SEED + 1)
+    traces, given = traces_of(name, n, SEED), SERVICE[name][0]
+    logs = {
+        f"{share:.0%}": spoil(traces, foreign, share, random.Random(SEED)) for share in SHARES
+    } | {"50%, no strangers": spoil(traces, foreign, 0.5, random.Random(SEED), NOISE),
+         "foreign traces": mixed(traces, foreign[: n // 3])}  # fmt: skip
+    found = {log: {"given": measured(spoilt, given)} for log, spoilt in logs.items()}
+    for log in ("0%", "10%", "50%"):
+        found[log]["inferred"] = measured(logs[log], usual_tools(logs[log].traces))
+    names_drift = drifted(traces, 0.5, random.Random(SEED))
+    return {
+        "service": name,
+        "tuned": name in TUNED,
+        "logs": found,
+        "renamed": {
+            "given": restored(names_drift, given),
+            "inferred": restored(names_drift, usual_tools(names_drift.traces)),
+        },
+    }
+
+
+def main() -> None:
+    """Measure all services, and the time of many conversations."""
+    parser = record.arguments(__doc__)
+    parser.add_argument("--conversations", type=int, default=330)
+    options = parser.parse_args()
+    services = [of_service(name, options.conversations) for name in SERVICE]
+    many = spoil(traces_of("shop", N_TIMED, SEED), traces_of("travel", 330, SEED + 1), 0.5,
+                 random.Random(SEED))  # fmt: skip
+    timed = measured(many, SERVICE["shop"][0])
+    result = {
+        "conversations": options.conversations,
+        "services": services,
+        "timed": {"conversations": N_TIMED, **{k: timed[k] for k in ("turns", "cpu_s")}},
+    }
+    record.finish("logs/traces", result, options, seed=SEED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What texts say, as sets of tokens in which numbers, times and dates have one form.
+
+A value of an argument is grounded where all of its tokens stand in what came before it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from stratos.tasks.dedup.hashes import normalised
+
+_WORD = re.compile(r"[^\W_]+")
+_TIME = re.compile(
+    r"\b(?:(half past|quarter past|quarter to) )?(\d{1,2})(?::(\d\d))?(?::\d\d)?"
+    r" ?([ap])?\.?(?:m\b)?"
+)
+_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T.*)?")
+_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::\d\d)?(?: ?([ap])m)?", re.IGNORECASE)
+_ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
+_ORDINALS = [
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+]
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+_ALIKE = (
+    {word: str(k) for k, word in enumerate(_NUMBERS)}
+    | {word: str(k) for k, word in enumerate(_ORDINALS, start=1)}
+    | {month[:3]: month for month in _MONTHS}
+    | {"sept": "september", "couple": "2", "dozen": "12"}
+)
+_WORD_OF_NUMBER = re.compile(rf"\b(?:{'|'.join(_NUMBERS)})\b")
+_MOST_OF_A_SENTENCE, _WORDS_OF_A_SENTENCE = 0.6, 4
+_PARTS = {"quarter past": 15, "half past": 30, "quarter to": -15}
+
+
+@lru_cache(maxsize=65_536)
+def token(word: str) -> str:
+    """Return the form of a word that its case, plural, and a number in words leave alone."""
+    word = _ALIKE.get(word, word)
+    if word.isdecimal():
+        return str(int(word)) if len(word) < 5 else word
+    if ordinal := _ORDINAL.fullmatch(word):
+        return ordinal[1].lstrip("0")
+    return word[:-1] if len(word) > 3 and word.endswith("s") else word
+
+
+@lru_cache(maxsize=65_536)
+def tokens(text: str) -> tuple[str, ...]:
+    """Return the tokens of a text in order."""
+    return tuple(token(word) for word in _WORD.findall(normalised(text)))
+
+
+@lru_cache(maxsize=65_536)
+def times(text: str) -> frozenset[str]:
+    """Return the times of day that a text may mean, as @HH:MM."""
+    text = _WORD_OF_NUMBER.sub(lambda word: _ALIKE[word[0]], normalised(text))
+    meant: set[str] = set()
+    for part, hour, minute, half in _TIME.findall(text):
+        minutes = int(hour) % 24 * 60 + int(minute or 0) + _PARTS.get(part, 0)
+        if half:
+            minutes = minutes % 720 + 720 * (half == "p")
+        both = not half and int(hour) <= 12
+        meant |= {_clock(minutes)} | ({_clock(minutes + 720)} if both else set())
+    return frozenset(meant)
+
+
+def _clock(minutes: int) -> str:
+    return f"@{minutes // 60 % 24:02d}:{minutes % 60:02d}"
+
+
+def words_of_name(name: str) -> tuple[str, ...]:
+    """Return the words of a name in camel case, with underscores or dots."""
+    return tokens(_CAMEL.sub(" ", name))
+
+
+@lru_cache(maxsize=65_536)
+def _readings(text: str) -> tuple[frozenset[str], ...]:
+    """Return the sets of tokens of which each says a value."""
+    readings = [frozenset(tokens(text))]
+    if (date := _DATE.fullmatch(text)) and 1 <= int(date[2]) <= 12:
+        readings.append(frozenset((_MONTHS[int(date[2]) - 1], str(int(date[3])))))
+    if _CLOCK.fullmatch(text):
+        readings += [frozenset((time,)) for time in times(text)]
+    return tuple(reading for reading in readings if reading)
+
+
+def is_grounded(value: Any, context: Mapping[str, Any]) -> bool:
+    """Return whether what was said before says a value; of a sentence most words are enough."""
+    if isinstance(value, Mapping):
+        return all(is_grounded(inner, context) for inner in value.values())
+    if isinstance(value, list):
+        return all(is_grounded(inner, context) for inner in value)
+    for reading in _readings(text_of(value)):
+        n = sum(word in context for word in reading)
+        least = _MOST_OF_A_SENTENCE if len(reading) >= _WORDS_OF_A_SENTENCE else 1.0
+        if n >= least * len(reading):
+            return True
+    return False
+
+
+def text_of(value: Any) -> str:
+    """Return a value as one text."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@lru_cache(maxsize=65_536)
+def shape(text: str) -> str:
+    """Return the form of a text: runs of digits and letters, and what stands between."""
+    text = re.sub(r"[^\W\d_]+", "a", text[:40])
+    return re.sub(r"\d+", lambda digits: "9" * min(5, len(digits[0])), text)
