@@ -115,7 +115,7 @@ def traces() -> str:
         some = [runs["10%"]["given"], runs["50%"]["given"], runs["50%"]["inferred"]]
         cells = [f"{run['precision']:.2f}/{run['recall']:.2f}" for run in some]
         right = runs["0%"]["given"]
-        name = service["service"] + ("" if service["tuned"] else " (untuned)")
+        name = service["service"]
         rows.append([name, *cells, f"{right['doubted']}/{right['turns']:,}",
                      f"{renamed['restored']}/{renamed['renamed']}"])  # fmt: skip
     timed = measured["timed"]
