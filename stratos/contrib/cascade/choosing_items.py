@@ -3,8 +3,6 @@
 The cascade asks them once the student is served. The plan counts the same questions beforehand.
 Each slice has the share that it has among all validation items (`natural_shares`).
 
-Each slice has the share that it has among all test items (`natural_shares`).
-
 How many requests have to go to the teacher for a promised accuracy A depends on how well the
 student knows what it does not know, which nobody knows before it is trained. So both ends are told,
 with s and t the accuracies of student and teacher:
@@ -76,6 +74,8 @@ def choosing_questions(
     items, left_out = choosing_items(config, probe, probed)
     if not can_promise(len(items), settings(config), left_out):
         return []
+    if are_few(len(items), _n_tested(config), settings(config)):
+        return []
     limit = answer_limit(config, teacher, probed)
     return [Question(chat(config.task, item, probed.prompt), limit.tokens) for item in items]
 
@@ -86,6 +86,14 @@ def answer_limit(config: Config, teacher: Teacher, probed: TeacherProbe) -> Answ
     if limit.is_fixed or not probed.max_tokens:
         return limit
     return AnswerLimit(probed.max_tokens, "as in the probe", is_fixed=probed.is_cut_short)
+
+
+def are_few(n_validation: int, n_tested: int, options: CascadeConfig) -> bool:
+    """Return whether half of the test items choose far better than so many validation items.
+
+    The evaluation has asked them already; the other half measures.
+    """
+    return 2 * n_validation < min(options.n_items, n_tested // 2)
 
 
 def can_promise(n: int, options: CascadeConfig, left_out: float) -> bool:
@@ -109,16 +117,21 @@ def too_few_items(config: Config) -> TooFewItems | None:
 
     Validation items that nothing reads choose the threshold, or one half of the test items.
     """
-    options, evaluate, task = settings(config), config.evaluate, config.task
+    options, task = settings(config), config.task
     if options.accuracy is None or not task.has_rows:
         return None
     n_read = config.callbacks.n_validation_read
     n_unread = len(task.items("validation", n_read + options.n_items)) - n_read
-    half = min(task.n_test, evaluate.n_items, evaluate.n_teacher_items) // 2
-    n = max(0, n_unread, half)
+    n = max(0, n_unread, _n_tested(config) // 2)
     if can_promise(n, options, 0.0):
         return None
     return TooFewItems(n, n_needed(1.0, options.accuracy, level(1 - options.confidence, 1)))
+
+
+def _n_tested(config: Config) -> int:
+    """Return how many test items student and teacher both answer."""
+    evaluate = config.evaluate
+    return min(config.task.n_test, evaluate.n_items, evaluate.n_teacher_items)
 
 
 def measuring_items(

@@ -15,6 +15,7 @@ import msgspec
 from stratos.config import Config
 from stratos.contrib.cascade.choosing_items import (
     answer_limit,
+    are_few,
     check_enough,
     choosing_items,
     measuring_items,
@@ -230,7 +231,8 @@ class _Stage:
         look = look_of(folder, [item.id for item in choosing], self._facts, None)
         delta = level(1 - options.confidence, look)
         least = n_needed(1.0, options.accuracy / (1 - left_out), delta) or math.inf
-        if len(choosing) < least <= len(tested) // 2:
+        are_too_few = len(choosing) < least or are_few(len(choosing), len(tested), options)
+        if are_too_few and least <= len(tested) // 2:
             choosing, left_out = [], 0.0
         check_enough(len(choosing) or len(tested) // 2, options, look, max(left_out, left_of_test))
         answers = Answers.none()

@@ -69,14 +69,16 @@ def test_the_teacher_is_asked_as_many_items_as_a_promise_needs(
     probed: Any = SimpleNamespace(n_items=16, prompt=task.prompts[0])
     probe: Any = SimpleNamespace(teachers=[probed])
     teacher: Any = None
-    for group, n in (
-        (CascadeGroup(accuracy=0.9, n_items=60), 60),
-        (CascadeGroup(accuracy=0.99, n_items=60), 0),
-        (CascadeGroup(), 0),
+    n_validation = len(task.items("validation", 2000))
+    for group, n_read, n in (
+        (CascadeGroup(accuracy=0.9, n_items=60), 4, 60),
+        (CascadeGroup(accuracy=0.99, n_items=60), 4, 0),
+        (CascadeGroup(accuracy=0.9), n_validation - 50, 0),  # half of the test items are far more
+        (CascadeGroup(), 4, 0),
     ):
         config: Any = SimpleNamespace(
             task=task, deploy=c.DeployConfig(), evaluate=c.EvaluateConfig(),
-            callbacks=c.CallbacksConfig(n_validation_items=4, n_final_validation_items=4),
+            callbacks=c.CallbacksConfig(n_validation_items=4, n_final_validation_items=n_read),
             rooms={"cascade": group}, limits=c.LimitsConfig(),
         )  # fmt: skip
         assert len(group.questions_after_deploy(config, probe, probed, teacher)) == n

@@ -461,13 +461,13 @@ def test_a_missing_export_is_said(bundle) -> None:
 
 
 def test_calls_are_given_as_the_api_has_them() -> None:
-    from stratos.deploy.engines.llama_server import _calls
+    from stratos.deploy.engines.chat_request import calls_of
 
-    [call] = _calls('[{"name": "a", "arguments": {"é": 1}}]')
+    [call] = calls_of('[{"name": "a", "arguments": {"é": 1}}]')
     assert call["function"] == {"name": "a", "arguments": '{"é": 1}'}
     assert call["type"] == "function"
     for text in ("[]", "none", '[{"x": 1}]', '{"name": "a"}', "[" * 9000):
-        assert _calls(text) == []
+        assert calls_of(text) == []
 
 
 # Chats as ids, and ids as text.
