@@ -523,8 +523,8 @@ class ToolsTask(FileTask[ToolsContent]):
 def item_state(item: Item) -> tuple[str, str]:
     """Return who spoke last with the last tool called before a turn, and the tools it calls."""
     messages = messages_in(item.question)
-    last = next((one["tool_calls"][-1]["name"] for one in reversed(messages)
-                 if "tool_calls" in one), "")  # fmt: skip
+    calls = [message["tool_calls"] for message in messages if "tool_calls" in message]
+    last = calls[-1][-1]["name"] if calls else ""
     return f"{messages[-1]['role']} {last}", " ".join(call.name for call in gold_of(item))
 
 

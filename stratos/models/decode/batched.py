@@ -213,9 +213,9 @@ def _batches(
         is_cut: whether batches may be smaller.
     """
     batch: list[int] = []
-    for place, index in enumerate(order):
+    for number, index in enumerate(order):
         if batch:
-            n_next = min(len(order) - place, most - len(batch))
+            n_next = min(len(order) - number, most - len(batch))
             n_padding = (n_read[batch[0]] - n_read[index]) * n_next
             if not n_next or (is_cut and n_padding > _BATCH_TOKENS):
                 yield batch
