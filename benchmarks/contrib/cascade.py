@@ -2,7 +2,7 @@
 
     python benchmarks/contrib/cascade.py REAL --teacher REAL/recorded_teacher.py --keep
 
-Of `REAL/banking77/` 2,000 messages: few are trained on, the others choose the threshold and
+Of `REAL/banking77/` 2,000 messages: some are learnt, the others choose the threshold and
 measure. A large model's answers to all of them were recorded, with tokens and milliseconds;
 `--teacher` is a program that serves them, so that its errors are those that it made. The cascade is
 served (`stratos serve RUN --cascade`) and asked test items over HTTP. What is kept are accuracy,
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,14 @@ from stratos.evaluate.answers import read_answers
 
 N_ROWS = 2000
 SHARES = ("task.validation_share=0.35", "task.test_share=0.45")
-ACCURACIES = (0.85, 0.8)
-"""Asked for in turn, until one is promised."""
+STUDENTS = {"encoder": (0.85, 0.8), "linear": (0.8, 0.75)}
+"""Each with the accuracies that are asked for in turn, until one is promised."""
 REQUESTS_PER_DAY = 500_000
 N_ASKED = 400
 """Test items that are asked of the endpoint."""
 
 
-def run(real: Path, program: Path, out: Path) -> dict[str, Any]:
+def run(student: str, real: Path, program: Path, out: Path) -> dict[str, Any]:
     """Run the task, serve its cascade, and return what came."""
     folder, banking = out / "run", real / "banking77"
     rows = random.Random(0).sample(named(read(banking / "train.jsonl")), N_ROWS)
@@ -54,7 +55,7 @@ def run(real: Path, program: Path, out: Path) -> dict[str, Any]:
         **os.environ, "HF_HUB_OFFLINE": "1", "STRATOS_CACHE": str(out / "cache"),
         "WANDB_MODE": "disabled",
     }  # fmt: skip
-    recording = [sys.executable, str(program), str(banking / "teacher_train.jsonl")]
+    recording = [sys.executable, str(program.absolute()), str(banking / "teacher_train.jsonl")]
     with subprocess.Popen([*recording, "--latency", "1"], stdout=subprocess.PIPE, text=True) as of:
         assert of.stdout is not None
         call = [
@@ -64,18 +65,20 @@ def run(real: Path, program: Path, out: Path) -> dict[str, Any]:
             "teacher.model=recorded", "teacher.concurrency=64", "strategy=supervised",
             *(f"teacher.usd_per_million_{name}_tokens={usd}" for name, usd in PRICES.items()),
             f"traffic.requests_per_day={REQUESTS_PER_DAY}", "limits.budget_usd=2000",
-            "student=encoder", "logger=none", f"hydra.run.dir={folder}",
+            f"student={student}", "logger=none", f"hydra.run.dir={folder}",
         ]  # fmt: skip
         try:
-            return served(call, folder, environment)
+            return served(call, STUDENTS[student], folder, environment)
         finally:
             of.terminate()
 
 
-def served(call: list[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+def served(
+    call: list[str], accuracies: Sequence[float], folder: Path, environment: dict[str, str]
+) -> dict[str, Any]:
     """Make the cascade and ask it."""
     refused = []
-    for accuracy in ACCURACIES:
+    for accuracy in accuracies:
         subprocess.run([*call, f"cascade.accuracy={accuracy}"], env=environment, check=True)
         made = records.load(folder / "cascade.json", None, Cascade)
         assert made is not None
@@ -130,13 +133,14 @@ def through_endpoint(folder: Path, serve: list[str], environment: Any) -> dict[s
 
     status = [*serve, "status", str(folder), "--json"]
     done = subprocess.run(status, env=environment, check=True, capture_output=True, text=True)
-    url = json.loads(done.stdout)["url"].removesuffix("/v1")
+    hosted = json.loads(done.stdout)
+    url = hosted["url"].removesuffix("/v1")
     task = config_of(folder).task
     items = {item.id: item for item in task.items("test", 1000)}
     answers = [answer for answer in read_answers(folder) if answer.id in items][:N_ASKED]
     n_right, by, seconds = 0, {"student": 0, "teacher": 0}, []
     for item in answers:
-        body = json.dumps({"model": "cascade", "messages": item.messages}).encode()
+        body = json.dumps({"model": hosted["name"], "messages": item.messages}).encode()
         request = urllib.request.Request(
             f"{url}/v1/chat/completions", body, {"Content-Type": "application/json"}
         )
@@ -164,9 +168,10 @@ def main() -> None:
     parser.add_argument("real", type=Path)
     parser.add_argument("--teacher", type=Path, required=True)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        result = run(options.real.absolute(), options.teacher.absolute(), Path(folder))
-    record.finish("cascade/banking77", result, options)
+    for student in STUDENTS:
+        with tempfile.TemporaryDirectory() as folder:
+            result = run(student, options.real.absolute(), options.teacher, Path(folder))
+        record.finish(f"cascade/{student}", result, options)
 
 
 if __name__ == "__main__":

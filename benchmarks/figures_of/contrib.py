@@ -10,14 +10,14 @@ from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
 TRACES = "logs/traces"
-TASKS = ("banking77",)
+TASKS = ("encoder", "linear")
 CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
 
 
 def cascade() -> str:
     """What student, teacher and both come to on the test items, and what the endpoint did."""
     runs = {name: result(f"cascade/{name}") for name in TASKS}
-    heads = ("task", "who answers", "right", "to the teacher", "1,000 answers", "a month",
+    heads = ("student", "who answers", "right", "to the teacher", "1,000 answers", "a month",
              "an answer")  # fmt: skip
     rows = [row for name, run in runs.items() for row in _answers(name, run)]
     first = runs[TASKS[0]]

@@ -115,6 +115,10 @@ def write_rows() -> None:
         for i in range(200)
     ]
     write("calls.jsonl", *calls)
+    called = {"function": {"name": "time", "arguments": "{}"}, "type": "function", "id": "1"}
+    answered = {"role": "assistant", "content": None, "tool_calls": [called]}
+    turns = [[{"role": "user", "content": f"time {i}"}, answered] for i in range(200)]
+    write("traces.jsonl", *({"messages": some} for some in turns))
     write("reference.jsonl")
     solved = [
         {"question": f"What is {i} and 1?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"}
