@@ -300,6 +300,8 @@ def _(scorecard: Scorecard) -> Iterator[Line]:
         f"{n_items} that {read}; {measured(scorecard.metric)}, 95% interval",
         *(f"  {name:<{width}}  {score}" for name, score in rows),
     ]
+    if student is not None and (apart := _slices_apart(student)):
+        lines.append(apart)
     if student is not None and student.fields_wrong and (worst := errs_most(student)):
         lines.append(worst.strip())
     if known := known_wordings(scorecard):
@@ -314,6 +316,15 @@ def _(scorecard: Scorecard) -> Iterator[Line]:
         yield Line("detail", bound)
     if scorecard.logged is not None:
         yield Line("detail", against_logged(scorecard.logged))
+
+
+def _slices_apart(score: ModelScore) -> str:
+    """Return what a model has right of each slice, where one is surely worse than the whole."""
+    least, parts = score.slice().exact.low, [row for row in score.rows if row.slice != "all"]
+    if all(row.exact.high >= least for row in parts):
+        return ""
+    shares = [f"{row.slice} {percent(row.exact.mean)} of {count(row.n_items)}" for row in parts]
+    return f"The {ROLES[score.role]} by slice: {', '.join(shares)}."
 
 
 def who(score: ModelScore) -> str:

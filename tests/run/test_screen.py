@@ -177,3 +177,19 @@ def test_rows_that_are_left_out_are_counted_in_their_number(
     )
     [line] = lines_of(corpus)
     assert f"{n} left out ({shown} an answer)" in line.text
+
+
+def test_a_slice_that_is_surely_worse_is_named(tmp_path: Path) -> None:
+    card = make_records(tmp_path)["evaluate"]
+    [test] = [line.text for line in lines_of(card) if line.name == "test"]
+    assert "by slice" not in test
+    student, *more = card.scores
+    rows = tuple(
+        replace(row, exact=replace(row.exact, mean=0.0, low=0.0, high=0.008))
+        if row.slice == "general"
+        else row
+        for row in student.slices
+    )
+    worse = replace(card, scores=(replace(student, slices=rows), *more))
+    [test] = [line.text for line in lines_of(worse) if line.name == "test"]
+    assert "The student by slice: general 0.0% of 500, full_flush 99.4% of 500." in test
