@@ -170,8 +170,8 @@ def check_students(config: Config) -> None:
     if whys == {why_no_torch()}:
         raise ConfigError(f"The students of this task are trained with PyTorch. {whys.pop()}")
     advice = (
-        "Name a Hugging Face folder with safetensors (student=local student.path=<folder>), or use "
-        "students with random weights (student=auto)."
+        "Name a Hugging Face folder with safetensors (student=local student.path=<folder>), or "
+        "train one with random weights (student=stratos_1m)."
     )
     if len(reasons) == 1:
         raise ConfigError(f"There is no student {reasons[0]}. {advice}")
