@@ -51,9 +51,19 @@ class Slots(SlotDecoder):
             own_values[:, :, :n_tokens] = values[:, :, :n_tokens]
 
     @override
+    def extend(self, slot: int, ids: Sequence[int]) -> None:
+        for start in range(0, len(ids), _ROWS):
+            part = ids[start : start + _ROWS]
+            rows = np.repeat(self._rows[slot : slot + 1], len(part))
+            rows["id"] = part
+            rows["n_tokens"] += np.arange(len(part))
+            self._weights.logits(rows, n=0)
+            self._rows["n_tokens"][slot] += len(part)
+
+    @override
     def read(self, texts: Mapping[int, Sequence[int]]) -> np.ndarray:
         for slot, ids in texts.items():
-            self._read_all_but_last(slot, ids[:-1])
+            self.extend(slot, ids[:-1])
         slots = list(texts)
         rows = self._rows[slots]
         rows["id"] = [ids[-1] for ids in texts.values()]
@@ -69,15 +79,6 @@ class Slots(SlotDecoder):
         written = self._weights.likeliest(rows, most, ends)
         self._rows[slots] = rows
         return written.T.tolist()
-
-    def _read_all_but_last(self, slot: int, ids: Sequence[int]) -> None:
-        for start in range(0, len(ids), _ROWS):
-            part = ids[start : start + _ROWS]
-            rows = np.repeat(self._rows[slot : slot + 1], len(part))
-            rows["id"] = part
-            rows["n_tokens"] += np.arange(len(part))
-            self._weights.logits(rows, n=0)
-            self._rows["n_tokens"][slot] += len(part)
 
 
 def slots(model: Any, n_slots: int, context: int) -> Slots | Because:

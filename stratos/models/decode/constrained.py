@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +154,7 @@ class _Pick:
         return self._begun[prompt]
 
 
-@cache
+@lru_cache(maxsize=256)
 def _grammar(schema: str) -> str:
     from llguidance import LLMatcher
 
