@@ -87,7 +87,10 @@ def slots(model: Any, n_slots: int, context: int) -> Slots | Because:
         return Because("it is no small Llama in float32")
     library = load()
     if library is None:
-        return Because("there is no C compiler here: install gcc or clang")
+        return Because(
+            "step.c was not compiled: install gcc or clang with the headers of libc, and let "
+            "STRATOS_CACHE name a folder that only you can write to"
+        )
     made = Slots(Compiled(library, model, context), n_slots, context)
     ids = [token % made.vocabulary for token in range(1, min(context, 40), 3)]
     with torch.inference_mode():

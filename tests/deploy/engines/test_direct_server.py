@@ -22,6 +22,7 @@ import uvicorn
 from served_bundle import CHATS, call, make_bundle, post, served
 
 from stratos.config import DeployConfig, LimitsConfig
+from stratos.contrib.cpu import cpu_decoder
 from stratos.core.errors import StratosError
 from stratos.deploy import bundle_server
 from stratos.deploy.engines import direct, direct_server
@@ -415,3 +416,18 @@ def test_the_planned_engine_serves_what_it_decodes_and_transformers_the_rest(
     ]
     monkeypatch.setattr(direct, "c_compiler", lambda: None)
     assert setting(bundle).engine.startswith("transformers")
+
+
+def test_a_compiler_that_fails_leaves_the_student_to_transformers(
+    bundle, tmp_path, monkeypatch
+) -> None:
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\n[ $1 = --version ]\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    cpu_decoder.load.cache_clear()
+    try:
+        assert Direct().unusable() is None
+        assert "step.c was not compiled" in str(Direct().cannot_export(bundle, ""))
+    finally:
+        cpu_decoder.load.cache_clear()
