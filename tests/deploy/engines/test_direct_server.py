@@ -253,6 +253,15 @@ def test_a_schema_is_kept_as_in_the_evaluation(server, bundle) -> None:
     assert text_of(answer) == expected.text and set(json.loads(expected.text)) == {"n"}
 
 
+def test_a_strict_schema_keeps_limits_that_the_evaluation_widens(server) -> None:
+    limits = {"type": "number", "minimum": 0, "maximum": 1}
+    form = {"type": "json_schema", "json_schema": {"schema": limits, "strict": True}}
+    for chat in CHATS:
+        status, answer = post(server, messages=chat, response_format=form, max_tokens=60)
+        assert status == 200, answer
+        assert 0 <= float(text_of(answer)) <= 1
+
+
 def test_what_it_does_not_have_is_refused(server) -> None:
     for wrong in ({"n": 2}, {"top_logprobs": 3}, {"logit_bias": {"1": 2}}, {"temperature": -1}):
         assert post(server, messages=CHATS[0], **wrong)[0] == 400
