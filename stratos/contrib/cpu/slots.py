@@ -7,6 +7,9 @@ what else the server does, nor on what a slot took over from another one.
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +38,8 @@ class Slots(SlotDecoder):
         """
         self.vocabulary = weights.vocabulary
         self._weights, room = weights, weights.rounded(context)
-        self._states = [weights.empty_states(room) for _ in range(n_slots)]
+        keys, values = weights.empty_states(room)
+        self._states = [(_unused(keys.shape), _unused(values.shape)) for _ in range(n_slots)]
         self._rows = np.zeros(n_slots, ROW)
         self._rows["room"] = room
         self._rows["keys"] = [keys.ctypes.data for keys, _ in self._states]
@@ -79,6 +83,19 @@ class Slots(SlotDecoder):
         written = self._weights.likeliest(rows, most, ends)
         self._rows[slots] = rows
         return written.T.tolist()
+
+
+def _unused(shape: tuple[int, ...]) -> np.ndarray:
+    """Return zeros whose memory is taken page by page.
+
+    numpy asks for huge pages: the first tokens would take the memory of the whole context, and
+    seconds to clear it.
+    """
+    n_bytes = 4 * math.prod(shape)
+    region = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if sys.platform == "linux":
+        region.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(region, np.float32).reshape(shape)
 
 
 def slots(model: Any, n_slots: int, context: int) -> Slots | Because:

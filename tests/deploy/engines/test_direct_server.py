@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import shutil
 import threading
 import time
@@ -369,6 +370,18 @@ def test_a_long_prompt_keeps_nobody_waiting_and_what_begins_alike_is_read_once(b
         while len(own) < len(ids):
             own.append(int(fresh.read({0: own[-1:]})[0].argmax()))
         assert own == ids
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory as Linux has it")
+def test_a_slot_takes_the_memory_of_what_is_written_and_not_of_its_context(bundle) -> None:
+    slots = slot_decoder(load_model(bundle, dtype="auto"), 8, 2**16)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    before = resident()
+    slots.read({slot: [5, 6, 7] for slot in range(8)})
+    assert resident() - before < 2**25, "contexts have 256 MiB"
 
 
 def test_a_bundle_that_it_does_not_decode_is_left_to_others(bundle, tmp_path) -> None:
