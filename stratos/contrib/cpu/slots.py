@@ -7,6 +7,9 @@ what else the server does, nor on what a slot took over from another one.
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +38,8 @@ class Slots(SlotDecoder):
         """
         self.vocabulary = weights.vocabulary
         self._weights, room = weights, weights.rounded(context)
-        self._states = [weights.empty_states(room) for _ in range(n_slots)]
+        keys, values = weights.empty_states(room)
+        self._states = [(_unused(keys.shape), _unused(values.shape)) for _ in range(n_slots)]
         self._rows = np.zeros(n_slots, ROW)
         self._rows["room"] = room
         self._rows["keys"] = [keys.ctypes.data for keys, _ in self._states]
@@ -51,9 +55,19 @@ class Slots(SlotDecoder):
             own_values[:, :, :n_tokens] = values[:, :, :n_tokens]
 
     @override
+    def extend(self, slot: int, ids: Sequence[int]) -> None:
+        for start in range(0, len(ids), _ROWS):
+            part = ids[start : start + _ROWS]
+            rows = np.repeat(self._rows[slot : slot + 1], len(part))
+            rows["id"] = part
+            rows["n_tokens"] += np.arange(len(part))
+            self._weights.logits(rows, n=0)
+            self._rows["n_tokens"][slot] += len(part)
+
+    @override
     def read(self, texts: Mapping[int, Sequence[int]]) -> np.ndarray:
         for slot, ids in texts.items():
-            self._read_all_but_last(slot, ids[:-1])
+            self.extend(slot, ids[:-1])
         slots = list(texts)
         rows = self._rows[slots]
         rows["id"] = [ids[-1] for ids in texts.values()]
@@ -70,14 +84,18 @@ class Slots(SlotDecoder):
         self._rows[slots] = rows
         return written.T.tolist()
 
-    def _read_all_but_last(self, slot: int, ids: Sequence[int]) -> None:
-        for start in range(0, len(ids), _ROWS):
-            part = ids[start : start + _ROWS]
-            rows = np.repeat(self._rows[slot : slot + 1], len(part))
-            rows["id"] = part
-            rows["n_tokens"] += np.arange(len(part))
-            self._weights.logits(rows, n=0)
-            self._rows["n_tokens"][slot] += len(part)
+
+def _unused(shape: tuple[int, ...]) -> np.ndarray:
+    """Return zeros whose memory is taken page by page.
+
+    numpy asks for huge pages: the first tokens would take the memory of the whole context, and
+    seconds to clear it.
+    """
+    n_bytes = 4 * math.prod(shape)
+    region = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if sys.platform == "linux":
+        region.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(region, np.float32).reshape(shape)
 
 
 def slots(model: Any, n_slots: int, context: int) -> Slots | Because:
@@ -86,7 +104,10 @@ def slots(model: Any, n_slots: int, context: int) -> Slots | Because:
         return Because("it is no small Llama in float32")
     library = load()
     if library is None:
-        return Because("there is no C compiler here: install gcc or clang")
+        return Because(
+            "step.c was not compiled: install gcc or clang with the headers of libc, and let "
+            "STRATOS_CACHE name a folder that only you can write to"
+        )
     made = Slots(Compiled(library, model, context), n_slots, context)
     ids = [token % made.vocabulary for token in range(1, min(context, 40), 3)]
     with torch.inference_mode():

@@ -211,18 +211,20 @@ void stratos_step(const Model *model, int64_t m, int64_t n, Row *rows, float *wo
         normalize(m, H, model->eps, norms, x, normed, ldh);
         product(m, H, n_qkv, normed, ldh, weights[0], qkv, ldq, 0);
         for (int row = 0; row < m; row++) {
-            Row *one = rows + row;
-            const int64_t last = one->n_tokens, blocks = one->room / VL;
-            const float *rotation = model->rotations + last * size;
             float *head = qkv + row * ldq;
-            for (int h = 0; h < heads + kv_heads; h++) rotate(head + h * size, size, rotation);
+            for (int h = 0; h < heads + kv_heads; h++)
+                rotate(head + h * size, size, model->rotations + rows[row].n_tokens * size);
             for (int i = 0; i < heads * size; i++) head[i] *= model->scale;
-            for (int g = 0; g < kv_heads; g++) {
-                const int64_t place = (int64_t)layer * kv_heads + g;
-                float *keys = one->keys + place * blocks * size * VL;
+        }
+        for (int g = 0; g < kv_heads; g++) { /* of a long text, a near cache holds one head alone */
+            const int64_t place = (int64_t)layer * kv_heads + g;
+            for (int row = 0; row < m; row++) {
+                Row *one = rows + row;
+                const int64_t last = one->n_tokens;
+                float *keys = one->keys + place * one->room * size;
                 float *values = one->values + place * one->room * padded;
-                const float *key = head + (heads + g) * size;
-                const float *value = head + (heads + kv_heads + g) * size;
+                const float *head = qkv + row * ldq, *key = head + (heads + g) * size;
+                const float *value = key + kv_heads * size;
                 float *to = keys + last / VL * size * VL + last % VL;
                 for (int d = 0; d < size; d++) to[d * VL] = key[d];
                 memcpy(values + last * padded, value, sizeof(float) * size);

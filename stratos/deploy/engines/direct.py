@@ -9,6 +9,7 @@ from typing import Any
 from typing_extensions import override
 
 from stratos.core import extras
+from stratos.core.errors import StratosError
 from stratos.core.extensions import extensions
 from stratos.core.machine import c_compiler
 from stratos.core.reasons import Because, Reason
@@ -18,6 +19,8 @@ from stratos.records import ModelCard, ServingSetting
 
 MOST_PARAMETERS = 20_000_000
 """Of a larger student, llama.cpp reads a quarter of the bytes (q8_0), which decides there."""
+_TRIED = 64
+"""Tokens of the context that a bundle is tried with."""
 _WANTED = {
     "model_type": ("llama",),
     "dtype": ("float32",),
@@ -93,7 +96,7 @@ class Direct(Engine):
             return Because(f"its rotary embedding is scaled ({rope_type})")
         if self.n_bytes(bundle, "") > 4 * MOST_PARAMETERS:
             return Because(f"it has more than {MOST_PARAMETERS:,} parameters")
-        return None
+        return _why_not_decoded(bundle)
 
     @override
     def n_bytes(self, bundle: Path, form: str) -> int:
@@ -102,3 +105,15 @@ class Direct(Engine):
     def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
         """Return slots and the context of each."""
         return ["--slots", str(run.slots), "--context", str(context)]
+
+
+def _why_not_decoded(bundle: Path) -> Reason | None:
+    """Return what keeps the decoder from a bundle: a compiler may fail, and logits may differ."""
+    from stratos.models.decode.decoder import slot_decoder
+    from stratos.models.pretrained import load_model
+
+    try:
+        slot_decoder(load_model(bundle, dtype="auto").eval(), 1, _TRIED)
+    except StratosError as error:
+        return Because(str(error).rstrip("."))
+    return None

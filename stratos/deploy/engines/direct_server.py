@@ -51,7 +51,7 @@ from stratos.deploy.engines.http_api import (
 )
 from stratos.deploy.engines.sampling import Sampler
 from stratos.deploy.engines.slot_writer import Answer, SlotWriter
-from stratos.models.decode.constrained import Grammars
+from stratos.models.decode.constrained import Grammar, Grammars
 from stratos.models.decode.decoder import SlotDecoder, slot_decoder
 
 LONG = 2**14
@@ -126,24 +126,29 @@ class _Front:
     async def _answered(self, data: bytes) -> Response:
         try:
             if len(data) > LONG or b"response_format" in data:
-                request, prompt, form = await run_in_threadpool(self._read, data)
+                request, prompt, form, grammar = await run_in_threadpool(self._read, data)
             else:  # faster than to hand it to a thread
-                request, prompt, form = self._read(data)
+                request, prompt, form, grammar = self._read(data)
         except (ChatError, ValueError) as error:
             return api_error(400, str(error))
-        answer = self._begun(request, prompt, form)
+        answer = self._begun(request, prompt, grammar)
         if request.stream:
             return streamed(self.model, self._parts(request, answer))
+        text = _Text(self._chats, self._ends, request.stops)
         try:
-            await answer.over
+            while request.stops and not text.read(answer):
+                await asyncio.wait([answer.over], timeout=EVENT_S)
+            if not text.is_cut:
+                await answer.over
         except StratosError as error:
             return api_error(500, str(error))
         finally:
             self._writer.leave(answer)
-        return self._whole(request, answer, form)
+        n_tokens = text.n_tokens if text.is_cut else len(answer.ids)
+        return self._whole(request, answer, n_tokens, form)
 
-    def _read(self, data: bytes) -> tuple[ChatRequest, list[int], dict[str, Any]]:
-        """Return a request, the tokens of its chat, and the form that its answer has to have.
+    def _read(self, data: bytes) -> tuple[ChatRequest, list[int], dict[str, Any], Grammar | None]:
+        """Return a request, the tokens of its chat, the form of its answer, and its grammar.
 
         Raises:
             ValueError, ChatError: it cannot be answered.
@@ -151,23 +156,28 @@ class _Front:
         request = ChatRequest.read(data, NOT_SERVED)
         form = self._forms.options(request.response_format)
         prompt = self._chats.ids(request.chat, request.tools or None, self._context - 1)
-        return request, prompt, form
-
-    def _begun(self, request: ChatRequest, prompt: list[int], form: dict[str, Any]) -> Answer:
+        if not prompt or max(prompt) >= self._width:
+            raise ChatError("messages: the model has no tokens for this chat.")
         schema = form.get("json_schema")
+        grammar = schema and self._grammars.of(json.dumps(schema), self._width)
+        return request, prompt, form, grammar
+
+    def _begun(self, request: ChatRequest, prompt: list[int], grammar: Grammar | None) -> Answer:
         answer = Answer(
             prompt,
             min(request.most_tokens or self._most_tokens, self._context - len(prompt)),
             Sampler(request.sampling),
-            None if schema is None else self._grammars.of(json.dumps(schema), self._width),
+            grammar,
             bool(request.logprobs),
         )
         self._writer.add(answer)
         return answer
 
-    def _whole(self, request: ChatRequest, answer: Answer, form: dict[str, Any]) -> Response:
+    def _whole(
+        self, request: ChatRequest, answer: Answer, n_tokens: int, form: dict[str, Any]
+    ) -> Response:
         """Return an answer as the API has it."""
-        text = self._chats.text(self._before_end(answer.ids))
+        text = self._text(answer, n_tokens)
         cut = first_stop(text, request.stops)
         finish = "stop" if cut < len(text) else self._finish(answer)
         if cut == len(text) and finish == "stop" and not self._forms.fits(text, form):
@@ -178,57 +188,83 @@ class _Front:
         if request.tools and (calls := calls_of(text[:cut])):
             message = {"role": "assistant", "content": None, "tool_calls": calls}
             finish = "tool_calls"
-        logprobs = self._logprobs(answer) if request.logprobs else None
-        return completion(self.model, message, finish, _usage(answer), logprobs)
+        logprobs = self._logprobs(answer, n_tokens) if request.logprobs else None
+        return completion(self.model, message, finish, _usage(answer, n_tokens), logprobs)
 
     async def _parts(self, request: ChatRequest, answer: Answer) -> StreamParts:
         """Yield an answer's texts as they are made, and why it ended."""
-        from tokenizers.decoders import DecodeStream
-
-        decoder = DecodeStream(ids=[], skip_special_tokens=True)
-        tokenizer = self._chats.tokenizer.backend_tokenizer
-        text, n_read, n_sent = "", 0, 0
+        written, n_sent = _Text(self._chats, self._ends, request.stops), 0
         n_unsure = max(map(len, request.stops), default=1) - 1  # may begin a stop sequence
         try:
             await answer.begun
-            while True:
-                is_over, ids = answer.over.done(), answer.ids[n_read:]
-                n_read += len(ids)
-                steps = (decoder.step(tokenizer, token) for token in self._before_end(ids))
-                text += "".join(step or "" for step in steps)
-                if is_over or first_stop(text, request.stops) < len(text):
-                    break
-                if len(text) - n_unsure > n_sent:
-                    yield text[n_sent : len(text) - n_unsure]
-                    n_sent = len(text) - n_unsure
+            while not written.read(answer):
+                if (n_sure := len(written.text) - n_unsure) > n_sent:
+                    yield written.text[n_sent:n_sure]
+                    n_sent = n_sure
                 await asyncio.wait([answer.over], timeout=EVENT_S)
-            if error := answer.over.done() and answer.over.exception():
+            if not written.is_cut and (error := answer.over.exception()):
                 yield api_error(500, str(error))
                 return
         finally:
             self._writer.leave(answer)
+        text = self._text(answer, written.n_tokens)  # a part of a character at its end, too
+        if not text.startswith(written.text[:n_sent]):
+            text = written.text
         cut = first_stop(text, request.stops)
         if n_sent < cut:
             yield text[n_sent:cut]
-        yield "stop" if cut < len(text) else self._finish(answer), _usage(answer)
+        yield "stop" if cut < len(text) else self._finish(answer), _usage(answer, written.n_tokens)
 
-    def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
-        return ids[:-1] if ids and ids[-1] in self._ends else ids
+    def _text(self, answer: Answer, n_tokens: int) -> str:
+        ids = answer.ids[:n_tokens]
+        return self._chats.text(ids[:-1] if ids[-1] in self._ends else ids)
 
     def _finish(self, answer: Answer) -> str:
         return "stop" if answer.ids[-1] in self._ends else "length"
 
-    def _logprobs(self, answer: Answer) -> list[dict[str, Any]]:
+    def _logprobs(self, answer: Answer, n_tokens: int) -> list[dict[str, Any]]:
         """Return the log-probabilities of tokens as the API has them, the end token's too."""
-        tokens = self._chats.tokenizer.convert_ids_to_tokens(answer.ids)
+        tokens = self._chats.tokenizer.convert_ids_to_tokens(answer.ids[:n_tokens])
         return [
             {"token": token or "", "logprob": max(LEAST_LOGPROB, logprob), "top_logprobs": []}
-            for token, logprob in zip(tokens, answer.logprobs, strict=True)
+            for token, logprob in zip(tokens, answer.logprobs[:n_tokens], strict=True)
         ]
 
 
-def _usage(answer: Answer) -> dict[str, int]:
-    return usage_of(len(answer.prompt), len(answer.ids))
+class _Text:
+    """The text of an answer while it is written, up to the token that completes a stop sequence."""
+
+    def __init__(self, chats: ChatIds, ends: frozenset[int], stops: Sequence[str]) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        self._decoder = DecodeStream(ids=[], skip_special_tokens=True)
+        self._tokenizer = chats.tokenizer.backend_tokenizer
+        self._ends, self._stops = ends, stops
+        self._longest = max(map(len, stops), default=0)
+        self.text = ""
+        self.n_tokens = 0
+        """That the text is of, the end token included."""
+        self.is_cut = False
+        """Whether a stop sequence is in the text."""
+
+    def read(self, answer: Answer) -> bool:
+        """Read what is new; return whether nothing more will be read."""
+        is_over = answer.over.done()  # before its tokens are looked at
+        for token in answer.ids[self.n_tokens :]:
+            self.n_tokens += 1
+            if token in self._ends:
+                break
+            step = self._decoder.step(self._tokenizer, token) or ""
+            self.text += step
+            last = self.text[-len(step) - self._longest :]
+            if step and first_stop(last, self._stops) < len(last):
+                self.is_cut = True
+                return True
+        return is_over
+
+
+def _usage(answer: Answer, n_tokens: int) -> dict[str, int]:
+    return usage_of(len(answer.prompt), n_tokens)
 
 
 if __name__ == "__main__":

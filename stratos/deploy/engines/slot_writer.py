@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from stratos.models.decode.decoder import SlotDecoder
 _CALL_S = 0.002
 """Seconds for which tokens are written at one go: a request that comes waits for them."""
 _MOST_AT_ONE_GO = 32
+_PART = 64
+"""Tokens of prompts that are read between two tokens of the answers: a long prompt stops no one."""
 
 
 @dataclass(eq=False)
@@ -40,6 +42,8 @@ class Answer:
     ids: list[int] = field(default_factory=list)
     """What is written so far, the end token included."""
     logprobs: list[float] = field(default_factory=list)
+    is_left: bool = False
+    """Whether nobody waits for it any more."""
     begun: asyncio.Future[None] = field(init=False)
     """Done with the first token."""
     over: asyncio.Future[None] = field(init=False)
@@ -57,6 +61,7 @@ class Answer:
 
     def end(self, error: Exception | None = None) -> None:
         """Say from another thread that it is over."""
+        self.begin()
         self._loop.call_soon_threadsafe(_set, self.over, error)
 
     def begin(self) -> None:
@@ -87,7 +92,8 @@ class SlotWriter:
         self._is_end = np.array([t in ends for t in range(decoder.vocabulary)], np.uint8)
         self._waiting: deque[Answer] = deque()
         self._live: dict[int, Answer] = {}
-        self._gone: set[Answer] = set()
+        self._unread: dict[int, list[int]] = {}
+        """What slots have to read of their prompts, none of it empty."""
         self._free = list(range(n_slots))
         """The longest unused first."""
         self._texts: list[list[int]] = [[] for _ in range(n_slots)]
@@ -110,22 +116,20 @@ class SlotWriter:
     def leave(self, answer: Answer) -> None:
         """End an answer that nobody waits for any more; its slot is free after the next token."""
         with self._changed:
+            answer.is_left = True
             if answer in self._waiting:
                 self._waiting.remove(answer)
-            elif not answer.over.done():
-                self._gone.add(answer)
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 while not (self._live or self._waiting):
-                    self._gone.clear()
                     self._changed.wait()
-                self._free_slots()
-                begun = self._begin()
+                for slot in [slot for slot, answer in self._live.items() if answer.is_left]:
+                    self._release(slot)
+                self._begin()
             try:
-                if begun:
-                    self._read(begun)
+                self._read()
                 self._write()
             except Exception as error:  # the server goes on with the next ones
                 logging.getLogger(__name__).exception("The decoder failed.")
@@ -135,46 +139,63 @@ class SlotWriter:
                 self._texts = [[] for _ in self._texts]
                 self._free += self._live
                 self._live.clear()
-
-    def _free_slots(self) -> None:
-        for slot, answer in list(self._live.items()):
-            if answer in self._gone:
-                self._release(slot)
-        self._gone.clear()
+                self._unread.clear()
 
     def _release(self, slot: int) -> Answer:
         answer = self._live.pop(slot)
-        self._texts[slot] = answer.prompt + answer.ids[:-1]
+        if self._unread.pop(slot, None) is None:
+            self._texts[slot] = answer.prompt + answer.ids[:-1]
         self._free.append(slot)
         return answer
 
-    def _begin(self) -> dict[int, list[int]]:
-        """Give free slots to answers that wait; return what each has to read of its prompt."""
-        rest = {}
-        while self._free and self._waiting:
-            answer = self._waiting.popleft()
+    def _begin(self) -> None:
+        """Give free slots to answers that wait.
+
+        One whose beginning is just being read in another slot waits on: it is read once.
+        """
+        for answer in list(islice(self._waiting, len(self._free))):
             shared = [_n_shared(text, answer.prompt) for text in self._texts]
             source = max(range(len(shared)), key=shared.__getitem__)
+            reading = (_n_shared(self._live[slot].prompt, answer.prompt) for slot in self._unread)
+            if max(reading, default=0) >= shared[source] + _PART:
+                continue
+            self._waiting.remove(answer)
             # The slot itself where nobody writes there: it need not be copied.
             slot = source if shared[source] and source in self._free else self._free[0]
             self._free.remove(slot)
             self._decoder.begin(slot, source, shared[source])
-            rest[slot] = answer.prompt[shared[source] :]
+            self._unread[slot] = answer.prompt[shared[source] :]
             self._texts[slot] = answer.prompt[: shared[source]]
             self._live[slot] = answer
-        return rest
 
-    def _read(self, rest: dict[int, list[int]]) -> None:
-        logits_BV = self._decoder.read(rest)
-        for slot, ids in rest.items():
+    def _read(self) -> None:
+        """Read a part of the prompts, each in its turn; choose what follows those that end."""
+        whole, n_left = dict[int, list[int]](), _PART
+        for slot, ids in list(self._unread.items()):
+            if len(ids) <= n_left:
+                whole[slot] = self._unread.pop(slot)
+                n_left -= len(ids)
+                continue
+            if n_left:
+                del self._unread[slot]  # to be the last one
+                self._unread[slot] = ids[n_left:]
+                self._decoder.extend(slot, ids[:n_left])
+                self._texts[slot] += ids[:n_left]
+            break
+        if not whole:
+            return
+        begun = [self._live[slot] for slot in whole]
+        logits_BV = self._decoder.read(whole)
+        for slot, ids in whole.items():
             self._texts[slot] += ids
-        self._choose(list(rest), logits_BV)
-        for answer in [self._live[slot] for slot in rest if slot in self._live]:
+        self._choose(list(whole), logits_BV)
+        for answer in begun:
             answer.begin()
 
     def _write(self) -> None:
-        plain = {slot: answer for slot, answer in self._live.items() if answer.is_plain}
-        chosen = [slot for slot in self._live if slot not in plain]
+        writing = {slot: a for slot, a in self._live.items() if slot not in self._unread}
+        plain = {slot: answer for slot, answer in writing.items() if answer.is_plain}
+        chosen = [slot for slot in writing if slot not in plain]
         if chosen:
             last = {slot: [self._live[slot].ids[-1]] for slot in chosen}
             self._choose(chosen, self._decoder.read(last))

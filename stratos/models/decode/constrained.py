@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ _STYLE = {
     # What a grammar cannot say makes it wider, not invalid.
     "lenient": True,
 }
+STRICT = {"lenient": False}
+"""`x-guidance` of a schema that is kept to the letter."""
 
 
 def is_installed() -> bool:
@@ -154,13 +156,17 @@ class _Pick:
         return self._begun[prompt]
 
 
-@cache
+@lru_cache(maxsize=256)
 def _grammar(schema: str) -> str:
     from llguidance import LLMatcher
 
-    options: Any = _STYLE
-    widened = json.dumps(wider(json.loads(schema)))
-    return str(LLMatcher.grammar_from_json_schema(widened, overrides=options))
+    stated: Any = json.loads(schema)
+    options: Any = dict(_STYLE)
+    if isinstance(stated, Mapping) and stated.get("x-guidance") == STRICT:
+        options |= STRICT
+    else:
+        stated = wider(stated)
+    return str(LLMatcher.grammar_from_json_schema(json.dumps(stated), overrides=options))
 
 
 def _table(tokenizer: Any, width: int, ends: list[int]) -> Any:

@@ -245,6 +245,10 @@ class SlotDecoder(ABC):
         """Begin a text with the first tokens of that in another slot, or in the same one."""
 
     @abstractmethod
+    def extend(self, slot: int, ids: Sequence[int]) -> None:
+        """Add tokens to a text."""
+
+    @abstractmethod
     def read(self, texts: Mapping[int, Sequence[int]]) -> NDArray[np.float32]:
         """Add tokens to texts; return the logits (B, V) behind them.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ import uvicorn
 from served_bundle import CHATS, call, make_bundle, post, served
 
 from stratos.config import DeployConfig, LimitsConfig
+from stratos.contrib.cpu import cpu_decoder
 from stratos.core.errors import StratosError
 from stratos.deploy import bundle_server
 from stratos.deploy.engines import direct, direct_server
@@ -40,6 +43,8 @@ from tests.report.factory import make_records
 
 pytestmark = pytest.mark.skipif(Direct().unusable() is not None, reason=str(Direct().unusable()))
 MORE = [[{"role": "user", "content": f"{text} {n}"}] for n in range(8) for text in ("late", "a b")]
+LONG = CHATS[2]
+"""Whose answer would fill the context."""
 SCHEMA = {"type": "object", "properties": {"n": {"enum": ["a", "b"]}}, "required": ["n"],
           "additionalProperties": False}  # fmt: skip
 
@@ -111,46 +116,132 @@ def test_a_stream_is_the_same_answer_in_fewer_parts_than_tokens(server) -> None:
 
 
 class Slow(SlotDecoder):
-    """A decoder whose tokens take a twentieth of a second."""
+    """A decoder that takes a twentieth of a second for a token, or for a part of a prompt."""
+
+    calls = 0
 
     def __init__(self, decoder: SlotDecoder) -> None:
-        self.vocabulary, self.begin, self._own = decoder.vocabulary, decoder.begin, decoder  # type: ignore[method-assign]
+        self.vocabulary, self._own = decoder.vocabulary, decoder
 
     def begin(self, slot: int, source: int, n_tokens: int) -> None:
-        raise AssertionError("it is the other's")
+        self._own.begin(slot, source, n_tokens)
+
+    def extend(self, slot: int, ids: Sequence[int]) -> None:
+        self._wait()
+        self._own.extend(slot, ids)
 
     def read(self, texts: Mapping[int, Sequence[int]]) -> Any:
         return self._own.read(texts)
 
     def write(self, last: Mapping[int, int], most: int, ends: Any) -> list[list[int]]:
-        time.sleep(0.05)
+        self._wait()
         return self._own.write(last, 1, ends)
 
+    def _wait(self) -> None:
+        self.calls += 1
+        time.sleep(0.05)
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_hangs_up_frees_its_place(bundle, monkeypatch, stream) -> None:
-    monkeypatch.setattr(
-        direct_server, "slot_decoder", lambda *args: Slow(decoder.slot_decoder(*args))
-    )
+
+class Failing(Slow):
+    """A decoder that fails at the first prompt."""
+
+    def read(self, texts: Mapping[int, Sequence[int]]) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            raise MemoryError("full")
+        return self._own.read(texts)
+
+
+@contextmanager
+def serving_slowly(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, slots: int, kind: type[Slow] = Slow
+) -> Iterator[tuple[int, Slow]]:
+    """Serve a bundle by a slow decoder; yield the port and the decoder."""
+    slow = list[Slow]()
+
+    def made(*args: Any) -> Slow:
+        slow.append(kind(decoder.slot_decoder(*args)))
+        return slow[0]
+
+    monkeypatch.setattr(direct_server, "slot_decoder", made)
     web = uvicorn.Server(
-        uvicorn.Config(application(bundle, 1, 256), port=free_port(), log_level="error")
+        uvicorn.Config(application(bundle, slots, 256), port=free_port(), log_level="error")
     )
     thread = threading.Thread(target=web.run, daemon=True)
     thread.start()
     until = time.monotonic() + 60
     while not answers(web.config.port) and time.monotonic() < until:
         time.sleep(0.05)
-    body = json.dumps({"messages": CHATS[0], "max_tokens": 200, "stream": stream})
-    started = time.monotonic()
-    for _ in range(5):
-        gone = http.client.HTTPConnection(HOST, web.config.port, timeout=60)
-        gone.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
-        time.sleep(0.2)
-        gone.close()
-    assert bundle_server.ask(web.config.port, CHATS[1], 2)
-    assert time.monotonic() - started < 10, "each would have taken ten seconds"
+    yield web.config.port, slow[0]
     web.should_exit = True
     thread.join(10)
+
+
+def begin(port: int, chat: Any, **more: Any) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection(HOST, port, timeout=60)
+    body = json.dumps({"messages": chat, **more})
+    connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    return connection
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_frees_its_place(bundle, monkeypatch, stream) -> None:
+    with serving_slowly(bundle, monkeypatch, 1) as (port, slow):
+        for _ in range(5):
+            gone = begin(port, LONG, max_tokens=200, stream=stream)
+            until, before = time.monotonic() + 30, slow.calls
+            while slow.calls < before + 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            gone.close()
+        assert bundle_server.ask(port, CHATS[1], 2)
+        assert slow.calls < 100, "each would have taken 200"
+
+
+def test_a_decoder_that_fails_ends_a_stream_too(bundle, monkeypatch) -> None:
+    with serving_slowly(bundle, monkeypatch, 1, Failing) as (port, _):
+        text = begin(port, CHATS[0], stream=True).getresponse().read().decode()
+        assert "The student failed" in text
+        assert bundle_server.ask(port, CHATS[0], 2)
+
+
+def test_a_stop_sequence_ends_the_writing(bundle, monkeypatch) -> None:
+    """Tokens and probabilities are those up to the sequence, whatever was written behind it."""
+    with serving_slowly(bundle, monkeypatch, 1) as (port, slow):
+        whole = json.loads(begin(port, LONG, max_tokens=24).getresponse().read())
+        text, before = text_of(whole), slow.calls
+        stop = text[4:9]
+        for stream in (False, True):
+            asked = begin(port, LONG, max_tokens=200, stop=stop, stream=stream)
+            answer = asked.getresponse().read()
+            if not stream:
+                cut = json.loads(answer)
+                assert text_of(cut) == text[: text.find(stop)]
+                assert cut["choices"][0]["finish_reason"] == "stop"
+                assert cut["usage"]["completion_tokens"] < 24
+        likely = begin(port, LONG, max_tokens=200, stop=stop, logprobs=True).getresponse()
+        tokens = json.loads(likely.read())["choices"][0]["logprobs"]["content"]
+        assert len(tokens) == cut["usage"]["completion_tokens"]
+        assert slow.calls < before + 100, "each would have taken 200"
+
+
+def test_a_token_that_the_model_does_not_have_is_refused(bundle, tmp_path) -> None:
+    """The tokenizer may have more tokens than the model; compiled code would read beyond them."""
+    own = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    tokenizer = load_tokenizer(own)
+    tokenizer.add_tokens(["<more>"])
+    tokenizer.save_pretrained(own)
+    with served(own, ServingSetting("direct", slots=1), Direct.module, tmp_path) as started:
+        status, answer = post(started, messages=[{"role": "user", "content": "a <more>"}])
+        assert status == 400 and "has no tokens for this chat" in answer["error"]["message"]
+        assert post(started, messages=CHATS[0])[0] == 200
+
+
+def test_the_end_of_a_stream_has_a_part_of_a_character_as_the_whole_has(server) -> None:
+    for seed in range(12):  # drawn texts end in the middle of characters now and then
+        more = {"temperature": 3.0, "seed": seed, "max_tokens": 7}
+        events = events_of(server, CHATS[1], **more)
+        text = "".join(event["delta"].get("content", "") for event in events)
+        assert text == text_of(ask(server, CHATS[1], **more))
 
 
 def test_a_schema_is_kept_as_in_the_evaluation(server, bundle) -> None:
@@ -161,6 +252,15 @@ def test_a_schema_is_kept_as_in_the_evaluation(server, bundle) -> None:
         pytest.skip("the vocabulary has no JSON")
     [expected] = evaluated(bundle, CHATS[:1], schemas=[SCHEMA])
     assert text_of(answer) == expected.text and set(json.loads(expected.text)) == {"n"}
+
+
+def test_a_strict_schema_keeps_limits_that_the_evaluation_widens(server) -> None:
+    limits = {"type": "number", "minimum": 0, "maximum": 1}
+    form = {"type": "json_schema", "json_schema": {"schema": limits, "strict": True}}
+    for chat in CHATS:
+        status, answer = post(server, messages=chat, response_format=form, max_tokens=60)
+        assert status == 200, answer
+        assert 0 <= float(text_of(answer)) <= 1
 
 
 def test_what_it_does_not_have_is_refused(server) -> None:
@@ -232,6 +332,58 @@ def test_what_a_slot_has_read_is_not_read_again(bundle) -> None:
     assert read == [41, 1, 1]
 
 
+def test_a_long_prompt_keeps_nobody_waiting_and_what_begins_alike_is_read_once(bundle) -> None:
+    """It is read in parts, between the tokens of others; what begins alike waits for it."""
+    slots = slot_decoder(load_model(bundle, dtype="auto"), 4, 256)
+    read, all_asked, own_read, own_extend = list[int](), threading.Event(), slots.read, slots.extend
+
+    def extended(slot: int, ids: Sequence[int]) -> None:
+        assert all_asked.wait(60)
+        read.append(len(ids))
+        own_extend(slot, ids)
+
+    def counted(texts: Mapping[int, Sequence[int]]) -> Any:
+        read.extend(map(len, texts.values()))
+        slots.extend = own_extend  # type: ignore[method-assign]
+        logits_BV = own_read(texts)
+        slots.extend = extended  # type: ignore[method-assign]
+        return logits_BV
+
+    slots.read, slots.extend = counted, extended  # type: ignore[method-assign]
+    long, short = [n % 300 + 5 for n in range(200)], [7, 8, 9]
+
+    async def written() -> list[list[int]]:
+        writer = SlotWriter(slots, 4, frozenset([0]))
+        several = [Answer(prompt, 8, Sampler({})) for prompt in (long, short, [*long, 7], long)]
+        for answer in several:
+            writer.add(answer)
+        all_asked.set()
+        await asyncio.gather(*(answer.over for answer in several))
+        return [answer.ids for answer in several]
+
+    texts = asyncio.run(written())
+    assert sum(read) < 2 * len(long) and read.index(len(short)) < len(read) - 3
+    fresh = slot_decoder(load_model(bundle, dtype="auto"), 1, 256)
+    for prompt, ids in zip((long, short, [*long, 7], long), texts, strict=True):
+        fresh.begin(0, 0, 0)
+        own = [int(fresh.read({0: prompt})[0].argmax())]
+        while len(own) < len(ids):
+            own.append(int(fresh.read({0: own[-1:]})[0].argmax()))
+        assert own == ids
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory as Linux has it")
+def test_a_slot_takes_the_memory_of_what_is_written_and_not_of_its_context(bundle) -> None:
+    slots = slot_decoder(load_model(bundle, dtype="auto"), 8, 2**16)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    before = resident()
+    slots.read({slot: [5, 6, 7] for slot in range(8)})
+    assert resident() - before < 2**25, "contexts have 256 MiB"
+
+
 def test_a_bundle_that_it_does_not_decode_is_left_to_others(bundle, tmp_path) -> None:
     assert Direct().cannot_export(bundle, "") is None
     other = Path(shutil.copytree(bundle, tmp_path / "other"))
@@ -286,3 +438,18 @@ def test_the_planned_engine_serves_what_it_decodes_and_transformers_the_rest(
     ]
     monkeypatch.setattr(direct, "c_compiler", lambda: None)
     assert setting(bundle).engine.startswith("transformers")
+
+
+def test_a_compiler_that_fails_leaves_the_student_to_transformers(
+    bundle, tmp_path, monkeypatch
+) -> None:
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\n[ $1 = --version ]\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    cpu_decoder.load.cache_clear()
+    try:
+        assert Direct().unusable() is None
+        assert "step.c was not compiled" in str(Direct().cannot_export(bundle, ""))
+    finally:
+        cpu_decoder.load.cache_clear()
