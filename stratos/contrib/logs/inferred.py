@@ -41,7 +41,9 @@ def infer_tools(traces: Iterable[Sequence[Turn]]) -> list[dict[str, Any]]:
     for turns in traces:
         for turn in turns:
             for call in turn.calls:
-                tools.setdefault(call.name, Values()).add(json.loads(call.arguments))
+                arguments = json.loads(call.arguments)
+                if isinstance(arguments, dict):  # told where the row is read
+                    tools.setdefault(call.name, Values()).add(arguments)
     return [
         {"type": "function", "function": {"name": name, "parameters": values.schema()}}
         for name, values in sorted(tools.items())

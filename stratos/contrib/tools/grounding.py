@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from stratos.core.formats import writable
 from stratos.tasks.dedup.hashes import normalised
 
 _WORD = re.compile(r"[^\W_]+")
@@ -96,7 +97,7 @@ def token(word: str) -> str:
 @lru_cache(maxsize=65_536)
 def tokens(text: str) -> tuple[str, ...]:
     """Return the tokens of a text in order."""
-    return tuple(token(word) for word in _WORD.findall(normalised(text)))
+    return tuple(token(word) for word in _WORD.findall(normalised(writable(text))))
 
 
 @lru_cache(maxsize=65_536)
@@ -157,5 +158,5 @@ def text_of(value: Any) -> str:
 @lru_cache(maxsize=65_536)
 def shape(text: str) -> str:
     """Return the form of a text: runs of digits and letters, and what stands between."""
-    text = re.sub(r"[^\W\d_]+", "a", text[:40])
+    text = re.sub(r"[^\W\d_]+", "a", writable(text[:40]))
     return re.sub(r"\d+", lambda digits: "9" * min(5, len(digits[0])), text)

@@ -557,7 +557,8 @@ def _read_tools(path: str) -> list[Any]:
     """
     try:
         tools = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-        tools_of(tools)
+        if not tools_of(tools):
+            raise ValueError("it names no tool")
     except (OSError, ValueError) as error:
         raise ConfigError(f"task.tools_path={path} is no JSON list of tools: {error}") from error
     return tools if isinstance(tools, list) else [tools]

@@ -26,6 +26,7 @@ from stratos.contrib.tools.trace_steps import (
     Argument,
     Step,
     Vocabulary,
+    heard,
     speech_tools,
     steps_of,
     surroundings,
@@ -50,8 +51,12 @@ _ROUNDS = 3
 _OFTEN = 0.5
 _ALIKE = 0.6
 """Score from which an unknown name is another one for a tool."""
+_FEWEST_REPEATED, _OFTEN_REPEATED = 5, 0.25
+"""Times that a call is made again after a result, and the share, from which it is meant."""
 _FEWEST_VALUES = 20
-_USUALLY_SAID = 0.3
+_USUALLY_SAID, _NEARLY_ALL, _LOWEST = 0.3, 0.9, 0.25
+"""Shares of said values from which unsaid ones are looked at, and are wrong where there are too few
+to tell what implies them; and the quantile of their predicted probabilities that is by chance."""
 _BY_DEFAULT = 0.3
 
 
@@ -132,7 +137,9 @@ class TraceChecks:
                 for name, arguments in step.calls:
                     self.calls[name].append((k, arguments))
             self.actions = _Predictor(self.steps, self.arguments, {*self.tools, TEXT})
-            self.values = _ValuePredictor(self.steps, self.arguments, self.tools)
+            self.values = _ValuePredictor(
+                self.steps, self.arguments, self.tools, self.actions.are_due()
+            )
             names = self._renamed_tools()
             if not names:
                 break
@@ -286,14 +293,30 @@ class TraceChecks:
                     self._doubt(k, TurnDoubt.FOREIGN, 1 - share ** len(called[number]))
 
     def _check_repeated(self) -> None:
-        """Doubt a call that the agent makes twice in a row, with the same result or none."""
+        """Doubt a call that the agent makes twice in a row, with the same result or none.
+
+        A call that is often made again after such a result is how the agent polls, scrolls or
+        tries again: what is repeated by mistake is so after any result.
+        """
+        n_made, n_again = Counter[tuple[Any, ...]](), Counter[tuple[Any, ...]]()
+        repeated: list[tuple[int, tuple[tuple[Any, ...], ...]]] = []
         for k, (first, second) in enumerate(zip(self.steps, self.steps[1:], strict=False), start=1):
-            is_same = first.conversation == second.conversation and first.calls == second.calls
-            if is_same and not any(turn.role == "user" for turn in second.before):
-                result, again = ([turn.text for turn in turns if turn.role == "tool"]
-                                 for turns in (second.before, second.after))  # fmt: skip
-                if first.calls and (not result or not again or result == again):
-                    self._doubt(k, TurnDoubt.REPEATED, 0.95)
+            if not first.calls or first.conversation != second.conversation:
+                continue
+            result, again = (tuple(turn.text for turn in turns if turn.role == "tool")
+                             for turns in (second.before, second.after))  # fmt: skip
+            names = tuple(name for name, _ in first.calls)
+            keys: tuple[tuple[Any, ...], ...] = ((names,), (names, result))
+            n_made.update(keys)
+            is_asked = any(turn.role == "user" for turn in second.before)
+            if first.calls == second.calls and not is_asked:
+                n_again.update(keys)
+                if not result or not again or result == again:
+                    repeated.append((k, keys))
+        for k, keys in repeated:
+            if not any(n_again[key] >= max(_FEWEST_REPEATED, _OFTEN_REPEATED * n_made[key])
+                       for key in keys):  # fmt: skip
+                self._doubt(k, TurnDoubt.REPEATED, 0.95)
 
     # --- what is usual ---------------------------------------------------------------------------
 
@@ -429,6 +452,14 @@ class _Predictor:
         wrong = np.where((own == best) | (own < 0), fine, wrong)
         return {int(k): (float(wrong[k]), self.actions[best[k]]) for k in np.flatnonzero(wrong)}
 
+    def are_due(self) -> list[bool]:
+        """Return of each step whether its action is the likeliest; True where none is known."""
+        if not self.actions:
+            return [True] * len(self.labels)
+        best = self.of_actions.argmax(axis=1)
+        return [self.actions[k] == action_of(label) for k, label in zip(best, self.labels,
+                                                                        strict=True)]  # fmt: skip
+
     def peak(self, numbers: Sequence[int], action: str) -> float:
         """Return how likely an action is in those of some steps where it is likeliest."""
         if action not in self.actions:
@@ -448,9 +479,13 @@ class _ValuePredictor:
     """Which argument values are of, and which values are usually said before."""
 
     def __init__(
-        self, steps: Sequence[Step], arguments: Sequence[Argument], tools: Mapping[str, Tool]
+        self,
+        steps: Sequence[Step],
+        arguments: Sequence[Argument],
+        tools: Mapping[str, Tool],
+        are_due: Sequence[bool],
     ) -> None:
-        self.arguments, self.tools = arguments, tools
+        self.steps, self.arguments, self.tools, self.are_due = steps, arguments, tools, are_due
         groups = np.array([steps[a.step].conversation for a in arguments], dtype=np.int64)
         self.is_known = [a.tool in tools and tools[a.tool].has(a.name) for a in arguments]
         labels = [a.name if is_known else "" for a, is_known in zip(arguments, self.is_known,
@@ -458,6 +493,7 @@ class _ValuePredictor:
         self.probabilities, self.classes = _predicted(
             (a.words for a in arguments), labels, groups, {*labels} - {""}
         )
+        self.heard = heard(steps)
         self.number = {label: k for k, label in enumerate(self.classes)}
         self.rows: dict[tuple[str, str], list[int]] = defaultdict(list)
         for k, a in enumerate(arguments):
@@ -511,13 +547,40 @@ class _ValuePredictor:
             return {}
         unsaid_wrongly = 1 - max(shares.values())
         doubted: dict[int, tuple[float, str]] = {}
-        for key, share in shares.items():
-            if share < _USUALLY_SAID:
-                continue
-            some = of_argument[key]
-            source = Counter(a.source for a in some if a.source).most_common(1)[0][0]
-            wrong = min(1.0, max(unsaid_wrongly, 0.02) / max(1 - share, 1e-9))
-            for a in some:
-                if not a.source and wrong > doubted.get(a.step, (0.0, ""))[0]:
-                    doubted[a.step] = (wrong, source)
+        usual = {key: share for key, share in shares.items() if share >= _USUALLY_SAID}
+        some = [a for key in usual for a in of_argument[key]]
+        sources = {key: Counter(a.source for a in of_argument[key] if a.source) for key in usual}
+        for a, by_chance in zip(some, self._unsaid_by_chance(some), strict=True):
+            key = a.tool, a.name
+            wrong = min(1.0, max(unsaid_wrongly, 0.02) / max(1 - usual[key], 1e-9)) * by_chance
+            if not a.source and wrong > doubted.get(a.step, (0.0, ""))[0]:
+                doubted[a.step] = (wrong, sources[key].most_common(1)[0][0])
         return doubted
+
+    def _unsaid_by_chance(self, some: Sequence[Argument]) -> list[float]:
+        """Return of values how probably they are unsaid whatever the user said.
+
+        Where words of the user tell that a value is not said (here, tomorrow), it is implied. As in
+        `_wrong`, what is unsaid where it is least expected is the share of wrong ones.
+        """
+        labels = [("said" if a.source else "unsaid") if self.are_due[a.step] else "" for a in some]
+        probabilities, classes = _predicted(
+            ([a.name, *self.heard[a.step], *(f"{a.name}:{word}" for word in self.heard[a.step])]
+             for a in some),
+            labels,
+            np.array([self.steps[a.step].conversation for a in some], dtype=np.int64),
+            {"said", "unsaid"},
+        )  # fmt: skip
+        if "unsaid" not in classes:  # nearly all are said, or there are too few to tell
+            is_usual = labels.count("said") >= _NEARLY_ALL * len(labels)
+            return [float(is_usual or not label) for label in labels]
+        unsaid = np.maximum(probabilities[:, classes.index("unsaid")], 1e-9)
+        of_argument: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for a, p, label in zip(some, unsaid, labels, strict=True):
+            if label:
+                of_argument[a.tool, a.name].append(p)
+        floors = {key: np.quantile(values, _LOWEST) for key, values in of_argument.items()}
+        return [
+            min(float(floors[a.tool, a.name] / p), 1.0) if label else 1.0  # not due, not implied
+            for a, p, label in zip(some, unsaid, labels, strict=True)
+        ]

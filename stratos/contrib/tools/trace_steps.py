@@ -281,6 +281,18 @@ def surroundings(steps: Sequence[Step], vocabulary: Vocabulary) -> Iterator[list
         done.add(step.action)
 
 
+def heard(steps: Sequence[Step]) -> list[list[str]]:
+    """Return of each step the words of the last two messages of the user."""
+    words: list[list[str]] = []
+    texts: list[str] = []
+    for k, step in enumerate(steps):
+        if not k or steps[k - 1].conversation != step.conversation:
+            texts = []
+        texts = [*texts, *(turn.text for turn in step.before if turn.role == "user")][-2:]
+        words.append([word for text in texts for word in tokens(text)[:_MOST_WORDS]])
+    return words
+
+
 def _words(text: str, cache: dict[str, list[str]]) -> list[str]:
     """Return the words of a message, and the forms of what has digits or marks."""
     if (words := cache.get(text)) is None:

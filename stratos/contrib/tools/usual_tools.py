@@ -1,19 +1,20 @@
 """The tools of traces in which many calls may be wrong: what is usual alone is taken in.
 
-A name that is called in any step alike is of another service or a slip; a rare name whose calls
-are like those of a frequent one is another name of it.
+A name that is called in any step alike is of another service or a slip, unless what it is called
+with was said; a rare name whose calls are like those of a frequent one is another name of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stratos.contrib.logs.conversation import Turn
-from stratos.contrib.logs.inferred import Values
+from stratos.contrib.logs.inferred import Values, infer_tools
 from stratos.contrib.tools.signatures import tools_of
-from stratos.contrib.tools.trace_checks import TraceChecks
+from stratos.contrib.tools.trace_checks import TraceChecks, name_likeness
 from stratos.contrib.tools.trace_steps import arguments_of
 
 _FEWEST = 5
@@ -24,6 +25,8 @@ it is where it is likeliest: one of both is enough."""
 _ALIKE, _APART, _SHARED_VALUES = 0.5, 0.9, 0.15
 """From when on a name is another one of a tool: likeness, how seldom one trace has both, and how
 probably the values of each usual argument are of the tool, too."""
+_SAID = 0.8
+"""Share of the values of a rare tool that are said before."""
 _OF_BEST, _RARE = 0.2, 0.02
 """Share of the calls with an argument, of that in the tool that has it most, and of all."""
 _REQUIRED, _OF_ONE_TYPE = 0.8, 0.8
@@ -48,12 +51,7 @@ def usual_tools(conversations: Sequence[Sequence[Turn]]) -> list[dict[str, Any]]
     ]))  # fmt: skip
     usual: list[str] = []
     for name in frequent:
-        numbers = [k for k, _ in checks.calls[name]]
-        is_regular = (
-            checks.actions.lift(numbers, name) >= _LEAST_LIFT
-            or checks.actions.peak(numbers, name) >= _LEAST_PEAK
-        )
-        if not is_regular and name not in checks.speech:
+        if not _is_regular(checks, name) and name not in checks.speech:
             continue
         if not any(_is_other_name(checks, name, candidate) for candidate in usual):
             usual.append(name)
@@ -72,7 +70,47 @@ def usual_tools(conversations: Sequence[Sequence[Turn]]) -> list[dict[str, Any]]
         properties = {key: _schema([given[key] for given in some if key in given]) for key in keys}
         required = [key for key in keys if shares[name][key] >= _REQUIRED]
         tools.append(_tool(name, properties, required))
+    tools += _rare_tools(conversations, tools)
     return sorted(tools, key=lambda tool: str(tool["function"]["name"]))
+
+
+def _is_regular(checks: TraceChecks, name: str) -> bool:
+    """Return whether a tool, or the one that is mostly called before it in a turn, has its steps.
+
+    A step's action is its first call: a tool that is always called beside another has no action.
+    """
+    firsts = Counter(checks.steps[k].action for k, _ in checks.calls[name])
+    [(action, _)] = firsts.most_common(1)
+    numbers = [k for k, _ in checks.calls[name] if checks.steps[k].action == action]
+    return (
+        checks.actions.lift(numbers, action) >= _LEAST_LIFT
+        or checks.actions.peak(numbers, action) >= _LEAST_PEAK
+    )
+
+
+def _rare_tools(
+    conversations: Sequence[Sequence[Turn]], usual: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the tools of names that are neither usual nor other names of usual tools.
+
+    The values of their calls are said before them, unlike those of a call that strayed in.
+    """
+    checks = TraceChecks(conversations, tools_of([*usual]))
+    is_said: dict[str, list[bool]] = {}
+    for argument in checks.arguments:
+        if argument.tool not in checks.tools:
+            is_said.setdefault(argument.tool, []).append(bool(argument.source))
+    some = {
+        name
+        for name, marks in is_said.items()
+        if len({checks.steps[k].conversation for k, _ in checks.calls[name]}) > 1
+        and sum(marks) >= _SAID * len(marks)
+    }
+    return infer_tools(
+        [replace(turn, calls=tuple(call for call in turn.calls if call.name in some))
+         for turn in trace]
+        for trace in conversations
+    )  # fmt: skip
 
 
 def _is_other_name(checks: TraceChecks, name: str, candidate: str) -> bool:
@@ -85,6 +123,9 @@ def _is_other_name(checks: TraceChecks, name: str, candidate: str) -> bool:
         return True
     if checks.likeness(name, candidate) < _ALIKE:
         return False
+    steps = [k for k, _ in checks.calls[name]]
+    if name_likeness(name, candidate) < _ALIKE and checks.actions.lift(steps, candidate) <= 0.5:
+        return False  # two tools whose arguments are alike, in other steps
     # Arguments of swapped calls are rare, and no reason to take two tools for one.
     usual, known = (
         [key for key in checks.tools[tool].properties

@@ -138,9 +138,28 @@ def test_tools_that_are_given_back_replace_the_inferred_ones(tmp_path: Path) -> 
         one["function"]["description"] for one in TOOLS
     ]
     assert not any("inferred" in note for note in task.notes)
-    tools.write_text("{")
-    with pytest.raises(ValueError, match="tools_path"):
-        ToolsTask(path, tools_path=str(tools))
+    for text in ("{", "[]"):
+        tools.write_text(text)
+        with pytest.raises(ValueError, match="tools_path"):
+            ToolsTask(path, tools_path=str(tools))
+
+
+def test_arguments_that_are_no_object_break_their_own_line_alone(tmp_path: Path) -> None:
+    rows = [{"messages": conversation(k)} for k in range(60)]
+    broken = json.loads(json.dumps(rows[0]))
+    made = next(message for message in broken["messages"] if message.get("tool_calls"))
+    made["tool_calls"][0]["function"]["arguments"] = "[1]"
+    path = written(tmp_path, *rows[1:], broken)
+    task = ToolsTask(path, answers="trust", on_error="skip")
+    assert task.left_out["broken line"] == 1
+    assert sum(map(len, items(task).values())) > 60
+
+
+def test_half_a_character_in_a_message_is_read(tmp_path: Path) -> None:
+    rows = [{"messages": [*conversation(k)]} for k in range(60)]
+    rows[0]["messages"].append({"role": "user", "content": "thanks \ud83d"})
+    rows[0]["messages"].append({"role": "assistant", "content": "Sure \ud83d"})
+    assert items(ToolsTask(written(tmp_path, *rows)))["test"]
 
 
 def test_a_text_alone_among_calls_is_no_call_where_the_user_says_so(tmp_path: Path) -> None:

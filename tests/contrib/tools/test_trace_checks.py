@@ -188,6 +188,74 @@ def test_tools_are_inferred_from_traces_with_wrong_calls() -> None:
     assert tools == sorted(TOOLS, key=lambda made: made["function"]["name"])
 
 
+def called(*calls: tuple[str, dict[str, Any]]) -> Turn:
+    made = (Call(f"c{k}", name, json.dumps(given)) for k, (name, given) in enumerate(calls))
+    return Turn("assistant", "", tuple(made))
+
+
+def names_of(tools: list[dict[str, Any]]) -> set[str]:
+    return {tool["function"]["name"] for tool in tools}
+
+
+def test_tools_that_are_called_beside_others_are_tools() -> None:
+    rng = random.Random(3)
+    right = traces()
+    for trace in right:
+        word = rng.choice(CITIES)
+        trace[6:6] = [
+            Turn("user", f"what is new about {word}?"),
+            called(("read_news", {"day": "today"}), ("search_mail", {"query": word})),
+            Turn("user", f"find my note on {word}"),
+            called(("find_note", {"query": word})),
+        ]
+    tools = usual_tools(right)
+    assert {"read_news", "search_mail", "find_note"} <= names_of(tools)
+    assert reasons(right, tools) == {}
+
+
+def test_a_rare_tool_whose_values_are_said_is_a_tool() -> None:
+    rng = random.Random(4)
+    some = traces(200)
+    for trace in some[:3]:
+        code = f"card-{rng.randrange(1000)}"
+        trace[6:6] = [Turn("user", f"please block {code}"), call("block_card", card=code)]
+    for trace in some[3:7]:  # strayed in
+        trace.insert(
+            rng.choice((1, 3, 5, 7)), call("play_song", title=rng.choice(("jazz", "blues")))
+        )
+    names = names_of(usual_tools(some))
+    assert "block_card" in names
+    assert "play_song" not in names
+
+
+def test_a_call_that_is_often_made_again_is_not_repeated() -> None:
+    rng = random.Random(5)
+    right = traces(60)
+    for trace in right:
+        louder = [call("volume_up"), Turn("tool", "ok", result_of="c")]
+        trace[6:6] = [Turn("user", "louder"), *louder * rng.randint(1, 3)]
+    right[0].insert(TRANSFER, right[0][TRANSFER])
+    assert reasons(right, [*TOOLS, tool("volume_up")]) == {(0, TRANSFER + 1): TurnDoubt.REPEATED}
+
+
+@pytest.mark.parametrize("n", [25, 200])
+def test_a_value_that_the_words_of_the_user_imply_is_not_doubtful(n: int) -> None:
+    rng = random.Random(6)
+    right = []
+    for _ in range(n):
+        city = rng.choice(CITIES)
+        where = f"in {city}"
+        if rng.random() < 0.3:
+            city, where = "Rome", "here"
+        right.append([
+            Turn("user", f"{rng.choice(('is there', 'I need'))} a branch {where}"),
+            call("find_branch", city=city),
+            Turn("user", "thanks"),
+            Turn("assistant", "Glad to help."),
+        ])  # fmt: skip
+    assert reasons(right) == {}
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
