@@ -7,7 +7,6 @@ The file is read once. No model reads the text: personal data are known by their
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from array import array
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratos.contrib.logs.conversation import CHARACTERS_A_TOKEN, Conversation, history_of
-from stratos.contrib.logs.inferred import infer_tools, signature
 from stratos.contrib.logs.row_formats import KNOWN
 from stratos.contrib.logs.teacher import shipped_card
 from stratos.contrib.logs.turn_rows import (
@@ -30,7 +28,6 @@ from stratos.contrib.logs.turn_rows import (
     Workload,
     read_conversations,
     suited_to,
-    traces_of,
     unreadable,
     workload_of,
 )
@@ -242,9 +239,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PAGE",
         help="write a page (HTML) of logged answers that are probably wrong",
     )
-    parser.add_argument(
-        "--tools", metavar="FILE", help="write the tools (JSON) that its calls tell, for correction"
-    )
     parser.add_argument("--workload", help="id of the only workload that the page is about")
 
 
@@ -260,8 +254,6 @@ def run(args: argparse.Namespace) -> None:
     try:
         if args.doubtful is not None:
             _write_doubtful(args)
-        elif args.tools is not None:
-            _write_tools(args)
         else:
             _print_survey(args)
     except BrokenPipeError:
@@ -278,18 +270,6 @@ def _print_survey(options: argparse.Namespace) -> None:
         print(visible(line))
     if not log.n_conversations:
         raise StratosError(f"No conversation could be read. Formats: {KNOWN}.")
-
-
-def _write_tools(options: argparse.Namespace) -> None:
-    tools = infer_tools(trace.turns for trace in traces_of(options.path))
-    if not tools:
-        raise StratosError(f"No message of {options.path} calls a tool.")
-    text = json.dumps(tools, indent=2, ensure_ascii=False)
-    write_atomically(Path(options.tools), f"{text}\n".encode())
-    typed = ["python", "-m", "stratos", "+task=tools", override("task.path", options.path)]
-    print(f"{options.tools}: {counted(len(tools), 'tool')}: {listed(map(signature, tools))}.")
-    print("next: correct it, then type")
-    print(f"    {shlex.join([*typed, override('task.tools_path', options.tools)])}")
 
 
 def _write_doubtful(options: argparse.Namespace) -> None:

@@ -10,7 +10,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -24,12 +23,11 @@ from msgspec.structs import replace
 from stratos.contrib.logs.conversation import (
     Conversation,
     PassedOver,
-    Trace,
     UnansweredRow,
     WrongRow,
     as_question,
 )
-from stratos.contrib.logs.row_formats import conversation_in, parts_of_row, trace_in
+from stratos.contrib.logs.row_formats import conversation_in, parts_of_row
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.core import extras
 from stratos.core.errors import StratosError
@@ -144,19 +142,6 @@ def read_conversations(
                     continue
                 seen.add(conversation)
                 yield line + part, conversation
-
-
-def traces_of(path: str) -> Iterator[Trace]:
-    """Yield the turns of each row that can be read, before their order is checked.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    for _, row in _rows(path):
-        for _, part in () if isinstance(row, Reason) else _parts(row):
-            if not isinstance(part, Reason):
-                with suppress(WrongRow, PassedOver, *OF_WRONG_TYPES):
-                    yield trace_in(part)
 
 
 def unreadable(path: str, error: OSError) -> StratosError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -45,6 +44,7 @@ from stratos.contrib.tools.tool_rows import (
     most_frequent,
 )
 from stratos.contrib.tools.words import DoubtfulTurns, NotRecovered, ToolsInferred
+from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
@@ -129,6 +129,8 @@ class RequestReader:
     texts: Texts
     tools: list[Any] | None
     """That the user names, for rows without any."""
+    tools_path: str | None
+    """File of them; what is inferred is written there, where it is missing."""
     verifies: bool
 
     def read(self) -> ToolsContent:
@@ -143,6 +145,8 @@ class RequestReader:
         named = self.files.labelled_files.items()
         with suppress(OSError):  # told where the file is read
             rows.survey(next(path for _, path in named))
+        if self.tools is None and self.tools_path is not None:
+            raise _written(self.tools_path, rows)
         settle = most_frequent if rows.are_traces else None
         reader = replace(self.files, source=RowSource(partial(self._records, rows), settle))
         files = tuple(self._file(reader, rows, key, path) for key, path in named)
@@ -295,14 +299,18 @@ class ToolsTask(FileTask[ToolsContent]):
     @override
     def reader(self) -> RequestReader:
         names = Names(self.question, self.conversation, self.tools, self.answer)
-        tools = None if self.tools_path is None else _read_tools(self.tools_path)
+        path = self.tools_path
+        tools = None if path is None or not _is_there(path) else _read_tools(path)
         verifies = self.answers == "verify"
-        return RequestReader(self.file_reader, names, self.workload, self.texts, tools, verifies)
+        files = self.file_reader
+        return RequestReader(files, names, self.workload, self.texts, tools, path, verifies)
 
     @property
     @override
     def files_beside(self) -> tuple[str, ...]:
-        return () if self.tools_path is None else (self.tools_path,)
+        return (
+            () if self.tools_path is None or not _is_there(self.tools_path) else (self.tools_path,)
+        )
 
     @property
     @override
@@ -346,7 +354,7 @@ class ToolsTask(FileTask[ToolsContent]):
         notes = [*super().notes, f"{what}: {sizes}.{logged}"]
         if reader.are_inferred:
             signatures = tuple(map(signature, reader.tools or ()))
-            notes.append(str(ToolsInferred(self.path, shlex.quote(self.path), signatures)))
+            notes.append(str(ToolsInferred(self.path, signatures)))
         if reader.doubtful:
             of_each = tuple(
                 (n, why, reader.first_doubtful[why]) for why, n in reader.doubtful.most_common()
@@ -547,6 +555,26 @@ def gold_of(item: Item) -> list[Call]:
         replace(call, accept=accept, optional=frozenset(optional))
         for call, (accept, optional) in zip(calls, more, strict=True)
     ]
+
+
+def _is_there(path: str) -> bool:
+    return Path(path).expanduser().exists()
+
+
+def _written(path: str, rows: ToolRowReader) -> ConfigError:
+    """Write the tools that were inferred into a file; return what to tell of it."""
+    if not rows.are_inferred or rows.tools is None:
+        return ConfigError(
+            f"task.tools_path={path}: there is no such file, and nothing to write into it: the "
+            "rows name their tools, or call none."
+        )
+    text = json.dumps(rows.tools, indent=2, ensure_ascii=False)
+    write_atomically(Path(path).expanduser(), f"{text}\n".encode())
+    tools = counted(len(rows.tools), "tool")
+    return ConfigError(
+        f"{path} is new: it has the {tools} that the calls show. Correct them, then type the same "
+        "command again."
+    )
 
 
 def _read_tools(path: str) -> list[Any]:

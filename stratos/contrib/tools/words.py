@@ -27,15 +27,13 @@ class ToolsInferred(Reason):
     """No row of a file names the tools that it calls."""
 
     path: str
-    typed: str
-    """The path as a shell takes it."""
     signatures: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
             f"No row of {self.path} names its tools. They are inferred from the calls: "
-            f"{listed(self.signatures[:MOST_NAMED])}. To correct them: stratos logs {self.typed} "
-            "--tools tools.json, then task.tools_path=tools.json"
+            f"{listed(self.signatures[:MOST_NAMED])}. task.tools_path=tools.json writes them into "
+            "that file for you to correct, and takes them from it."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ import pytest
 from agent_traces import FORMS, TOOLS, call, conversation, lines, result, said, user
 
 from stratos.contrib.logs.chat_task import ChatTask
-from stratos.contrib.logs.command import add_arguments, run
 from stratos.contrib.logs.inferred import infer_tools
 from stratos.contrib.logs.log_task import LogTask
 from stratos.contrib.logs.row_formats import trace_of_messages
-from stratos.contrib.logs.turn_rows import traces_of
 from stratos.contrib.logs.words import OnlyCalls
 from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import LONGEST_RESULT, messages_in, question_of, tools_in
@@ -219,15 +216,16 @@ def test_a_frequent_first_request_with_several_answers_is_learnt(tmp_path: Path)
     ]
 
 
-def test_schemas_are_inferred_from_the_values(tmp_path: Path) -> None:
+def test_schemas_are_inferred_from_the_values() -> None:
     calls = [
         call(1, "book", people=k, price=k / 2 if k % 2 else k, day=["Mon", "Tue"][k % 2],
              name=f"n{k}", tags=["a", None][: k % 3], to={"city": "Oslo", "zip": k}
              | ({"note": "x"} if k == 3 else {}), **({"late": True} if k < 5 else {}))
         for k in range(30)
     ]  # fmt: skip
-    path = written(tmp_path, {"messages": [user("x"), *calls]})
-    [tool] = infer_tools(trace.turns for trace in traces_of(path))
+    trace = trace_of_messages({"messages": [user("x"), *calls]})
+    assert trace is not None
+    [tool] = infer_tools([trace.turns])
     schema = tool["function"]["parameters"]
     assert schema["required"] == ["people", "price", "day", "name", "tags", "to"]
     assert schema["properties"] == {
@@ -292,20 +290,14 @@ def test_calls_that_langchain_writes_twice_are_one() -> None:
     assert trace is not None and len(trace.turns[-1].calls) == 1
 
 
-def test_the_verb_writes_the_tools_that_the_task_takes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tools_that_are_inferred_are_written_and_taken_again(tmp_path: Path) -> None:
     path = written(tmp_path, *map(only_calls, range(60)))
     tools = tmp_path / "tools.json"
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    run(parser.parse_args([path, "--tools", str(tools)]))
-    out = capsys.readouterr().out
-    assert "find_restaurant(city: string, cuisine?: " in out
-    assert f"task.tools_path={tools}" in out
+    with pytest.raises(ValueError, match=r"tools\.json is new: it has the 4 tools"):
+        ToolsTask(path, tools_path=str(tools))
     names = [tool["function"]["name"] for tool in json.loads(tools.read_text())]
     assert names == ["cancel_reservation", "find_restaurant", "reply", "reserve_table"]
-    assert ToolsTask(path, tools_path=str(tools)).n_train
+    assert items(ToolsTask(path, tools_path=str(tools))) == items(ToolsTask(path))
 
 
 def test_a_wrong_call_is_named_by_its_message(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from stratos.core.reasons import Reason
 
 REASONS = (
     words.NoTools("tools"),
-    words.ToolsInferred("a.jsonl", "a.jsonl", ("find(city: string)", "book(people?: integer)")),
+    words.ToolsInferred("a.jsonl", ("find(city: string)", "book(people?: integer)")),
     words.UnknownTool(1, "x", ()),
     words.UnknownTool(2, "x", ("weather", "clock")),
     words.WrongArguments("$.city", "1 is not of type 'string'"),
