@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +38,14 @@ from stratos.evaluate.answers import read_answers
 
 N_ROWS = 2000
 SHARES = ("task.validation_share=0.35", "task.test_share=0.45")
-STUDENTS = {"encoder": (0.85, 0.8), "linear": (0.8, 0.75)}
-"""Each with the accuracies that are asked for in turn, until one is promised."""
+STUDENT, ACCURACIES = "encoder", (0.85, 0.8)
+"""The accuracies are asked for in turn, until one is promised."""
 REQUESTS_PER_DAY = 500_000
 N_ASKED = 400
 """Test items that are asked of the endpoint."""
 
 
-def run(student: str, real: Path, program: Path, out: Path) -> dict[str, Any]:
+def run(real: Path, program: Path, out: Path) -> dict[str, Any]:
     """Run the task, serve its cascade, and return what came."""
     folder, banking = out / "run", real / "banking77"
     rows = random.Random(0).sample(named(read(banking / "train.jsonl")), N_ROWS)
@@ -65,20 +64,18 @@ def run(student: str, real: Path, program: Path, out: Path) -> dict[str, Any]:
             "teacher.model=recorded", "teacher.concurrency=64", "strategy=supervised",
             *(f"teacher.usd_per_million_{name}_tokens={usd}" for name, usd in PRICES.items()),
             f"traffic.requests_per_day={REQUESTS_PER_DAY}", "limits.budget_usd=2000",
-            f"student={student}", "logger=none", f"hydra.run.dir={folder}",
+            f"student={STUDENT}", "logger=none", f"hydra.run.dir={folder}",
         ]  # fmt: skip
         try:
-            return served(call, STUDENTS[student], folder, environment)
+            return served(call, folder, environment)
         finally:
             of.terminate()
 
 
-def served(
-    call: list[str], accuracies: Sequence[float], folder: Path, environment: dict[str, str]
-) -> dict[str, Any]:
+def served(call: list[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     """Make the cascade and ask it."""
     refused = []
-    for accuracy in accuracies:
+    for accuracy in ACCURACIES:
         subprocess.run([*call, f"cascade.accuracy={accuracy}"], env=environment, check=True)
         made = records.load(folder / "cascade.json", None, Cascade)
         assert made is not None
@@ -165,10 +162,9 @@ def main() -> None:
     parser.add_argument("real", type=Path)
     parser.add_argument("--teacher", type=Path, required=True)
     options = parser.parse_args()
-    for student in STUDENTS:
-        with tempfile.TemporaryDirectory() as folder:
-            result = run(student, options.real.absolute(), options.teacher, Path(folder))
-        record.finish(f"cascade/{student}", result, options)
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(options.real.absolute(), options.teacher, Path(folder))
+    record.finish(f"cascade/{STUDENT}", result, options)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
 TRACES = "logs/traces"
-TASKS = ("encoder", "linear")
+TASKS = ("encoder",)
 CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
 
 
@@ -31,28 +31,25 @@ def cascade() -> str:
 
 
 def _answers(name: str, run: dict[str, Any]) -> list[list[str]]:
-    """Return the rows of a task: student, teacher, the cascade, and one as right as the teacher."""
+    """Return the rows of a task: student, teacher, and the cascade."""
     made, equal, month = run["cascade"], run["equal"], run["cascade"]["month"]
     n, per_1000 = equal["n"], made["teacher_usd_per_1000"]
-    share = equal["escalated"] / n
 
-    def row(task: str, title: str, n_right: int, escalated: str, *costs: float) -> list[str]:
+    def row(task: str, title: str, n_right: int, escalated: str, *costs: Any) -> list[str]:
         right = wilson(n_right, n)
         shown = f"{percent(right.mean)} ({percent(right.low)} to {percent(right.high)})"
         of_1000, of_month, ms = costs
-        return [task, title, shown, escalated, usd(of_1000), usd(of_month), milliseconds(ms)]
+        return [task, title, shown, escalated, usd(of_1000), usd(of_month),
+                NONE if ms is None else milliseconds(ms)]  # fmt: skip
 
-    student = made["student_usd_per_1000"], month["student_usd"], made["student_ms"]
-    teacher = per_1000, month["teacher_usd"], made["teacher_ms"]
-    both = [ours + share * theirs for ours, theirs in zip(student, teacher, strict=True)]
     return [
-        row(name, "student alone", equal["student_right"], "none", *student),
-        row("", "teacher alone", equal["teacher_right"], "all", *teacher),
+        row(name, "student alone", equal["student_right"], "none",
+            made["student_usd_per_1000"], month["student_usd"], made["student_ms"]),
+        row("", "teacher alone", equal["teacher_right"], "all", per_1000, month["teacher_usd"],
+            made["teacher_ms"]),
         row("", f"cascade, {percent(made['accuracy'], 0)} promised",
             round(made["measured"]["mean"] * n), percent(made["escalated"]["mean"]),
             made["usd_per_1000"], month["cascade_usd"], made["cascade_ms"]),
-        row("", "cascade, as right as the teacher on the items that choose", equal["right"],
-            percent(share), *both),
     ]  # fmt: skip
 
 
