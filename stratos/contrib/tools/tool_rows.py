@@ -261,9 +261,9 @@ TEXT = "text"
 Texts = Literal["auto", "learnt", "no_call"]
 _N_FIRST = 1000
 """Rows that tell what a file holds."""
-_FEWEST_CHECKED, _MOST_CHECKED = 300, 20_000
+_FEWEST_CHECKED, MOST_CHECKED = 300, 5_000
 """Turns of the model from which only the usual calls tell what the tools are, and conversations up
-to which turns are looked at."""
+to which turns are looked at: 600 take 8 CPU seconds."""
 
 
 class _OtherWorkload(Exception):
@@ -289,6 +289,8 @@ class ToolRowReader:
     """Whether `tools` were inferred from the calls."""
     verifies: bool = True
     """Whether turns of conversations are left out that are probably wrong."""
+    are_unchecked: bool = False
+    """Whether there are too many conversations for that."""
     doubtful: Counter[TurnDoubt] = field(default_factory=Counter)
     """Turns that were left out, or whose names were mapped to those of the tools."""
     first_doubtful: dict[TurnDoubt, str] = field(default_factory=dict)
@@ -327,8 +329,8 @@ class ToolRowReader:
             trace.about.format in SPANS or (not trace.about.only_last and _n_said(trace) > 1)
             for trace in first.values()
         )
-        some = first | dict(islice(traces, _MOST_CHECKED + 1 - len(first)))
-        are_checked = self.are_traces and self.verifies and len(some) <= _MOST_CHECKED
+        some = first | dict(islice(traces, MOST_CHECKED + 1 - len(first)))
+        are_checked = self.are_traces and self.verifies and len(some) <= MOST_CHECKED
         if are_inferred:
             turns = [trace.turns for trace in some.values()]
             is_usual = are_checked and sum(map(_n_said, some.values())) >= _FEWEST_CHECKED
@@ -339,6 +341,7 @@ class ToolRowReader:
         self.are_inferred = are_inferred and self.tools is not None
         self.are_traces = self.are_traces and (are_named or self.tools is not None)
         self.learns_texts = self.texts == "learnt" or (self.texts == "auto" and self.are_traces)
+        self.are_unchecked = self.are_traces and self.verifies and not are_checked
         if are_checked and self.are_traces:
             self._surveyed = path
             self._doubt(some)

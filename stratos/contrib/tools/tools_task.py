@@ -35,6 +35,7 @@ from stratos.contrib.tools.signatures import (
     tools_of,
 )
 from stratos.contrib.tools.tool_rows import (
+    MOST_CHECKED,
     TEXT,
     Families,
     Names,
@@ -43,7 +44,12 @@ from stratos.contrib.tools.tool_rows import (
     asked_in,
     most_frequent,
 )
-from stratos.contrib.tools.words import DoubtfulTurns, NotRecovered, ToolsInferred
+from stratos.contrib.tools.words import (
+    DoubtfulTurns,
+    NotRecovered,
+    ToolsInferred,
+    UncheckedTurns,
+)
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, listed
@@ -360,6 +366,8 @@ class ToolsTask(FileTask[ToolsContent]):
                 (n, why, reader.first_doubtful[why]) for why, n in reader.doubtful.most_common()
             )
             notes.append(str(DoubtfulTurns(self.path, of_each)))
+        if reader.are_unchecked:
+            notes.append(str(UncheckedTurns(self.path, MOST_CHECKED)))
         if self.workload is not None:
             notes.append(str(OtherWorkloads(self.path, self.workload, reader.n_other)))
         if reader.n_secrets:

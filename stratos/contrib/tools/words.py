@@ -209,3 +209,15 @@ class DoubtfulTurns(Reason):
         if renamed:
             parts.append(f"Names of tools in {renamed:,} turns were mapped to the usual ones.")
         return f"{' '.join(parts)} task.answers=trust takes all turns as they are."
+
+
+class UncheckedTurns(Reason):
+    """An agent's conversations are too many to look for turns that are wrong."""
+
+    path: str
+    most: int
+
+    says = (
+        "{path} has more than {most:,} conversations: nobody looked for turns that are probably "
+        "wrong."
+    )

@@ -326,6 +326,13 @@ def test_turns_that_are_probably_wrong_are_left_out_and_counted(tmp_path: Path) 
     assert sum(map(len, items(trusting).values())) == len(answers)
 
 
+def test_that_nobody_looked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stratos.contrib.tools.tool_rows.MOST_CHECKED", 59)
+    path = written(tmp_path, *({"messages": conversation(k), "tools": TOOLS} for k in range(60)))
+    assert any("nobody looked" in note for note in ToolsTask(path).notes)
+    assert not any("nobody looked" in note for note in ToolsTask(path, answers="trust").notes)
+
+
 def test_names_that_drifted_are_learnt_as_the_usual_ones(tmp_path: Path) -> None:
     rows = [{"messages": conversation(k)} for k in range(150)]
     drifted = json.loads(json.dumps(rows[:20]).replace("find_restaurant", "findRestaurants"))

@@ -23,6 +23,7 @@ REASONS = (
     *(words.NotDrawn(problem, "NAME", "FORM") for problem in words.NoDraw),
     words.NeverDrawn({"irrigate": words.NotDrawn(words.NoDraw.NO_MATCH)}, 3),
     words.NeverDrawn({f"t{k}": words.NotDrawn(words.NoDraw.NO_MATCH) for k in range(22)}, 30),
+    words.UncheckedTurns("a.jsonl", 5000),
     *words.TurnDoubt,
     words.DoubtfulTurns(
         "a.jsonl",
