@@ -462,7 +462,8 @@ def block_seconds(
     per_block = pace(card, device, work, 1, engine.cost, engine.weight_format(run.format))
     computed = per_block.steady(1).seconds(work.answer_tokens)
     host = max(answer_s - float(computed), LEAST_HOST_SHARE * answer_s)
-    return host / (work.answer_tokens * engine.cost.host_blocks(card.n_layers, 1))
+    blocks = work.answer_tokens * engine.cost.host_blocks(card.n_layers, 1)
+    return host / blocks if blocks else 0.0  # one without a host is corrected by `over_estimate`
 
 
 def over_estimate(

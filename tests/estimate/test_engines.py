@@ -145,3 +145,8 @@ def test_short_answers_wait_for_the_long_ones_that_share_their_processor(slots, 
     run = ServingSetting("llamacpp", slots, 1, busy, format="q8_0", alone=(ratio, ratio))
     short, _ = routed_p95_ms((1000 * found).tolist(), capacity, weights, (1.0, 0.0), run)
     assert short == pytest.approx(1000 * p95(slots, ratio, busy, n=30_000), rel=0.1)
+
+
+def test_an_engine_without_a_host_has_no_block() -> None:
+    local = cpu(2, 8, "local")
+    assert block_seconds(STUDENT, local, WORK, ServingSetting("direct"), 1.0, HERE) == 0.0
