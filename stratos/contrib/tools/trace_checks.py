@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from stratos.contrib.logs.conversation import Call, Turn
 from stratos.contrib.tools.grounding import words_of_name
@@ -33,7 +32,7 @@ from stratos.contrib.tools.trace_steps import (
 )
 from stratos.contrib.tools.words import TurnDoubt
 
-Trace = Sequence[Turn]
+Turns = Sequence[Turn]
 
 _LEAST = 0.5
 """Probability from which a turn is doubtful."""
@@ -74,7 +73,7 @@ class Doubt:
 
 
 def doubtful_turns(
-    conversations: Sequence[Trace], tools: Sequence[Mapping[str, Any]], least: float = _LEAST
+    conversations: Sequence[Turns], tools: Sequence[Mapping[str, Any]], least: float = _LEAST
 ) -> list[Doubt]:
     """Return the turns that are probably wrong, in order, each with its main reason.
 
@@ -89,7 +88,7 @@ def doubtful_turns(
     return TraceChecks(conversations, tools_of([*tools])).doubts(least)
 
 
-def cleaned(conversations: Sequence[Trace], tools: Sequence[Mapping[str, Any]]) -> list[list[Turn]]:
+def cleaned(conversations: Sequence[Turns], tools: Sequence[Mapping[str, Any]]) -> list[list[Turn]]:
     """Return conversations with names of the schema and without repeated calls.
 
     Turns that stay doubtful have `is_learnt` False: they are context for those that follow.
@@ -103,7 +102,7 @@ def cleaned(conversations: Sequence[Trace], tools: Sequence[Mapping[str, Any]]) 
     return [mended(trace, of_each[k]) for k, trace in enumerate(conversations)]
 
 
-def mended(trace: Trace, doubts: Sequence[Doubt]) -> list[Turn]:
+def mended(trace: Turns, doubts: Sequence[Doubt]) -> list[Turn]:
     """Return the turns of one conversation as `cleaned` does, given its doubts in order."""
     made = list(trace)
     for doubt in reversed(doubts):
@@ -123,7 +122,7 @@ def mended(trace: Trace, doubts: Sequence[Doubt]) -> list[Turn]:
 class TraceChecks:
     """What is doubtful about the turns of some traces, and how much."""
 
-    def __init__(self, traces: Sequence[Trace], tools: Sequence[Tool]) -> None:
+    def __init__(self, traces: Sequence[Turns], tools: Sequence[Tool]) -> None:
         self.traces = traces
         self.tools = {tool.name: tool for tool in tools}
         self.speech = speech_tools(traces)
@@ -266,6 +265,8 @@ class TraceChecks:
         free = [key for key in tool.properties if key not in arguments]
         if not unknown or not free:
             return {**arguments}
+        from scipy.optimize import linear_sum_assignment  # takes half a second to import
+
         scores = np.array([[self._argument_likeness(tool.name, name, key) for key in free]
                            for name in unknown])  # fmt: skip
         mapped = {

@@ -43,7 +43,7 @@ class Argument:
     source: str
     """Role whose message said it last, "" where nothing before says it."""
     words: list[str]
-    """What it looks like, and what stands around it where it was context."""
+    """What it looks like, and what stands around it where it was said."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Step:
 
 @dataclass(slots=True)
 class _Mention:
-    """The last step where a token was context."""
+    """The last place where a token was said."""
 
     role: str
     preceding: tuple[str, ...]
@@ -109,7 +109,7 @@ def steps_of(
     Args:
         traces: turns of each conversation.
         speech: tools that speak to the user.
-        names: name of a tool to that of the schema, of those that have another previous.
+        names: name of a tool to that of the schema, of those that have another one.
     """
     steps: list[Step] = []
     arguments: list[Argument] = []

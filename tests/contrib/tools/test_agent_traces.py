@@ -17,10 +17,11 @@ from stratos.contrib.logs.row_formats import trace_of_messages
 from stratos.contrib.logs.words import OnlyCalls
 from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import LONGEST_RESULT, messages_in, question_of, tools_in
-from stratos.contrib.tools.tool_rows import TEXT
+from stratos.contrib.tools.tool_rows import TEXT, Names, ToolRowReader
 from stratos.core.errors import ConfigError
 from stratos.probe.look.columns import chosen
 from stratos.tasks.base import Item
+from stratos.tasks.files import read_records
 
 N = 120
 SPLITS = ("train", "validation", "test")
@@ -324,6 +325,25 @@ def test_turns_that_are_probably_wrong_are_left_out_and_counted(tmp_path: Path) 
     answers = [item.answer for some in items(task).values() for item in some]
     assert not any("town" in answer for answer in answers)
     assert sum(map(len, items(trusting).values())) == len(answers)
+
+
+def test_a_file_of_requests_is_surveyed_by_its_first_rows_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"question": "time", "tools": [{"name": "time"}], "calls": [{"name": "time"}]}
+    reader = ToolRowReader(Names("question", "messages", "tools", "calls"))
+    n_read = 0
+
+    def counted(path: str) -> Any:
+        nonlocal n_read
+        for line in read_records(path):
+            n_read += 1
+            yield line
+
+    monkeypatch.setattr("stratos.contrib.tools.tool_rows.read_records", counted)
+    reader.survey(written(tmp_path, *[row] * 1200))
+    assert n_read == 1000
+    assert not reader.are_traces
 
 
 def test_that_nobody_looked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
