@@ -6,13 +6,14 @@
 #   make docs    the pages of docs/ as a site, in build/site
 #   make versions  keep which code each version stands for (CONTRIBUTING.md)
 #   make wall    the core without each room of stratos/contrib; ROOM=slurm for one
+#   make gpu     training, decoding and serving on one GPU, in ten minutes
 #   make attack  every bad input, damage and kill there is: about an hour
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test test-rest test-all lint docs versions wall attack wheel clean
+.PHONY: demo test test-rest test-all lint docs versions wall attack gpu wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -49,6 +50,9 @@ wall: $(VENV)/.installed-dev
 attack: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= \
 		$(BIN)/python benchmarks/product/attack.py $(ARGS)
+
+gpu: $(VENV)/.installed
+	$(BIN)/python benchmarks/training/gpu.py $(ARGS)
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

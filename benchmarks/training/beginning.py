@@ -35,8 +35,27 @@ QUESTION, ANSWER = (14, 34), (2, 6)
 VOCAB = 49152
 
 
+SHAPES: dict[str, dict[str, int]] = {
+    "135m": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    },
+    "1.7b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+    },
+}
+"""Of SmolLM2."""
+
+
 def model_of(settings: argparse.Namespace) -> Any:
-    """Return a model of the shape of SmolLM2-135M, with adapters where they are asked for."""
+    """Return a model of a shape of SmolLM2, with adapters where they are asked for."""
     import torch
     from peft.tuners.lora import torchao
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -45,24 +64,14 @@ def model_of(settings: argparse.Namespace) -> Any:
 
     torchao.is_torchao_available = lambda: False  # peft refuses the version that torchtune needs
     torch.manual_seed(0)
-    shape = {
-        "vocab_size": VOCAB,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-    }
-    model = LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=True, pad_token_id=1))
+    shape = {"vocab_size": VOCAB, "tie_word_embeddings": True, "pad_token_id": 1}
+    model = LlamaForCausalLM(LlamaConfig(**SHAPES[settings.shape], **shape))
     return add_adapters(model, config_of(settings), 0)
 
 
 def config_of(settings: argparse.Namespace) -> Any:
     """Return the settings of our training."""
-    from stratos.config import TrainerConfig
-
-    precision: Any = "bf16" if settings.dtype == "bfloat16" else "fp32"
-    return TrainerConfig(precision=precision, accelerator="cpu", adapter=settings.adapter)
+    return peers.trainer_config(settings.dtype, adapter=settings.adapter)
 
 
 def data_of(settings: argparse.Namespace) -> Any:
@@ -115,7 +124,8 @@ def plain_loop(settings: argparse.Namespace) -> dict[str, Any]:
     def losses() -> Iterator[Callable[[], Any]]:
         for documents in step.batches(data, settings):
             batch = step.padded([examples[i] for i in documents], at_end=True)
-            yield lambda b=batch: model(input_ids=b["input_ids"], labels=b["labels"]).loss
+            ids, labels = batch["input_ids"].to(peers.DEVICE), batch["labels"].to(peers.DEVICE)
+            yield lambda ids=ids, labels=labels: model(input_ids=ids, labels=labels).loss
 
     before = reset_peak()
     marks = peers.loop(model.train(), settings.dtype, losses())
@@ -190,7 +200,7 @@ def main() -> None:
             for dtype in options.dtype:
                 with tempfile.TemporaryDirectory() as folder:
                     settings = argparse.Namespace(
-                        rows=rows, adapter=adapter, dtype=dtype, folder=folder,
+                        rows=rows, adapter=adapter, dtype=dtype, folder=folder, shape="135m",
                         steps=options.steps, batch=ROWS[rows][1],
                     )  # fmt: skip
                     measured = peers.compared(cases, settings, options.runs)

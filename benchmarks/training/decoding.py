@@ -95,7 +95,9 @@ def by_generate(model: Any, tokenizer: Any, chats: Chats, size: int, longest: in
         )
         names = ("input_ids", "attention_mask")
         ids = model.generate(
-            **{name: inputs[name] for name in names}, max_new_tokens=longest, do_sample=False
+            **{name: inputs[name].to(model.device) for name in names},
+            max_new_tokens=longest,
+            do_sample=False,
         )
         width = inputs["input_ids"].shape[1]
         texts += tokenizer.batch_decode(ids[:, width:], skip_special_tokens=True)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import venv
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ PEERS = ["trl", "liger-kernel", "torchtune", "nvidia-modelopt"]
 BARE = [*PEERS, "torchao<0.14", "triton"]
 """Installed without what they require, which is there or is for GPUs."""
 WHOLE = ["datasets", "accelerate", "omegaconf", "scipy", "sentencepiece", "tiktoken"]
+DEVICE = "cpu"
+"""Of all cases of this process; on a GPU seconds are those of the clock, memory is the card's."""
 RATE = 1e-3
 WARM_UP = 2
 """Steps that are not counted: allocators and thread pools are set up."""
@@ -79,27 +82,38 @@ def enter(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
-def cpu_seconds() -> float:
-    """Return user and system seconds of this process."""
+def seconds() -> float:
+    """Return user and system seconds of this process; on a GPU seconds until all is computed."""
+    if DEVICE != "cpu":
+        import torch
+
+        torch.cuda.synchronize()
+        return time.perf_counter()
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def peak_mib() -> float:
-    """Return the peak resident memory of this process since it was last reset."""
+    """Return the peak memory of this process, or of its GPU, since it was last reset."""
+    if DEVICE != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def reset_peak() -> float:
-    """Count the peak from here, and return it."""
+    """Count the peak from here, and return it; a GPU counts from when nothing is on it."""
+    if DEVICE != "cpu":
+        return 0.0
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return peak_mib()
 
 
 class Marks:
-    """CPU seconds at the end of each step, and losses."""
+    """Seconds at the end of each step, and losses."""
 
     def __init__(self) -> None:
         """Start without any."""
@@ -108,15 +122,14 @@ class Marks:
 
     def step(self, loss: float | None = None) -> None:
         """Mark the end of a step."""
-        self.times.append(cpu_seconds())
+        self.times.append(seconds())
         if loss is not None:
             self.losses.append(loss)
 
     def result(self, tokens: list[int], before: float) -> dict[str, Any]:
         """Return what a case showed."""
-        seconds = self.times[-1] - self.times[WARM_UP - 1]
         return {
-            "tokens_per_s": sum(tokens[WARM_UP:]) / seconds,
+            "tokens_per_s": sum(tokens[WARM_UP:]) / (self.times[-1] - self.times[WARM_UP - 1]),
             "mib": peak_mib() - before,
             "losses": self.losses,
         }
@@ -147,14 +160,24 @@ def ours(model: Any, config: Any, steps: int, rows: Any, folder: Path, *signal: 
     return marks, sizes
 
 
+def trainer_config(dtype: str, **more: Any) -> Any:
+    """Return the settings of our training in float32 or bfloat16."""
+    from stratos.config import TrainerConfig
+
+    precision: Any = "bf16" if dtype == "bfloat16" else "fp32"
+    accelerator: Any = "cpu" if DEVICE == "cpu" else "gpu"
+    return TrainerConfig(precision=precision, accelerator=accelerator, **more)
+
+
 def loop(model: Any, dtype: str, losses: Any) -> Marks:
     """Train in a plain loop; `losses` yields a function of no argument for each step."""
     import torch
 
     marks = Marks()
+    model.to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     for loss_of in losses:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=dtype == "bfloat16"):
             loss = loss_of()
         optimizer.zero_grad()
         loss.backward()

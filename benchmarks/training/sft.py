@@ -76,13 +76,9 @@ def rows_of(settings: argparse.Namespace, tokenizer: Any) -> tuple[Any, Any]:
 
 def stratos(settings: argparse.Namespace) -> dict[str, Any]:
     """Train with our module, loader and trainer."""
-    from stratos.config import TrainerConfig
-
     model, tokenizer = make_student(settings)
     _, rows = rows_of(settings, tokenizer)
-    precision: Any = "bf16" if settings.dtype == "bfloat16" else "fp32"
-    config = TrainerConfig(precision=precision, accelerator="cpu")
-    before = reset_peak()
+    config, before = peers.trainer_config(settings.dtype), reset_peak()
     marks, sizes = peers.ours(model, config, settings.steps, rows, Path(settings.folder))
     return marks.result(sizes, before)
 

@@ -139,7 +139,6 @@ def sizes(data: Any, settings: argparse.Namespace) -> list[int]:
 
 def stratos(settings: argparse.Namespace) -> dict[str, Any]:
     """Train with our module and trainer."""
-    from stratos.config import TrainerConfig
     from stratos.core.context import Context
     from stratos.distill.data import PackedLoader
     from stratos.distill.objectives import Objective
@@ -161,8 +160,7 @@ def stratos(settings: argparse.Namespace) -> dict[str, Any]:
         def row(self, index: int) -> Any:
             return self.batch(batches(data, settings)[index])
 
-    precision: Any = "bf16" if settings.dtype == "bfloat16" else "fp32"
-    config = TrainerConfig(precision=precision, accelerator="cpu")
+    config = peers.trainer_config(settings.dtype)
     student, before = student_of(settings), reset_peak()
     marks, _ = peers.ours(
         student, config, settings.steps, InTheirOrder(data, 1, 1, 0), folder, source, Objective()
@@ -229,11 +227,13 @@ def plain_loop(
 ) -> dict[str, Any]:
     """Train in a plain loop over padded batches."""
     data = make_documents(settings)
-    student, teacher, examples = student_of(settings), teacher_of(settings), examples_of(data)
+    student, examples = student_of(settings), examples_of(data)
+    teacher = teacher_of(settings).to(peers.DEVICE)
 
     def losses() -> Iterator[Callable[[], Any]]:
         for documents in batches(data, settings):
             batch = padded([examples[i] for i in documents], at_end=True)
+            batch = {name: values.to(peers.DEVICE) for name, values in batch.items()}
             yield lambda batch=batch: loss_of(student, teacher, batch)
 
     before = reset_peak()

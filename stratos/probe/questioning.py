@@ -52,6 +52,8 @@ from stratos.teachers.prompting import (
 
 _N_SAMPLES = 4
 """Answers of a batch that are shown while the run works."""
+_LEAST_WHOLE = 3
+"""Whole answers to a prompt that tell whether it leads to answers at all."""
 _FIRST = 8
 """Items of the first look. A model on this machine answers all prompts together, in hardly more
 time than one of them."""
@@ -91,6 +93,16 @@ class Answered:
         """How many answers might be right if they were longer."""
         pairs = zip(self.answers, self.scores, strict=True)
         return sum(is_truncated(answer) and score.exact < 1 for answer, score in pairs)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether half of the answers that were not cut can be read, or next to none are there.
+
+        Where most say something else, longer ones are no likelier to hold an answer.
+        """
+        pairs = zip(self.answers, self.scores, strict=True)
+        whole = [score.parsed for answer, score in pairs if not is_truncated(answer)]
+        return len(whole) < _LEAST_WHOLE or 2 * sum(whole) >= len(whole)
 
     def merit(self) -> tuple[float, float, float]:
         """Return what prompts are compared by: exact match, then F1, then share parsable."""
@@ -273,7 +285,7 @@ class Questioning:
             best = max(so_far, key=Answered.merit)
             n_most = max(len(best.items), self.n_trial)
             return [
-                can_win(total, best, n_most, n_open=new.n_cut_and_wrong)
+                total.is_readable and can_win(total, best, n_most, n_open=new.n_cut_and_wrong)
                 for total, new in zip(so_far, own, strict=True)
             ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from stratos.probe.questioning import Answered, can_win, left_in, sizes, winner
 from stratos.tasks.base import Item, Score
 from stratos.teachers.base import LENGTH, Answer
@@ -60,6 +62,24 @@ def test_cut_answers_may_still_win() -> None:
     assert cut.n_cut_and_wrong == cut.n_truncated == 4
     assert can_win(cut, best, 16, n_open=cut.n_cut_and_wrong)
     assert can_win(best, best, 4)
+
+
+@pytest.mark.parametrize(
+    ("whole", "cut", "are_read"),
+    [("..", 6, True), ("...", 5, False), (".!..", 4, False), (".!.!", 4, True), ("", 8, True)],
+)
+def test_longer_answers_are_worth_asking_for_where_whole_ones_are_answers(
+    whole: str, cut: int, are_read: bool
+) -> None:
+    """Each "!" is an answer that can be read; one or two tell nothing yet."""
+    finishes = ["stop"] * len(whole) + [LENGTH] * cut
+    parsed = [mark == "!" for mark in whole] + [False] * cut
+    answers = Answered(
+        tuple(Item(str(n), "main", "?", "!") for n in range(len(parsed))),
+        tuple(Answer("", 1, 1, 0.1, finish=finish) for finish in finishes),
+        tuple(Score(0.0, 0.0, mark) for mark in parsed),
+    )
+    assert answers.is_readable == are_read
 
 
 def test_the_winner_is_the_best_of_those_that_were_asked_most() -> None:
