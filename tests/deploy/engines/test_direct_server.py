@@ -30,6 +30,7 @@ from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.engines import direct, direct_server
 from stratos.deploy.engines.direct import Direct
 from stratos.deploy.engines.direct_server import application
+from stratos.deploy.engines.http_api import StreamParts, streamed
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.sampling import Sampler
 from stratos.deploy.engines.slot_writer import Answer, SlotWriter
@@ -117,6 +118,38 @@ def test_a_stream_is_the_same_answer_in_fewer_parts_than_tokens(server) -> None:
         assert text_of(ask(server, chat, stop=stop)) == cut
         events = events_of(server, chat, stop=stop)
         assert "".join(event["delta"].get("content", "") for event in events) == cut
+
+
+def test_the_first_and_the_last_events_of_a_stream_are_sent_together() -> None:
+    async def parts() -> StreamParts:
+        yield "a\u2028b"
+        yield "c"
+        yield "d", "length", {"total_tokens": 3}
+
+    async def asked() -> list[Any]:
+        left, sent = asyncio.Event(), list[Any]()
+
+        async def receive() -> Any:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await streamed("m", parts())({"type": "http"}, receive, send)
+        return sent
+
+    start, *bodies, end = asyncio.run(asked())
+    assert start["status"] == 200 and end["body"] == b"" and not end["more_body"]
+    split = [body["body"].decode().split("\n\n")[:-1] for body in bodies]
+    assert [len(events) for events in split] == [2, 1, 3]
+    events = [json.loads(event.removeprefix("data: ")) for part in split for event in part[:2]]
+    deltas = [event["choices"][0]["delta"] for event in events]
+    texts = ["", "a\u2028b", "c", "d"]
+    assert [delta.get("content") for delta in deltas] == [*texts, None]
+    assert deltas[0]["role"] == "assistant" and deltas[4] == {}
+    assert events[4]["choices"][0]["finish_reason"] == "length"
+    assert events[4]["usage"] == {"total_tokens": 3} and split[2][2] == "data: [DONE]"
 
 
 class Slow(SlotDecoder):
