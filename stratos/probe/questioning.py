@@ -284,8 +284,10 @@ class Questioning:
             so_far = [tried[name] + new for name, new in zip(names, own, strict=True)]
             best = max(so_far, key=Answered.merit)
             n_most = max(len(best.items), self.n_trial)
+            # Of the best prompt all count; and where nothing is right yet, any may become the best.
             return [
-                total.is_readable and can_win(total, best, n_most, n_open=new.n_cut_and_wrong)
+                (total.is_readable or total is best or not best.n_right)
+                and can_win(total, best, n_most, n_open=new.n_cut_and_wrong)
                 for total, new in zip(so_far, own, strict=True)
             ]
 

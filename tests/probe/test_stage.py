@@ -23,7 +23,7 @@ from stratos.probe.teacher_evaluation import agreement_and_entropy
 from stratos.records import Probe, from_json, to_json
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
-from stratos.teachers.base import Question
+from stratos.teachers.base import LENGTH, Answer, Question
 
 
 @pytest.fixture
@@ -55,6 +55,26 @@ def test_measures_with_the_best_prompt(world: World) -> None:
     assert from_json(to_json(record), Probe) == record
     assert world.said == []
     assert world.ticks == sorted(world.ticks) and world.ticks[-1] == 1.0
+
+
+def test_a_teacher_that_is_right_only_with_room_is_given_it(world: World) -> None:
+    """It declines half of what it is asked, and reasons about the rest, whatever the prompt."""
+
+    class Reasons(Pupil):
+        def ask(self, chats, max_tokens, tick=None, keep=None) -> list[Answer]:
+            def cut(index: int, answer: Answer) -> None:
+                if max_tokens < 500 and answer.text.startswith("Answer"):
+                    answer = replace(answer, text="", output_tokens=max_tokens, finish=LENGTH)
+                keep(index, answer)
+
+            return super().ask(chats, max_tokens, tick, cut)
+
+        def reply(self, chat) -> str:
+            number = int(chat[-1]["content"].split()[2])
+            return f"Answer: {2 * number}" if number % 2 else "I would rather not."
+
+    (found,) = world.probe(Reasons()).teachers
+    assert found.exact.mean == 0.5 and not found.is_cut_short
 
 
 def test_only_validation_items_are_asked(world: World) -> None:
