@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import record
@@ -13,7 +14,7 @@ from stratos.core.formats import counted
 
 EXPORTS, VLLM, LOSS = "serving/exports", "serving/vllm", "serving/format_loss"
 ESTIMATE, PREDICTOR = "serving/estimate", "serving/predictor"
-OPERATED = "serving/operated"
+OPERATED, ANSWERS = "serving/operated", "serving/answers"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95 at 70%"}
 """What is predicted of a server, with its short title."""
 MODELS = {
@@ -89,6 +90,37 @@ def _titles(names: Mapping[str, str]) -> Any:
 
 def _over(key: str, form: str) -> Any:
     return lambda row: span((part[key] for part in row["rounds"]), form)
+
+
+def answers() -> str:
+    """CPU of an answer by direct and by llama.cpp, whole and streamed: medians over rounds."""
+    measured = result(ANSWERS)
+    cells = grouped(measured["rows"], "engine", "at_once", "streams")
+    cpu_ms = {case: median(row["cpu_ms"] for row in rows) for case, rows in cells.items()}
+    engines, at_once = ({case[part]: None for case in cells} for part in (0, 1))
+    lines = columns(
+        [{"engine": engine} for engine in engines],
+        ("CPU ms an answer", "{engine}"),
+        *(
+            (f"{n} at once: {title}", lambda row, n=n, cell=cell: cell(cpu_ms, row["engine"], n))
+            for n in at_once
+            for title, cell in (("whole", _whole), ("streamed", _streamed))
+        ),
+    )
+    rounds = counted(len(next(iter(cells.values()))), "round")
+    return (
+        f"{lines}\n\n{MODELS['stratos_1m, untrained']}; medians of {rounds} of "
+        f"{measured['items']} answers, both engines in turn. {source(ANSWERS)}."
+    )
+
+
+def _whole(cpu_ms: Mapping[tuple[Any, ...], float], engine: str, n: int) -> str:
+    return f"{cpu_ms[engine, n, False]:.1f}"
+
+
+def _streamed(cpu_ms: Mapping[tuple[Any, ...], float], engine: str, n: int) -> str:
+    whole, streamed = (cpu_ms[engine, n, streams] for streams in (False, True))
+    return f"{streamed:.1f} ({streamed / whole:.2f}×)"
 
 
 def format_loss() -> str:
@@ -190,6 +222,7 @@ _OPERATED = ("plain", "swap", "back", "kills")
 BLOCKS = {
     "operated": operated,
     "engines": engines,
+    "answers": answers,
     "vllm": vllm,
     "format_loss": format_loss,
     "engine_estimate": engine_estimate,

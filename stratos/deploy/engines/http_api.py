@@ -215,25 +215,33 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T | N
         request: whose body has been read.
         work: for its answer.
     """
-    leaves = asyncio.ensure_future(_leaves(request.receive))
-    tasks: list[asyncio.Task[Any]] = [leaves]
+    own, is_done = asyncio.current_task(), False
+    assert own is not None
+
+    def stop(leaves: asyncio.Task[None]) -> None:
+        if not is_done:
+            own.cancel()
+
+    leaves = asyncio.ensure_future(_leaves(request))
+    leaves.add_done_callback(stop)
     try:
         await asyncio.sleep(0)
         if leaves.done():  # it was gone before
             work.close()
             return None
-        task = asyncio.ensure_future(work)
-        tasks.append(task)
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        return await work
+    except asyncio.CancelledError:
+        if not leaves.done():  # the server itself ends
+            raise
+        own.uncancel()
+        return None
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        is_done = True
+        leaves.cancel()
 
 
-async def _leaves(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
+async def _leaves(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
@@ -335,29 +343,15 @@ class _Stream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; where the client leaves, close what yields them."""
-        own, is_sent = asyncio.current_task(), False
+        await unless_gone(Request(scope, receive), self._sent(send))
 
-        def stop(leaves: asyncio.Task[None]) -> None:
-            if own is not None and not is_sent:
-                own.cancel()
-
-        leaves = asyncio.ensure_future(_leaves(receive))
-        leaves.add_done_callback(stop)
+    async def _sent(self, send: Send) -> None:
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        try:
-            await send(head)
-            async with aclosing(self._events):
-                async for event in self._events:
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-            is_sent = True
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except asyncio.CancelledError:
-            if own is None or not leaves.done():  # the server itself ends
-                raise
-            own.uncancel()
-        finally:
-            is_sent = True
-            leaves.cancel()
+        await send(head)
+        async with aclosing(self._events):
+            async for event in self._events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def usage_of(n_prompt: int, n_answer: int) -> dict[str, int]:

@@ -369,6 +369,27 @@ def test_what_a_slot_has_read_is_not_read_again(bundle) -> None:
     assert read == [41, 1, 1]
 
 
+def test_other_work_on_the_machine_makes_no_call_of_the_decoder_shorter(bundle) -> None:
+    """Tokens that are written at one go are counted by CPU seconds: each call wakes a thread."""
+    slots = slot_decoder(load_model(bundle, dtype="auto"), 1, 256)
+    calls, own_write = list[int](), slots.write
+
+    def waiting(last: Mapping[int, int], most: int, ends: Any) -> list[list[int]]:
+        calls.append(most)
+        time.sleep(0.02)  # as where another process has the core
+        return own_write(last, most, ends)
+
+    slots.write = waiting  # type: ignore[method-assign]
+
+    async def written() -> None:
+        answer = Answer([5, 6, 7], 200, Sampler({}))
+        SlotWriter(slots, 1, frozenset()).add(answer)
+        await answer.over
+
+    asyncio.run(written())
+    assert len(calls) < 40
+
+
 def test_a_long_prompt_keeps_nobody_waiting_and_what_begins_alike_is_read_once(bundle) -> None:
     """It is read in parts, between the tokens of others; what begins alike waits for it."""
     slots = slot_decoder(load_model(bundle, dtype="auto"), 4, 256)
