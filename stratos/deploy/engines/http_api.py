@@ -330,7 +330,13 @@ def streamed(model: str, parts: StreamParts) -> Response:
     return _Stream(events())
 
 
+_LINE_ENDS = tuple((char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029")
+"""Characters at which httpx ends a line, as those of an event are; JSON may escape them."""
+
+
 def _event(data: bytes) -> bytes:
+    for char, escape in _LINE_ENDS:
+        data = data.replace(char, escape)
     return b"data: " + data + b"\n\n"
 
 

@@ -122,7 +122,7 @@ def test_a_stream_is_the_same_answer_in_fewer_parts_than_tokens(server) -> None:
 
 def test_the_first_and_the_last_events_of_a_stream_are_sent_together() -> None:
     async def parts() -> StreamParts:
-        yield "a\u2028b"
+        yield "a\u2028b\u2029\x85\r\n\x1c"
         yield "c"
         yield "d", "length", {"total_tokens": 3}
 
@@ -141,11 +141,11 @@ def test_the_first_and_the_last_events_of_a_stream_are_sent_together() -> None:
 
     start, *bodies, end = asyncio.run(asked())
     assert start["status"] == 200 and end["body"] == b"" and not end["more_body"]
-    split = [body["body"].decode().split("\n\n")[:-1] for body in bodies]
+    split = [body["body"].decode().splitlines()[::2] for body in bodies]
     assert [len(events) for events in split] == [2, 1, 3]
     events = [json.loads(event.removeprefix("data: ")) for part in split for event in part[:2]]
     deltas = [event["choices"][0]["delta"] for event in events]
-    texts = ["", "a\u2028b", "c", "d"]
+    texts = ["", "a\u2028b\u2029\x85\r\n\x1c", "c", "d"]
     assert [delta.get("content") for delta in deltas] == [*texts, None]
     assert deltas[0]["role"] == "assistant" and deltas[4] == {}
     assert events[4]["choices"][0]["finish_reason"] == "length"
