@@ -16,7 +16,7 @@ from secrets import token_hex
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted
-from stratos.core.reasons import Because
+from stratos.core.reasons import Because, Reason
 from stratos.deploy.bundle_server import (
     ALONE,
     QUESTION,
@@ -86,16 +86,21 @@ def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetti
     refusals: list[str] = []
     run = engine_of(None).setting(at_once) if at_once else None
     for engine, form in _engines_of(bundle, named):
-        why = engine.unusable()
-        if why is None and not engine.makes_files and (other := engine.cannot_export(bundle, form)):
-            why = Because(f"{engine.title} does not load it here: {other}.")
-        if why is None:
+        if (why := _why_not_served(engine, bundle, form)) is None:
             run = replace(engine.setting(at_once), format=form)
             break
         refusals.append(str(why))
     run = setting_of(bundle, run)
     text = f"{engine_of(run).kind} serves it for now. {' '.join(refusals)}" if refusals else ""
     return run, text
+
+
+def _why_not_served(engine: Engine, bundle: Path, form: str) -> Reason | None:
+    """Return why an engine serves no bundle here, or not this one; None if it does."""
+    if (why := engine.unusable()) is not None or engine.makes_files:
+        return why
+    other = engine.cannot_export(bundle, form)
+    return other and Because(f"{engine.title} does not load it here: {other}.")
 
 
 def _engines_of(bundle: Path, named: str) -> list[tuple[Engine, str]]:
@@ -250,7 +255,7 @@ def again(state: Path, hosted: Hosted) -> tuple[Hosted, str]:
     if hosted.is_bundle_gone:
         raise StratosError(f"{hosted.bundle} is gone (moved or deleted).")
     engine = engines().get(hosted.engine)
-    if engine is not None and not hosted.front and engine.unusable() is not None:
+    if engine and not hosted.front and _why_not_served(engine, bundle, hosted.format):
         run, why = setting_here(bundle, hosted.at_once)
         hosted = beside(hosted, described(bundle, can_start(bundle, 0, run), run, None))
     _is_free(state)  # threads of what kept it running may have its port for a moment still
@@ -367,11 +372,11 @@ def can_start(bundle: Path, port: int, run: ServingSetting | None, host: str = H
     An export may answer otherwise than the evaluation, within its measured loss.
 
     Raises:
-        StratosError: the port is taken, the engine is not installed, or the bundle holds no export
-            for it.
+        StratosError: the port is taken, the engine is not installed or does not load the bundle, or
+            this holds no export for it.
     """
     engine = engine_of(run)
-    if (why := engine.unusable()) is not None:
+    if (why := _why_not_served(engine, bundle, "" if run is None else run.format)) is not None:
         raise StratosError(str(why))
     if port:
         check_free(port, "--port <number>", "--port 0", host)

@@ -123,8 +123,9 @@ class Vllm(Engine):
     @override
     def cannot_export(self, bundle: Path, form: str) -> Reason | None:
         facts = facts_in(bundle, "config.json")
-        head = facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"]
-        return self._no_kernel(int(head))
+        size, heads = facts.get("hidden_size", 0), facts.get("num_attention_heads", 1)
+        head = facts.get("head_dim") or size // heads
+        return self._no_kernel(int(head)) if head else None
 
     def _no_kernel(self, head: int) -> Reason | None:
         """Return why it serves no model of an attention head's width; None if it does."""

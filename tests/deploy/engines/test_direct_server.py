@@ -504,17 +504,30 @@ def test_the_next_engine_hosts_it_where_the_compiler_fails(
     assert "install gcc or clang" in why and "\n" not in why
 
 
+@pytest.mark.parametrize("compiler", ["missing", "failing"])
 def test_what_ran_before_a_reboot_starts_where_its_compiler_is_gone(
-    bundle, tmp_path, monkeypatch
+    bundle, tmp_path, monkeypatch, compiled_anew, compiler
 ) -> None:
     own = with_run(bundle, tmp_path, "direct")
     state, before = prepare(own, tmp_path, run=DIRECT)
     assert again(state, before)[1] == ""
-    monkeypatch.setenv("PATH", other_compiler(tmp_path, "missing"))
+    cpu_decoder.load.cache_clear()
+    monkeypatch.setenv("PATH", other_compiler(tmp_path, compiler))
     hosted, why = again(state, before)
     assert hosted.setting == BATCHES and hosted.module == engine_of(BATCHES).module
     assert (hosted.port, hosted.name) == (before.port, before.name)
     assert "install gcc or clang" in why and Hosted.read(state) == hosted
+
+
+def test_it_is_not_started_by_name_where_the_compiler_fails(
+    bundle, tmp_path, monkeypatch, compiled_anew
+) -> None:
+    """What it would take the place of is not stopped, and nothing is written down."""
+    cpu_decoder.load.cache_clear()
+    monkeypatch.setenv("PATH", other_compiler(tmp_path, "failing"))
+    with pytest.raises(StratosError, match="install gcc or clang"):
+        prepare(bundle, tmp_path / "cache", run=DIRECT)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_bundle_without_a_run_is_hosted_by_it_unless_it_has_exports(bundle, tmp_path) -> None:
