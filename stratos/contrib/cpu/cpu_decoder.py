@@ -73,6 +73,7 @@ def _compile(compiler: str, path: Path) -> None:
             timeout=_SECONDS,
             check=True,
         )
+        ctypes.CDLL(str(new))  # what cannot be loaded is not kept
         digest = digest_of(new)
     write_atomically(path.with_suffix(_DIGEST), digest.encode())
 

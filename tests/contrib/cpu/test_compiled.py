@@ -184,11 +184,14 @@ def test_a_compiler_that_fails_or_a_folder_of_others_is_no_error(monkeypatch, tm
         one.unlink()
     broken = tmp_path / "bin" / "cc"
     broken.parent.mkdir()
-    broken.write_text(f"#!{shutil.which('sh')}\n[ $1 = --version ]\n")
-    broken.chmod(0o755)
+    shell = shutil.which("sh")
     monkeypatch.setenv("PATH", str(broken.parent))
-    assert kernel.load.__wrapped__() is None
-    assert not list(made.parent.iterdir()), "no half of a file is left"
+    writes = 'while [ "$1" != -o ]; do shift; done; echo no library > "$2"'
+    for does in ("exit 1", writes):
+        broken.write_text(f"#!{shell}\n[ $1 = --version ] && exit\n{does}\n")
+        broken.chmod(0o755)
+        assert kernel.load.__wrapped__() is None
+        assert not list(made.parent.iterdir()), "nothing broken is left"
 
 
 @needs_compiler
