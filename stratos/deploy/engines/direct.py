@@ -27,6 +27,7 @@ _WANTED = {
     "hidden_act": ("silu",),
     "attention_bias": (False, None),
     "mlp_bias": (False, None),
+    "quantization_config": (None,),
 }
 """Values in the config.json of a bundle that it decodes."""
 
