@@ -33,9 +33,9 @@ from stratos.core.digest import identity
 from stratos.core.errors import CatalogError, nearest
 from stratos.core.foreign import cause, open_regular
 from stratos.core.formats import counted, shown
-from stratos.core.names import why_no_name
 from stratos.core.redact import redact_text
 from stratos.core.remote import file_system, local_path
+from stratos.core.values import why_no_name
 
 # Raw catalog rows as typed columns.
 
