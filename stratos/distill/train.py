@@ -26,9 +26,9 @@ from stratos.config import Config, StudentConfig, TrainerConfig
 from stratos.core.context import Context
 from stratos.core.errors import StratosError, TeacherError
 from stratos.core.formats import about, counted
-from stratos.core.names import find, named
 from stratos.core.process import JOB
 from stratos.core.reasons import Reason
+from stratos.core.values import find, named
 from stratos.distill.checkpoints import (
     Checkpoints,
     RandomStates,

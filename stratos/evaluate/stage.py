@@ -28,7 +28,7 @@ from stratos.config import Config, StudentConfig, TrafficConfig
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import ItemProgress, counted
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.hours import answers_per_s, batch_hours
 from stratos.evaluate.answers import (

@@ -17,8 +17,8 @@ from stratos.config import CloudConfig, Config, StudentConfig, TrainerConfig
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, points_gained
 from stratos.core.machine import slowness_now
-from stratos.core.names import find, named
 from stratos.core.reasons import Because
+from stratos.core.values import find, named
 from stratos.distill.trainer import Length
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import Calibration, calibration
