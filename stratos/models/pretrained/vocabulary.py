@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ class VocabularyError(StratosError):
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            f"The vocabulary cannot be cut: {why}. Train the whole model: student.fit=null"
+            f"The vocabulary of the student cannot be cut: {why}. Train the whole model: "
+            "student.fit.vocabulary=false"
         )
 
 
@@ -43,7 +44,9 @@ class Vocabulary:
 
     ids: np.ndarray
     """Their numbers in the whole model, ascending; their new ones are 0, 1, …"""
-    tokenizer: str
+    n_before: int
+    """Tokens of the whole tokenizer."""
+    tokenizer: str = ""
     """Its `tokenizer.json`."""
 
     def renumbered(self, value: Any) -> Any:
@@ -95,9 +98,9 @@ def task_vocabulary(
     if model["type"] == "BPE":
         used |= _on_the_way(model, numbers, used)
     ids = np.array(sorted(id_ for id_ in used if 0 <= id_ < n_rows))
-    vocabulary = Vocabulary(ids, "")
+    vocabulary = Vocabulary(ids, whole.get_vocab_size())
     cut = json.dumps(_cut_json(plain, numbers, vocabulary), ensure_ascii=False)
-    vocabulary = Vocabulary(ids, cut)
+    vocabulary = replace(vocabulary, tokenizer=cut)
     _check(vocabulary, texts, encoded)
     return vocabulary
 
