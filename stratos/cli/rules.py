@@ -185,6 +185,13 @@ def _signals(config: Config) -> Iterator[str]:
             signal.check()
         except ConfigError as error:
             yield str(error)
+        cut = [student.name for student in config.students if student.fit.share is not None]
+        if cut and len(config.strategies) == 1 and not signal.reads_any_tokens:
+            yield (
+                f"strategy={strategy.name}: the student {cut[0]} has no token for all of its "
+                "teacher's once its vocabulary is cut. Type student.fit.vocabulary=false, or "
+                "strategy=alignment."
+            )
 
 
 def _too_long(config: Config) -> list[str]:

@@ -474,12 +474,12 @@ def _task_texts(
     """Return what a student of a task reads and writes; never a test row."""
     task = config.task
     items = task.items("validation", config.callbacks.n_validation_read)
-    asked = [
+    prompts = [
         tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         for chat in (*chats, *map(task.student_messages, items))
     ]
     answers = (*completions, *map(task.completion, items), *task.all_labels)
-    return [*asked, *answers, *(text + tokenizer.eos_token for text in answers)]
+    return [*prompts, *answers, *(text + tokenizer.eos_token for text in answers)]
 
 
 @contextmanager

@@ -53,8 +53,8 @@ class Vocabulary:
         """Return a token's new number, or those of a list; None for a token that is not kept."""
         if isinstance(value, list):
             return [new for each in value if (new := self.renumbered(each)) is not None]
-        place = int(np.searchsorted(self.ids, value))
-        return place if place < len(self.ids) and self.ids[place] == value else None
+        index = int(np.searchsorted(self.ids, value))
+        return index if index < len(self.ids) and self.ids[index] == value else None
 
 
 def task_vocabulary(
@@ -159,12 +159,12 @@ def _on_the_way(model: dict[str, Any], numbers: dict[str, int], ids: set[int]) -
         parts = list(token)
         while len(parts) > 1:
             way.update(numbers[part] for part in parts if part in numbers)
-            rank, place = min(
-                (ranks.get(pair, len(ranks)), place) for place, pair in enumerate(pairwise(parts))
+            rank, index = min(
+                (ranks.get(pair, len(ranks)), index) for index, pair in enumerate(pairwise(parts))
             )
             if rank == len(ranks):
                 break
-            parts[place : place + 2] = [parts[place] + parts[place + 1]]
+            parts[index : index + 2] = [parts[index] + parts[index + 1]]
     return way
 
 
@@ -173,7 +173,7 @@ def _cut_json(
 ) -> dict[str, Any]:
     """Return a `tokenizer.json` with some tokens alone, renumbered."""
     model = dict(plain["model"])
-    new = {int(id_): place for place, id_ in enumerate(vocabulary.ids)}
+    new = {int(id_): index for index, id_ in enumerate(vocabulary.ids)}
     if model["type"] == "Unigram":
         model["vocab"] = [model["vocab"][id_] for id_ in new if id_ < len(model["vocab"])]
         if model.get("unk_id") is not None:

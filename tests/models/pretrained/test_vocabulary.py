@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from stratos.deploy.engines.base import export_path
+from stratos.deploy.engines.gguf_file import cannot_export, export
 from stratos.distill.tokenizer import save_student
-from stratos.models.pretrained import load_model, load_tokenizer
+from stratos.models.pretrained import load_model, load_tokenizer, read_gguf
 from stratos.models.pretrained.vocabulary import (
     VocabularyError,
     cut_model,
@@ -264,6 +266,19 @@ def test_a_share_keeps_the_most_frequent_tokens_beside(folder: Path) -> None:
     sizes = [len(task_vocabulary(source, ROWS, n, share=share).ids) for share in (0, 0.3, 1)]
     assert sizes[0] < sizes[1] < sizes[2] <= n
     assert sizes[1] >= 0.3 * n
+
+
+def test_llama_cpp_loads_what_is_left(both: tuple[Any, ...], tmp_path: Path) -> None:
+    """Its own ids of the chats are compared with those of the tokenizer, before it is asked."""
+    pytest.importorskip("xllamacpp")
+    _, (cut, small), _ = both
+    save_student(cut, small, tmp_path)
+    if cannot_export(tmp_path, "f32") is not None:
+        pytest.skip("GGUF files are written of other families")
+    chats = [[{"role": "user", "content": row}] for row in ROWS]
+    export(tmp_path, ("f32",), chats)
+    header = read_gguf(export_path(tmp_path, "f32.gguf"))
+    assert header.n_params >= cut.num_parameters()
 
 
 def test_a_tokenizer_of_whole_words_is_refused() -> None:
