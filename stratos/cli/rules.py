@@ -95,7 +95,7 @@ def impossible(config: Config) -> list[str]:
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     declared = contradictions(config.task, config.strategies, config.complexity)
     problems += [*unusable(trainer), *declared, *_engine(config)]
-    problems += [*_signals(config), *_teachers(config), *_executor(config)]
+    problems += [*_fits(config), *_signals(config), *_teachers(config), *_executor(config)]
     problems += _server(config)
     problems += [
         str(problem) for room in config.rooms.values() for problem in room.problems(config)
@@ -174,6 +174,17 @@ def _own_size(student: StudentConfig, config: Config) -> Iterator[str]:
             f"{LEAST_VOCABULARY} tokens that every text needs: one for each byte, and the special "
             "tokens of a chat."
         )
+
+
+def _fits(config: Config) -> Iterator[str]:
+    """Yield the students that are to be cut, and start from no model."""
+    for student in config.students:
+        if student.fit.share is not None and (student.path is None or not student.is_lm):
+            yield (
+                f"student {student.name}: fit.vocabulary cuts a language model that a student "
+                "starts from, and it starts from none. Type student.fit.vocabulary=false, or "
+                "student=local student.path=<folder>."
+            )
 
 
 def _signals(config: Config) -> Iterator[str]:
