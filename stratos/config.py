@@ -137,6 +137,8 @@ class ComplexityConfig:
 class FitConfig:
     """How a student that starts from a model is fitted to its task (`student.fit`)."""
 
+    # Off by default: a text with tokens that were cut is read in others, and may be answered
+    # otherwise (benchmarks/training/fit.py counts both).
     vocabulary: bool | Share = False
     """true: train and serve it with the tokens of the task's rows alone, and those that write every
     other text; a number: with this share of its other tokens too, the most frequent first."""
