@@ -20,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,9 @@ def main() -> None:
         batch = random.Random(number).sample(train, options.batch)
         for name, pair in both.items():
             pair[0].train()
-            made = (*pair, optimizers[name], batch)
-            spent[name].append(cpu_s(lambda made=made: step(*made))[0])
-    asked = {
-        name: cpu_s(lambda pair=pair: answers(*pair, test, labels)) for name, pair in both.items()
-    }
+            work = partial(step, *pair, optimizers[name], batch)
+            spent[name].append(cpu_s(work)[0])
+    asked = {name: cpu_s(partial(answers, *pair, test, labels)) for name, pair in both.items()}
     kept = set(vocabulary.ids.tolist())
     ids = tokenizer([prompt(tokenizer, text) for text, _ in test], add_special_tokens=False)
     result = {
