@@ -218,6 +218,8 @@ def _plans(
     serve = plan.role("serve")
     rate = config.traffic.requests_per_s
     student = named(config.students, plan.student)
+    if student.fit.share is not None:
+        student = replace(student, path=str(bundle))
     return Plans(
         card=None if is_predictor(bundle) else card_of_student(student, config.task),
         task=config.task.name,

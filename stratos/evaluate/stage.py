@@ -419,6 +419,8 @@ def _student_score(
     if chosen.path is None:  # it may have come to read in its teacher's tokens
         facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
         chosen = replace(chosen, vocab_size=facts["vocab_size"])
+    elif student.vocabulary is not None:
+        chosen = replace(chosen, path=student.path)
     card = card_of_student(chosen, task)
     usd = _usd_per_1000(traffic, card, plan.roles_of("serve"), answers)
     return replace(score, usd_per_1000=usd, n_params=student.n_params)

@@ -396,6 +396,8 @@ class Student:
     to measure the speed, to save and validate."""
     processes: int = 1
     """Processes of one thread that shared each step: on their number the rounding depends, too."""
+    vocabulary: tuple[int, int] | None = None
+    """Tokens of its vocabulary and of the one that it was cut from; None where it is whole."""
     kind: str = "lm"
     """lm, or the kind that it is (`StudentConfig.kind`)."""
     calibration_error: float | None = None

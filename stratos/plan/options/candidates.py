@@ -348,7 +348,8 @@ class _Builder:
             StudentFacts(
                 card.name,
                 has_weights,
-                card.vocab_size,
+                # The tokens of a cut vocabulary are no teacher's.
+                card.vocab_size if self._student(card).fit.share is None else 0,
                 not has_weights and has_symbols,
                 not has_weights and not has_symbols,
                 corrects_labels(task, [self._student(card)]),
