@@ -138,6 +138,8 @@ class RequestReader:
     tools_path: str | None
     """File of them; what is inferred is written there, where it is missing."""
     verifies: bool
+    doubts_path: str | None = None
+    """File into which the turns are written that are probably wrong."""
 
     def read(self) -> ToolsContent:
         """Return the requests of all files.
@@ -156,6 +158,8 @@ class RequestReader:
         settle = most_frequent if rows.are_traces else None
         reader = replace(self.files, source=RowSource(partial(self._records, rows), settle))
         files = tuple(self._file(reader, rows, key, path) for key, path in named)
+        if self.doubts_path is not None:
+            _write_doubts(self.doubts_path, rows)
         families = Families.of(rows.alike)
         rows.alike = Alike()  # the signatures are needed no more
         return ToolsContent(
@@ -240,6 +244,9 @@ class ToolsTask(FileTask[ToolsContent]):
     answers: Literal["trust", "verify"] = "verify"
     """Turns of whole conversations: trust all, or leave out what is probably wrong by the other
     conversations and the tools."""
+    doubts_path: str | None = None
+    """A file into which the turns are written that are probably wrong: where each stands, why, and
+    how probably."""
     ordered: bool = False
     """Whether the order of several calls counts."""
     n_drawn: int = 2000
@@ -309,7 +316,9 @@ class ToolsTask(FileTask[ToolsContent]):
         tools = None if path is None or not _is_there(path) else _read_tools(path)
         verifies = self.answers == "verify"
         files = self.file_reader
-        return RequestReader(files, names, self.workload, self.texts, tools, path, verifies)
+        return RequestReader(
+            files, names, self.workload, self.texts, tools, path, verifies, self.doubts_path
+        )
 
     @property
     @override
@@ -361,10 +370,11 @@ class ToolsTask(FileTask[ToolsContent]):
             signatures = tuple(map(signature, reader.tools or ()))
             notes.append(str(ToolsInferred(self.path, signatures)))
         if reader.doubtful:
-            of_each = tuple(
-                (n, why, reader.first_doubtful[why]) for why, n in reader.doubtful.most_common()
-            )
-            notes.append(str(DoubtfulTurns(self.path, of_each)))
+            counts = Counter(doubt.reason for _, doubt in reader.doubtful)
+            first = {doubt.reason: where for where, doubt in reversed(reader.doubtful)}
+            of_each = tuple((n, why, first[why]) for why, n in counts.most_common())
+            doubts = DoubtfulTurns(self.path, of_each, self.doubts_path, self.test_path)
+            notes.append(str(doubts))
         if reader.are_unchecked:
             notes.append(str(UncheckedTurns(self.path, MOST_CHECKED)))
         if self.workload is not None:
@@ -582,6 +592,22 @@ def _written(path: str, rows: ToolRowReader) -> ConfigError:
         f"{path} is new: it has the {tools} that the calls show. Correct them, then type the same "
         "command again."
     )
+
+
+def _write_doubts(path: str, rows: ToolRowReader) -> None:
+    """Write the turns that are probably wrong as JSON lines, in the order of the conversations.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    lines = [
+        json.dumps({"where": where, "why": str(doubt.reason), "p": round(doubt.probability, 3)})
+        for where, doubt in rows.doubtful
+    ]
+    try:
+        write_atomically(Path(path).expanduser(), "".join(f"{line}\n" for line in lines).encode())
+    except OSError as error:
+        raise ConfigError(f"task.doubts_path={path} cannot be written: {error}") from error
 
 
 def _read_tools(path: str) -> list[Any]:

@@ -319,9 +319,21 @@ def test_turns_that_are_probably_wrong_are_left_out_and_counted(tmp_path: Path) 
     rows = [*({"messages": conversation(k), "tools": TOOLS} for k in range(4, 60)),
             {"messages": wrong, "tools": TOOLS}]  # fmt: skip
     path = written(tmp_path, *rows)
-    task, trusting = ToolsTask(path), ToolsTask(path, answers="trust", on_error="skip")
+    doubts, tested = tmp_path / "doubts.jsonl", tmp_path / "tested.jsonl"
+    tested.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:20]))
+    task, trusting = (
+        ToolsTask(path, doubts_path=str(doubts)),
+        ToolsTask(path, answers="trust", on_error="skip"),
+    )
     [note] = [note for note in task.notes if "probably wrong" in note]
     assert "(the first: line 57, message 3)" in note
+    assert f"{doubts} lists all of them" in note
+    [doubt] = map(json.loads, doubts.read_text().splitlines())
+    assert doubt["where"] == "line 57, message 3"
+    assert doubt["why"] in note
+    apart = ToolsTask(path, test_path=str(tested))
+    [note] = [note for note in apart.notes if "probably wrong" in note]
+    assert f"Turns of {tested} are tested as they are" in note
     answers = [item.answer for some in items(task).values() for item in some]
     assert not any("town" in answer for answer in answers)
     assert sum(map(len, items(trusting).values())) == len(answers)
