@@ -25,8 +25,9 @@ import record
 from trace_services import SERVICE
 
 from stratos.contrib.logs.conversation import Turn
-from stratos.contrib.tools.trace_checks import cleaned, doubtful_turns
+from stratos.contrib.tools.trace_checks import Doubt, doubtful_turns, mended
 from stratos.contrib.tools.usual_tools import usual_tools
+from stratos.contrib.tools.words import TurnDoubt
 
 SEED = 0
 SHARES = (0.0, 0.1, 0.5)
@@ -77,6 +78,8 @@ class Spoiler:
         if self.is_text(turn):
             return None
         names = [name for name in self.calls if name != turn.calls[0].name]
+        if not names:
+            return None
         other = self.rng.choice(self.calls[self.rng.choice(names)])
         if self.rng.random() < 0.5:
             return replace(turn, calls=(replace(turn.calls[0], name=other.calls[0].name),))
@@ -102,17 +105,19 @@ class Spoiler:
 
     def call_to_text(self, turn: Turn) -> Turn | None:
         """Return a text in place of a call."""
-        return None if self.is_text(turn) else self.like(turn, self.rng.choice(self.texts))
+        if self.is_text(turn) or not self.texts:
+            return None
+        return self.like(turn, self.rng.choice(self.texts))
 
     def text_to_call(self, turn: Turn) -> Turn | None:
         """Return a call in place of a text."""
-        if not self.is_text(turn):
+        if not self.is_text(turn) or not self.calls:
             return None
         return self.like(turn, self.rng.choice(self.calls[self.rng.choice(list(self.calls))]))
 
     def mix_in(self, turn: Turn) -> Turn | None:
         """Return a call of another service."""
-        return self.like(turn, self.rng.choice(self.foreign))
+        return self.like(turn, self.rng.choice(self.foreign)) if self.foreign else None
 
 
 KINDS = ("swap_tool", "swap_parameters", "call_to_text", "text_to_call", "mix_in", "shuffle",
@@ -277,7 +282,18 @@ def mixed(traces: Sequence[Trace], foreign: Sequence[Trace]) -> Spoilt:
 
 def restored(spoilt: Spoilt, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return how many renamed turns are as they were again, and how many of others differ."""
-    made = cleaned(spoilt.traces, tools)
+    of_each: dict[int, list[Doubt]] = defaultdict(list)
+    for doubt in doubtful_turns(spoilt.traces, tools):
+        of_each[doubt.conversation].append(doubt)
+    repeated = {(c, doubt.turn) for c, some in of_each.items() for doubt in some
+                if doubt.reason is TurnDoubt.REPEATED}  # fmt: skip
+    # Turns that are cut out stay here, not to be learnt, so that places are those of the log.
+    made = [
+        [replace(turn, is_learnt=turn.is_learnt and (c, k) not in repeated)
+         for k, turn in enumerate(mended(trace, [doubt for doubt in of_each[c]
+                                                 if doubt.reason is not TurnDoubt.REPEATED]))]
+        for c, trace in enumerate(spoilt.traces)
+    ]  # fmt: skip
     same = sum(content(made[c][k]) == content(turn) and made[c][k].is_learnt
                for (c, k), turn in spoilt.right.items())  # fmt: skip
     wrongly = sum(
