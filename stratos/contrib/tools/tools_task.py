@@ -386,15 +386,9 @@ class ToolsTask(FileTask[ToolsContent]):
     @cached_property
     def _next_tool(self) -> str:
         """What it is worth to answer each turn by the tools that mostly follow the last call."""
-        train, validation = (
-            [item_state(item) for item in self.items(split, _N_STATES)]
-            for split in ("train", "validation")
-        )
-        follows: dict[str, Counter[str]] = defaultdict(Counter)
-        for state, names in train:
-            follows[state][names] += 1
-        usual = {state: counts.most_common(1)[0][0] for state, counts in follows.items()}
-        n = sum(usual.get(state) == names for state, names in validation)
+        train, validation = (self.items(split, _N_STATES) for split in ("train", "validation"))
+        usual = _usual_tools(train)
+        n = sum(usual.get(state) == names for state, names in map(item_state, validation))
         return (
             f"What mostly follows the last message and call (a tool, or a text) is right in {n:,} "
             f"of {counted(len(validation), 'validation turn', spec=',')}."
@@ -404,6 +398,23 @@ class ToolsTask(FileTask[ToolsContent]):
     def own_words(self, question: str) -> str:
         """Return what the user wrote: tools, and their results, repeat."""
         return asked_in(messages_in(question))
+
+    @override
+    def in_situation(self, train: Sequence[Item], items: Sequence[Item]) -> list[str] | None:
+        """Call the tools that mostly follow the last message and call, as they mostly are called.
+
+        None of requests alone: all are in one situation.
+        """
+        if not self.content.reader.are_traces:
+            return None
+        usual = _usual_tools(train)
+        answers: dict[str, Counter[str]] = defaultdict(Counter)
+        for item in train:
+            state, names = item_state(item)
+            if usual[state] == names:
+                answers[state][item.answer] += 1
+        most = {state: counts.most_common(1)[0][0] for state, counts in answers.items()}
+        return [most.get(item_state(item)[0], "") for item in items]
 
     @override
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
@@ -543,6 +554,14 @@ class ToolsTask(FileTask[ToolsContent]):
         question = question_of(tools_in(item.question), [{"role": "user", "content": text}])
         made = replace(item, id=content_id(question), question=question)
         return replace(made, family=self.content.requests.family(question))
+
+
+def _usual_tools(items: Sequence[Item]) -> dict[str, str]:
+    """Return of each state the tools that mostly are called in it: see `item_state`."""
+    follows: dict[str, Counter[str]] = defaultdict(Counter)
+    for state, names in map(item_state, items):
+        follows[state][names] += 1
+    return {state: counts.most_common(1)[0][0] for state, counts in follows.items()}
 
 
 def item_state(item: Item) -> tuple[str, str]:

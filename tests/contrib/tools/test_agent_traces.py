@@ -19,6 +19,7 @@ from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import LONGEST_RESULT, messages_in, question_of, tools_in
 from stratos.contrib.tools.tool_rows import TEXT, Names, ToolRowReader
 from stratos.core.errors import ConfigError
+from stratos.evaluate.baselines import free_baselines
 from stratos.probe.look.columns import chosen
 from stratos.tasks.base import Item
 from stratos.tasks.files import read_records
@@ -272,6 +273,19 @@ def test_the_notes_say_what_follows_a_call(task: ToolsTask) -> None:
     [note] = [note for note in task.notes if "What mostly follows" in note]
     n = len(task.items("validation", 9999))
     assert f"is right in {n} of {n} validation turns" in note, "these agents always do the same"
+
+
+def test_what_mostly_follows_is_a_baseline_of_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, *({"messages": conversation(k), "tools": TOOLS} for k in range(60)))
+    task = ToolsTask(path, compares_words=False)
+    train, test = task.items("train", 9999), task.items("test", 9999)
+    score = {each.score.role: each.score for each in free_baselines(task, train, test)}
+    assert score["situation"].fields["tools"].mean == 1, "these agents always do the same"
+    assert score["majority"].fields["tools"].mean < 1
+    assert score["situation"].slice().exact.mean > score["majority"].slice().exact.mean
+    requests = written(tmp_path, *({"question": f"time in city {k}", "tools": [{"name": "time"}],
+                                    "calls": [{"name": "time"}]} for k in range(60)))  # fmt: skip
+    assert ToolsTask(requests).in_situation([], []) is None
 
 
 def test_a_turn_is_answered_as_the_nearest_turn(task: ToolsTask) -> None:
