@@ -131,6 +131,9 @@ class Task(ABC):
     prompts: tuple[str, ...] = ("default",)
     """Names of the prompts that a teacher is tried with."""
 
+    calls_tools: ClassVar[bool] = False
+    """Whether answers are calls of tools that each question offers."""
+
     # --- what has to be written ------------------------------------------------------------------
 
     @abstractmethod

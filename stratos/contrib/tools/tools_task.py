@@ -220,6 +220,7 @@ class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
     code_version = 4
+    calls_tools = True
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""
     name: str = "tools"
