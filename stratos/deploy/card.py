@@ -54,6 +54,7 @@ _ROLES = {
     "teacher": "teacher",
     "untouched": "this model before training",
     "majority": "most frequent answer",
+    "situation": "most frequent answer in the same situation",
     "lookup": "answer of the nearest training item",
     "linear": "TF-IDF with logistic regression",
     "chance": "random guess",

@@ -201,7 +201,7 @@ class LoggedVersus:
     """Why to how many of the student's answers are doubtful."""
 
 
-FREE_ROLES = ("majority", "lookup", "linear")
+FREE_ROLES = ("majority", "situation", "lookup", "linear")
 """Baselines that need no model and cost nothing, the simplest first."""
 
 

@@ -149,6 +149,7 @@ ROLE_NAMES = {
     "untouched": "Untouched student",
     "linear": "TF-IDF with logistic regression",
     "lookup": "Nearest training item",
+    "situation": "Most frequent answer in the same situation",
     "majority": "Most frequent answer",
     "chance": "Chance",
 }
