@@ -47,8 +47,8 @@ class Direct(Engine):
     wants = f"a server without GPU, and a Llama of up to {MOST_PARAMETERS // 10**6}M parameters"
     devices = "cpu"
     measures = ("probability", "agreement")
-    # Fitted to load tests of 1 to 8 answers at once, students of 0.3, 1 and 2 million parameters, on
-    # two quiet cores of a Xeon with 2 MiB of second cache: all within 0.87 to 1.24 of the seconds.
+    # Fitted to load tests of 1 to 8 answers at once by students of 0.3, 1 and 2 million parameters
+    # on two quiet cores of a Xeon with 2 MiB of second cache: 0.87 to 1.24 of what they took.
     weight_formats = (WeightFormat("", weight_bytes=4.0, cache_bytes=4.0, alone=0.6, batch=0.6),)
     cost = ServingCost(
         slots=(1, 8),
