@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import record
 
-from figures_of.tables import columns, load_average, result, source, span
+from figures_of.tables import columns, result, source, span
 from stratos.core.formats import counted
 
 EXPORTS, VLLM, LOSS = "serving/exports", "serving/vllm", "serving/format_loss"
 ESTIMATE, PREDICTOR = "serving/estimate", "serving/predictor"
-OPERATED = "serving/operated"
+OPERATED, ANSWERS = "serving/operated", "serving/answers"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95 at 70%"}
 """What is predicted of a server, with its short title."""
 MODELS = {
@@ -27,9 +28,8 @@ def engines() -> str:
     """A row for each engine and format: the range over rounds."""
     rows, n_rounds = _rows(EXPORTS, models=("sums", "sql"))
     return (
-        f"{rows}\n\n{source(EXPORTS)}; {counted(n_rounds, 'round')} of all engines in turn, with "
-        f"other work on the machine (load average {load_average(EXPORTS)}): compare the engines, "
-        "not the numbers with those of an idle machine. The same text is that of the evaluation."
+        f"{rows}\n\n{source(EXPORTS)}; {counted(n_rounds, 'round')} of all engines in turn: "
+        "compare the engines. The same text is that of the evaluation."
     )
 
 
@@ -37,11 +37,9 @@ def vllm() -> str:
     """The same with vLLM among the engines."""
     content = record.load(VLLM)
     rows, n_rounds = _rows(VLLM, ("vLLM", "llama.cpp, f32"))
-    busy = span((row["others_cores"] for row in content["result"]["rows"]), ".1f")
     return (
         f"{rows}\n\n{source(VLLM)}, vLLM {content['engines']['vllm']} on a CPU; "
-        f"{counted(n_rounds, 'round')}. Other work took {busy} cores while each row was measured, "
-        "and least beside vLLM: compare the CPU milliseconds."
+        f"{counted(n_rounds, 'round')}. Compare the CPU milliseconds."
     )
 
 
@@ -89,6 +87,37 @@ def _titles(names: Mapping[str, str]) -> Any:
 
 def _over(key: str, form: str) -> Any:
     return lambda row: span((part[key] for part in row["rounds"]), form)
+
+
+def answers() -> str:
+    """CPU of an answer by direct and by llama.cpp, whole and streamed: medians over rounds."""
+    measured = result(ANSWERS)
+    cells = grouped(measured["rows"], "engine", "at_once", "streams")
+    cpu_ms = {case: median(row["cpu_ms"] for row in rows) for case, rows in cells.items()}
+    engines, at_once = ({case[part]: None for case in cells} for part in (0, 1))
+    lines = columns(
+        [{"engine": engine} for engine in engines],
+        ("CPU ms at once:", "{engine}"),
+        *(
+            (f"{n}, {title}", lambda row, n=n, cell=cell: cell(cpu_ms, row["engine"], n))
+            for n in at_once
+            for title, cell in (("whole", _whole), ("streamed", _streamed))
+        ),
+    )
+    rounds = counted(len(next(iter(cells.values()))), "round")
+    return (
+        f"{lines}\n\n1M parameters, {measured['tokens']} tokens; medians of {rounds} of "
+        f"{measured['items']} answers. {source(ANSWERS)}."
+    )
+
+
+def _whole(cpu_ms: Mapping[tuple[Any, ...], float], engine: str, n: int) -> str:
+    return f"{cpu_ms[engine, n, False]:.1f}"
+
+
+def _streamed(cpu_ms: Mapping[tuple[Any, ...], float], engine: str, n: int) -> str:
+    whole, streamed = (cpu_ms[engine, n, streams] for streams in (False, True))
+    return f"{streamed:.1f} ({streamed / whole:.2f}×)"
 
 
 def format_loss() -> str:
@@ -161,12 +190,10 @@ def predictor() -> str:
         ("bundle, MiB", "{bundle_mib:.0f}"),
         ("memory, MiB", "{memory_mib}"),
     )
-    loads = span((part["load_average"] for row in kinds for part in row["connections"]), ".0f")
     return (
         f"{lines}\n\nBanking77: students of {measured['rows']:,} rows and {measured['labels']} "
         f"labels, asked test rows of {measured['mean_characters']:.0f} characters on one core. "
-        f"{source(PREDICTOR)}; load average {loads}: CPU times hold on a busy machine, p95 does "
-        "not (`benchmarks/serving/predictor.py`)."
+        f"{source(PREDICTOR)} (`benchmarks/serving/predictor.py`)."
     )
 
 
@@ -190,6 +217,7 @@ _OPERATED = ("plain", "swap", "back", "kills")
 BLOCKS = {
     "operated": operated,
     "engines": engines,
+    "answers": answers,
     "vllm": vllm,
     "format_loss": format_loss,
     "engine_estimate": engine_estimate,

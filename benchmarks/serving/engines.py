@@ -4,6 +4,9 @@
     python benchmarks/serving/engines.py --shape               the 1M Mahjong student's, untrained
     STRATOS_VLLM=/opt/vllm python benchmarks/serving/engines.py --shape --name serving/vllm --keep
                                                                vLLM, too, beside the others
+    python benchmarks/serving/engines.py --answers --rounds 5 --keep
+                                                               CPU of an answer, whole and streamed,
+                                                               by direct and llama.cpp in turn
     python benchmarks/serving/engines.py --losses outputs/<run>  what deploy measured of each format
                                                                of a run (deploy=llamacpp)
 
@@ -24,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +41,7 @@ import record
 from stratos import records
 from stratos.core.machine import group_memory, group_seconds, others_between, usage
 from stratos.deploy.bundle_server import serving_bundle
+from stratos.deploy.engines.direct import Direct
 from stratos.deploy.engines.gguf_file import cannot_export, export
 from stratos.deploy.engines.vllm import Vllm
 from stratos.deploy.exports import read_exports
@@ -46,6 +51,7 @@ from stratos.evaluate.metrics import percentile
 from stratos.records import ServingSetting
 
 IN_FLIGHT = 8
+DIRECT = ServingSetting("direct", IN_FLIGHT)
 FORMATS = ("f32", "f16", "q8_0", "q4_k_m")
 SHAPE_TOKENS = 160
 """Tokens of an answer of the 1M Mahjong student (conf/student/stratos_1m.yaml)."""
@@ -118,6 +124,8 @@ def cases_of(bundle: Path, formats: list[str], chats: Chats) -> dict[str, Servin
         "transformers": ServingSetting("transformers"),
         "transformers, batching": ServingSetting("transformers-batching", slots=IN_FLIGHT),
     }
+    if Direct().unusable() is None and Direct().cannot_export(bundle, "") is None:
+        cases["direct"] = DIRECT
     vllm = Vllm(formats=("f32", "bf16"))
     if reason := vllm.unusable() or vllm.cannot_export(bundle, "f32"):
         print(f"No row of vLLM: {reason}", file=sys.stderr)
@@ -176,7 +184,48 @@ def one_case(
     return row, [text for _, text, _ in alone]
 
 
-def asker(server: Server, model: str, most: int) -> Callable[[Any], tuple[float, str, int]]:
+def answer_costs(options: argparse.Namespace) -> Row:
+    """Return CPU ms of an answer of the 1M shape: both engines run, and are asked in turn."""
+    pair = {
+        "direct": DIRECT,
+        "llama.cpp, q8_0": ServingSetting("llamacpp", IN_FLIGHT, format="q8_0"),
+    }
+    cases = [(n, streams) for n in (1, IN_FLIGHT) for streams in (False, True)]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as work, ExitStack() as stack:
+        bundle, chats = untrained(Path(work) / "shape", options.items)
+        export(bundle, ["q8_0"], chats)
+        servers = {
+            title: stack.enter_context(serving_bundle(bundle, setting, Path(work) / f"{n}.log"))
+            for n, (title, setting) in enumerate(pair.items())
+        }
+        for round_ in range(options.rounds + 1):
+            for n, streams in cases:
+                for title, server in servers.items():
+                    row = cost_of_answers(server, str(bundle), chats, n, streams)
+                    if round_:  # the first one warms them up
+                        rows.append({"engine": title, "at_once": n, "streams": streams, **row})
+    return {"tokens": SHAPE_TOKENS, "items": options.items, "rows": rows}
+
+
+def cost_of_answers(server: Server, model: str, chats: Chats, n: int, streams: bool) -> Row:
+    """Ask chats, so many at once; return what an answer took."""
+    ask, group = asker(server, model, SHAPE_TOKENS, streams), server.process.pid
+    before, start = group_seconds(group), time.perf_counter()
+    with ThreadPoolExecutor(n) as pool:
+        answered = list(pool.map(ask, chats))
+    seconds, cpu = time.perf_counter() - start, group_seconds(group) - before
+    assert all(tokens == SHAPE_TOKENS for *_, tokens in answered)
+    return {
+        "cpu_ms": round(1000 * cpu / len(chats), 2),
+        "p50_ms": round(1000 * percentile([own for own, *_ in answered], 0.5), 1),
+        "answers_per_s": round(len(chats) / seconds, 1),
+    }
+
+
+def asker(
+    server: Server, model: str, most: int, streams: bool = False
+) -> Callable[[Any], tuple[float, str, int]]:
     """Return what asks a server one chat: seconds, text and tokens of the answer."""
     local = threading.local()
 
@@ -184,12 +233,19 @@ def asker(server: Server, model: str, most: int) -> Callable[[Any], tuple[float,
         if not hasattr(local, "connection"):
             local.connection = http.client.HTTPConnection(HOST, server.port, timeout=600)
         body = {"model": model, "messages": chat, "max_tokens": most, "temperature": 0}
+        if streams:
+            body["stream"] = True
         start = time.perf_counter()
         local.connection.request(
             "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
         )
-        reply = json.loads(local.connection.getresponse().read())
+        data = local.connection.getresponse().read()
         seconds = time.perf_counter() - start
+        if streams:
+            events = [json.loads(line[6:]) for line in data.split(b"\n\n") if line[6:7] == b"{"]
+            deltas = (event["choices"][0]["delta"].get("content", "") for event in events)
+            return seconds, "".join(deltas), events[-1]["usage"]["completion_tokens"]
+        reply = json.loads(data)
         text = reply["choices"][0]["message"]["content"]
         return seconds, text, reply["usage"]["completion_tokens"]
 
@@ -202,6 +258,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--shape", action="store_true")
     parser.add_argument("--losses", action="store_true")
+    parser.add_argument("--answers", action="store_true")
     parser.add_argument("--items", type=int, default=24)
     parser.add_argument("--formats", nargs="*", default=["f32", "q8_0"], choices=FORMATS)
     parser.add_argument("--rounds", type=int, default=1, help="how often all are measured")
@@ -209,6 +266,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.losses:
         record.finish("serving/format_loss", [losses(run) for run in options.runs], options)
+        return
+    if options.answers:
+        record.finish("serving/answers", answer_costs(options), options, seed=0)
         return
     rows = []
     with tempfile.TemporaryDirectory() as work:

@@ -16,6 +16,7 @@ from secrets import token_hex
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted
+from stratos.core.reasons import Because
 from stratos.deploy.bundle_server import (
     ALONE,
     QUESTION,
@@ -25,7 +26,7 @@ from stratos.deploy.bundle_server import (
     environment_of,
     longest_answer,
 )
-from stratos.deploy.engines.base import engine_named, import_engines_of_run
+from stratos.deploy.engines.base import Engine, engine_named, engines, import_engines_of_run
 from stratos.deploy.engines.direct import Direct
 from stratos.deploy.engines.http_api import LOOPBACK, name_of
 from stratos.deploy.engines.predictor import server_of, setting_of
@@ -48,6 +49,7 @@ from stratos.deploy.server import (
     last_lines,
     lasting_port,
 )
+from stratos.models.kinds.base import has_labels
 from stratos.records import Deployment, ServingSetting, load
 
 START_SHARE = 1.5
@@ -61,15 +63,17 @@ _ENDING_S = 2.0
 
 
 def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetting | None, str]:
-    """Return how a bundle is served on this machine where nobody says otherwise, as its run did.
+    """Return how a bundle is served on this machine where nobody says otherwise: as its run did.
+
+    One without a run is served by its exports, else by `Direct`, else by transformers.
 
     Args:
         bundle: folder of the student.
         at_once: answers at once; None takes the engine's own number.
 
     Returns:
-        The setting, None for one request at a time by transformers; and, in words, why it is
-        another than that of the run, or "".
+        The setting, None for one request at a time by transformers; and, in a line, what serves it
+        in place of the best engine, and what to install for that one; or "".
     """
     import_engines_of_run(bundle.parent)
     measured: Deployment | None = load(bundle.parent / "deploy.json", None, Deployment)
@@ -78,20 +82,38 @@ def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetti
         at_once = at_once or measured.run.slots
     if (own := server_of(bundle)) is not None:
         return own.setting(at_once), ""
-    exports, text = read_exports(bundle), ""
-    if exports is not None and exports.served:
-        engine = engine_named(exports.engine)
-        if (why := engine.unusable()) is None:
-            return replace(engine.setting(at_once), format=exports.served), ""
-        text = f"The run served it as {exports.served}. {why}\nUntil then transformers serves it."
+    named = measured.run.engine if measured is not None and is_of_run else ""
+    refusals: list[str] = []
     run = engine_of(None).setting(at_once) if at_once else None
-    direct = Direct()
-    if measured is not None and is_of_run and measured.run.engine == direct.kind:
-        if (why := direct.unusable()) is None:
-            run = direct.setting(at_once)
-        else:
-            text = f"The run served it by {direct.title}. {why}\nUntil then transformers serves it."
-    return setting_of(bundle, run), text
+    for engine, form in _engines_of(bundle, named):
+        why = engine.unusable()
+        if why is None and not engine.makes_files and (other := engine.cannot_export(bundle, form)):
+            why = Because(f"{engine.title} does not load it here: {other}.")
+        if why is None:
+            run = replace(engine.setting(at_once), format=form)
+            break
+        refusals.append(str(why))
+    run = setting_of(bundle, run)
+    text = f"{engine_of(run).kind} serves it for now. {' '.join(refusals)}" if refusals else ""
+    return run, text
+
+
+def _engines_of(bundle: Path, named: str) -> list[tuple[Engine, str]]:
+    """Return engines of a bundle with their formats, the best first; transformers serves the rest.
+
+    Args:
+        bundle: folder of the student.
+        named: engine of its run; "" where it has none.
+    """
+    exports, direct = read_exports(bundle), Direct()
+    exported_to: list[tuple[Engine, str]] = []
+    if exports is not None and exports.served:
+        exported_to = [(engine_named(exports.engine), exports.served)]
+    own: list[tuple[Engine, str]] = [(direct, "")]
+    is_another = named not in ("", direct.kind, *(engine.kind for engine, _ in exported_to))
+    if is_another or has_labels(bundle) or direct.cannot_read(bundle) is not None:
+        return exported_to
+    return [*own, *exported_to] if named == direct.kind else [*exported_to, *own]
 
 
 @dataclass(frozen=True)
@@ -215,24 +237,32 @@ def _key_file(state: Path) -> Path:
     return path
 
 
-def again(state: Path, hosted: Hosted) -> Hosted:
+def again(state: Path, hosted: Hosted) -> tuple[Hosted, str]:
     """Write down that a student which ran before, such as before a reboot, is to be started again.
+
+    Returns:
+        It, and what serves it where its engine is gone since, as of `setting_here`.
 
     Raises:
         StratosError: its bundle is gone, or its port is taken.
     """
+    bundle, why = Path(hosted.bundle), ""
     if hosted.is_bundle_gone:
         raise StratosError(f"{hosted.bundle} is gone (moved or deleted).")
+    engine = engines().get(hosted.engine)
+    if engine is not None and not hosted.front and engine.unusable() is not None:
+        run, why = setting_here(bundle, hosted.at_once)
+        hosted = beside(hosted, described(bundle, can_start(bundle, 0, run), run, None))
     _is_free(state)  # threads of what kept it running may have its port for a moment still
     check_free(hosted.port, "--port <number>", "--port 0", hosted.host)
     hosted = replace(
         hosted,
         supervisor=None, server_pid=0, is_given_up=False,
         since=time.strftime("%Y-%m-%d %H:%M:%S"),
-        version=digest_of(Path(hosted.bundle) / MANIFEST),
+        version=digest_of(bundle / MANIFEST),
     )  # fmt: skip
     hosted.write(state)
-    return hosted
+    return hosted, why
 
 
 def swap(

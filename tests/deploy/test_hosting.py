@@ -70,7 +70,7 @@ def wait_for(what: Any, seconds: float = 90.0) -> Any:
 
 def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(bundle, tmp_path / "bundle")).resolve()
-    done = command("serve", str(bundle), cache=tmp_path)
+    done = command("serve", str(bundle), "--engine", "transformers", cache=tmp_path)
     assert done.returncode == 0, done.stderr
     state = state_of(bundle, tmp_path)
     hosted = Hosted.read(state)

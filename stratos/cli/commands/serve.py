@@ -291,7 +291,8 @@ def _start_again(cache_dir: Path, folders: list[Path], args: argparse.Namespace)
             continue
         try:
             with starting(Path(hosted.bundle), cache_dir):
-                hosted = again(state, hosted)
+                hosted, why_other = again(state, hosted)
+                print(why_other, end="\n" * bool(why_other))
                 _warn_of_changes(hosted)
                 if not args.foreground:
                     hosted = start(state, args.start_seconds, keeps_state=True)

@@ -133,44 +133,77 @@ static void rotate(float *head, int size, const float *rotation) {
     }
 }
 
-/* One query against n tokens. `scores` has room for them; `out` gets head_size floats. */
-static void attend(const float *query, const float *keys, const float *values, int64_t n, int size,
-                   float *scores, float *out) {
-    vec most = every(-INFINITY);
-    for (int64_t t = 0; t < n; t += VL, keys += size * VL) {
-        vec even = {0}, odd = {0};
+/* Queries of `rows` tokens of a text that follow each other: the first against n tokens, each next
+   one against one more. What is loaded of keys and values serves all of them, and each has its sums
+   in the same order for any number. `scores` has room for `ld` floats of each; `out` gets size. */
+static inline __attribute__((always_inline)) void attend(
+    const int rows, const float *query, int ldq, const float *keys, const float *values, int64_t n,
+    int size, float *scores, int64_t ld, float *out, int ldo) {
+    vec most[MR];
+    for (int r = 0; r < rows; r++) most[r] = every(-INFINITY);
+    for (int64_t t = 0; t < n + rows - 1; t += VL, keys += size * VL) {
+        vec even[MR], odd[MR];
+        for (int r = 0; r < rows; r++) even[r] = odd[r] = (vec){0};
         int d = 0;
         for (; d + 1 < size; d += 2) {
-            even += query[d] * load(keys + d * VL);
-            odd += query[d + 1] * load(keys + (d + 1) * VL);
+            const vec left = load(keys + d * VL), right = load(keys + (d + 1) * VL);
+            for (int r = 0; r < rows; r++) {
+                even[r] += query[r * ldq + d] * left;
+                odd[r] += query[r * ldq + d + 1] * right;
+            }
         }
-        if (d < size) even += query[d] * load(keys + d * VL);
-        vec score = even + odd;
-        for (int64_t i = n - t; i < VL; i++) score[i] = -INFINITY; /* behind the last token */
-        store(scores + t, score);
-        most = (vec)(((ivec)score & (score > most)) | ((ivec)most & ~(score > most)));
+        for (int r = 0; r < rows; r++) {
+            if (d < size) even[r] += query[r * ldq + d] * load(keys + d * VL);
+            vec score = even[r] + odd[r];
+            for (int64_t i = n + r > t ? n + r - t : 0; i < VL; i++)
+                score[i] = -INFINITY; /* behind the last token */
+            store(scores + r * ld + t, score);
+            most[r] = (vec)(((ivec)score & (score > most[r])) | ((ivec)most[r] & ~(score > most[r])));
+        }
     }
-    float highest = most[0];
-    for (int i = 1; i < VL; i++) highest = most[i] > highest ? most[i] : highest;
-    vec total = {0};
-    for (int64_t t = 0; t < n; t += VL) {
-        const vec score = load(scores + t);
-        const vec weight = (vec)((ivec)exponential(score - highest) & (score > -INFINITY));
-        store(scores + t, weight);
-        total += weight;
+    float scales[MR];
+    for (int r = 0; r < rows; r++) {
+        float highest = most[r][0], *own = scores + r * ld;
+        for (int i = 1; i < VL; i++) highest = most[r][i] > highest ? most[r][i] : highest;
+        vec total = {0};
+        for (int64_t t = 0; t < n + r; t += VL) {
+            const vec score = load(own + t);
+            const vec weight = (vec)((ivec)exponential(score - highest) & (score > -INFINITY));
+            store(own + t, weight);
+            total += weight;
+        }
+        scales[r] = 1.0f / sum_of(total);
     }
-    const float scale = 1.0f / sum_of(total);
     const int padded = wide(size);
     for (int d = 0; d < padded; d += VL) {
-        vec sums[4] = {{0}, {0}, {0}, {0}};
+        vec sums[MR][4];
+        for (int r = 0; r < rows; r++)
+            for (int i = 0; i < 4; i++) sums[r][i] = (vec){0};
         const float *value = values + d;
-        int64_t t = 0;
-        for (; t + 4 <= n; t += 4, value += 4 * padded)
-            for (int i = 0; i < 4; i++) sums[i] += scores[t + i] * load(value + i * padded);
-        for (; t < n; t++, value += padded) sums[0] += scores[t] * load(value);
-        const vec found = ((sums[0] + sums[1]) + (sums[2] + sums[3])) * scale;
-        memcpy(out + d, &found, sizeof(float) * (size - d < VL ? size - d : VL));
+        int64_t shared = 0;
+        for (; shared + 4 <= n; shared += 4, value += 4 * padded)
+            for (int i = 0; i < 4; i++) {
+                const vec loaded = load(value + i * padded);
+                for (int r = 0; r < rows; r++) sums[r][i] += scores[r * ld + shared + i] * loaded;
+            }
+        for (int r = 0; r < rows; r++) {
+            const float *rest = value, *weight = scores + r * ld;
+            int64_t t = shared;
+            for (; t + 4 <= n + r; t += 4, rest += 4 * padded)
+                for (int i = 0; i < 4; i++) sums[r][i] += weight[t + i] * load(rest + i * padded);
+            for (; t < n + r; t++, rest += padded) sums[r][0] += weight[t] * load(rest);
+            const vec found = ((sums[r][0] + sums[r][1]) + (sums[r][2] + sums[r][3])) * scales[r];
+            memcpy(out + r * ldo + d, &found, sizeof(float) * (size - d < VL ? size - d : VL));
+        }
     }
+}
+
+/* How many of the first rows are `MR` tokens of one text that follow each other; else 1. */
+static int in_a_row(const Row *rows, int64_t m) {
+    if (m < MR) return 1;
+    for (int r = 1; r < MR; r++)
+        if (rows[r].keys != rows->keys || rows[r].n_tokens != rows->n_tokens + r) return 1;
+    return MR;
 }
 
 int stratos_vector(void) { return VL; }
@@ -187,13 +220,14 @@ void stratos_panels(int64_t n, int64_t k, const float *weights, float *panels) {
 int64_t stratos_work(const Model *model, int64_t m, int64_t room) {
     const int hidden = in_panels(model->hidden), heads = model->heads, size = model->head_size;
     const int qkv = in_panels((heads + 2 * model->kv_heads) * size);
-    return m * (2 * hidden + qkv + wide(heads * size) + in_panels(2 * model->width)) + wide(room) + NR;
+    return m * (2 * hidden + qkv + wide(heads * size) + in_panels(2 * model->width)) +
+           MR * wide(room) + NR;
 }
 
 /* Read the token of each of m rows; write the logits (n, vocabulary in panels) behind the last n.
 
 Tokens of one text may be rows of one step, in their order and with the same keys and values: each
-stores its own before the next one looks at them. */
+is stored before it is looked at. */
 void stratos_step(const Model *model, int64_t m, int64_t n, Row *rows, float *work, float *logits) {
     const int H = model->hidden, size = model->head_size, width = model->width;
     const int heads = model->heads, kv_heads = model->kv_heads, group = heads / kv_heads;
@@ -218,19 +252,26 @@ void stratos_step(const Model *model, int64_t m, int64_t n, Row *rows, float *wo
         }
         for (int g = 0; g < kv_heads; g++) { /* of a long text, a near cache holds one head alone */
             const int64_t place = (int64_t)layer * kv_heads + g;
-            for (int row = 0; row < m; row++) {
-                Row *one = rows + row;
-                const int64_t last = one->n_tokens;
+            for (int row = 0, many; row < m; row += many) {
+                const Row *one = rows + row;
+                const int64_t first = one->n_tokens, ld = wide(one->room);
                 float *keys = one->keys + place * one->room * size;
                 float *values = one->values + place * one->room * padded;
-                const float *head = qkv + row * ldq, *key = head + (heads + g) * size;
-                const float *value = key + kv_heads * size;
-                float *to = keys + last / VL * size * VL + last % VL;
-                for (int d = 0; d < size; d++) to[d * VL] = key[d];
-                memcpy(values + last * padded, value, sizeof(float) * size);
-                for (int h = g * group; h < (g + 1) * group; h++)
-                    attend(head + h * size, keys, values, last + 1, size, scores,
-                           attended + row * lda + h * size);
+                many = in_a_row(one, m - row);
+                for (int64_t r = 0, at = first; r < many; r++, at++) {
+                    const float *key = qkv + (row + r) * ldq + (heads + g) * size;
+                    float *to = keys + at / VL * size * VL + at % VL;
+                    for (int d = 0; d < size; d++) to[d * VL] = key[d];
+                    memcpy(values + at * padded, key + kv_heads * size, sizeof(float) * size);
+                }
+                for (int h = g * group; h < (g + 1) * group; h++) {
+                    const float *query = qkv + row * ldq + h * size;
+                    float *to = attended + row * lda + h * size;
+#define ATTEND(n) attend(n, query, ldq, keys, values, first + 1, size, scores, ld, to, lda)
+                    if (many == MR) ATTEND(MR);
+                    else ATTEND(1);
+#undef ATTEND
+                }
             }
         }
         product(m, heads * size, H, attended, lda, weights[1], x, ldh, 1);

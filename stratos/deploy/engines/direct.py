@@ -75,7 +75,7 @@ class Direct(Engine):
         if not any(extension.slots for extension in extensions()):
             return Because("This copy of Stratos has no stratos/contrib/cpu.")
         if c_compiler() is None:
-            return Because("It needs a C compiler: install gcc or clang.")
+            return Because(f"{self.title} needs a C compiler: install gcc or clang.")
         return None
 
     @override
@@ -86,7 +86,11 @@ class Direct(Engine):
 
     @override
     def cannot_export(self, bundle: Path, form: str) -> Reason | None:
-        """Return why it does not decode a bundle, whatever the format; None if it does."""
+        """Return why it does not decode a bundle here, whatever the format; None if it does."""
+        return self.cannot_read(bundle) or _why_not_decoded(bundle)
+
+    def cannot_read(self, bundle: Path) -> Reason | None:
+        """Return why its files say that it decodes a bundle nowhere; None if they do not."""
         facts: dict[str, Any] = facts_in(bundle, "config.json")
         rope = facts.get("rope_parameters") or facts.get("rope_scaling") or {}
         facts = {"dtype": facts.get("torch_dtype"), **facts}
@@ -97,7 +101,7 @@ class Direct(Engine):
             return Because(f"its rotary embedding is scaled ({rope_type})")
         if self.n_bytes(bundle, "") > 4 * MOST_PARAMETERS:
             return Because(f"it has more than {MOST_PARAMETERS:,} parameters")
-        return _why_not_decoded(bundle)
+        return None
 
     @override
     def n_bytes(self, bundle: Path, form: str) -> int:

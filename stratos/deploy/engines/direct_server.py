@@ -201,7 +201,7 @@ class _Front:
                 if (n_sure := len(written.text) - n_unsure) > n_sent:
                     yield written.text[n_sent:n_sure]
                     n_sent = n_sure
-                await asyncio.wait([answer.over], timeout=EVENT_S)
+                await asyncio.wait([answer.over], timeout=_until_next())
             if not written.is_cut and (error := answer.over.exception()):
                 yield api_error(500, str(error))
                 return
@@ -211,9 +211,8 @@ class _Front:
         if not text.startswith(written.text[:n_sent]):
             text = written.text
         cut = first_stop(text, request.stops)
-        if n_sent < cut:
-            yield text[n_sent:cut]
-        yield "stop" if cut < len(text) else self._finish(answer), _usage(answer, written.n_tokens)
+        finish = "stop" if cut < len(text) else self._finish(answer)
+        yield text[n_sent:cut], finish, _usage(answer, written.n_tokens)
 
     def _text(self, answer: Answer, n_tokens: int) -> str:
         ids = answer.ids[:n_tokens]
@@ -257,10 +256,16 @@ class _Text:
             step = self._decoder.step(self._tokenizer, token) or ""
             self.text += step
             last = self.text[-len(step) - self._longest :]
-            if step and first_stop(last, self._stops) < len(last):
+            if step and self._stops and first_stop(last, self._stops) < len(last):
                 self.is_cut = True
                 return True
         return is_over
+
+
+def _until_next() -> float:
+    """Return the seconds until a stream goes on, `EVENT_S` but for a half: all do so together."""
+    rest = EVENT_S - asyncio.get_running_loop().time() % EVENT_S
+    return rest if rest > EVENT_S / 2 else rest + EVENT_S
 
 
 def _usage(answer: Answer, n_tokens: int) -> dict[str, int]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -216,21 +215,29 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T | N
         request: whose body has been read.
         work: for its answer.
     """
+    own, is_done = asyncio.current_task(), False
+    assert own is not None
+
+    def stop(leaves: asyncio.Task[None]) -> None:
+        if not is_done:
+            own.cancel()
+
     leaves = asyncio.ensure_future(_leaves(request))
-    tasks: list[asyncio.Task[Any]] = [leaves]
+    leaves.add_done_callback(stop)
     try:
         await asyncio.sleep(0)
         if leaves.done():  # it was gone before
             work.close()
             return None
-        task = asyncio.ensure_future(work)
-        tasks.append(task)
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        return await work
+    except asyncio.CancelledError:
+        if not leaves.done():  # the server itself ends
+            raise
+        own.uncancel()
+        return None
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        is_done = True
+        leaves.cancel()
 
 
 async def _leaves(request: Request) -> None:
@@ -287,9 +294,9 @@ def completion(
     return JSONResponse({**head, "choices": [choice], "usage": usage})
 
 
-StreamParts = AsyncGenerator[str | tuple[str, dict[str, int]] | Response]
-"""Texts of a streamed answer, and last the reason of its end with the tokens that it took; or an
-error, which ends it without these."""
+StreamParts = AsyncGenerator[str | tuple[str, str, dict[str, int]] | Response]
+"""Texts of a streamed answer, and last its last text, the reason of its end, and the tokens that it
+took; or an error, which ends it without these."""
 
 
 def streamed(model: str, parts: StreamParts) -> Response:
@@ -301,24 +308,50 @@ def streamed(model: str, parts: StreamParts) -> Response:
     """
     head = _head(model, "chat.completion.chunk")
 
-    def event(delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> str:
+    def event(delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
+        return _event(msgspec.json.encode({**head, "choices": [choice], **more}))
 
-    async def events() -> AsyncIterator[str]:
-        yield event({"role": "assistant", "content": ""})
+    async def events() -> AsyncGenerator[bytes]:
+        begin = event({"role": "assistant", "content": ""})
         async with aclosing(parts):
             async for part in parts:
                 if isinstance(part, Response):
-                    yield f"data: {bytes(part.body).decode()}\n\n"
+                    yield begin + _event(bytes(part.body))
                     return
                 if isinstance(part, str):
-                    yield event({"content": part})
-                else:
-                    yield event({}, part[0], usage=part[1])
-        yield "data: [DONE]\n\n"
+                    yield begin + event({"content": part})
+                    begin = b""
+                    continue
+                text, finish, usage = part
+                rest = event({"content": text}) if text else b""
+                yield begin + rest + event({}, finish, usage=usage) + _event(b"[DONE]")
 
-    return StreamingResponse(events(), media_type="text/event-stream")
+    return _Stream(events())
+
+
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+class _Stream(StreamingResponse):
+    """Events in one task: Starlette's own class has three, which take as long as the events."""
+
+    def __init__(self, events: AsyncGenerator[bytes]) -> None:
+        self._events = events
+        super().__init__(events, media_type="text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events; where the client leaves, close what yields them."""
+        await unless_gone(Request(scope, receive), self._sent(send))
+
+    async def _sent(self, send: Send) -> None:
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(head)
+        async with aclosing(self._events):
+            async for event in self._events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def usage_of(n_prompt: int, n_answer: int) -> dict[str, int]:

@@ -284,9 +284,8 @@ class _Front:
                 n_sent = len(text) - n_unsure
         await chunks.aclose()
         cut = first_stop(text, request.stops)
-        if n_sent < cut:
-            yield text[n_sent:cut]
-        yield "stop" if cut < len(text) else _finish(last), _usage(last)
+        finish = "stop" if cut < len(text) else _finish(last)
+        yield text[n_sent:cut], finish, _usage(last)
 
     async def _chunks(self, llama: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Yield what llama.cpp says of an answer while it makes it; closing ends its work."""

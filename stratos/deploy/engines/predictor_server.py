@@ -126,8 +126,7 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
 
 
 async def _parts(text: str, usage: dict[str, int]) -> StreamParts:
-    yield text
-    yield "stop", usage
+    yield text, "stop", usage
 
 
 class _Together:

@@ -22,8 +22,9 @@ from stratos.deploy.engines.sampling import Sampler, logprob_of
 from stratos.models.decode.constrained import Grammar
 from stratos.models.decode.decoder import SlotDecoder
 
-_CALL_S = 0.002
-"""Seconds for which tokens are written at one go: a request that comes waits for them."""
+_CALL_S = 0.004
+"""CPU seconds for which tokens are written at one go: a request that comes waits for them. In half
+of that a token takes a fifth more, as its thread is woken twice as often."""
 _MOST_AT_ONE_GO = 32
 _PART = 64
 """Tokens of prompts that are read between two tokens of the answers: a long prompt stops no one."""
@@ -204,9 +205,9 @@ class SlotWriter:
         room = min(answer.most - len(answer.ids) for answer in plain.values())
         most = max(1, min(room, int(_CALL_S / self._token_s), _MOST_AT_ONE_GO))
         last_ids = {slot: answer.ids[-1] for slot, answer in plain.items()}
-        started = time.perf_counter()
+        started = time.thread_time()  # other work on the machine makes no call shorter
         written = self._decoder.write(last_ids, most, self._is_end)
-        self._token_s = (time.perf_counter() - started) / len(written[0])
+        self._token_s = max(time.thread_time() - started, 1e-6) / len(written[0])
         for (slot, answer), ids in zip(plain.items(), written, strict=True):
             answer.ids += ids
             self._end_where_over(slot, answer)

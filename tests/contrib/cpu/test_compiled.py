@@ -2,17 +2,25 @@
 
 import platform
 import shutil
+import time
 
+import numpy as np
 import pytest
 import torch
 from tiny_student import tiny_model, tiny_tokenizer
 
 from stratos.contrib.cpu import cpu_decoder as kernel
 from stratos.contrib.cpu.cpu_decoder import Compiled, Rows
+from stratos.contrib.cpu.slots import Slots
 from stratos.models.decode.batched import write
 from stratos.models.decode.decoder import Decoder, Decoding, Drawn
 from stratos.models.decode.kv_cache import cache_argument, roomy_cache
 
+SHAPES = [
+    {},
+    {"num_key_value_heads": 2, "intermediate_size": 50},
+    {"head_dim": 6, "hidden_size": 45, "num_attention_heads": 3, "num_key_value_heads": 3},
+]
 needs_compiler = pytest.mark.skipif(kernel.load() is None, reason="no C compiler")
 
 
@@ -36,15 +44,7 @@ def read(weights, model, prompts):
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {},
-        {"num_key_value_heads": 2, "intermediate_size": 50},
-        {"head_dim": 6, "hidden_size": 45, "num_attention_heads": 3, "num_key_value_heads": 3},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_logits_are_those_of_transformers_and_the_same_bits_beside_any_rows(shape):
     model = wild_model(**shape)
     weights = Compiled(kernel.load(), model, 200)
@@ -67,6 +67,40 @@ def test_logits_are_those_of_transformers_and_the_same_bits_beside_any_rows(shap
         assert torch.equal(threaded.step(last), found)
     finally:
         torch.set_num_threads(n_threads)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_prompt_has_the_same_bits_in_whatever_parts_it_is_read(shape):
+    model, ids = wild_model(**shape), [2 + 5 * place % 11 for place in range(150)]
+    slots = Slots(Compiled(kernel.load(), model, 200), 2, 200)
+    whole = slots.read({0: ids})
+    for part in (1, 7, 16):
+        slots.begin(1, 1, 0)
+        for start in range(0, 147, part):
+            slots.extend(1, ids[start : min(start + part, 147)])
+        assert np.array_equal(slots.read({1: ids[147:]}), whole)
+    with torch.inference_mode():
+        expected = model(input_ids=torch.tensor([ids])).logits[0, -1]
+    assert (torch.from_numpy(whole[0]) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@needs_compiler
+def test_tokens_of_a_long_prompt_share_what_is_loaded_of_its_beginning():
+    """Read alone, each takes more than three times as long."""
+    model = wild_model(max_position_embeddings=4096, num_hidden_layers=1, head_dim=64)
+    slots, ids = Slots(Compiled(kernel.load(), model, 4096), 1, 4096), [7] * 64
+
+    def seconds(part):
+        slots.begin(0, 0, 3900)
+        start = time.process_time()
+        for first in range(0, len(ids), part):
+            slots.extend(0, ids[first : first + part])
+        return time.process_time() - start
+
+    slots.read({0: [7] * 3999})
+    together, alone = ([seconds(part) for _ in range(5)] for part in (64, 1))
+    assert min(together) < 0.3 * min(alone)
 
 
 @needs_compiler

@@ -26,19 +26,24 @@ from stratos.config import DeployConfig, LimitsConfig
 from stratos.contrib.cpu import cpu_decoder
 from stratos.core.errors import StratosError
 from stratos.deploy import bundle_server
+from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.engines import direct, direct_server
 from stratos.deploy.engines.direct import Direct
 from stratos.deploy.engines.direct_server import application
+from stratos.deploy.engines.http_api import StreamParts, streamed
+from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.sampling import Sampler
 from stratos.deploy.engines.slot_writer import Answer, SlotWriter
-from stratos.deploy.hosting import setting_here
+from stratos.deploy.exports import write_exports
+from stratos.deploy.hosted_server import Hosted
+from stratos.deploy.hosting import again, prepare, setting_here
 from stratos.deploy.server import HOST, Server, answers, free_port
 from stratos.deploy.stage import _engine_and_exports
 from stratos.models.decode import decoder
 from stratos.models.decode.batched import complete
 from stratos.models.decode.decoder import SlotDecoder, slot_decoder
 from stratos.models.pretrained import load_model, load_tokenizer
-from stratos.records import ServingSetting, save
+from stratos.records import Exports, ServingSetting, save
 from tests.report.factory import make_records
 
 pytestmark = pytest.mark.skipif(Direct().unusable() is not None, reason=str(Direct().unusable()))
@@ -113,6 +118,38 @@ def test_a_stream_is_the_same_answer_in_fewer_parts_than_tokens(server) -> None:
         assert text_of(ask(server, chat, stop=stop)) == cut
         events = events_of(server, chat, stop=stop)
         assert "".join(event["delta"].get("content", "") for event in events) == cut
+
+
+def test_the_first_and_the_last_events_of_a_stream_are_sent_together() -> None:
+    async def parts() -> StreamParts:
+        yield "a\u2028b"
+        yield "c"
+        yield "d", "length", {"total_tokens": 3}
+
+    async def asked() -> list[Any]:
+        left, sent = asyncio.Event(), list[Any]()
+
+        async def receive() -> Any:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await streamed("m", parts())({"type": "http"}, receive, send)
+        return sent
+
+    start, *bodies, end = asyncio.run(asked())
+    assert start["status"] == 200 and end["body"] == b"" and not end["more_body"]
+    split = [body["body"].decode().split("\n\n")[:-1] for body in bodies]
+    assert [len(events) for events in split] == [2, 1, 3]
+    events = [json.loads(event.removeprefix("data: ")) for part in split for event in part[:2]]
+    deltas = [event["choices"][0]["delta"] for event in events]
+    texts = ["", "a\u2028b", "c", "d"]
+    assert [delta.get("content") for delta in deltas] == [*texts, None]
+    assert deltas[0]["role"] == "assistant" and deltas[4] == {}
+    assert events[4]["choices"][0]["finish_reason"] == "length"
+    assert events[4]["usage"] == {"total_tokens": 3} and split[2][2] == "data: [DONE]"
 
 
 class Slow(SlotDecoder):
@@ -332,6 +369,27 @@ def test_what_a_slot_has_read_is_not_read_again(bundle) -> None:
     assert read == [41, 1, 1]
 
 
+def test_other_work_on_the_machine_makes_no_call_of_the_decoder_shorter(bundle) -> None:
+    """Tokens that are written at one go are counted by CPU seconds: each call wakes a thread."""
+    slots = slot_decoder(load_model(bundle, dtype="auto"), 1, 256)
+    calls, own_write = list[int](), slots.write
+
+    def waiting(last: Mapping[int, int], most: int, ends: Any) -> list[list[int]]:
+        calls.append(most)
+        time.sleep(0.02)  # as where another process has the core
+        return own_write(last, most, ends)
+
+    slots.write = waiting  # type: ignore[method-assign]
+
+    async def written() -> None:
+        answer = Answer([5, 6, 7], 200, Sampler({}))
+        SlotWriter(slots, 1, frozenset()).add(answer)
+        await answer.over
+
+    asyncio.run(written())
+    assert len(calls) < 40
+
+
 def test_a_long_prompt_keeps_nobody_waiting_and_what_begins_alike_is_read_once(bundle) -> None:
     """It is read in parts, between the tokens of others; what begins alike waits for it."""
     slots = slot_decoder(load_model(bundle, dtype="auto"), 4, 256)
@@ -398,17 +456,86 @@ def test_a_bundle_that_it_does_not_decode_is_left_to_others(bundle, tmp_path) ->
         application(other, 1, 256)
 
 
-def test_a_run_that_it_served_is_hosted_by_it_where_there_is_a_compiler(
+def other_compiler(folder: Path, kind: str) -> str:
+    """Return a PATH without a compiler, or with one that fails."""
+    (path := folder / kind).mkdir()
+    if kind == "failing":
+        (path / "cc").write_text("#!/bin/sh\nexit 1\n")
+        (path / "cc").chmod(0o755)
+    return str(path)
+
+
+def with_run(bundle: Path, folder: Path, engine: str, served: str = "") -> Path:
+    """Return a bundle as of a run that had it served by an engine, with exports for llama.cpp."""
+    own = Path(shutil.copytree(bundle, folder / "bundle"))
+    measured = replace(make_records(folder)["deploy"], run=ServingSetting(engine, slots=4))
+    save(folder / "deploy.json", "deploy", "mark", measured)
+    if served:
+        write_exports(own, Exports("llamacpp", "xllamacpp 0", "", (), served=served))
+    return own
+
+
+@pytest.fixture
+def compiled_anew() -> Iterator[None]:
+    cpu_decoder.load.cache_clear()
+    yield
+    cpu_decoder.load.cache_clear()
+
+
+DIRECT = ServingSetting("direct", slots=4)
+GGUF = ServingSetting("llamacpp", slots=4, format="q8_0")
+BATCHES = ServingSetting("transformers-batching", slots=4)
+
+
+@pytest.mark.parametrize("compiler", ["missing", "failing"])
+@pytest.mark.parametrize(("served", "instead"), [("q8_0", GGUF), ("", BATCHES)])
+def test_the_next_engine_hosts_it_where_the_compiler_fails(
+    bundle, tmp_path, monkeypatch, compiled_anew, compiler, served, instead
+) -> None:
+    own = with_run(bundle, tmp_path, "direct", served)
+    assert setting_here(own) == (DIRECT, "")
+    cpu_decoder.load.cache_clear()
+    monkeypatch.setenv("PATH", other_compiler(tmp_path, compiler))
+    setting, why = setting_here(own)
+    if served and LlamaCpp().unusable() is not None:
+        pytest.skip("llama.cpp is not installed")
+    assert setting == instead
+    assert why.startswith(f"{instead.engine} serves it for now. Stratos' own decoder")
+    assert "install gcc or clang" in why and "\n" not in why
+
+
+def test_what_ran_before_a_reboot_starts_where_its_compiler_is_gone(
     bundle, tmp_path, monkeypatch
 ) -> None:
-    own = Path(shutil.copytree(bundle, tmp_path / "bundle"))
-    measured = replace(make_records(tmp_path)["deploy"], run=ServingSetting("direct", slots=4))
-    save(tmp_path / "deploy.json", "deploy", "mark", measured)
-    assert setting_here(own) == (ServingSetting("direct", slots=4), "")
-    monkeypatch.setattr(direct, "c_compiler", lambda: None)
+    own = with_run(bundle, tmp_path, "direct")
+    state, before = prepare(own, tmp_path, run=DIRECT)
+    assert again(state, before)[1] == ""
+    monkeypatch.setenv("PATH", other_compiler(tmp_path, "missing"))
+    hosted, why = again(state, before)
+    assert hosted.setting == BATCHES and hosted.module == engine_of(BATCHES).module
+    assert (hosted.port, hosted.name) == (before.port, before.name)
+    assert "install gcc or clang" in why and Hosted.read(state) == hosted
+
+
+def test_a_bundle_without_a_run_is_hosted_by_it_unless_it_has_exports(bundle, tmp_path) -> None:
+    bare = Path(shutil.copytree(bundle, tmp_path / "bare"))
+    assert setting_here(bare) == (ServingSetting("direct", slots=8), "")
+    assert setting_here(bare, 3) == (ServingSetting("direct", slots=3), "")
+    assert setting_here(with_run(bundle, tmp_path, "transformers"))[0] == BATCHES
+    facts = json.loads((bare / "config.json").read_text())
+    (bare / "config.json").write_text(json.dumps({**facts, "model_type": "qwen2"}))
+    assert setting_here(bare) == (None, "")
+    write_exports(bare, Exports("llamacpp", "xllamacpp 0", "", (), served="q8_0"))
+    if LlamaCpp().unusable() is None:
+        assert setting_here(bare, 4) == (GGUF, "")
+
+
+def test_a_run_whose_engine_is_not_installed_is_hosted_by_it(bundle, tmp_path, monkeypatch) -> None:
+    own = with_run(bundle, tmp_path, "llamacpp", "q8_0")
+    monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module",))
     setting, why = setting_here(own)
-    assert setting == ServingSetting("transformers-batching", slots=4)
-    assert "It needs a C compiler: install gcc or clang." in why
+    assert setting == DIRECT
+    assert why.startswith("direct serves it for now. llama.cpp is not installed here. Type: pip")
 
 
 def test_the_planned_engine_serves_what_it_decodes_and_transformers_the_rest(
