@@ -88,7 +88,7 @@ def shares(task: ToolsTask, items: Sequence[Item], answers: Sequence[str]) -> di
 def measured(name: str, n: int, folder: Path) -> dict[str, Any]:
     """Return what is right in the test conversations of a service."""
     task = task_of(name, n, folder)
-    train = [item for part in ("train", "validation") for item in task.items(part, 10**6)]  # type: ignore[arg-type]
+    train = [item for part in ("train", "validation") for item in task.items(part, 10**6)]
     test = task.items("test", 10**6)
     texts, answers = tuple(i.question for i in train), tuple(i.answer for i in train)
     start = time.process_time()

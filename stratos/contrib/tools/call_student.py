@@ -284,6 +284,8 @@ def _of_mention(candidate: Candidate, own: str, shared: str, of_name: frozenset[
             features.append(f"*{head}={len(both) == len(of_name)},{bool(both)}")
         elif head.endswith((":p", ":n")) or head == "w":
             features.append(f"*{head}={tail in of_name}")
+        elif name in ("beside", "ordinal"):
+            features.append(f"*{name}")
         elif head in ("date", "time"):
             features.append(f"*{head}={tail},{head in of_name}")
         elif ":" in head or head == "last" or name[-1].isdigit():
