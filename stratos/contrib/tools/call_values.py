@@ -116,8 +116,8 @@ def offered(messages: Sequence[Mapping[str, Any]], year: str) -> Offered:
         ages[role] += 1
     tools = _tools_of_results(messages)
     users = [message["content"] for message in messages if message["role"] == "user"]
-    said = {*tokens(users[-1])} if users else set[str]()
-    said |= {word.strip(_AROUND).lower() for word in users[-1].split()} if users else set()
+    latest = " ".join(users[-2:])
+    said = {*tokens(latest), *(word.strip(_AROUND).lower() for word in latest.split())}
     for index, age in reversed(places):
         message = messages[index]
         role, text = message["role"], message["content"]
