@@ -61,7 +61,7 @@ class Mention:
     """Where a value that means the same stands in another conversation."""
     record: frozenset[str] = frozenset()
     """Words of the values beside it in a result."""
-    place: str = ""
+    position: str = ""
     """In the list of a result."""
 
 
@@ -117,16 +117,16 @@ def offered(messages: Sequence[Mapping[str, Any]], year: str) -> Offered:
     tools = _tools_of_results(messages)
     users = [message["content"] for message in messages if message["role"] == "user"]
     latest = " ".join(users[-2:])
-    said = {*tokens(latest), *(word.strip(_AROUND).lower() for word in latest.split())}
+    user_words = {*tokens(latest), *(word.strip(_AROUND).lower() for word in latest.split())}
     for index, age in reversed(places):
         message = messages[index]
         role, text = message["role"], message["content"]
         mentions = _in_result(text, tools[index]) if role == "tool" else _in_text(role, text, year)
         for mention in mentions:
             _add(made, mention, f"{role}{min(age, 3)}")
-            if mention.record & said:
+            if mention.record & user_words:
                 made.values[as_json(mention.value)].features.add("beside")
-            if mention.place[:2] in _ORDINALS and _ORDINALS[mention.place[:2]] in said:
+            if mention.position[:2] in _ORDINALS and _ORDINALS[mention.position[:2]] in user_words:
                 made.values[as_json(mention.value)].features.add("ordinal")
         for call in message.get("tool_calls", ()):
             for mention in _in_call(call):
@@ -177,26 +177,26 @@ def _in_result(text: str, tool: str) -> tuple[Mention, ...]:
             return tuple(_in_lines(text, tool))
         leaves = [(key, "", json.loads(value), frozenset()) for key, value in pairs]
     mentions = []
-    for path, place, value, record in leaves[:_MOST_LEAVES]:
+    for path, position, value, record in leaves[:_MOST_LEAVES]:
         origin = f"r={tool}.{path}"
         key = path.rpartition(".")[2]
         looks = f"s={shape(str(value))}"
-        features = (origin, f"k={key}", f"{origin}{place}", f"i={place}", looks)
-        mentions.append(Mention(value, features, origin, record, place))
+        features = (origin, f"k={key}", f"{origin}{position}", f"i={position}", looks)
+        mentions.append(Mention(value, features, origin, record, position))
     return tuple(mentions)
 
 
 def _leaves(
-    value: Any, path: str, place: str, record: frozenset[str]
+    value: Any, path: str, position: str, record: frozenset[str]
 ) -> Iterator[tuple[str, str, Any, frozenset[str]]]:
     """Yield path, place in lists, value, and words beside it of scalars and of their lists."""
     if isinstance(value, Mapping):
         scalars = {key: v for key, v in value.items() if isinstance(v, str | int | float)}
         for key, inner in value.items():
-            beside = [str(v).lower() for other, v in scalars.items() if other != key]
+            beside = [str(v).lower() for sibling, v in scalars.items() if sibling != key]
             words = frozenset(word for text in beside for word in tokens(text) if len(word) > 2)
             words |= {text for text in beside if len(text) > 2}
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key), place, words)
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key), position, words)
     elif isinstance(value, list):
         if value and not any(isinstance(inner, Mapping | list) for inner in value):
             yield path, "[]", value, record
@@ -204,7 +204,7 @@ def _leaves(
             end = "-" if k + 1 == len(value) else ""
             yield from _leaves(inner, path, f"[{min(k, 4)}{end}]", frozenset())
     elif value is not None:
-        yield path, place, value, record
+        yield path, position, value, record
 
 
 def _in_lines(text: str, tool: str) -> Iterator[Mention]:
