@@ -146,14 +146,14 @@ def year_in(answers: Iterable[str]) -> str:
 
 def learn(states: Sequence[State], answers: Sequence[str], year: str, seed: int = 0) -> Caller:
     """Return the student that learns from states and their right answers."""
-    found = [action_in(answer) for answer in answers]
-    counts = Counter(found)
+    actions_due = [action_in(answer) for answer in answers]
+    counts = Counter(actions_due)
     most = max((max(Counter(action.split("+")).values()) for action in counts), default=1)
     most = min(most, 4)
     known = tuple(counts)
     arguments = _arguments_of(states, answers)
     chosen = list[Example]()
-    for state, action in zip(states, found, strict=True):
+    for state, action in zip(states, actions_due, strict=True):
         actions = actions_of(state, known, most)
         if action in actions and len(actions) > 1:
             chosen.append(Example([*actions.values()], [name == action for name in actions]))
@@ -219,8 +219,8 @@ def _arguments_of(states: Sequence[State], answers: Sequence[str]) -> dict[str, 
     made: dict[str, dict[str, Learnt]] = defaultdict(dict)
     for (tool, name), some in values.items():
         counts = Counter(key for key, _ in some)
-        unsaid = Counter(key for key, is_said in some if not is_said)
-        sentences = sum(is_sentence(json.loads(key)) for key, is_said in some if not is_said)
+        unsaid = Counter(key for key, is_offered in some if not is_offered)
+        sentences = sum(is_sentence(json.loads(key)) for key, is_offered in some if not is_offered)
         constants = [
             key for key, n in counts.most_common(_MOST_CONSTANTS)
             if n >= _FEWEST_OF_CONSTANT and unsaid[key]

@@ -43,7 +43,7 @@ def template_of(text: str, values: Offered) -> Template:
             (match.start(), match.end(), candidate)
             for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)
         ]
-    places.sort(key=lambda place: (place[0], -place[1]))
+    places.sort(key=lambda slot: (slot[0], -slot[1]))
     parts: Template = []
     end = 0
     for start, stop, candidate in places:
@@ -60,17 +60,22 @@ def _is_named(candidate: Candidate) -> bool:
 
 def filled(template: Template, values: Offered) -> str | None:
     """Return a template with the values of another conversation; None where one is missing."""
-    parts = list[str]()
+    parts, used = list[str](), list[Candidate]()
     for part in template:
         if isinstance(part, str):
             parts.append(part)
             continue
         origin, was_named = part
-        some = [c for c in values.values.values() if origin in c.origins]
-        alike = [c for c in some if _is_named(c) == was_named] or some
+        some = [
+            candidate for candidate in values.values.values()
+            if origin in candidate.origins and not isinstance(candidate.value, bool | list | dict)
+        ]  # fmt: skip
+        rest = [candidate for candidate in some if candidate not in used] or some
+        alike = [candidate for candidate in rest if _is_named(candidate) == was_named] or rest
         if not alike:
             return None
-        parts.append(str((alike[-1] if was_named else alike[0]).value))
+        used.append(alike[-1] if was_named else alike[0])
+        parts.append(str(used[-1].value))
     return "".join(parts)
 
 
@@ -126,7 +131,7 @@ class Neighbours:
             return "".join(part if isinstance(part, str) else "" for part in best).strip(), 0.05
         total = sum(weights.values())
         shares = {
-            text: sum(w * _likeness(text, other) for other, w in weights.items()) / total
+            text: sum(w * _likeness(text, second) for second, w in weights.items()) / total
             for text in weights
         }
         text = max(shares, key=lambda text: shares[text])
@@ -153,8 +158,8 @@ class Neighbours:
         return Neighbours(described["templates"], columns, rows)
 
 
-def _likeness(text: str, other: str) -> float:
-    f1 = 1.0 if text == other else word_f1(text, other)
+def _likeness(text: str, second: str) -> float:
+    f1 = 1.0 if text == second else word_f1(text, second)
     return 0.9 * (f1 >= _RIGHT_F1) + 0.1 * f1
 
 

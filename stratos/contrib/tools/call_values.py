@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from stratos.contrib.tools.grounding import shape, token
+from stratos.contrib.tools.grounding import shape, token, tokens
 
 _TOKEN = re.compile(r"\S+")
 _AROUND = "\"'`.,;:!?()[]{}<>"
@@ -46,6 +46,8 @@ _TIME = re.compile(
 _PARTS = {"half past": 30, "quarter past": 15, "quarter to": -15}
 _NUMBER = re.compile(r"[-+$€£]?(\d[\d,]*(?:\.\d+)?)%?")
 _PAIR = re.compile(r'"([^"\\]{1,60})":\s*("(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|true|false)')
+_ORDINALS = {"[0": "first", "[1": "second", "[2": "third", "[3": "fourth"}
+"""Place in a list to the word that names it."""
 _RESULT_TOKEN = re.compile(r"[^\s,;()\[\]{}\"']+")
 
 
@@ -57,6 +59,10 @@ class Mention:
     features: tuple[str, ...]
     origin: str
     """Where a value that means the same stands in another conversation."""
+    record: frozenset[str] = frozenset()
+    """Words of the values beside it in a result."""
+    position: str = ""
+    """In the list of a result."""
 
 
 @dataclass(slots=True)
@@ -109,12 +115,19 @@ def offered(messages: Sequence[Mapping[str, Any]], year: str) -> Offered:
             continue  # results of calls that were made together are as old
         ages[role] += 1
     tools = _tools_of_results(messages)
+    users = [message["content"] for message in messages if message["role"] == "user"]
+    latest = " ".join(users[-2:])
+    user_words = {*tokens(latest), *(word.strip(_AROUND).lower() for word in latest.split())}
     for index, age in reversed(places):
         message = messages[index]
         role, text = message["role"], message["content"]
         mentions = _in_result(text, tools[index]) if role == "tool" else _in_text(role, text, year)
         for mention in mentions:
             _add(made, mention, f"{role}{min(age, 3)}")
+            if mention.record & user_words:
+                made.values[as_json(mention.value)].features.add("beside")
+            if mention.position[:2] in _ORDINALS and _ORDINALS[mention.position[:2]] in user_words:
+                made.values[as_json(mention.value)].features.add("ordinal")
         for call in message.get("tool_calls", ()):
             for mention in _in_call(call):
                 _add(made, mention, f"call{min(age, 3)}")
@@ -157,35 +170,41 @@ def _in_call(call: Mapping[str, Any]) -> Iterator[Mention]:
 @lru_cache(maxsize=8192)
 def _in_result(text: str, tool: str) -> tuple[Mention, ...]:
     try:
-        leaves = [*_leaves(json.loads(text), "", "")]
+        leaves = [*_leaves(json.loads(text), "", "", frozenset())]
     except (ValueError, RecursionError):
         pairs = _PAIR.findall(text)
         if not pairs:
             return tuple(_in_lines(text, tool))
-        leaves = [(key, "", json.loads(value)) for key, value in pairs]
+        leaves = [(key, "", json.loads(value), frozenset()) for key, value in pairs]
     mentions = []
-    for path, place, value in leaves[:_MOST_LEAVES]:
+    for path, position, value, record in leaves[:_MOST_LEAVES]:
         origin = f"r={tool}.{path}"
         key = path.rpartition(".")[2]
         looks = f"s={shape(str(value))}"
-        features = (origin, f"k={key}", f"{origin}{place}", f"i={place}", looks)
-        mentions.append(Mention(value, features, origin))
+        features = (origin, f"k={key}", f"{origin}{position}", f"i={position}", looks)
+        mentions.append(Mention(value, features, origin, record, position))
     return tuple(mentions)
 
 
-def _leaves(value: Any, path: str, place: str) -> Iterator[tuple[str, str, Any]]:
-    """Yield path, place in lists, and value of each scalar, and of lists of scalars."""
+def _leaves(
+    value: Any, path: str, position: str, record: frozenset[str]
+) -> Iterator[tuple[str, str, Any, frozenset[str]]]:
+    """Yield path, place in lists, value, and words beside it of scalars and of their lists."""
     if isinstance(value, Mapping):
+        scalars = {key: v for key, v in value.items() if isinstance(v, str | int | float)}
         for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key), place)
+            beside = [str(v).lower() for sibling, v in scalars.items() if sibling != key]
+            words = frozenset(word for text in beside for word in tokens(text) if len(word) > 2)
+            words |= {text for text in beside if len(text) > 2}
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key), position, words)
     elif isinstance(value, list):
         if value and not any(isinstance(inner, Mapping | list) for inner in value):
-            yield path, "[]", value
+            yield path, "[]", value, record
         for k, inner in enumerate(value):
             end = "-" if k + 1 == len(value) else ""
-            yield from _leaves(inner, path, f"[{min(k, 4)}{end}]")
+            yield from _leaves(inner, path, f"[{min(k, 4)}{end}]", frozenset())
     elif value is not None:
-        yield path, place, value
+        yield path, position, value, record
 
 
 def _in_lines(text: str, tool: str) -> Iterator[Mention]:
@@ -253,7 +272,8 @@ def _looks(role: str, value: str, forms: Sequence[str], first: int, last: int) -
     parts = value.split()
     case = "A" if all(part[:1].isupper() for part in parts) else "a"
     return (
-        f"{role}:p={before}", f"{role}:n={after}", f"{role}:pp={two}", f"{role}:pn={before},{after}",
+        f"{role}:p={before}", f"{role}:n={after}", f"{role}:pp={two}",
+        f"{role}:pn={before},{after}",
         f"s={shape(value)}", f"{role}:len={len(parts)}", f"{role}:case={case}{len(parts)}",
         *((f"w={forms[first + 1]}",) if first == last else
           (f"w1={forms[first + 1]}", f"w2={forms[last + 1]}")),
