@@ -371,9 +371,9 @@ class ToolsTask(FileTask[ToolsContent]):
             signatures = tuple(map(signature, reader.tools or ()))
             notes.append(str(ToolsInferred(self.path, signatures)))
         if reader.doubtful:
-            counts = Counter(doubt.reason for _, doubt in reader.doubtful)
+            reasons = Counter(doubt.reason for _, doubt in reader.doubtful)
             first = {doubt.reason: where for where, doubt in reversed(reader.doubtful)}
-            of_each = tuple((n, why, first[why]) for why, n in counts.most_common())
+            of_each = tuple((n, why, first[why]) for why, n in reasons.most_common())
             doubts = DoubtfulTurns(self.path, of_each, self.doubts_path, self.test_path)
             notes.append(str(doubts))
         if reader.are_unchecked:

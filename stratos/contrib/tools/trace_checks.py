@@ -135,8 +135,10 @@ class TraceChecks:
         """
         self.traces = traces
         self.tools = {tool.name: tool for tool in tools}
-        self.speech = speech_tools(traces) if before is None else before.speech
-        self.as_called = _Called.of(traces, self.speech) if before is None else before.as_called
+        self.speech: set[str] = speech_tools(traces) if before is None else before.speech
+        self.as_called: _Called = (
+            _Called.of(traces, self.speech) if before is None else before.as_called
+        )
         self.evidence: dict[int, dict[TurnDoubt, float]] = defaultdict(dict)
         self.names: dict[str, str] = {}
         self.renamed: dict[int, list[tuple[str, dict[str, Any]]]] = {}

@@ -11,9 +11,8 @@ import pytest
 from agent_traces import SYSTEM, TOOLS, call, lines, result, user
 from hydra.types import RunMode
 from starlette.testclient import TestClient
-from stratos.cli.compose import hydra_for
 
-from stratos.cli.build import build
+from stratos.cli.build import build, hydra_for
 from stratos.contrib.tools.call_learner import CallerLearner, learn, year_in
 from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import filled, template_of
