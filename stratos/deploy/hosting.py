@@ -87,8 +87,12 @@ def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetti
     run = engine_of(None).setting(at_once) if at_once else None
     for engine, form in _engines_of(bundle, named):
         why = engine.unusable()
-        if why is None and not engine.makes_files and (other := engine.cannot_export(bundle, form)):
-            why = Because(f"{engine.title} does not load it here: {other}.")
+        if (
+            why is None
+            and not engine.makes_files
+            and (reason := engine.cannot_export(bundle, form))
+        ):
+            why = Because(f"{engine.title} does not load it here: {reason}.")
         if why is None:
             run = replace(engine.setting(at_once), format=form)
             break
