@@ -134,6 +134,24 @@ class ComplexityConfig:
 
 
 @dataclass(frozen=True)
+class FitConfig:
+    """How a student that starts from a model is fitted to its task (`student.fit`)."""
+
+    # Off by default: a text with tokens that were cut is read in others, and may be answered
+    # otherwise (benchmarks/training/fit.py counts both).
+    vocabulary: bool | Share = False
+    """true: train and serve it with the tokens of the task's rows alone, and those that write every
+    other text; a number: with this share of its other tokens too, the most frequent first."""
+
+    @property
+    def share(self) -> float | None:
+        """Share of the other tokens that stay; None where the whole vocabulary does."""
+        if isinstance(self.vocabulary, bool):
+            return 0.0 if self.vocabulary else None
+        return self.vocabulary
+
+
+@dataclass(frozen=True)
 class StudentConfig:
     """One student (`student=`): a Llama-architecture config, or an existing model at `path`."""
 
@@ -176,6 +194,8 @@ class StudentConfig:
     cache has them."""
     gguf: str | None = None
     """GGUF file in that package."""
+    fit: FitConfig = FitConfig()
+    """What is cut from the model at `path` before it is trained."""
     only_if_here: bool = False
     """For automatic candidates: exclude it if its weights are not on this machine, or if training
     it here takes too long."""

@@ -20,7 +20,9 @@ from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.students import check_students
 from stratos.records import Deployment, Plan, Probe
-from stratos.run.capacity import (
+from stratos.run.run_state import RunState
+from stratos.run.runner import Runner, opened
+from stratos.run.stage_job import (
     MOST,
     NAME,
     WAIT_S,
@@ -33,8 +35,6 @@ from stratos.run.capacity import (
     region_of,
     without_refused,
 )
-from stratos.run.run_state import RunState
-from stratos.run.runner import Runner, opened
 from stratos.run.stages import (
     ADDED,
     DEPLOY,

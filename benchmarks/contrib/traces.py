@@ -1,19 +1,22 @@
 """Agents' traces: which wrong calls are found without a teacher, where a script made them wrong.
 
-    python benchmarks/contrib/traces.py [--conversations 330] --keep
+    python benchmarks/contrib/traces.py [--conversations 330] [--learnt] --keep
 
+With `--learnt`: what a student gets right of right turns, taught raw and cleaned logs.
 Conversations of four services are spoilt, at 10% and at 50% of the agent's turns. Thresholds were
 set with `restaurant` and `shop` in view; faults seen in `travel` and `operations` were mended.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +28,19 @@ import record
 from trace_services import SERVICE
 
 from stratos.contrib.logs.conversation import Turn
-from stratos.contrib.tools.trace_checks import cleaned, doubtful_turns
+from stratos.contrib.tools import ToolsTask
+from stratos.contrib.tools.call_learner import learn, year_in
+from stratos.contrib.tools.call_student import state_of
+from stratos.contrib.tools.tool_rows import TEXT
+from stratos.contrib.tools.trace_checks import Doubt, doubtful_turns, mended
 from stratos.contrib.tools.usual_tools import usual_tools
+from stratos.contrib.tools.words import TurnDoubt
+from stratos.tasks.base import Item
 
 SEED = 0
 SHARES = (0.0, 0.1, 0.5)
 TUNED = ("restaurant", "shop")
+TALK = "respond_to_user"
 Trace = list[Turn]
 
 
@@ -60,7 +70,7 @@ class Spoiler:
             if not self.is_text(turn):
                 self.calls[turn.calls[0].name].append(turn)
         self.foreign = [turn for trace in foreign for turn in trace
-                        if turn.calls and turn.calls[0].name != "respond_to_user"]  # fmt: skip
+                        if turn.calls and turn.calls[0].name != TALK]  # fmt: skip
 
     def is_text(self, turn: Turn) -> bool:
         """Return whether a turn speaks to the user."""
@@ -77,6 +87,8 @@ class Spoiler:
         if self.is_text(turn):
             return None
         names = [name for name in self.calls if name != turn.calls[0].name]
+        if not names:
+            return None
         other = self.rng.choice(self.calls[self.rng.choice(names)])
         if self.rng.random() < 0.5:
             return replace(turn, calls=(replace(turn.calls[0], name=other.calls[0].name),))
@@ -102,17 +114,19 @@ class Spoiler:
 
     def call_to_text(self, turn: Turn) -> Turn | None:
         """Return a text in place of a call."""
-        return None if self.is_text(turn) else self.like(turn, self.rng.choice(self.texts))
+        if self.is_text(turn) or not self.texts:
+            return None
+        return self.like(turn, self.rng.choice(self.texts))
 
     def text_to_call(self, turn: Turn) -> Turn | None:
         """Return a call in place of a text."""
-        if not self.is_text(turn):
+        if not self.is_text(turn) or not self.calls:
             return None
         return self.like(turn, self.rng.choice(self.calls[self.rng.choice(list(self.calls))]))
 
     def mix_in(self, turn: Turn) -> Turn | None:
         """Return a call of another service."""
-        return self.like(turn, self.rng.choice(self.foreign))
+        return self.like(turn, self.rng.choice(self.foreign)) if self.foreign else None
 
 
 KINDS = ("swap_tool", "swap_parameters", "call_to_text", "text_to_call", "mix_in", "shuffle",
@@ -277,7 +291,18 @@ def mixed(traces: Sequence[Trace], foreign: Sequence[Trace]) -> Spoilt:
 
 def restored(spoilt: Spoilt, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return how many renamed turns are as they were again, and how many of others differ."""
-    made = cleaned(spoilt.traces, tools)
+    of_each: dict[int, list[Doubt]] = defaultdict(list)
+    for doubt in doubtful_turns(spoilt.traces, tools):
+        of_each[doubt.conversation].append(doubt)
+    repeated = {(c, doubt.turn) for c, some in of_each.items() for doubt in some
+                if doubt.reason is TurnDoubt.REPEATED}  # fmt: skip
+    # Turns that are cut out stay here, not to be learnt, so that places are those of the log.
+    made = [
+        [replace(turn, is_learnt=turn.is_learnt and (c, k) not in repeated)
+         for k, turn in enumerate(mended(trace, [doubt for doubt in of_each[c]
+                                                 if doubt.reason is not TurnDoubt.REPEATED]))]
+        for c, trace in enumerate(spoilt.traces)
+    ]  # fmt: skip
     same = sum(content(made[c][k]) == content(turn) and made[c][k].is_learnt
                for (c, k), turn in spoilt.right.items())  # fmt: skip
     wrongly = sum(
@@ -322,11 +347,102 @@ def of_service(name: str, n: int) -> dict[str, Any]:
     }
 
 
+CORRUPTED = ("swap_tool", "swap_parameters")
+N_LEARNT, N_HELD_OUT, SEEDS = 80, 40, (0, 1, 2)
+"""Conversations that a student learns from, those that it is measured on, and draws of both."""
+
+
+def learnt(name: str, seed: int, folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what students get right of held-out right turns, taught as many raw or cleaned ones."""
+    rng = random.Random(f"{name}-{seed}")
+    right = traces_of(name, N_LEARNT + N_HELD_OUT, SEED + 10 + seed)
+    logs = {
+        "50% of the calls corrupted": spoil(right[:N_LEARNT], (), 0.5, rng, CORRUPTED).traces,
+        "tools renamed in 50% of the traces": drifted(right[:N_LEARNT], 0.5, rng).traces,
+    }
+    tested = folder / "tested.jsonl"
+    tested.write_text(lines_of(right[N_LEARNT:], SERVICE[name][0]))
+    for log, traces in logs.items():
+        path = folder / "learnt.jsonl"
+        path.write_text(lines_of(traces))
+        rows: dict[str, list[Item]] = {}
+        for answers in ("trust", "verify"):
+            task = ToolsTask(str(path), test_path=str(tested), answers=answers, on_error="skip",
+                             validation_share=0.01)  # fmt: skip
+            rows[answers] = task.items("train", 10**6, seed)
+        n = min(map(len, rows.values()))
+        items = task.items("test", 10**6)
+        for answers, some in rows.items():
+            year = year_in([item.answer for item in some[:n]])
+            start = time.process_time()
+            student = learn([state_of(item.question, year) for item in some[:n]],
+                            [item.answer for item in some[:n]], year, seed)  # fmt: skip
+            texts = [student.answer(state_of(item.question, year))[0] for item in items]
+            seconds = time.process_time() - start
+            of = {"caller": texts, "nearest": task.lookup(some[:n], items)}
+            for kind, given in of.items():
+                scores = [task.score(*pair).exact for pair in zip(given, items, strict=True)]
+                calls = [score for score, item in zip(scores, items, strict=True)
+                         if item.slice != TEXT and TALK not in item.answer]  # fmt: skip
+                yield {"service": name, "seed": seed, "log": log, "answers": answers,
+                       "student": kind, "rows": n, "tested": len(items),
+                       "exact": sum(scores) / len(scores), "tested_calls": len(calls),
+                       "exact_calls": sum(calls) / len(calls), "cpu_s": round(seconds, 1),
+                       }  # fmt: skip
+
+
+def lines_of(traces: Sequence[Trace], tools: Sequence[dict[str, Any]] | None = None) -> str:
+    """Return traces as lines of a log, with the tools that they offer where these are named."""
+    rows = []
+    for trace in traces:
+        messages = []
+        for turn in trace:
+            message: dict[str, Any] = {"role": turn.role, "content": turn.text}
+            if turn.calls:
+                message["tool_calls"] = [
+                    {"id": call.id, "type": "function",
+                     "function": {"name": call.name, "arguments": call.arguments}}
+                    for call in turn.calls
+                ]  # fmt: skip
+            if turn.result_of is not None:
+                message["tool_call_id"] = turn.result_of
+            messages.append(message)
+        rows.append({"messages": messages} | ({} if tools is None else {"tools": [*tools]}))
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
+def measure_learnt(options: argparse.Namespace) -> None:
+    """Measure students of all services, and what cleaning is worth."""
+    measured_students = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in SEEDS:
+            for name in options.services.split(","):
+                for row in learnt(name, seed, Path(folder)):
+                    print(json.dumps(row), flush=True)
+                    measured_students.append(row)
+    gains = [
+        {"log": log, "student": kind, "what": what, "services": options.services.split(","),
+         **{answers: sum(some := [row[what] for row in measured_students
+                                  if (row["log"], row["student"], row["answers"])
+                                  == (log, kind, answers)]) / len(some)
+            for answers in ("trust", "verify")}}
+        for log, kind in dict.fromkeys((row["log"], row["student"]) for row in measured_students)
+        for what in ("exact", "exact_calls")
+    ]  # fmt: skip
+    result = {"conversations": N_LEARNT, "gains": gains, "students": measured_students}
+    record.finish("logs/traces_learnt", result, options, seed=list(SEEDS))
+
+
 def main() -> None:
     """Measure all services, and the time of many conversations."""
     parser = record.arguments(__doc__)
     parser.add_argument("--conversations", type=int, default=330)
+    parser.add_argument("--learnt", action="store_true")
+    parser.add_argument("--services", default="shop,operations")
     options = parser.parse_args()
+    if options.learnt:
+        measure_learnt(options)
+        return
     services = [of_service(name, options.conversations) for name in SERVICE]
     many = spoil(traces_of("shop", N_TIMED, SEED), traces_of("travel", 330, SEED + 1), 0.5,
                  random.Random(SEED))  # fmt: skip

@@ -21,7 +21,7 @@ from pathlib import Path
 from stratos.core.errors import CatalogError
 from stratos.core.foreign import cause, open_regular
 from stratos.core.formats import shown
-from stratos.core.names import why_no_name
+from stratos.core.values import why_no_name
 
 GPUS_CSV = Path(__file__).with_name("gpus.csv")
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,10 +27,6 @@ from stratos.catalog.table import (
     Floats,
     Table,
     Words,
-    arrow_array,
-    arrow_coded,
-    arrow_floats,
-    arrow_ints,
 )
 from stratos.config import CloudConfig
 from stratos.core.atomic_files import replacing_file
@@ -40,7 +35,8 @@ from stratos.core.extensions import extensions, load
 from stratos.core.machine import memory_bytes, n_cores
 from stratos.records import Offer
 
-_META = b"stratos"
+_COUNTS = "counts"
+"""What a cached catalog has beside its columns: rows by the reason why they are left out."""
 
 
 def cached(
@@ -49,7 +45,7 @@ def cached(
     make: Callable[[], Cleaned],
     warn: Callable[[str], None],
 ) -> Cleaned:
-    """Return what was made of these files before, else make it and keep it where pyarrow is here.
+    """Return what was made of these files before, else make it and keep it.
 
     Args:
         folder: where cleaned catalogs are kept; made if need be. It may be deleted at any time.
@@ -57,9 +53,7 @@ def cached(
         make: reads and cleans the files.
         warn: told of an entry that is damaged, and of a folder that cannot be written to.
     """
-    if find_spec("pyarrow") is None:
-        return make()
-    path = folder / f"{_key(files)}.parquet"
+    path = folder / f"{_key(files)}.npz"
     try:
         return _read(path)
     except FileNotFoundError:
@@ -95,40 +89,28 @@ def _code_version() -> bytes:
 
 
 def _read(path: Path) -> Cleaned:
-    from pyarrow import parquet
-
-    # Not `read_table`: it loads the machinery of data sets, which takes longer than to read.
-    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-        table = file.read(use_threads=False)
-    meta = json.loads(table.schema.metadata[_META])
-    columns: dict[str, Any] = {}
-    for column in fields(Table):
-        if column.type == "Words":
-            codes, names = arrow_coded(table[column.name])
-            columns[column.name] = Words(codes, tuple(names))
-        else:
-            read = arrow_ints if column.type == "Ints" else arrow_floats
-            columns[column.name] = read(table[column.name])
-    return Cleaned(Table(**columns), meta["dropped"], meta["unknown"])
+    with np.load(path, allow_pickle=False) as stored:  # each member has its checksum
+        columns: dict[str, Any] = {
+            column.name: (
+                Words(stored[column.name], tuple(stored[f"{column.name}_names"].tolist()))
+                if column.type == "Words"
+                else stored[column.name]
+            )
+            for column in fields(Table)
+        }
+        return Cleaned(Table(**columns), *json.loads(stored[_COUNTS].item()))
 
 
 def _write(cleaned: Cleaned, path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    names = [field.name for field in fields(Table)]
-    columns = [arrow_array(getattr(cleaned.table, name)) for name in names]
-    meta = json.dumps({"dropped": cleaned.dropped, "unknown": cleaned.unknown})
-    table = pyarrow.Table.from_arrays(columns, names=names)
-    with replacing_file(path, flushed=False) as new:
-        parquet.write_table(
-            table.replace_schema_metadata({_META: meta.encode()}),
-            new,
-            compression="zstd",
-            row_group_size=max(1, table.num_rows),
-            write_page_checksum=True,
-            write_statistics=False,
-        )
+    arrays: dict[str, Any] = {_COUNTS: json.dumps((cleaned.dropped, cleaned.unknown))}
+    for column in fields(Table):
+        values = getattr(cleaned.table, column.name)
+        if isinstance(values, Words):
+            arrays[f"{column.name}_names"] = np.array(values.names, str)
+            values = values.codes
+        arrays[column.name] = values
+    with replacing_file(path, flushed=False) as new, new.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 # Filter the offers by `cloud=`, and report every name without an offer at once.

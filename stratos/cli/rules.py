@@ -95,7 +95,7 @@ def impossible(config: Config) -> list[str]:
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     declared = contradictions(config.task, config.strategies, config.complexity)
     problems += [*unusable(trainer), *declared, *_engine(config)]
-    problems += [*_signals(config), *_teachers(config), *_executor(config)]
+    problems += [*_fits(config), *_signals(config), *_teachers(config), *_executor(config)]
     problems += _server(config)
     problems += [
         str(problem) for room in config.rooms.values() for problem in room.problems(config)
@@ -176,6 +176,17 @@ def _own_size(student: StudentConfig, config: Config) -> Iterator[str]:
         )
 
 
+def _fits(config: Config) -> Iterator[str]:
+    """Yield the students that are to be cut, and start from no model."""
+    for student in config.students:
+        if student.fit.share is not None and (student.path is None or not student.is_lm):
+            yield (
+                f"student {student.name}: fit.vocabulary cuts a language model that a student "
+                "starts from, and it starts from none. Type student.fit.vocabulary=false, or "
+                "student=local student.path=<folder>."
+            )
+
+
 def _signals(config: Config) -> Iterator[str]:
     """Yield what a strategy may not ask of a teacher's signal."""
     for strategy in config.strategies:
@@ -185,6 +196,13 @@ def _signals(config: Config) -> Iterator[str]:
             signal.check()
         except ConfigError as error:
             yield str(error)
+        cut = [student.name for student in config.students if student.fit.share is not None]
+        if cut and len(config.strategies) == 1 and not signal.reads_any_tokens:
+            yield (
+                f"strategy={strategy.name}: the student {cut[0]} has no token for all of its "
+                "teacher's once its vocabulary is cut. Type student.fit.vocabulary=false, or "
+                "strategy=alignment."
+            )
 
 
 def _too_long(config: Config) -> list[str]:

@@ -67,6 +67,10 @@ class Extension:
     tagged: str = ""
     """Function of the names of known jobs that returns the other servers of runs in the user's
     accounts, as `stratos.executors.job.TaggedServers`."""
+    kinds: str = ""
+    """Module with classes below `models.kinds.student_kinds.Kind`, which enter themselves."""
+    predictors: Mapping[str, str] = field(default_factory=dict)
+    """Format that `student.json` names to its class below `models.kinds.base.Predictor`."""
     speedups: str = ""
     """Class below `distill.speedups.Speedups`: faster ways of a training."""
 

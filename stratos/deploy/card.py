@@ -15,7 +15,7 @@ import jinja2
 
 from stratos.config import Config
 from stratos.core.formats import counted, cut_short, least, listed, most, visible
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.base import EXPORTS, engine_named
 from stratos.deploy.engines.predictor import LabelServer, server_of
@@ -54,6 +54,7 @@ _ROLES = {
     "teacher": "teacher",
     "untouched": "this model before training",
     "majority": "most frequent answer",
+    "situation": "most frequent answer in the same situation",
     "lookup": "answer of the nearest training item",
     "linear": "TF-IDF with logistic regression",
     "chance": "random guess",

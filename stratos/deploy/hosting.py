@@ -99,8 +99,8 @@ def _why_not_served(engine: Engine, bundle: Path, form: str) -> Reason | None:
     """Return why an engine serves no bundle here, or not this one; None if it does."""
     if (why := engine.unusable()) is not None or engine.makes_files:
         return why
-    other = engine.cannot_export(bundle, form)
-    return other and Because(f"{engine.title} does not load it here: {other}.")
+    reason = engine.cannot_export(bundle, form)
+    return reason and Because(f"{engine.title} does not load it here: {reason}.")
 
 
 def _engines_of(bundle: Path, named: str) -> list[tuple[Engine, str]]:

@@ -13,8 +13,8 @@ from stratos.core.atomic_files import replacing, write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted, with_items
-from stratos.core.names import named
 from stratos.core.redact import personal_data
+from stratos.core.values import named
 from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
 from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
@@ -218,6 +218,8 @@ def _plans(
     serve = plan.role("serve")
     rate = config.traffic.requests_per_s
     student = named(config.students, plan.student)
+    if student.fit.share is not None:
+        student = replace(student, path=str(bundle))
     return Plans(
         card=None if is_predictor(bundle) else card_of_student(student, config.task),
         task=config.task.name,

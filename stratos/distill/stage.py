@@ -28,7 +28,7 @@ from stratos.core.atomic_files import replacing, write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.distill import meeting
 from stratos.distill.trainer import SIGNALS, check_machine
 from stratos.distill.words import CheckpointsAside, OtherInputs, TeacherRowsLearnt

@@ -26,9 +26,9 @@ from stratos.config import Config, StudentConfig, TrainerConfig
 from stratos.core.context import Context
 from stratos.core.errors import StratosError, TeacherError
 from stratos.core.formats import about, counted
-from stratos.core.names import find, named
 from stratos.core.process import JOB
 from stratos.core.reasons import Reason
+from stratos.core.values import find, named
 from stratos.distill.checkpoints import (
     Checkpoints,
     RandomStates,
@@ -66,12 +66,23 @@ from stratos.distill.trainer import (
     training_length,
 )
 from stratos.distill.validation import Measuring, Validator
-from stratos.distill.words import BeginningsApart, BeginningsShared, RowsTooLong
+from stratos.distill.words import (
+    BeginningsApart,
+    BeginningsShared,
+    RowsTooLong,
+    VocabularyCut,
+)
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.pretrained import load_model
+from stratos.models.pretrained.vocabulary import (
+    Vocabulary,
+    cut_model,
+    cut_tokenizer,
+    model_vocabulary,
+)
 from stratos.models.students import content_of, ready
 from stratos.records import Corpus, Plan, Student, corpus_rows
-from stratos.tasks.base import Item, Task
+from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import prefix_template
 from stratos.teachers.base import SignalKind, Teacher
 from stratos.teachers.prompting import chat, prompting
@@ -112,6 +123,8 @@ def train(
         if rank == 0:
             note_unpaid_signal(folder, context.ledger.cut_at_usd)
         module, loader = training
+        if rank == 0 and (cut := ready.vocabulary):
+            context.note(str(VocabularyCut(len(cut.ids), cut.n_before)))
         if rank == 0 and (note := _beginnings(loader, ready, settings.compile)):
             context.note(str(note))
         validator = Validator(
@@ -230,6 +243,7 @@ def _student(
     best = monitor.best.measured
     assert best is not None
     model, n_params, digest = _save(ready, monitor.best.weights, folder)
+    cut = ready.vocabulary
     validated = validator.validate_kept(
         model,
         monitor.seconds,
@@ -242,6 +256,7 @@ def _student(
         path=str(folder / "student"),
         untouched_path=str(folder / "untouched"),
         n_params=n_params,
+        vocabulary=None if cut is None else (len(cut.ids), cut.n_before),
         steps=n_steps,
         train_tokens=monitor.tokens,
         best_step=monitor.best.step,
@@ -275,6 +290,8 @@ def _save(ready: Ready, weights: dict[str, Any], folder: Path) -> tuple[Any, int
         weights = merged_weights(model)
     if adapted or any(hasattr(weight, "full_tensor") for weight in model.parameters()):
         model = load_model(folder / "untouched", dtype="float32")
+        if ready.vocabulary is not None:
+            cut_model(model, ready.vocabulary)
     model.load_state_dict(weights, strict=False)
     save_student(model.float().eval(), ready.tokenizer, folder / "student")
     n_params = sum(parameter.numel() for parameter in model.parameters())
@@ -383,6 +400,8 @@ class Ready:
     questions: list[str]
     labels: tuple[str, ...] = ()
     """Those that it learns to answer with, where each completion is one; else none."""
+    vocabulary: Vocabulary | None = None
+    """What stays of its own; None for the whole."""
 
 
 def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouched: bool) -> Ready:
@@ -427,25 +446,40 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
             f"planned with {chosen.vocab_size:,} (student.vocab_size), which is a smaller model: "
             f"{n_embedded:,} of its {model.num_parameters():,} parameters are embeddings."
         )
-    data, n_too_long = encode(
-        tokenizer,
-        chats,
-        completions,
-        chosen.context_length,
-    )
-    data = replace(data, shares=shares)
-    if n_too_long:
-        context.warn(str(RowsTooLong(n_too_long)))
     if untouched:
         whole = model, tokenizer
         if settings.adapter == "qlora":
             whole = make_student(chosen, None, [], config.seed, instruction=instruction)
         save_student(*whole, context.run_dir / "distill" / "untouched")
+    vocabulary = None
+    if chosen.path is not None and chosen.fit.share is not None:
+        texts = _task_texts(config, tokenizer, chats, completions)
+        vocabulary = model_vocabulary(model, tokenizer, texts, chosen.fit.share)
+        cut_model(model, vocabulary)
+        tokenizer = cut_tokenizer(tokenizer, vocabulary)
+    data, n_too_long = encode(tokenizer, chats, completions, chosen.context_length)
+    data = replace(data, shares=shares)
+    if n_too_long:
+        context.warn(str(RowsTooLong(n_too_long)))
     model = add_adapters(model, settings, config.seed)
     if settings.checkpointing:
         checkpoint_blocks(model, True)
     labels = config.task.all_labels if set(completions) <= {*config.task.all_labels} else ()
-    return Ready(chosen, model, tokenizer, data, questions, labels)
+    return Ready(chosen, model, tokenizer, data, questions, labels, vocabulary)
+
+
+def _task_texts(
+    config: Config, tokenizer: Any, chats: Sequence[list[Message]], completions: Sequence[str]
+) -> list[str]:
+    """Return what a student of a task reads and writes; never a test row."""
+    task = config.task
+    items = task.items("validation", config.callbacks.n_validation_read)
+    prompts = [
+        tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        for chat in (*chats, *map(task.student_messages, items))
+    ]
+    answers = (*completions, *map(task.completion, items), *task.all_labels)
+    return [*prompts, *answers, *(text + tokenizer.eos_token for text in answers)]
 
 
 @contextmanager

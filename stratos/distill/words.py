@@ -330,6 +330,19 @@ class RowsTooLong(Reason):
         return f"{items} longer than the student's context: left out"
 
 
+class VocabularyCut(Reason):
+    """What the vocabulary of a student is cut to."""
+
+    n_tokens: int
+    n_before: int
+
+    def __str__(self) -> str:
+        return (
+            f"The vocabulary is cut to {self.n_tokens:,} of {self.n_before:,} tokens: those of the "
+            "task's rows, and those that write any other text."
+        )
+
+
 class End(Reason):
     """Why a training ends before its last step."""
 

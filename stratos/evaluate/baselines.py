@@ -82,10 +82,10 @@ def untrained(
         items: to answer.
     """
     answers = _one_spelling([item.answer for item in train], task.normal)
-    return [
-        ("majority", "the most frequent answer", [_majority(task, answers)] * len(items)),
-        ("lookup", "the nearest training item", task.lookup(train, items)),
-    ]
+    baselines = [("majority", "the most frequent answer", [_majority(task, answers)] * len(items))]
+    if (usual := task.in_situation(train, items)) is not None:
+        baselines.append(("situation", "the most frequent answer in the same situation", usual))
+    return [*baselines, ("lookup", "the nearest training item", task.lookup(train, items))]
 
 
 def _linear(

@@ -28,7 +28,7 @@ from stratos.config import Config, StudentConfig, TrafficConfig
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import ItemProgress, counted
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.hours import answers_per_s, batch_hours
 from stratos.evaluate.answers import (
@@ -53,6 +53,7 @@ from stratos.evaluate.metrics import (
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.verdict import HOSTS, against_logged
 from stratos.models.decode.label_scores import LabelAnswers
+from stratos.models.kinds.student_kinds import KINDS
 from stratos.models.students import better_student
 from stratos.records import (
     Comparison,
@@ -269,7 +270,10 @@ class _Evaluation:
         free = self._baselines()
         scores = [_student_score(task, config.students, config.traffic, plan, student, by_student)]
         compared = [
-            versus(baseline.score, self._items, baseline.scores)
+            replace(
+                versus(baseline.score, self._items, baseline.scores),
+                hosted_by=_host(baseline.score.role, task),
+            )
             for baseline in free
             if HOSTS.get(baseline.score.role) != student.kind  # which is no rival of itself
         ]
@@ -395,6 +399,12 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
     )
 
 
+def _host(role: str, task: Task) -> str:
+    """Return the student that is a baseline; "" where none is, or it does not do the task."""
+    kind = HOSTS.get(role, "")
+    return kind if kind and KINDS[kind].does(task) else ""
+
+
 def _student_score(
     task: Task,
     students: Sequence[StudentConfig],
@@ -419,6 +429,8 @@ def _student_score(
     if chosen.path is None:  # it may have come to read in its teacher's tokens
         facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
         chosen = replace(chosen, vocab_size=facts["vocab_size"])
+    elif student.vocabulary is not None:
+        chosen = replace(chosen, path=student.path)
     card = card_of_student(chosen, task)
     usd = _usd_per_1000(traffic, card, plan.roles_of("serve"), answers)
     return replace(score, usd_per_1000=usd, n_params=student.n_params)

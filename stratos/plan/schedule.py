@@ -11,7 +11,7 @@ from stratos.catalog.offers import local_offer
 from stratos.catalog.table import LOCAL
 from stratos.config import Config, DeployConfig, EvaluateConfig
 from stratos.core.formats import about
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.estimate.cards import adapter_params, card_of_student
 from stratos.estimate.fleet import Calibration
 from stratos.estimate.hours import generate, train

@@ -14,7 +14,7 @@ from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.errors import InfeasibleError
 from stratos.core.formats import counted
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.estimate.fleet import calibration
 from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model

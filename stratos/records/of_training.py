@@ -155,6 +155,8 @@ class Versus:
     """Exact McNemar test, two-sided; of `micro_f1` a paired permutation test."""
     micro_f1: tuple[float, float] | None = None
     """Where a text has several labels: of the student and of the baseline."""
+    hosted_by: str = ""
+    """Student that is this baseline, where one does the task."""
 
     @property
     def student(self) -> float:
@@ -201,7 +203,7 @@ class LoggedVersus:
     """Why to how many of the student's answers are doubtful."""
 
 
-FREE_ROLES = ("majority", "lookup", "linear")
+FREE_ROLES = ("majority", "situation", "lookup", "linear")
 """Baselines that need no model and cost nothing, the simplest first."""
 
 
@@ -396,6 +398,8 @@ class Student:
     to measure the speed, to save and validate."""
     processes: int = 1
     """Processes of one thread that shared each step: on their number the rounding depends, too."""
+    vocabulary: tuple[int, int] | None = None
+    """Tokens of its vocabulary and of the one that it was cut from; None where it is whole."""
     kind: str = "lm"
     """lm, or the kind that it is (`StudentConfig.kind`)."""
     calibration_error: float | None = None

@@ -1,4 +1,4 @@
-"""Chart geometry: values and axes as fractions of the drawing area.
+"""Chart geometry: values and axes as fractions of the drawing area; and the page around charts.
 
 Python places marks and ticks for all axes that a plot can show; the template draws the first pair,
 and the page's script only looks up another pair when the reader picks it. So scales exist once.
@@ -6,13 +6,22 @@ and the page's script only looks up another pair when the reader picks it. So sc
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from stratos.core import formats
+from stratos.core.extensions import rooms_folder
 from stratos.core.formats import visible
-from stratos.records import CurvePoint
+from stratos.records import CurvePoint, to_plain
 
 _MARGIN = 0.05
 """Free share of an axis on either side of the data."""
@@ -402,3 +411,50 @@ def _pointed_at(series: _Series, most: int = _N_HOVER) -> _Series:
 
 def _four(value: float) -> str:
     return f"{value:.4g}"
+
+
+_FOLDER = Path(__file__).parent / "templates"
+_SCRIPTS = ("page.js", "sweep.js")
+
+
+def render(template: str, **values: Any) -> bytes:
+    """Render a template into one self-contained page, as UTF-8.
+
+    Every expression of a template is escaped and made visible (`formats.visible`), and the page
+    carries a content security policy that allows exactly one script, by its hash: even text that
+    slipped through as markup could load and run nothing.
+    """
+    script = "\n".join((_FOLDER / name).read_text() for name in _SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = _environment().get_template(template).render(
+        style=Markup((_FOLDER / "style.css").read_text()),
+        script=Markup(script),
+        policy=(
+            f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+            "img-src data:; base-uri 'none'; form-action 'none'"
+        ),
+        **values,
+    )  # fmt: skip
+    return page.encode()
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        # Sections of the page that rooms add lie below `contrib`.
+        loader=jinja2.FileSystemLoader([_FOLDER, rooms_folder()]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.policies["json.dumps_kwargs"] = {}  # figures keep their order
+    environment.filters.update(formats.FILTERS, plain=to_plain)
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    if isinstance(value, Markup):
+        return value
+    return visible(value) if isinstance(value, str) else value

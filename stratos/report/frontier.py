@@ -14,8 +14,8 @@ from stratos.core.redact import redact_override
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.records import Pilot, Plan, PlanPoint, Probe, Student
-from stratos.report import charts, provenance
-from stratos.report.sweep_jobs import read_job
+from stratos.report import charts
+from stratos.report.sweep_jobs import overrides_of, read_job, user_config_dirs
 
 # The commands that a run's page names: that repeat it, or take another plan.
 
@@ -32,9 +32,9 @@ def command_again(run_dir: Path, changed: Mapping[str, str] | None = None) -> st
     """
     changed = changed or {}
     words = ["python", "-m", "stratos"]
-    for folder in provenance.user_config_dirs(run_dir):
+    for folder in user_config_dirs(run_dir):
         words += ["--config-dir", folder]
-    words += _without(provenance.overrides(run_dir), changed)
+    words += _without(overrides_of(run_dir), changed)
     words += [f"{key}={value}" for key, value in changed.items()]
     return shlex.join(redact_override(word) if "=" in word else word for word in words)
 

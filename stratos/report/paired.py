@@ -47,9 +47,8 @@ from stratos.records import (
     Student,
     opened,
 )
-from stratos.report import provenance
 from stratos.report.costs import read_ledger
-from stratos.report.sweep_jobs import RECORDS, Job, is_run, read_job, record_of
+from stratos.report.sweep_jobs import RECORDS, Job, config_of, is_run, read_job, record_of
 
 # What two runs are compared by, read from their folders.
 
@@ -190,7 +189,7 @@ def raw_settings_of(folder: Path) -> dict[str, Any]:
 
     What a card knows of its model's earlier trainings is no setting.
     """
-    flat = _flat(provenance.config_of(folder))
+    flat = _flat(config_of(folder))
     return {key: value for key, value in flat if key not in _OWN and not key.endswith(".runs")}
 
 

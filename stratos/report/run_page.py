@@ -46,8 +46,8 @@ from stratos.records import (
     Scorecard,
     Worth,
 )
-from stratos.report import costs, provenance
-from stratos.report.charts import curve_plots
+from stratos.report import costs
+from stratos.report.charts import curve_plots, render
 from stratos.report.frontier import (
     chosen_point,
     command_again,
@@ -58,8 +58,8 @@ from stratos.report.frontier import (
 )
 from stratos.report.paired import read_examples
 from stratos.report.planned import planned_rows
-from stratos.report.render import render
 from stratos.report.run_verdict import RunVerdict, run_verdict, run_worth
+from stratos.report.sweep_jobs import machine, versions
 from stratos.tasks.base import Task
 
 # The complexity section, with the learning curve of a pilot.
@@ -149,6 +149,7 @@ ROLE_NAMES = {
     "untouched": "Untouched student",
     "linear": "TF-IDF with logistic regression",
     "lookup": "Nearest training item",
+    "situation": "Most frequent answer in the same situation",
     "majority": "Most frequent answer",
     "chance": "Chance",
 }
@@ -200,8 +201,8 @@ def write_run_page(
         next_steps=steps,
         warnings=list(dict.fromkeys([*warnings, *(plan.warnings if plan else ())])),
         command=command,
-        versions=provenance.versions(),
-        machine=provenance.machine(),
+        versions=versions(),
+        machine=machine(),
         config=msgspec.json.format(msgspec.json.encode(redact(config.plain)), indent=2).decode(
             errors="replace"
         ),

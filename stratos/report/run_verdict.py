@@ -12,9 +12,9 @@ from typing import Any, Literal
 from stratos.config import Config, LimitsConfig, StudentConfig
 from stratos.core.formats import counted, milliseconds, p_value, percent, percent_range
 from stratos.core.intervals import by_shares
-from stratos.core.names import find, named
 from stratos.core.reasons import Reason
 from stratos.core.redact import personal_data
+from stratos.core.values import find, named
 from stratos.evaluate.verdict import (
     CLOSE,
     SURE,

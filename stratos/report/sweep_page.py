@@ -20,9 +20,8 @@ from stratos.core.errors import StratosError
 from stratos.evaluate.verdict import Verdict, verdict
 from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student
 from stratos.report import charts, costs
-from stratos.report.charts import N_COLOURS, overlaid
+from stratos.report.charts import N_COLOURS, overlaid, render
 from stratos.report.paired import figures_of, raw_settings_of, shown
-from stratos.report.render import render
 from stratos.report.sweep_jobs import Job, alike, best_of, is_run, natural, read_jobs, validation
 
 # What any two runs of a sweep are compared by on its page: figures, settings, right answers.

@@ -26,11 +26,9 @@ from stratos.core.output import WATCH, is_on
 from stratos.core.process import every
 from stratos.core.redact import redact_text
 from stratos.records import from_json
-from stratos.report import provenance
-from stratos.report.charts import EXACT, LOSS, Plot, curve_plots
+from stratos.report.charts import EXACT, LOSS, Plot, curve_plots, render
 from stratos.report.costs import read_ledger, running_usd
-from stratos.report.render import render
-from stratos.report.sweep_jobs import Job, asked_stages, read_job
+from stratos.report.sweep_jobs import Job, asked_stages, config_of, read_job
 from stratos.run.run_state import Progress, read_progress
 from stratos.run.screen import outcome
 
@@ -121,7 +119,7 @@ def _plots(job: Job, progress: Progress | None) -> Sequence[Plot]:
 
 def _budget_usd(folder: Path) -> float | None:
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
-        budget = provenance.config_of(folder)["limits"]["budget_usd"]
+        budget = config_of(folder)["limits"]["budget_usd"]
         return None if budget is None else float(budget)
     return None
 

@@ -84,6 +84,7 @@ ROLES = {
     "teacher": "teacher",
     "linear": "TF-IDF with logistic regression",
     "lookup": "nearest training row",
+    "situation": "most frequent answer in the same situation",
     "majority": "most frequent answer",
     "untouched": "untouched student",
 }

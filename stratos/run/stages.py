@@ -17,8 +17,8 @@ from stratos.config import Config
 from stratos.core.errors import NothingLearntError, StratosError
 from stratos.core.extensions import extensions, load, room_configs
 from stratos.core.formats import magnitude, shown
-from stratos.core.names import named
 from stratos.core.reasons import Because, Reason
+from stratos.core.values import named
 from stratos.ledger.book import TEACHER
 from stratos.models.students import what_may_help
 from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student

@@ -19,7 +19,7 @@ from stratos.core.formats import (
     points_gained,
     usd,
 )
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.evaluate.verdict import accuracy_as_served, verdict
 from stratos.models.students import what_may_help
 from stratos.records import (

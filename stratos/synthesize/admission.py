@@ -22,8 +22,8 @@ from typing import Any
 from stratos.config import Config, EvaluateConfig, StudentConfig
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.foreign import cause
-from stratos.core.names import find
 from stratos.core.remote import location
+from stratos.core.values import find
 from stratos.models.kinds.student_kinds import MOST_ROWS
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.models.students import ready

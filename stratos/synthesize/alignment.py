@@ -42,7 +42,7 @@ from stratos.synthesize.planned_teacher import (
     shown_first,
     size_of_first_look,
 )
-from stratos.synthesize.words import NotLearnt
+from stratos.synthesize.strategy import NotLearnt
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import going_down

@@ -38,8 +38,16 @@ from stratos.synthesize.rationale import (
     sizes_of,
     sizes_of_wording,
 )
-from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Writing
-from stratos.synthesize.words import NotWritten, counted_as
+from stratos.synthesize.strategy import (
+    NO_LIMITS,
+    Family,
+    Limits,
+    NotWritten,
+    Strategy,
+    Tally,
+    Writing,
+    counted_as,
+)
 from stratos.tasks.base import Item, Task
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.prompting import AnswerLimit, limit_of

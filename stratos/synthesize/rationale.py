@@ -15,8 +15,7 @@ from statistics import fmean
 
 from stratos.core.reasons import Reason
 from stratos.synthesize.planned_teacher import LEAST, Asking, shown_first, size_of_first_look
-from stratos.synthesize.strategy import Writing
-from stratos.synthesize.words import NotWritten, WrongReasoning
+from stratos.synthesize.strategy import NotWritten, Writing, WrongReasoning
 from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import MARK

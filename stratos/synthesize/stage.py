@@ -20,8 +20,8 @@ from stratos.core.atomic_files import flush, staged_apart
 from stratos.core.context import Context
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted
-from stratos.core.names import find
 from stratos.core.redact import shown
+from stratos.core.values import find
 from stratos.records import FROM_FILE, Corpus, CorpusRow, Plan
 from stratos.synthesize.admission import NEAR, held_out
 from stratos.synthesize.strategy import Strategy, Tally

@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from enum import Enum
+from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from stratos.core.names import find
 from stratos.core.reasons import Reason
-from stratos.synthesize.words import NoStrategy
+from stratos.core.redact import shown
+from stratos.core.values import find
 from stratos.tasks.base import Item, Task
 
 if TYPE_CHECKING:
@@ -26,6 +26,55 @@ if TYPE_CHECKING:
     from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
     from stratos.records import Interval, Plan, TeacherProbe
     from stratos.teachers.base import Question, Teacher
+
+
+class NotLearnt(Reason, StrEnum):
+    """Why none of a teacher's answers to a question is learnt; a record counts under the value."""
+
+    WRONG = "wrong"
+    UNREAD = "longer than the teacher's context"
+    CUT_OFF = "cut off"
+    UNPARSABLE = "not parsable"
+    OUTVOTED = "outvoted"
+
+
+class NotWritten(Reason, Enum):
+    """Why an item has no reasoning of the teacher; a record counts under the value."""
+
+    NO_MONEY = "no reasoning written"
+    UNREAD = NotLearnt.UNREAD.value
+    MENTIONS_ANSWER = "the reasoning mentions that it was told the answer"
+    NO_REASONING = "there is no reasoning"
+    OTHER_ANSWER = "the reasoning ends in another answer"
+    LEADS_ELSEWHERE = "the reasoning does not lead to the answer"
+
+    def __str__(self) -> str:
+        return f"{self.value}: budget used up" if self is NotWritten.NO_MONEY else self.value
+
+
+class WrongReasoning(Reason):
+    """A step of the teacher's reasoning is wrong, by the task."""
+
+    reason: Reason
+
+    def __str__(self) -> str:
+        return f"a step is wrong: {shown(str(self.reason))}"
+
+
+def counted_as(reason: Reason) -> str:
+    """Return what a record counts an item under that has no reasoning of the teacher."""
+    return reason.value if isinstance(reason, NotWritten) else "a step is wrong"
+
+
+class NoStrategy(Reason, StrEnum):
+    """Why a class is no strategy that a run can take."""
+
+    OTHER_BASE = (
+        "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and "
+        "write draw."
+    )
+    LACKS_DRAW = "is not a Strategy: it lacks draw."
+
 
 Limits: TypeAlias = Mapping[str, int]
 """Prompt to the longest answer under it, in tokens."""

@@ -131,6 +131,9 @@ class Task(ABC):
     prompts: tuple[str, ...] = ("default",)
     """Names of the prompts that a teacher is tried with."""
 
+    calls_tools: ClassVar[bool] = False
+    """Whether answers are calls of tools that each question offers."""
+
     # --- what has to be written ------------------------------------------------------------------
 
     @abstractmethod
@@ -369,6 +372,13 @@ class Task(ABC):
             return ["" for _ in items]
         places = nearest_by_words([i.question for i in train], [i.question for i in items])
         return [train[index].answer for index in places]
+
+    def in_situation(self, train: Sequence[Item], items: Sequence[Item]) -> list[str] | None:
+        """Answer each item as most training items in its situation are, such as after one call.
+
+        None, the default, where a task tells no situations apart: `majority` is the same then.
+        """
+        return None
 
     def normal(self, answer: str) -> str:
         """Return a gold answer in a form that all of its spellings share that score alike."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from stratos.core.errors import ConfigError, did_you_mean
-from stratos.core.names import why_no_name
 from stratos.core.reasons import Reason
 from stratos.core.redact import shown
+from stratos.core.values import why_no_name
 from stratos.tasks import doubts, label_sets
 from stratos.tasks.base import Item, Message, Split
 from stratos.tasks.chat import AddedPrompt, QuestionPrompt

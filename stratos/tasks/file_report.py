@@ -21,7 +21,7 @@ from stratos.core.intervals import n_above
 from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.tasks import doubts
-from stratos.tasks.dedup.edit_distance import MOST_EDITS
+from stratos.tasks.dedup.splits import MOST_EDITS
 from stratos.tasks.files import TO_LABEL, is_local, read_records, safe_cell, separators_in
 from stratos.tasks.metrics import Metric, Own
 from stratos.tasks.reader import PATH, TEST_PATH, UNLABELLED_PATH, Content, FileReader

@@ -64,6 +64,8 @@ CONTRADICTIONS = (
     ["cloud.residency=europe"],
     ["strategy=alignment_logits", "strategy.cache=sampled", "strategy.objective=reverse_kl"],
     ["strategy=alignment_logits", "strategy.cache=topk", "strategy.hidden_match=0.1"],
+    ["strategy=alignment_logits", "student=smollm2_135m", "student.fit.vocabulary=true"],
+    ["student=stratos_1m", "++student.fit.vocabulary=0.1"],
 )
 WRONG = (*([typed] for typed in IMPOSSIBLE), *CONTRADICTIONS)
 

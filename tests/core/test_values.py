@@ -13,10 +13,18 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from msgspec import Meta
 
-from stratos.cli.compose import hydra_for
+from stratos.cli.build import hydra_for
 from stratos.config import CloudConfig, StudentConfig, TrainerConfig
-from stratos.core.names import find, named
-from stratos.core.values import NAMES, hint, our_name, override, read_dataclass, read_value
+from stratos.core.values import (
+    NAMES,
+    find,
+    hint,
+    named,
+    our_name,
+    override,
+    read_dataclass,
+    read_value,
+)
 from stratos.synthesize.alignment import AlignmentOnPolicy
 
 Amount = Annotated[float, Meta(ge=0)]

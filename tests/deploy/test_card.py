@@ -104,6 +104,12 @@ def test_the_card_is_as_agreed(card):
     assert card == GOLDEN.read_text()
 
 
+def test_the_card_says_what_a_vocabulary_was_cut_to(run, write):
+    cut = replace(run.student, vocabulary=(2_100, 49_152))
+    assert " cut to 2,100 of 49,152 tokens" in write(student=cut)
+    assert "cut to" not in write()
+
+
 def test_the_front_matter_is_what_hubs_read(card):
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["license"] == "apache-2.0"

@@ -16,12 +16,12 @@ from stub_executors import Queue
 from training_runs import EVERY_3, SHORT, Trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stratos.config import StudentConfig
+from stratos.config import FitConfig, StudentConfig
 from stratos.core.errors import StratosError
 from stratos.distill.module import MuonAdamW
 from stratos.distill.monitor import Average
 from stratos.distill.trainer import SIGNALS, Interrupts
-from stratos.distill.words import OutOfTime
+from stratos.distill.words import OutOfTime, VocabularyCut
 
 Run = Callable[..., Any]
 
@@ -92,6 +92,47 @@ def test_adapters_end_in_an_ordinary_student(
     resumed = run_distill(tmp_path / "stopped", **settings)
     assert resumed.n_resumed == 1
     assert resumed.weights_sha256 == student.weights_sha256
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_a_student_is_trained_with_the_tokens_of_its_task(
+    run_distill: Run, adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base that it is compared with stays whole; a stopped training ends with the same bits."""
+    from stratos.distill.tokenizer import make_student, save_student
+    from stratos.tasks.mahjong import MahjongTask
+
+    texts = (Path(__file__).parents[2] / "docs" / "planner.md").read_text().splitlines()
+    shape = StudentConfig("g", hidden_size=32, n_layers=2, n_heads=2, vocab_size=1200)
+    save_student(*make_student(shape, None, texts, 5), tmp_path / "base")
+    grown = StudentConfig("g", path=str(tmp_path / "base"), fit=FitConfig(vocabulary=True))
+    settings = {**SHORT, "student": grown, "adapter": adapter, "lora_rank": 4}
+    notes: list[str] = []
+    student = run_distill(tmp_path / "whole", notes=notes, **settings)
+
+    trained, untouched = (
+        AutoModelForCausalLM.from_pretrained(path)
+        for path in (student.path, student.untouched_path)
+    )
+    small, large = (
+        AutoTokenizer.from_pretrained(path) for path in (student.path, student.untouched_path)
+    )
+    assert student.vocabulary == (trained.config.vocab_size, len(large)) == (len(small), 1200)
+    assert len(small) < 0.5 * len(large)
+    assert str(VocabularyCut(len(small), len(large))) in notes
+    saved = untouched.num_parameters() - trained.num_parameters()
+    assert saved == 32 * (len(large) - len(small))
+    item = MahjongTask().items("validation", 1)[0]
+    chat = MahjongTask().student_messages(item)
+    pieces = [
+        each.convert_ids_to_tokens(each.apply_chat_template(chat, return_dict=True)["input_ids"])
+        for each in (small, large)
+    ]
+    assert pieces[0] == pieces[1]
+
+    interrupted(run_distill, tmp_path / "stopped", monkeypatch, **settings)
+    resumed = run_distill(tmp_path / "stopped", **settings)
+    assert resumed.n_resumed == 1 and resumed.weights_sha256 == student.weights_sha256
 
 
 def test_adapters_beside_random_weights_are_refused(run_distill: Run, tmp_path: Path) -> None:

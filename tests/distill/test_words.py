@@ -47,6 +47,7 @@ REASONS = [
     words.CheckpointsAside("/run/a", "/run/a.other", words.OtherInputs.CONFIG_OR_CORPUS),
     words.RowsTooLong(1),
     words.RowsTooLong(2),
+    words.VocabularyCut(2_100, 49_152),
     words.OutOfTime(3, 10),
     words.AccurateEnough(3, 10, 0.985),
     words.NoBetter(9, 10, 5, 4),

@@ -10,7 +10,7 @@ from stub_executors import Rented
 from world import World, context
 
 from stratos.config import CloudConfig
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stratos.report import frontier, provenance
+from stratos.report import frontier, sweep_jobs
 from tests.report import factory
 
 
@@ -27,19 +27,19 @@ def test_the_command_can_be_pasted(tmp_path: Path) -> None:
 
 
 def test_what_was_not_kept_is_empty_and_what_is_corrupt_is_said(tmp_path: Path) -> None:
-    assert provenance.overrides(tmp_path) == ()
+    assert sweep_jobs.overrides_of(tmp_path) == ()
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("a: b")
     with pytest.raises(ValueError, match="not a list of overrides"):
-        provenance.overrides(tmp_path)
+        sweep_jobs.overrides_of(tmp_path)
     (tmp_path / ".hydra" / "overrides.yaml").write_text("{[")
     with pytest.raises(ValueError, match="is not YAML"):
-        provenance.overrides(tmp_path)
+        sweep_jobs.overrides_of(tmp_path)
 
 
 def test_versions_and_machine_are_named() -> None:
-    assert {"python", "torch", "hydra-core"} <= set(provenance.versions())
-    assert {"system", "processor", "cores"} <= set(provenance.machine())
+    assert {"python", "torch", "hydra-core"} <= set(sweep_jobs.versions())
+    assert {"system", "processor", "cores"} <= set(sweep_jobs.machine())
 
 
 def test_a_command_with_a_change_leaves_out_what_it_replaces(tmp_path: Path) -> None:

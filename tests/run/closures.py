@@ -38,7 +38,7 @@ STORED = Path(__file__).with_name("closures.json")
 SHAPES_NO_RECORD = frozenset(
     (
         "config.py", "core/atomic_files.py", "core/context.py", "core/digest.py",
-        "core/errors.py", "core/foreign.py", "core/formats.py", "core/names.py",
+        "core/errors.py", "core/foreign.py", "core/formats.py", "core/values.py",
         "core/output.py", "core/process.py", "core/reasons.py", "core/redact.py",
         "cli", "executors", "ledger", "run", "tracking",
     )

@@ -14,8 +14,8 @@ from stratos import pipeline
 from stratos.config import CloudConfig, Config, LimitsConfig
 from stratos.core.errors import CapacityError, InfeasibleError
 from stratos.records import Plan
-from stratos.run.capacity import HOURS, NAME, forget_old, refuse, without_refused
 from stratos.run.runner import opened
+from stratos.run.stage_job import HOURS, NAME, forget_old, refuse, without_refused
 from stratos.run.stages import STAGES
 from tests.report import factory
 

@@ -13,8 +13,7 @@ import pytest
 from stratos.core.errors import TeacherError
 from stratos.synthesize.injection import SURPLUS, Injection, Made, balanced
 from stratos.synthesize.rationale import reading, request
-from stratos.synthesize.strategy import Tally
-from stratos.synthesize.words import NotWritten
+from stratos.synthesize.strategy import NotWritten, Tally
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask

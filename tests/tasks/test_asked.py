@@ -10,7 +10,7 @@ import pytest
 from stratos.tasks.base import Task
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask
-from stratos.tasks.mahjong.words import BreaksRules
+from stratos.tasks.mahjong.engine import BreaksRules
 from stratos.tasks.math import MathTask
 from stratos.tasks.words import Unreadable, WrongStep
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.tasks.dedup.edit_distance import NearTexts, _differing, _distance, edits_of
+from stratos.tasks.dedup.splits import NearTexts, _differing, _distance, edits_of
 from stratos.tasks.jsonl import JsonlTask
 
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty")

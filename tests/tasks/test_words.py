@@ -7,7 +7,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.reasons import Reason
 from stratos.tasks import words
-from stratos.tasks.mahjong import words as mahjong
+from stratos.tasks.mahjong import engine as mahjong
 from stratos.tasks.schema import words as schema
 
 NOTHING = words.Listing((), 0, 0)

@@ -15,8 +15,7 @@ from hydra_plugins.stratos_launchers._numbered import folder_of_job, launch_numb
 from hydra_plugins.stratos_launchers._on_cluster import ClusterLauncher
 
 from stratos.core.formats import counted
-from stratos.report import provenance
-from stratos.report.sweep_jobs import is_run, read_job
+from stratos.report.sweep_jobs import is_run, overrides_of, read_job
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def _is_done(sweep_dir: Path, folder: Path, overrides: Sequence[str], launcher: 
 
 
 def _check_same(folder: Path, overrides: Sequence[str]) -> None:
-    known = provenance.overrides(folder)
+    known = overrides_of(folder)
     wanted = {line for line in overrides if not line.startswith("hydra")}
     if known and wanted != {line for line in known if not line.startswith("hydra")}:
         raise CompactHydraException(

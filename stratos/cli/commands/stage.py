@@ -136,8 +136,8 @@ def _run(
     folder: Path, stage: str, is_job: bool, say: Callable[..., None], cache: str | None
 ) -> None:
     from stratos.pipeline import check_before, run_stages
-    from stratos.run.capacity import without_refused
     from stratos.run.runner import opened
+    from stratos.run.stage_job import without_refused
     from stratos.run.stages import STAGES as ALL
 
     config = without_refused(_config(folder, stage, cache, is_job))

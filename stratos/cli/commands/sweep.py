@@ -12,7 +12,7 @@ from typing import Any
 from stratos.cli.commands.run import run_hydra
 from stratos.core.errors import StratosError
 from stratos.core.redact import HIDDEN
-from stratos.report.provenance import read_yaml
+from stratos.report.sweep_jobs import read_yaml
 
 KEPT = "multirun.yaml"
 _GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"

@@ -47,7 +47,7 @@ from stratos.contrib.cascade.words import LateTeacher
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import with_items
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.deploy.bundle_server import engine_of, serving_bundle
 from stratos.deploy.engines.base import Measure
 from stratos.deploy.server import Server

@@ -45,8 +45,7 @@ from stratos.core.remote import local_path
 from stratos.core.tables import Column
 from stratos.evaluate.answers import answers_path, read_answers
 from stratos.records import Scorecard
-from stratos.report.provenance import overrides
-from stratos.report.sweep_jobs import record_of
+from stratos.report.sweep_jobs import overrides_of, record_of
 from stratos.tasks.base import Task
 from stratos.tasks.files import is_local
 
@@ -140,7 +139,7 @@ def renewal(
         messages_key: field of the messages, where it was named.
         answer_key: field of the answer, where it was named.
     """
-    before, warning = overrides(run), unchecked(live)
+    before, warning = overrides_of(run), unchecked(live)
     if task.unlabelled_field is not None:
         questions = run / "drift" / "questions.jsonl"
         _write_questions(questions, task.unlabelled_field, live)

@@ -17,8 +17,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import interval, percent, usd
 from stratos.core.redact import redact_override, redact_text
 from stratos.records import Plan, Scorecard
-from stratos.report import provenance
-from stratos.report.sweep_jobs import Job, natural, read_jobs
+from stratos.report.sweep_jobs import Job, config_of, natural, read_jobs
 from stratos.tracking.sink import has_login, why_refused
 
 
@@ -73,7 +72,7 @@ def contents_of(sweep_dir: Path) -> Contents:
 def _logger(jobs: Sequence[Job]) -> dict[str, Any]:
     """Return where the jobs were tracked."""
     try:
-        logger = provenance.config_of(jobs[0].folder).get("logger")
+        logger = config_of(jobs[0].folder).get("logger")
     except ValueError as error:
         raise StratosError(str(error)) from error
     return logger if isinstance(logger, dict) else {}
@@ -83,7 +82,7 @@ def _key(override: str, job: Job) -> str:
     """Return the key of the config that an override sets: of a group, the name of its choice."""
     key = override.lstrip("+~")
     try:
-        node = provenance.config_of(job.folder).get(key)
+        node = config_of(job.folder).get(key)
     except ValueError:
         return key
     return f"{key}.name" if isinstance(node, dict) and "name" in node else key

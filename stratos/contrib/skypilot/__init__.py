@@ -5,6 +5,6 @@ from stratos.core.extensions import Extension
 _CLOUDS = ("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast")
 
 EXTENSION = Extension(
-    tagged="stratos.contrib.skypilot.account:tagged_servers",
-    service_files=dict.fromkeys(_CLOUDS, "stratos.contrib.skypilot.service:service_file"),
+    tagged="stratos.contrib.skypilot.servers:tagged_servers",
+    service_files=dict.fromkeys(_CLOUDS, "stratos.contrib.skypilot.servers:service_file"),
 )

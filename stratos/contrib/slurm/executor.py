@@ -21,8 +21,18 @@ from msgspec import Meta
 
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
-from stratos.contrib.slurm import words
-from stratos.contrib.slurm.limits import allowance_of_user, usual_account, usual_qos
+from stratos.contrib.slurm.limits import (
+    NoNodeTakes,
+    NoPartition,
+    NoSbatch,
+    NoSubmitit,
+    Silent,
+    TooFewHours,
+    TooManyHours,
+    allowance_of_user,
+    usual_account,
+    usual_qos,
+)
 from stratos.contrib.slurm.nodes import (
     CLOUD,
     cluster,
@@ -113,7 +123,7 @@ class Server:
         return {key: (value, option) for key, value, option in options if value}
 
 
-def no_node_takes(request: Server, places: Mapping[str, str | None]) -> words.NoNodeTakes | None:
+def no_node_takes(request: Server, places: Mapping[str, str | None]) -> NoNodeTakes | None:
     """Return why no node can take a job of the settings; None where one can, or may later.
 
     `sbatch --test-only` judges by the nodes that are up. A node that is drained has to be waited
@@ -132,7 +142,7 @@ def no_node_takes(request: Server, places: Mapping[str, str | None]) -> words.No
         return None
     if _has_enough(request, places.get("partition")):
         return None
-    return words.NoNodeTakes({key: value for key, (value, _) in options.items()}, refusal)
+    return NoNodeTakes({key: value for key, (value, _) in options.items()}, refusal)
 
 
 def _refusal(*options: str) -> str | None:
@@ -239,23 +249,23 @@ class Slurm(Executor):
     def unusable(self) -> Reason | None:
         """Return why nothing can be submitted; asks SLURM for its partitions."""
         if shutil.which("sbatch") is None:
-            return words.NoSbatch()
+            return NoSbatch()
         if importlib.util.find_spec("submitit") is None:
-            return words.NoSubmitit()
+            return NoSubmitit()
         answer = partitions()
         if answer.returncode:
-            return words.Silent(reason(answer))
+            return Silent(reason(answer))
         by_name = limits(answer.stdout)
         known = sorted(by_name)
         if self.partition is not None:
             unknown = [name for name in self.partition.split(",") if name not in known]
             if unknown:
-                return words.NoPartition(self.partition, unknown[0], tuple(known))
+                return NoPartition(self.partition, unknown[0], tuple(known))
         most = longest(answer.stdout, self.partition)
         if self.hours is not None and round(self.hours * 60, 6) < _LEAST_MINUTES:
-            return words.TooFewHours(self.hours, _LEAST_MINUTES / 60, _SAVES_S)
+            return TooFewHours(self.hours, _LEAST_MINUTES / 60, _SAVES_S)
         if self.hours is not None and most is not None and self.hours * 60 > most:
-            return words.TooManyHours(self.hours, most / 60)
+            return TooManyHours(self.hours, most / 60)
         return None
 
     def no_node_takes(self) -> Reason | None:

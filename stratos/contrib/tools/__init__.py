@@ -3,6 +3,9 @@
 It reads rows of logs, too, by `stratos.contrib.logs`.
 """
 
-from stratos.contrib.tools.tools_task import ToolsTask
+from stratos.core.extensions import Extension
 
-__all__ = ["ToolsTask"]
+EXTENSION = Extension(
+    kinds="stratos.contrib.tools.caller_kind",
+    predictors={"caller": "stratos.contrib.tools.call_student:Caller"},
+)

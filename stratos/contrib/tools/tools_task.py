@@ -138,6 +138,8 @@ class RequestReader:
     tools_path: str | None
     """File of them; what is inferred is written there, where it is missing."""
     verifies: bool
+    doubts_path: str | None = None
+    """File into which the turns are written that are probably wrong."""
 
     def read(self) -> ToolsContent:
         """Return the requests of all files.
@@ -156,6 +158,8 @@ class RequestReader:
         settle = most_frequent if rows.are_traces else None
         reader = replace(self.files, source=RowSource(partial(self._records, rows), settle))
         files = tuple(self._file(reader, rows, key, path) for key, path in named)
+        if self.doubts_path is not None:
+            _write_doubts(self.doubts_path, rows)
         families = Families.of(rows.alike)
         rows.alike = Alike()  # the signatures are needed no more
         return ToolsContent(
@@ -216,6 +220,7 @@ class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
     code_version = 4
+    calls_tools = True
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""
     name: str = "tools"
@@ -240,6 +245,9 @@ class ToolsTask(FileTask[ToolsContent]):
     answers: Literal["trust", "verify"] = "verify"
     """Turns of whole conversations: trust all, or leave out what is probably wrong by the other
     conversations and the tools."""
+    doubts_path: str | None = None
+    """A file into which the turns are written that are probably wrong: where each stands, why, and
+    how probably."""
     ordered: bool = False
     """Whether the order of several calls counts."""
     n_drawn: int = 2000
@@ -309,7 +317,9 @@ class ToolsTask(FileTask[ToolsContent]):
         tools = None if path is None or not _is_there(path) else _read_tools(path)
         verifies = self.answers == "verify"
         files = self.file_reader
-        return RequestReader(files, names, self.workload, self.texts, tools, path, verifies)
+        return RequestReader(
+            files, names, self.workload, self.texts, tools, path, verifies, self.doubts_path
+        )
 
     @property
     @override
@@ -361,10 +371,11 @@ class ToolsTask(FileTask[ToolsContent]):
             signatures = tuple(map(signature, reader.tools or ()))
             notes.append(str(ToolsInferred(self.path, signatures)))
         if reader.doubtful:
-            of_each = tuple(
-                (n, why, reader.first_doubtful[why]) for why, n in reader.doubtful.most_common()
-            )
-            notes.append(str(DoubtfulTurns(self.path, of_each)))
+            reasons = Counter(doubt.reason for _, doubt in reader.doubtful)
+            first = {doubt.reason: where for where, doubt in reversed(reader.doubtful)}
+            of_each = tuple((n, why, first[why]) for why, n in reasons.most_common())
+            doubts = DoubtfulTurns(self.path, of_each, self.doubts_path, self.test_path)
+            notes.append(str(doubts))
         if reader.are_unchecked:
             notes.append(str(UncheckedTurns(self.path, MOST_CHECKED)))
         if self.workload is not None:
@@ -376,15 +387,9 @@ class ToolsTask(FileTask[ToolsContent]):
     @cached_property
     def _next_tool(self) -> str:
         """What it is worth to answer each turn by the tools that mostly follow the last call."""
-        train, validation = (
-            [item_state(item) for item in self.items(split, _N_STATES)]
-            for split in ("train", "validation")
-        )
-        follows: dict[str, Counter[str]] = defaultdict(Counter)
-        for state, names in train:
-            follows[state][names] += 1
-        usual = {state: counts.most_common(1)[0][0] for state, counts in follows.items()}
-        n = sum(usual.get(state) == names for state, names in validation)
+        train, validation = (self.items(split, _N_STATES) for split in ("train", "validation"))
+        usual = _usual_tools(train)
+        n = sum(usual.get(state) == names for state, names in map(item_state, validation))
         return (
             f"What mostly follows the last message and call (a tool, or a text) is right in {n:,} "
             f"of {counted(len(validation), 'validation turn', spec=',')}."
@@ -394,6 +399,23 @@ class ToolsTask(FileTask[ToolsContent]):
     def own_words(self, question: str) -> str:
         """Return what the user wrote: tools, and their results, repeat."""
         return asked_in(messages_in(question))
+
+    @override
+    def in_situation(self, train: Sequence[Item], items: Sequence[Item]) -> list[str] | None:
+        """Call the tools that mostly follow the last message and call, as they mostly are called.
+
+        None of requests alone: all are in one situation.
+        """
+        if not self.content.reader.are_traces:
+            return None
+        usual = _usual_tools(train)
+        answers: dict[str, Counter[str]] = defaultdict(Counter)
+        for item in train:
+            state, names = item_state(item)
+            if usual[state] == names:
+                answers[state][item.answer] += 1
+        most = {state: counts.most_common(1)[0][0] for state, counts in answers.items()}
+        return [most.get(item_state(item)[0], "") for item in items]
 
     @override
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
@@ -535,6 +557,14 @@ class ToolsTask(FileTask[ToolsContent]):
         return replace(made, family=self.content.requests.family(question))
 
 
+def _usual_tools(items: Sequence[Item]) -> dict[str, str]:
+    """Return of each state the tools that mostly are called in it: see `item_state`."""
+    follows: dict[str, Counter[str]] = defaultdict(Counter)
+    for state, names in map(item_state, items):
+        follows[state][names] += 1
+    return {state: counts.most_common(1)[0][0] for state, counts in follows.items()}
+
+
 def item_state(item: Item) -> tuple[str, str]:
     """Return who spoke last with the last tool called before a turn, and the tools it calls."""
     messages = messages_in(item.question)
@@ -582,6 +612,22 @@ def _written(path: str, rows: ToolRowReader) -> ConfigError:
         f"{path} is new: it has the {tools} that the calls show. Correct them, then type the same "
         "command again."
     )
+
+
+def _write_doubts(path: str, rows: ToolRowReader) -> None:
+    """Write the turns that are probably wrong as JSON lines, in the order of the conversations.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    lines = [
+        json.dumps({"where": where, "why": str(doubt.reason), "p": round(doubt.probability, 3)})
+        for where, doubt in rows.doubtful
+    ]
+    try:
+        write_atomically(Path(path).expanduser(), "".join(f"{line}\n" for line in lines).encode())
+    except OSError as error:
+        raise ConfigError(f"task.doubts_path={path} cannot be written: {error}") from error
 
 
 def _read_tools(path: str) -> list[Any]:

@@ -6,6 +6,7 @@ value with those that other arguments have, and the tool with what such a step m
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,23 +123,34 @@ def mended(trace: Turns, doubts: Sequence[Doubt]) -> list[Turn]:
 class TraceChecks:
     """What is doubtful about the turns of some traces, and how much."""
 
-    def __init__(self, traces: Sequence[Turns], tools: Sequence[Tool]) -> None:
+    def __init__(
+        self, traces: Sequence[Turns], tools: Sequence[Tool], before: TraceChecks | None = None
+    ) -> None:
+        """Predict what is usual.
+
+        Args:
+            traces: turns of each conversation.
+            tools: of the schema.
+            before: checks of the same traces by other tools, whose work is taken over.
+        """
         self.traces = traces
         self.tools = {tool.name: tool for tool in tools}
-        self.speech = speech_tools(traces)
+        self.speech: set[str] = speech_tools(traces) if before is None else before.speech
+        self.as_called: _Called = (
+            _Called.of(traces, self.speech) if before is None else before.as_called
+        )
         self.evidence: dict[int, dict[TurnDoubt, float]] = defaultdict(dict)
         self.names: dict[str, str] = {}
         self.renamed: dict[int, list[tuple[str, dict[str, Any]]]] = {}
         for _ in range(_ROUNDS):  # what is mapped helps to map others
-            self.steps, self.arguments = steps_of(traces, self.speech, self.names)
+            called = _Called.of(traces, self.speech, self.names) if self.names else self.as_called
+            self.steps, self.arguments = called.steps, called.arguments
             self.calls: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
             for k, step in enumerate(self.steps):
                 for name, arguments in step.calls:
                     self.calls[name].append((k, arguments))
-            self.actions = _Predictor(self.steps, self.arguments, {*self.tools, TEXT})
-            self.values = _ValuePredictor(
-                self.steps, self.arguments, self.tools, self.actions.are_due()
-            )
+            self.actions = _Predictor(called, {*self.tools, TEXT})
+            self.values = _ValuePredictor(called, self.tools, self.actions.are_due())
             names = self._renamed_tools()
             if not names:
                 break
@@ -363,41 +375,90 @@ def name_likeness(name: str, candidate: str) -> float:
 # --- predictions ----------------------------------------------------------------------------------
 
 
-def _predicted(
-    rows: Iterable[list[str]], labels: Sequence[str], groups: NDArray[np.int64], known: set[str]
-) -> tuple[NDArray[np.float64], list[str]]:
-    """Return of each row the probability of each label, as rows of other groups predict it.
+class _Rows:
+    """Rows of words from which labels are predicted."""
 
-    Rows whose label is unknown, or rare, are predicted, and nothing is learnt from them.
-    """
-    from sklearn.feature_extraction import FeatureHasher
-    from sklearn.linear_model import LogisticRegression
+    def __init__(self, rows: Iterable[list[str]], groups: NDArray[np.int64]) -> None:
+        """Count the words.
 
-    hasher = FeatureHasher(_N_FEATURES, input_type="string", alternate_sign=False)
-    features = hasher.transform(rows)
-    features.data[:] = 1.0
-    often = np.asarray(features.getnnz(axis=0))
-    features = features[:, np.sort(np.argsort(-often)[: min(_MOST_WORDS, int((often > 2).sum()))])]
-    counts = Counter(label for label in labels if label in known)
-    classes = sorted(label for label, n in counts.items() if n >= _FEWEST_OF_CLASS)
-    probabilities = np.zeros((len(labels), len(classes)))
-    if len(classes) < 2 or len(labels) < _FEWEST_STEPS:
-        return probabilities, []
-    number = {label: k for k, label in enumerate(classes)}
-    y = np.array([number.get(label, -1) for label in labels])
-    fold = groups % _FOLDS
-    rng = np.random.default_rng(0)
-    for k in range(_FOLDS):
-        learnt = np.flatnonzero((fold != k) & (y >= 0))
-        if len(learnt) > _MOST_LEARNT:
-            learnt = rng.choice(learnt, _MOST_LEARNT, replace=False)
-        if len(np.unique(y[learnt])) < 2:
-            continue
-        model = LogisticRegression(C=0.3, max_iter=200, tol=1e-3).fit(features[learnt], y[learnt])
-        inside = np.flatnonzero(fold == k)
-        if len(inside):
-            probabilities[np.ix_(inside, model.classes_)] = model.predict_proba(features[inside])
-    return probabilities, classes
+        Args:
+            rows: words of each.
+            groups: of each row; it is predicted by rows of other groups.
+        """
+        from sklearn.feature_extraction import FeatureHasher
+
+        hasher = FeatureHasher(
+            _N_FEATURES, input_type="string", dtype=np.float32, alternate_sign=False
+        )
+        features = hasher.transform(rows)
+        features.data[:] = 1.0
+        often = np.asarray(features.getnnz(axis=0))
+        most = np.argsort(-often)[: min(_MOST_WORDS, int((often > 2).sum()))]
+        self.features = features[:, np.sort(most)]
+        self.groups = groups
+        self._predicted: dict[bytes, NDArray[np.float64]] = {}
+
+    def predicted(
+        self, labels: Sequence[str], known: set[str]
+    ) -> tuple[NDArray[np.float64], list[str]]:
+        """Return of each row the probability of each label, as rows of other groups predict it.
+
+        Rows whose label is unknown, or rare, are predicted, and nothing is learnt from them.
+        """
+        counts = Counter(label for label in labels if label in known)
+        classes = sorted(label for label, n in counts.items() if n >= _FEWEST_OF_CLASS)
+        if len(classes) < 2 or len(labels) < _FEWEST_STEPS:
+            return np.zeros((len(labels), len(classes))), []
+        number = {label: k for k, label in enumerate(classes)}
+        y = np.array([number.get(label, -1) for label in labels], dtype=np.int32)
+        key = hashlib.sha256(y.tobytes()).digest()  # rows are asked for the same labels again
+        if key not in self._predicted:
+            self._predicted[key] = self._probabilities(y, len(classes))
+        return self._predicted[key], classes
+
+    def _probabilities(self, y: NDArray[np.int32], n_classes: int) -> NDArray[np.float64]:
+        """Return of each row the probability of each class, given its own, -1 if unknown."""
+        from sklearn.linear_model import LogisticRegression
+
+        probabilities = np.zeros((len(y), n_classes))
+        fold = self.groups % _FOLDS
+        rng = np.random.default_rng(0)
+        for k in range(_FOLDS):
+            learnt = np.flatnonzero((fold != k) & (y >= 0))
+            if len(learnt) > _MOST_LEARNT:
+                learnt = rng.choice(learnt, _MOST_LEARNT, replace=False)
+            if len(np.unique(y[learnt])) < 2:
+                continue
+            model = LogisticRegression(C=0.3, max_iter=200, tol=1e-3)
+            model.fit(self.features[learnt], y[learnt])
+            inside = np.flatnonzero(fold == k)
+            if len(inside):
+                predicted = model.predict_proba(self.features[inside])
+                probabilities[np.ix_(inside, model.classes_)] = predicted
+        return probabilities
+
+
+@dataclass(frozen=True)
+class _Called:
+    """The steps of traces under some names of tools, and what is predicted from."""
+
+    steps: list[Step]
+    arguments: list[Argument]
+    around: _Rows
+    """Of each step, what stands around it."""
+    values: _Rows
+    """Of each argument, what it looks like."""
+
+    @classmethod
+    def of(
+        cls, traces: Sequence[Turns], speech: set[str], names: Mapping[str, str] | None = None
+    ) -> _Called:
+        """Read traces; see `steps_of`."""
+        steps, arguments = steps_of(traces, speech, names or {})
+        of_steps = np.array([step.conversation for step in steps], dtype=np.int64)
+        of_arguments = np.array([steps[a.step].conversation for a in arguments], dtype=np.int64)
+        around = _Rows(surroundings(steps, Vocabulary.of(steps, arguments)), of_steps)
+        return cls(steps, arguments, around, _Rows((a.words for a in arguments), of_arguments))
 
 
 def _wrong(probabilities: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -427,17 +488,13 @@ def action_of(kind: str) -> str:
 class _Predictor:
     """What the agent mostly does in such steps as each of its turns."""
 
-    def __init__(
-        self, steps: Sequence[Step], arguments: Sequence[Argument], known: set[str]
-    ) -> None:
-        self.labels = [step.kind for step in steps]
+    def __init__(self, called: _Called, known: set[str]) -> None:
+        self.labels = [step.kind for step in called.steps]
         known = {label for label in self.labels if action_of(label) in known}
-        rows = surroundings(steps, Vocabulary.of(steps, arguments))
-        groups = np.array([step.conversation for step in steps], dtype=np.int64)
-        self.probabilities, self.classes = _predicted(rows, self.labels, groups, known)
+        self.probabilities, self.classes = called.around.predicted(self.labels, known)
         self.number = {label: k for k, label in enumerate(self.classes)}
         self.actions = sorted({action_of(label) for label in self.classes})
-        self.of_actions = np.zeros((len(steps), len(self.actions)))
+        self.of_actions = np.zeros((len(called.steps), len(self.actions)))
         for k, label in enumerate(self.classes):
             self.of_actions[:, self.actions.index(action_of(label))] += self.probabilities[:, k]
 
@@ -479,22 +536,13 @@ class _Predictor:
 class _ValuePredictor:
     """Which argument values are of, and which values are usually said before."""
 
-    def __init__(
-        self,
-        steps: Sequence[Step],
-        arguments: Sequence[Argument],
-        tools: Mapping[str, Tool],
-        are_due: Sequence[bool],
-    ) -> None:
+    def __init__(self, called: _Called, tools: Mapping[str, Tool], are_due: Sequence[bool]) -> None:
+        steps, arguments = called.steps, called.arguments
         self.steps, self.arguments, self.tools, self.are_due = steps, arguments, tools, are_due
-        groups = np.array([steps[a.step].conversation for a in arguments], dtype=np.int64)
         self.is_known = [a.tool in tools and tools[a.tool].has(a.name) for a in arguments]
         labels = [a.name if is_known else "" for a, is_known in zip(arguments, self.is_known,
                                                                     strict=True)]  # fmt: skip
-        self.probabilities, self.classes = _predicted(
-            (a.words for a in arguments), labels, groups, {*labels} - {""}
-        )
-        self.heard = heard(steps)
+        self.probabilities, self.classes = called.values.predicted(labels, {*labels} - {""})
         self.number = {label: k for k, label in enumerate(self.classes)}
         self.rows: dict[tuple[str, str], list[int]] = defaultdict(list)
         for k, a in enumerate(arguments):
@@ -565,13 +613,13 @@ class _ValuePredictor:
         `_wrong`, what is unsaid where it is least expected is the share of wrong ones.
         """
         labels = [("said" if a.source else "unsaid") if self.are_due[a.step] else "" for a in some]
-        probabilities, classes = _predicted(
-            ([a.name, *self.heard[a.step], *(f"{a.name}:{word}" for word in self.heard[a.step])]
+        words = heard(self.steps)
+        rows = _Rows(
+            ([a.name, *words[a.step], *(f"{a.name}:{word}" for word in words[a.step])]
              for a in some),
-            labels,
             np.array([self.steps[a.step].conversation for a in some], dtype=np.int64),
-            {"said", "unsaid"},
         )  # fmt: skip
+        probabilities, classes = rows.predicted(labels, {"said", "unsaid"})
         if "unsaid" not in classes:  # nearly all are said, or there are too few to tell
             is_usual = labels.count("said") >= _NEARLY_ALL * len(labels)
             return [float(is_usual or not label) for label in labels]

@@ -38,6 +38,13 @@ def usual_tools(conversations: Sequence[Sequence[Turn]]) -> list[dict[str, Any]]
     Args:
         conversations: turns of each; up to half of their calls may be wrong.
     """
+    return checked_usual(conversations)[0]
+
+
+def checked_usual(
+    conversations: Sequence[Sequence[Turn]],
+) -> tuple[list[dict[str, Any]], TraceChecks]:
+    """Return the tools as `usual_tools` does, and the checks of the conversations by them."""
     calls: dict[str, list[dict[str, Any]]] = {}
     for trace in conversations:
         for turn in trace:
@@ -70,8 +77,17 @@ def usual_tools(conversations: Sequence[Sequence[Turn]]) -> list[dict[str, Any]]
         properties = {key: _schema([given[key] for given in some if key in given]) for key in keys}
         required = [key for key in keys if shares[name][key] >= _REQUIRED]
         tools.append(_tool(name, properties, required))
-    tools += _rare_tools(conversations, tools)
-    return sorted(tools, key=lambda tool: str(tool["function"]["name"]))
+    tools.sort(key=_name)
+    checks = TraceChecks(conversations, tools_of(tools), checks)
+    rare = _rare_tools(conversations, checks)
+    if rare:
+        tools = sorted([*tools, *rare], key=_name)
+        checks = TraceChecks(conversations, tools_of(tools), checks)
+    return tools, checks
+
+
+def _name(tool: Mapping[str, Any]) -> str:
+    return str(tool["function"]["name"])
 
 
 def _is_regular(checks: TraceChecks, name: str) -> bool:
@@ -89,13 +105,12 @@ def _is_regular(checks: TraceChecks, name: str) -> bool:
 
 
 def _rare_tools(
-    conversations: Sequence[Sequence[Turn]], usual: Sequence[Mapping[str, Any]]
+    conversations: Sequence[Sequence[Turn]], checks: TraceChecks
 ) -> list[dict[str, Any]]:
-    """Return the tools of names that are neither usual nor other names of usual tools.
+    """Return the tools of names that are neither usual nor, by the checks, other names of these.
 
     The values of their calls are said before them, unlike those of a call that strayed in.
     """
-    checks = TraceChecks(conversations, tools_of([*usual]))
     is_said: dict[str, list[bool]] = {}
     for argument in checks.arguments:
         if argument.tool not in checks.tools:

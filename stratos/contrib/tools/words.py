@@ -192,6 +192,10 @@ class DoubtfulTurns(Reason):
     path: str
     counts: tuple[tuple[int, TurnDoubt, str], ...]
     """How many there are for each reason, and where the first stands; the most frequent first."""
+    listed_in: str | None = None
+    """File that lists them all."""
+    test_path: str | None = None
+    """File of test rows, which are not looked at."""
 
     def __str__(self) -> str:
         lost = [
@@ -208,6 +212,10 @@ class DoubtfulTurns(Reason):
             )
         if renamed:
             parts.append(f"Names of tools in {renamed:,} turns were mapped to the usual ones.")
+        if self.test_path is not None:
+            parts.append(f"Turns of {self.test_path} are tested as they are.")
+        all_of_them = self.listed_in or "task.doubts_path=doubts.jsonl"
+        parts.append(f"{all_of_them} lists all of them.")
         return f"{' '.join(parts)} task.answers=trust takes all turns as they are."
 
 

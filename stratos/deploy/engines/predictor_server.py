@@ -27,7 +27,7 @@ from starlette.responses import Response
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.chat_ids import first_stop
-from stratos.deploy.engines.chat_request import ChatRequest
+from stratos.deploy.engines.chat_request import ChatRequest, calls_of
 from stratos.deploy.engines.http_api import (
     LEAST_LOGPROB,
     MOST_BYTES,
@@ -44,7 +44,7 @@ from stratos.deploy.engines.http_api import (
     usage_of,
     web_application,
 )
-from stratos.models.kinds.base import Prediction, Predictor, load_predictor, text_of
+from stratos.models.kinds.base import Prediction, Predictor, load_predictor
 
 NOT_SERVED = ("tools", "functions", "logit_bias", "response_format")
 """Options that would change an answer, and that are refused in place of ignored."""
@@ -86,6 +86,7 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
         slots: texts that it answers together at most; `MOST_WAITING` more wait.
     """
     together = _Together(student, slots)
+    refused = tuple(name for name in NOT_SERVED if name != "tools" or not student.takes_tools)
 
     async def chat(http: Request) -> Response:
         """Answer a chat, at once or in parts."""
@@ -95,12 +96,12 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
         if data is None:
             return too_long()
         try:
-            request = ChatRequest.read(data, NOT_SERVED)
+            request = ChatRequest.read(data, refused)
             if request.top_logprobs and not request.logprobs:
                 raise ValueError("top_logprobs: they come with logprobs=true.")
+            question = student.request_text(request.chat, request.tools or ())
         except ValueError as error:
             return api_error(400, str(error))
-        question = text_of(request.chat)
         try:
             prediction = await together.answer(question)
         except StratosError as error:
@@ -109,11 +110,17 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
         usage = usage_of(len(question.split()), 1)  # words: it has no tokens of its own
         if request.stream:
             return streamed(model, _parts(text, usage))
-        message = {"role": "assistant", "content": text}
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        finish = "stop"
+        if request.tools and (text[:1] == "["):
+            calls = calls_of(text)
+            message = {"role": "assistant", "content": None if calls else ""}
+            if calls:
+                message["tool_calls"], finish = calls, "tool_calls"
         logprobs = (
             [_likelihood(prediction, request.top_logprobs or 0)] if request.logprobs else None
         )
-        return completion(model, message, "stop", usage, logprobs)
+        return completion(model, message, finish, usage, logprobs)
 
     return web_application(model, chat)
 

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from stratos.core.errors import StratosError
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.deploy.engines.http_api import decoded, read_body
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.manifest import read_known

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stratos.core.errors import ForeignFileError
+from stratos.core.extensions import extensions
 from stratos.core.foreign import reading
 from stratos.core.formats import writable
 from stratos.records import Interval
@@ -62,6 +63,20 @@ class Predictor(abc.ABC):
 
     format: ClassVar[str]
     """As `student.json` names it."""
+    takes_tools: ClassVar[bool] = False
+    """Whether it answers with calls of the tools that a request offers."""
+
+    def request_text(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+        """Return the text of a request that it answers: what the user says last.
+
+        Args:
+            chat: messages of the request.
+            tools: that it offers, as the API has them; none where it does not take them.
+
+        Raises:
+            ValueError: the tools cannot be read.
+        """
+        return text_of(chat)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Return the answer to each text, in which a lone surrogate is "?", as in rows of files."""
@@ -173,7 +188,8 @@ def load_predictor(folder: Path | str) -> Predictor:
     path = Path(folder) / FILE
     try:
         text = '{"format": "labels"}' if has_labels(folder) else path.read_text(encoding="utf-8")
-        module, name = _FORMATS[json.loads(text)["format"]].split(":")
+        formats = _FORMATS | {k: v for room in extensions() for k, v in room.predictors.items()}
+        module, name = formats[json.loads(text)["format"]].split(":")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignFileError(f"{path} describes no student ({error!r}).") from error
     with reading(f"The student in {folder}"):

@@ -6,13 +6,14 @@ to know of it stands in its class; `KINDS` has them all. What computes is import
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stratos.core.errors import ConfigError
-from stratos.core.extensions import load
+from stratos.core.extensions import extensions, load
 from stratos.core.extras import ModuleMissing, why_no_torch
 from stratos.core.remote import cached_folder, location
 
@@ -238,6 +239,10 @@ class MajorityKind(NearestKind):
     name = "majority"
     learner = "row_lookup:MostFrequentAnswer"
 
+
+for _room in extensions():
+    if _room.kinds:
+        importlib.import_module(_room.kinds)
 
 LABELS: Mapping[str, LabelKind] = {
     name: kind for name, kind in KINDS.items() if isinstance(kind, LabelKind)

@@ -8,7 +8,7 @@ from math import log
 
 from stratos.config import Config, StudentConfig
 from stratos.core.formats import counted, cut_short, right
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.models.students import better_student
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.problem import Candidate, Exclusions

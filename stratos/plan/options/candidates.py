@@ -17,8 +17,8 @@ from stratos.config import CloudConfig, Config, StudentConfig, TrainerConfig
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, points_gained
 from stratos.core.machine import slowness_now
-from stratos.core.names import find, named
 from stratos.core.reasons import Because
+from stratos.core.values import find, named
 from stratos.distill.trainer import Length
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import Calibration, calibration
@@ -348,7 +348,8 @@ class _Builder:
             StudentFacts(
                 card.name,
                 has_weights,
-                card.vocab_size,
+                # The tokens of a cut vocabulary are no teacher's.
+                card.vocab_size if self._student(card).fit.share is None else 0,
                 not has_weights and has_symbols,
                 not has_weights and not has_symbols,
                 corrects_labels(task, [self._student(card)]),

@@ -21,7 +21,7 @@ from stratos.catalog.offers import local_offer
 from stratos.catalog.table import Bools, Floats, Ints
 from stratos.config import Config
 from stratos.core.formats import counted
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.deploy.engines.cost import WeightFormat
 from stratos.distill.trainer import Length
 from stratos.estimate import constants as k

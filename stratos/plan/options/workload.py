@@ -33,7 +33,7 @@ from stratos.config import (
     TrainerConfig,
 )
 from stratos.core.formats import counted
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.distill.tokenizer import BYTES_PER_TOKEN, by_bytes, counter
 from stratos.distill.trainer import Length, optimizer_of, training_length
 from stratos.estimate import constants as k

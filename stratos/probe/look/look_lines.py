@@ -33,7 +33,11 @@ _MOST_KINDS_SHOWN = 4
 _LONGEST_LABEL = 30
 _FEWEST_OF_LANGUAGE = 0.01
 """Share of the texts from which a language is named."""
-_ROLES = {"majority": "most frequent answer", "lookup": "nearest row"}
+_ROLES = {
+    "majority": "most frequent answer",
+    "situation": "most frequent answer in the same situation",
+    "lookup": "nearest row",
+}
 
 
 def fact_lines(facts: Facts, *, is_whole: bool = False) -> Iterator[str]:

@@ -25,7 +25,7 @@ from stratos.config import Config, LimitsConfig, PlanConfig, StudentConfig
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted, listed
 from stratos.core.machine import WorkClock, slowness_now
-from stratos.core.names import find, named
+from stratos.core.values import find, named
 from stratos.estimate.cards import TrainingJob, card_of_student
 from stratos.estimate.fleet import Calibration
 from stratos.estimate.hours import train

@@ -23,8 +23,12 @@ from stratos.tasks.mahjong import engine, prompts
 from stratos.tasks.mahjong.engine import (
     RANKS,
     SUITS,
+    Fault,
     Hand,
+    NoHand,
+    OtherTileCount,
     Tile,
+    WrongPath,
     add,
     all_tiles,
     hand_to_text,
@@ -35,7 +39,6 @@ from stratos.tasks.mahjong.engine import (
 from stratos.tasks.mahjong.path import ANSWER, symbols
 from stratos.tasks.mahjong.prompts import NOTATION, RULES, Prompt
 from stratos.tasks.mahjong.task import MahjongTask
-from stratos.tasks.mahjong.words import Fault, NoHand, OtherTileCount, WrongPath
 
 _TASK = (
     "A Mahjong hand has 14 tiles, one too many. Discard the tile that leaves the most tiles in the "

@@ -35,15 +35,16 @@ from stratos.tasks.mahjong.engine import (
     RANKS,
     SUITS,
     Counts,
+    Fault,
     Hand,
     Tile,
+    WrongPath,
     is_melds,
     orphans_waits,
     seven_pairs_waits,
     tiles_to_text,
     waits,
 )
-from stratos.tasks.mahjong.words import Fault, WrongPath
 
 ANSWER = " =>"
 # Each suit letter ends a line, so that a line is digits behind anything else, and their suit. A

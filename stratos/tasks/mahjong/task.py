@@ -17,8 +17,11 @@ from stratos.tasks.mahjong import engine, path, prompts
 from stratos.tasks.mahjong.engine import (
     ORPHANS,
     SUITS,
+    BreaksRules,
     Counts,
     Hand,
+    NoHand,
+    OtherTileCount,
     Tile,
     add,
     hand_to_text,
@@ -30,7 +33,6 @@ from stratos.tasks.mahjong.engine import (
 )
 from stratos.tasks.mahjong.path import check, symbols
 from stratos.tasks.mahjong.prompts import Prompt
-from stratos.tasks.mahjong.words import BreaksRules, NoHand, OtherTileCount
 
 
 def worked(hand: Hand) -> str:

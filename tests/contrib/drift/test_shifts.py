@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 
 import factory
 
-from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
+from stratos.cli.build import CONFIG_NAME, VERSION_BASE
 from stratos.contrib.drift import command as module
 from stratos.contrib.drift import command as renewals
 from stratos.contrib.drift.command import (
@@ -306,7 +306,7 @@ def test_answers_that_alarmed_are_never_trained_on(
 def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renewals, "overrides", lambda run: ("+task=mahjong", "seed=3"))
+    monkeypatch.setattr(renewals, "overrides_of", lambda run: ("+task=mahjong", "seed=3"))
     task = MahjongTask()
     good, bad = Response("q", "a", "a"), Response("q", "?", None)
     found = renewals.renewal(tmp_path, task, "log.jsonl", [good] * 40, None, None)

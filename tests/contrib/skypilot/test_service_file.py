@@ -35,7 +35,7 @@ GOLDEN = Path(__file__).parent / "golden"
 )
 def test_the_service_file_is_as_agreed(choice, golden, monkeypatch):
     monkeypatch.setattr("stratos.deploy.service.version", lambda name: "1.2.3+cpu")
-    monkeypatch.setattr("stratos.contrib.skypilot.service.python_version", lambda: "3.11")
+    monkeypatch.setattr("stratos.contrib.skypilot.servers.python_version", lambda: "3.11")
     _, text = service_file(choice, "larger-tiny", BUNDLE)
     assert text == (GOLDEN / golden).read_text()
 

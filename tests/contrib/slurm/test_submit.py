@@ -16,7 +16,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm.executor import Slurm
-from stratos.contrib.slurm.words import NoNodeTakes
+from stratos.contrib.slurm.limits import NoNodeTakes
 from stratos.core.errors import StratosError
 from stratos.executors import submission
 from stratos.executors.job import Job, JobSpec, State, UnknownSubmissionError, job_name

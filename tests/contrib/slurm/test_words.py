@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.slurm import words
+from stratos.contrib.slurm import limits
 from stratos.core.reasons import Reason
 
 REASONS = [
-    words.NoSbatch(),
-    words.Silent("Unable to contact slurm controller"),
-    words.NoPartition("gpu,lonk", "lonk", ("gpu", "long", "short")),
-    words.TooFewHours(0.01, 0.05, 90),
-    words.TooManyHours(9.0, 2.0),
-    words.NoNodeTakes({"gpus": 8, "memory_gib": 900.0}, "Requested node configuration"),
+    limits.NoSbatch(),
+    limits.Silent("Unable to contact slurm controller"),
+    limits.NoPartition("gpu,lonk", "lonk", ("gpu", "long", "short")),
+    limits.TooFewHours(0.01, 0.05, 90),
+    limits.TooManyHours(9.0, 2.0),
+    limits.NoNodeTakes({"gpus": 8, "memory_gib": 900.0}, "Requested node configuration"),
 ]
 
 

@@ -15,10 +15,11 @@ from stratos.contrib.logs.inferred import infer_tools
 from stratos.contrib.logs.log_task import LogTask
 from stratos.contrib.logs.row_formats import trace_of_messages
 from stratos.contrib.logs.words import OnlyCalls
-from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import LONGEST_RESULT, messages_in, question_of, tools_in
 from stratos.contrib.tools.tool_rows import TEXT, Names, ToolRowReader
+from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.core.errors import ConfigError
+from stratos.evaluate.baselines import free_baselines
 from stratos.probe.look.columns import chosen
 from stratos.tasks.base import Item
 from stratos.tasks.files import read_records
@@ -274,6 +275,19 @@ def test_the_notes_say_what_follows_a_call(task: ToolsTask) -> None:
     assert f"is right in {n} of {n} validation turns" in note, "these agents always do the same"
 
 
+def test_what_mostly_follows_is_a_baseline_of_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, *({"messages": conversation(k), "tools": TOOLS} for k in range(60)))
+    task = ToolsTask(path, compares_words=False)
+    train, test = task.items("train", 9999), task.items("test", 9999)
+    score = {each.score.role: each.score for each in free_baselines(task, train, test)}
+    assert score["situation"].fields["tools"].mean == 1, "these agents always do the same"
+    assert score["majority"].fields["tools"].mean < 1
+    assert score["situation"].slice().exact.mean > score["majority"].slice().exact.mean
+    requests = written(tmp_path, *({"question": f"time in city {k}", "tools": [{"name": "time"}],
+                                    "calls": [{"name": "time"}]} for k in range(60)))  # fmt: skip
+    assert ToolsTask(requests).in_situation([], []) is None
+
+
 def test_a_turn_is_answered_as_the_nearest_turn(task: ToolsTask) -> None:
     train, test = task.items("train", 9999), task.items("test", 9999)
     answers = task.lookup(train, test)
@@ -319,9 +333,21 @@ def test_turns_that_are_probably_wrong_are_left_out_and_counted(tmp_path: Path) 
     rows = [*({"messages": conversation(k), "tools": TOOLS} for k in range(4, 60)),
             {"messages": wrong, "tools": TOOLS}]  # fmt: skip
     path = written(tmp_path, *rows)
-    task, trusting = ToolsTask(path), ToolsTask(path, answers="trust", on_error="skip")
+    doubts, tested = tmp_path / "doubts.jsonl", tmp_path / "tested.jsonl"
+    tested.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:20]))
+    task, trusting = (
+        ToolsTask(path, doubts_path=str(doubts)),
+        ToolsTask(path, answers="trust", on_error="skip"),
+    )
     [note] = [note for note in task.notes if "probably wrong" in note]
     assert "(the first: line 57, message 3)" in note
+    assert f"{doubts} lists all of them" in note
+    [doubt] = map(json.loads, doubts.read_text().splitlines())
+    assert doubt["where"] == "line 57, message 3"
+    assert doubt["why"] in note
+    apart = ToolsTask(path, test_path=str(tested))
+    [note] = [note for note in apart.notes if "probably wrong" in note]
+    assert f"Turns of {tested} are tested as they are" in note
     answers = [item.answer for some in items(task).values() for item in some]
     assert not any("town" in answer for answer in answers)
     assert sum(map(len, items(trusting).values())) == len(answers)

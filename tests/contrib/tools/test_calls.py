@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from stratos.contrib.tools.calls import (
     Call,
@@ -289,3 +290,24 @@ def test_signs_at_the_end_of_words_do_not_count_however_many_there_are() -> None
     ):
         calls = [Call("say", {"text": given})]
         assert is_right(calls, [Call("say", {"text": "Hi you"})], [tool], ordered=True) is right
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"},
+        {"type": "null"}, {"type": "string", "enum": ["a", "b"]}, {"type": "integer", "enum": [1]},
+        {"type": "string", "minLength": 2}, {"type": ["string", "null"]}, {"type": "array"}, {},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["a", "abc", 1, 1.0, 1.5, True, None, [1], {"b": 2}])
+def test_a_look_at_types_refuses_and_takes_what_a_validator_does(schema: Any, value: Any) -> None:
+    parameters = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    tool = Tool("f", "", parameters)
+    assert (tool.problem({"x": value}) is None) == is_valid(value, schema)
+    assert tool.problem({}) is not None
+    assert tool.problem({"x": value, "y": 1}) is not None
+
+
+def is_valid(value: Any, schema: Any) -> bool:
+    return Draft202012Validator(schema).is_valid(value)

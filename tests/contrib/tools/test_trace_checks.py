@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from stratos.contrib.logs.conversation import Call, Turn
 from stratos.contrib.tools.grounding import is_grounded, times, tokens
 from stratos.contrib.tools.trace_checks import cleaned, doubtful_turns
-from stratos.contrib.tools.usual_tools import usual_tools
+from stratos.contrib.tools.usual_tools import checked_usual, usual_tools
 from stratos.contrib.tools.words import TurnDoubt
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivo", "Jana")
@@ -120,6 +121,26 @@ def test_half_of_the_turns_wrong() -> None:
         doubted = set(reasons(spoilt, tools))
         assert len(doubted & wrong) >= 0.9 * len(doubted)
         assert len(doubted & wrong) >= 0.8 * len(wrong)
+
+
+def test_what_was_predicted_to_infer_tools_is_not_predicted_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fit, fitted = LogisticRegression.fit, []
+
+    def counted(model: LogisticRegression, *args: Any, **kwargs: Any) -> LogisticRegression:
+        fitted.append(model)
+        return fit(model, *args, **kwargs)
+
+    monkeypatch.setattr(LogisticRegression, "fit", counted)
+    spoilt = traces()
+    spoilt[5][BALANCE] = call("get_balance", account="7777777")
+    tools, checks = checked_usual(spoilt)
+    doubts = checks.doubts()
+    n_together = len(fitted)
+    assert tools == usual_tools(spoilt)
+    assert doubts == doubtful_turns(spoilt, tools) != []
+    assert len(fitted) == 3 * n_together, "the same once more for the tools, and for the doubts"
 
 
 def test_names_that_drifted_are_those_of_the_schema_again() -> None:

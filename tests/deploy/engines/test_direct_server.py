@@ -537,8 +537,8 @@ def test_a_bundle_without_a_run_is_hosted_by_it_unless_it_has_exports(bundle, tm
     assert setting_here(with_run(bundle, tmp_path, "transformers"))[0] == BATCHES
     facts = json.loads((bare / "config.json").read_text())
     quantized = {"quant_method": "bitsandbytes", "load_in_8bit": True}
-    for other in ({"quantization_config": quantized}, {"model_type": "qwen2"}):
-        (bare / "config.json").write_text(json.dumps({**facts, **other}))
+    for changes in ({"quantization_config": quantized}, {"model_type": "qwen2"}):
+        (bare / "config.json").write_text(json.dumps({**facts, **changes}))
         assert setting_here(bare) == (None, "")
     write_exports(bare, Exports("llamacpp", "xllamacpp 0", "", (), served="q8_0"))
     if LlamaCpp().unusable() is None:

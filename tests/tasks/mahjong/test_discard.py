@@ -10,8 +10,16 @@ from mahjong.shanten import Shanten
 from stratos.tasks.base import Task
 from stratos.tasks.mahjong import DiscardTask
 from stratos.tasks.mahjong.discard import derive, discards
-from stratos.tasks.mahjong.engine import Hand, add, all_tiles, text_to_hand, tiles_to_text
-from stratos.tasks.mahjong.words import Fault, OtherTileCount, WrongPath
+from stratos.tasks.mahjong.engine import (
+    Fault,
+    Hand,
+    OtherTileCount,
+    WrongPath,
+    add,
+    all_tiles,
+    text_to_hand,
+    tiles_to_text,
+)
 
 TASK = DiscardTask()
 

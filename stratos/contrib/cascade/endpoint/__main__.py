@@ -29,7 +29,7 @@ from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Judge, sampling_of
 from stratos.contrib.cascade.verdict import threshold_of
 from stratos.core.errors import StratosError
-from stratos.core.names import named
+from stratos.core.values import named
 from stratos.deploy.bundle_server import arguments_here, engine_of, environment_of
 from stratos.deploy.engines.http_api import NoOtherSite, allow_open_files
 from stratos.deploy.server import HOST, free_port, start_process, stop_process

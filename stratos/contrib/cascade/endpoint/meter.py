@@ -24,8 +24,8 @@ from stratos.contrib.cascade.pairs import bundle_digest, is_of_bundle
 from stratos.contrib.cascade.record import Cascade
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.names import named
 from stratos.core.process import is_locked, locked
+from stratos.core.values import named
 from stratos.deploy.hosted_server import FrontProgram, Hosted
 from stratos.ledger import Overrun
 from stratos.report.sweep_jobs import record_of

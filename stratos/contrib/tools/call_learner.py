@@ -1,0 +1,230 @@
+"""Learns a student that calls tools from turns of conversations, or from requests."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from stratos.contrib.tools.call_student import (
+    NONE,
+    OMIT,
+    TEXT,
+    Caller,
+    Learnt,
+    State,
+    actions_of,
+    options,
+    state_of,
+)
+from stratos.contrib.tools.call_texts import Neighbours, is_sentence
+from stratos.contrib.tools.call_values import Offered, as_json
+from stratos.contrib.tools.calls import Call, calls_of_or_none
+from stratos.contrib.tools.choice_model import Example, fit
+from stratos.contrib.tools.signatures import Tool
+from stratos.core.formats import counted
+from stratos.core.intervals import wilson
+from stratos.models.kinds.base import Fit, Learner, Predictor
+from stratos.models.kinds.tagger.tagger import calibrated, fit_scale
+from stratos.tasks.answers import same
+from stratos.tasks.base import Item, Task
+from stratos.tasks.dedup.hashes import content_id
+
+_MOST_CONSTANTS, _FEWEST_OF_CONSTANT = 40, 3
+_MOST_NEGATIVES = 30
+_N_FOLDS, _ROWS_OF_FOLDS = 4, 1500
+"""Folds of cross-validation, and rows from which on one of them alone is held out."""
+
+
+class CallerLearner(Learner):
+    """Learns a student that calls tools."""
+
+    @override
+    def fit(
+        self, texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: int = 0
+    ) -> Fit:
+        """Cross-validate a student on other conversations, and fit it on all rows."""
+        started = time.process_time()
+        year = year_in(answers)
+        states = [state_of(text, year) for text in texts]
+        folds = _folds(states, seed)
+        n_held_out = 1 if len(texts) >= _ROWS_OF_FOLDS else _N_FOLDS
+        raw, right, is_call = list[float](), list[bool](), list[bool]()
+        for fold in range(n_held_out):
+            inside = np.flatnonzero(folds != fold)
+            outside = np.flatnonzero(folds == fold)
+            if not len(inside) or not len(outside):
+                continue
+            part = learn([states[i] for i in inside], [answers[i] for i in inside], year, seed)
+            for i in outside:
+                text, p, calls = part.answer(states[i])
+                raw.append(p)
+                right.append(_is_right(task, texts[i], answers[i], text))
+                is_call.append(calls)
+        student = learn(states, answers, year, seed)
+        chances, rights, calling = np.array(raw), np.array(right, bool), np.array(is_call, bool)
+        of_calls, of_texts = (
+            fit_scale(chances[of], rights[of]) if of.sum() > 1 else (1.0, 0.0)
+            for of in (calling, ~calling)
+        )
+        likely = [
+            calibrated(chance, of_calls if calls else of_texts)
+            for chance, calls in zip(raw, is_call, strict=True)
+        ]
+        source = f"cross-validation on {counted(len(right), 'row', spec=',')}"
+        return Fit(
+            replace(student, scales=(of_calls, of_texts)),
+            wilson(int(rights.sum()), max(1, len(rights)), source=source),
+            len(texts),
+            float(abs(np.mean(likely) - rights.mean())) if len(rights) else 0.0,
+            seconds=time.process_time() - started,
+        )
+
+    @override
+    def fit_again(
+        self,
+        folder: Path,
+        texts: tuple[str, ...],
+        answers: tuple[str, ...],
+        task: Task,
+        seed: int = 0,
+    ) -> Predictor:
+        year = year_in(answers)
+        student = learn([state_of(text, year) for text in texts], answers, year, seed)
+        return replace(student, scales=Caller.load(folder).scales)
+
+
+def _folds(states: Sequence[State], seed: int) -> np.ndarray:
+    """Return the fold of each row: turns of conversations that begin alike are in one."""
+    keys = []
+    for state in states:
+        spoken = [m for m in state.messages if m["role"] not in ("system", "developer")]
+        keys.append(content_id(as_json(spoken[:3])))
+    names = sorted({*keys})
+    random.Random(seed).shuffle(names)
+    fold = {name: k % _N_FOLDS for k, name in enumerate(names)}
+    return np.array([fold[key] for key in keys])
+
+
+def _is_right(task: Task, question: str, gold: str, answer: str) -> bool:
+    if answer == gold:
+        return True
+    calls = calls_in(gold)
+    slice = "text" if calls is None else "simple" if calls else "irrelevant"
+    return task.score(answer, Item("", slice, question, gold)).exact == 1
+
+
+def calls_in(answer: str) -> list[Call] | None:
+    """Return the calls of a gold answer; None where it is a text."""
+    return calls_of_or_none(answer) if answer[:1] == "[" else None
+
+
+def action_in(answer: str) -> str:
+    """Return the action of a gold answer."""
+    calls = calls_in(answer)
+    if calls is None:
+        return TEXT
+    return "+".join(call.name for call in calls) or NONE
+
+
+def year_in(answers: Iterable[str]) -> str:
+    """Return the year that dates of calls mostly have."""
+    years = Counter(
+        year for a in answers if a[:1] == "[" for year in re.findall(r'"(\d{4})-\d\d-', a)
+    )
+    return years.most_common(1)[0][0] if years else "2025"
+
+
+def learn(states: Sequence[State], answers: Sequence[str], year: str, seed: int = 0) -> Caller:
+    """Return the student that learns from states and their right answers."""
+    actions_due = [action_in(answer) for answer in answers]
+    counts = Counter(actions_due)
+    most = max((max(Counter(action.split("+")).values()) for action in counts), default=1)
+    most = min(most, 4)
+    known = tuple(counts)
+    arguments = _arguments_of(states, answers)
+    chosen = list[Example]()
+    for state, action in zip(states, actions_due, strict=True):
+        actions = actions_of(state, known, most)
+        if action in actions and len(actions) > 1:
+            chosen.append(Example([*actions.values()], [name == action for name in actions]))
+    texts: dict[str, list[tuple[Sequence[str], str, Offered]]] = defaultdict(list)
+    values = list[Example]()
+    rng = random.Random(seed)
+    for state, answer in zip(states, answers, strict=True):
+        calls = calls_in(answer)
+        if calls is None:
+            texts[TEXT].append((state.features, answer, state.offered))
+        by_name = {tool.name: tool for tool in state.tools}
+        groups: dict[str, list[Call]] = defaultdict(list)
+        for call in calls or ():
+            groups[call.name].append(call)
+        for name, same_tool in groups.items():
+            if name not in by_name:
+                continue
+            for key in by_name[name].properties:
+                learnt = arguments.get(name, {}).get(key, Learnt())
+                gold = [call.arguments[key] for call in same_tool if key in call.arguments]
+                if learnt.is_text:
+                    texts[f"{name}.{key}"] += [
+                        (state.features, str(g), state.offered) for g in gold
+                    ]
+                elif (made := _example(state, by_name[name], key, learnt, gold, rng)) is not None:
+                    values.append(made)
+    return Caller(known, most, year, arguments, fit(chosen), fit(values), Neighbours.of(texts))
+
+
+def _example(
+    state: State, tool: Tool, name: str, learnt: Learnt, gold: Sequence[Any], rng: random.Random
+) -> Example | None:
+    """Return the choice of a value; None where the right one is none of the candidates."""
+    choices = options(state, tool, name, learnt)
+    if gold:
+        right = {key for key in choices if key and any(_is_same(key, value) for value in gold)}
+    else:
+        right = {OMIT} & choices.keys()
+    wrong = [key for key in choices if key not in right]
+    if not right or not wrong:
+        return None
+    if len(wrong) > _MOST_NEGATIVES:
+        always = [key for key in wrong if key == OMIT or choices[key][0] == "*constant"]
+        always = always[:_MOST_NEGATIVES]
+        wrong = [*dict.fromkeys([*always, *rng.sample(wrong, _MOST_NEGATIVES)])]
+    keys = [*right, *wrong]
+    return Example([choices[key] for key in keys], [key in right for key in keys])
+
+
+def _is_same(key: str, value: Any) -> bool:
+    return key == as_json(value) or (key[0] in '"[' and same(json.loads(key), value))
+
+
+def _arguments_of(states: Sequence[State], answers: Sequence[str]) -> dict[str, dict[str, Learnt]]:
+    values: dict[tuple[str, str], list[tuple[str, bool]]] = defaultdict(list)
+    owners: dict[str, set[str]] = defaultdict(set)
+    for state, answer in zip(states, answers, strict=True):
+        for call in calls_in(answer) or ():
+            for name, value in call.arguments.items():
+                key = as_json(value)
+                values[call.name, name].append((key, key in state.offered.values))
+                owners[name].add(call.name)
+    made: dict[str, dict[str, Learnt]] = defaultdict(dict)
+    for (tool, name), some in values.items():
+        counts = Counter(key for key, _ in some)
+        unsaid = Counter(key for key, is_offered in some if not is_offered)
+        sentences = sum(is_sentence(json.loads(key)) for key, is_offered in some if not is_offered)
+        constants = [
+            key for key, n in counts.most_common(_MOST_CONSTANTS)
+            if n >= _FEWEST_OF_CONSTANT and unsaid[key]
+        ]  # fmt: skip
+        is_text = 2 * sentences > len(some)
+        made[tool][name] = Learnt(tuple(constants), is_text, len(owners[name]) > 1)
+    return dict(made)

@@ -1,0 +1,175 @@
+"""Texts of similar training turns, with the values of this conversation in place of theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from stratos.contrib.tools.call_values import Candidate, Offered
+from stratos.tasks.answers import word_f1
+
+_N_NEAREST, _SHARPNESS = 15, 12.0
+_RIGHT_F1 = 0.5
+_LONGEST_VALUE = 60
+Template = list[Any]
+"""Of a text: its parts, and [origin, whether the model has named it before] of each value."""
+
+
+def is_sentence(value: Any) -> bool:
+    """Return whether a value is a text that somebody wrote for a reader."""
+    return isinstance(value, str) and len(value.split()) >= 3
+
+
+def template_of(text: str, values: Offered) -> Template:
+    """Return a text in which values that the conversation offers are slots."""
+    places = list[tuple[int, int, Candidate]]()
+    for candidate in values.values.values():
+        word = candidate.value
+        if isinstance(word, bool | list | dict) or not candidate.origins:
+            continue
+        word = str(word)
+        is_named = any(c.isdigit() for c in word) or (
+            any(c.isupper() for c in word) and candidate.origins[-1][:2] in ("r=", "ar")
+        )
+        if not is_named or not 1 < len(word) <= _LONGEST_VALUE or word not in text:
+            continue
+        places += [
+            (match.start(), match.end(), candidate)
+            for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)
+        ]
+    places.sort(key=lambda slot: (slot[0], -slot[1]))
+    parts: Template = []
+    end = 0
+    for start, stop, candidate in places:
+        if start < end:
+            continue
+        parts += [text[end:start], [candidate.origins[-1], _is_named(candidate)]]
+        end = stop
+    return [*parts, text[end:]]
+
+
+def _is_named(candidate: Candidate) -> bool:
+    return any(origin.startswith(("assistant", "arg=")) for origin in candidate.origins)
+
+
+def filled(template: Template, values: Offered) -> str | None:
+    """Return a template with the values of another conversation; None where one is missing."""
+    parts, used = list[str](), list[Candidate]()
+    for part in template:
+        if isinstance(part, str):
+            parts.append(part)
+            continue
+        origin, was_named = part
+        some = [
+            candidate for candidate in values.values.values()
+            if origin in candidate.origins and not isinstance(candidate.value, bool | list | dict)
+        ]  # fmt: skip
+        rest = [candidate for candidate in some if candidate not in used] or some
+        alike = [candidate for candidate in rest if _is_named(candidate) == was_named] or rest
+        if not alike:
+            return None
+        used.append(alike[-1] if was_named else alike[0])
+        parts.append(str(used[-1].value))
+    return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Training turns with a text, by what they are the text of."""
+
+    templates: dict[str, list[Template]] = field(default_factory=dict)
+    columns: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, sparse.csr_matrix] = field(default_factory=dict)
+    """Features of the turns of each, shape (turns, columns), rows of length 1."""
+
+    @staticmethod
+    def of(texts: Mapping[str, Sequence[tuple[Sequence[str], str, Offered]]]) -> Neighbours:
+        """Take in the features, the text and the values of turns."""
+        columns: dict[str, int] = {}
+        ids = {
+            key: [
+                [columns.setdefault(name, len(columns)) for name in names] for names, _, _ in some
+            ]
+            for key, some in texts.items()
+        }
+        templates = {
+            key: [template_of(text, values) for _, text, values in some]
+            for key, some in texts.items()
+        }
+        return Neighbours(templates, columns, {key: _matrix(ids[key], len(columns)) for key in ids})
+
+    @property
+    def size(self) -> int:
+        """Numbers that are kept."""
+        return sum(int(rows.nnz) for rows in self.rows.values())
+
+    def text(self, key: str, features: Sequence[str], values: Offered) -> tuple[str, float]:
+        """Return the text that is probably right, and how likely it is.
+
+        Of the texts of the nearest turns it is the one that shares most words with the others.
+        """
+        rows = self.rows.get(key)
+        if rows is None:
+            return "", 0.0
+        query = np.zeros(rows.shape[1], np.float32)
+        query[[self.columns[name] for name in features if name in self.columns]] = 1
+        scores = rows @ query / max(1.0, float(np.sqrt(query.sum())))
+        weights: dict[str, float] = {}
+        for index in np.argsort(-scores, kind="stable")[: 3 * _N_NEAREST]:
+            made = filled(self.templates[key][index], values)
+            if made is not None and (len(weights) < _N_NEAREST or made in weights):
+                weight = float(np.exp(_SHARPNESS * (scores[index] - scores.max())))
+                weights[made] = weights.get(made, 0.0) + weight
+        if not weights:
+            best = self.templates[key][int(scores.argmax())]
+            return "".join(part if isinstance(part, str) else "" for part in best).strip(), 0.05
+        total = sum(weights.values())
+        shares = {
+            text: sum(w * _likeness(text, second) for second, w in weights.items()) / total
+            for text in weights
+        }
+        text = max(shares, key=lambda text: shares[text])
+        return text, min(1.0, shares[text])
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return it as JSON and arrays."""
+        arrays: dict[str, np.ndarray] = {}
+        for k, rows in enumerate(self.rows.values()):
+            arrays |= {f"texts{k}.indices": rows.indices, f"texts{k}.indptr": rows.indptr}
+        return {"templates": self.templates, "columns": [*self.columns]}, arrays
+
+    @staticmethod
+    def of_state(described: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Neighbours:
+        """Return what `state` described."""
+        columns = {name: k for k, name in enumerate(described["columns"])}
+        rows = {}
+        for k, (key, templates) in enumerate(described["templates"].items()):
+            indices, ends = arrays[f"texts{k}.indices"], arrays[f"texts{k}.indptr"]
+            ids = [indices[a:b].tolist() for a, b in pairwise(ends)]
+            if len(ids) != len(templates) or any(not 0 <= i < len(columns) for i in indices):
+                raise ValueError("its texts do not fit their features")
+            rows[key] = _matrix(ids, len(columns))
+        return Neighbours(described["templates"], columns, rows)
+
+
+def _likeness(text: str, second: str) -> float:
+    f1 = 1.0 if text == second else word_f1(text, second)
+    return 0.9 * (f1 >= _RIGHT_F1) + 0.1 * f1
+
+
+def _matrix(ids: Sequence[Sequence[int]], n_columns: int) -> sparse.csr_matrix:
+    """Return rows of length 1, in which rare features count more."""
+    ends = np.cumsum([0, *map(len, ids)])
+    indices = np.array([i for row in ids for i in row], np.int32)
+    rarity = np.log(1 + len(ids)) - np.log(1 + np.bincount(indices, minlength=n_columns)) + 0.1
+    data = rarity[indices].astype(np.float32)
+    rows = sparse.csr_matrix((data, indices, ends), (len(ids), n_columns))
+    lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
+    scaled: sparse.csr_matrix = sparse.diags(1 / np.maximum(lengths, 1e-9)) @ rows
+    return sparse.csr_matrix(scaled)
