@@ -41,6 +41,7 @@ class ChatRequest(msgspec.Struct):
     messages: Annotated[list[Turn], Meta(min_length=1)]
     n: Literal[1] | None = None
     stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     stop: StopText | Annotated[list[StopText], Meta(max_length=64)] | None = None
@@ -79,6 +80,11 @@ class ChatRequest(msgspec.Struct):
         if request.stream and (request.logprobs or request.tools):
             raise ValueError("logprobs and tools: answers are given whole. Leave stream out.")
         return request
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream ends with an event of the tokens that it took."""
+        return bool((self.stream_options or {}).get("include_usage"))
 
     @property
     def stops(self) -> list[str]:

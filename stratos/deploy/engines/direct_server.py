@@ -133,7 +133,7 @@ class _Front:
             return api_error(400, str(error))
         answer = self._begun(request, prompt, grammar)
         if request.stream:
-            return streamed(self.model, self._parts(request, answer))
+            return streamed(self.model, self._parts(request, answer), request.with_usage)
         text = _Text(self._chats, self._ends, request.stops)
         try:
             while request.stops and not text.read(answer):

@@ -299,12 +299,14 @@ StreamParts = AsyncGenerator[str | tuple[str, str, dict[str, int]] | Response]
 took; or an error, which ends it without these."""
 
 
-def streamed(model: str, parts: StreamParts) -> Response:
+def streamed(model: str, parts: StreamParts, with_usage: bool = False) -> Response:
     """Return an answer that comes in parts as the events of a stream.
 
     Args:
         model: its name.
         parts: are closed where the client leaves.
+        with_usage: give the tokens that it took in an event of their own, as
+            `stream_options.include_usage` asks, and not with the reason of its end.
     """
     head = _head(model, "chat.completion.chunk")
 
@@ -325,7 +327,11 @@ def streamed(model: str, parts: StreamParts) -> Response:
                     continue
                 text, finish, usage = part
                 rest = event({"content": text}) if text else b""
-                yield begin + rest + event({}, finish, usage=usage) + _event(b"[DONE]")
+                end = event({}, finish) if with_usage else event({}, finish, usage=usage)
+                if with_usage:
+                    tokens = {**head, "choices": [], "usage": usage}
+                    end += _event(msgspec.json.encode(tokens))
+                yield begin + rest + end + _event(b"[DONE]")
 
     return _Stream(events())
 

@@ -190,7 +190,7 @@ class _Front:
         except (ChatError, ValueError) as error:
             return api_error(400, str(error))
         if request.stream:
-            return streamed(self.model, self._parts(request, llama))
+            return streamed(self.model, self._parts(request, llama), request.with_usage)
         result = await anyio.to_thread.run_sync(
             self._llama.handle_completions, llama, limiter=self._free_slots
         )

@@ -109,7 +109,7 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
         text = prediction.text[: first_stop(prediction.text, request.stops)]
         usage = usage_of(len(question.split()), 1)  # words: it has no tokens of its own
         if request.stream:
-            return streamed(model, _parts(text, usage))
+            return streamed(model, _parts(text, usage), request.with_usage)
         message: dict[str, Any] = {"role": "assistant", "content": text}
         finish = "stop"
         if request.tools and (text[:1] == "["):

@@ -152,6 +152,16 @@ def test_the_first_and_the_last_events_of_a_stream_are_sent_together() -> None:
     assert events[4]["usage"] == {"total_tokens": 3} and split[2][2] == "data: [DONE]"
 
 
+def test_a_stream_gives_its_tokens_in_an_event_of_their_own_where_asked(server) -> None:
+    more = {"stream_options": {"include_usage": True}}
+    body = json.dumps({"messages": CHATS[0], "stream": True, **more}).encode()
+    _, text = call(server, "POST", "/v1/chat/completions", body)
+    *_, end, tokens = (json.loads(line[6:]) for line in text.split(b"\n") if b"{" in line)
+    assert end["choices"][0]["finish_reason"] and "usage" not in end
+    assert tokens["choices"] == [] and tokens["id"] == end["id"]
+    assert tokens["usage"] == ask(server, CHATS[0])["usage"]
+
+
 class Slow(SlotDecoder):
     """A decoder that takes a twentieth of a second for a token, or for a part of a prompt."""
 
