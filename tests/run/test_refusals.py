@@ -89,7 +89,9 @@ def test_what_tells_nothing_is_no_other_task(
 
 
 def setup(has_rows: bool = True, max_tokens: int | None = None, stages: Any = STAGES) -> Any:
-    task = SimpleNamespace(has_rows=has_rows, has_labels=False, has_objects=False)
+    task = SimpleNamespace(
+        has_rows=has_rows, has_labels=False, has_objects=False, calls_tools=False
+    )
     return SimpleNamespace(
         task=task, stages=stages, students=(StudentConfig("tiny", train_tokens=40_000),),
         trainer=SimpleNamespace(max_tokens=max_tokens), run_dir=Path("outputs/run"),
