@@ -53,6 +53,7 @@ from stratos.evaluate.metrics import (
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.verdict import HOSTS, against_logged
 from stratos.models.decode.label_scores import LabelAnswers
+from stratos.models.kinds.student_kinds import KINDS
 from stratos.models.students import better_student
 from stratos.records import (
     Comparison,
@@ -269,7 +270,10 @@ class _Evaluation:
         free = self._baselines()
         scores = [_student_score(task, config.students, config.traffic, plan, student, by_student)]
         compared = [
-            versus(baseline.score, self._items, baseline.scores)
+            replace(
+                versus(baseline.score, self._items, baseline.scores),
+                hosted_by=_host(baseline.score.role, task),
+            )
             for baseline in free
             if HOSTS.get(baseline.score.role) != student.kind  # which is no rival of itself
         ]
@@ -393,6 +397,12 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
         labels=confusion(answers.items, read),
         decoder="" if answers.decoding is None else answers.decoding.used,
     )
+
+
+def _host(role: str, task: Task) -> str:
+    """Return the student that is a baseline; "" where none is, or it does not do the task."""
+    kind = HOSTS.get(role, "")
+    return kind if kind and KINDS[kind].does(task) else ""
 
 
 def _student_score(

@@ -163,7 +163,7 @@ def _advice(best: Versus, is_one_of_two: bool, able: Set[str], is_light: bool) -
     if _leads_unproven(best) and (best.role in able or (is_light and best.role in FREE_ROLES)):
         return "Too few test items tell them apart: more rows may show that the student is better."
     if best.role in able:
-        hosts = f" student={HOSTS[best.role]} hosts it." if best.role in HOSTS else ""
+        hosts = f" student={best.hosted_by} hosts it." if best.hosted_by else ""
         return f"You need no model for this: it is free and answers at once.{hosts}" + (
             "" if outcome == "worse" else " More rows may show a difference."
         )

@@ -155,6 +155,8 @@ class Versus:
     """Exact McNemar test, two-sided; of `micro_f1` a paired permutation test."""
     micro_f1: tuple[float, float] | None = None
     """Where a text has several labels: of the student and of the baseline."""
+    hosted_by: str = ""
+    """Student that is this baseline, where one does the task."""
 
     @property
     def student(self) -> float:

@@ -253,7 +253,8 @@ def _looks(role: str, value: str, forms: Sequence[str], first: int, last: int) -
     parts = value.split()
     case = "A" if all(part[:1].isupper() for part in parts) else "a"
     return (
-        f"{role}:p={before}", f"{role}:n={after}", f"{role}:pp={two}", f"{role}:pn={before},{after}",
+        f"{role}:p={before}", f"{role}:n={after}", f"{role}:pp={two}",
+        f"{role}:pn={before},{after}",
         f"s={shape(value)}", f"{role}:len={len(parts)}", f"{role}:case={case}{len(parts)}",
         *((f"w={forms[first + 1]}",) if first == last else
           (f"w1={forms[first + 1]}", f"w2={forms[last + 1]}")),

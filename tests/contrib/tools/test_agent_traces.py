@@ -15,9 +15,9 @@ from stratos.contrib.logs.inferred import infer_tools
 from stratos.contrib.logs.log_task import LogTask
 from stratos.contrib.logs.row_formats import trace_of_messages
 from stratos.contrib.logs.words import OnlyCalls
-from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import LONGEST_RESULT, messages_in, question_of, tools_in
 from stratos.contrib.tools.tool_rows import TEXT, Names, ToolRowReader
+from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.core.errors import ConfigError
 from stratos.evaluate.baselines import free_baselines
 from stratos.probe.look.columns import chosen

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.calls import (
     Call,
     CannotDrawError,
@@ -22,6 +21,7 @@ from stratos.contrib.tools.calls import (
 from stratos.contrib.tools.request_drawer import Draws, Requests, plain_request, template_of
 from stratos.contrib.tools.signatures import request_in, tools_of
 from stratos.contrib.tools.tool_rows import Names, row_of
+from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.contrib.tools.words import (
     NeverDrawn,
     NoArgument,

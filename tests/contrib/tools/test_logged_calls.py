@@ -10,9 +10,9 @@ import pytest
 
 from stratos.contrib.logs.command import lines_of, survey
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
-from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import request_in
 from stratos.contrib.tools.tool_rows import NO_TOOLS, TEXT_AFTER_RESULTS
+from stratos.contrib.tools.tools_task import ToolsTask
 
 CITIES = [f"{one}{two}" for one in ("Ro", "Be", "Pa", "Li", "Ma") for two in ("me", "rn", "lo")]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import question_of, tools_of
+from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds
 from stratos.distill.tokenizer import trained_tokenizer
 from stratos.tasks.chat import instruct, prefix_template

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from stratos.contrib.logs.words import SecretsReplaced
-from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import tools_in
+from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.contrib.tools.words import UnknownTool
 from stratos.evaluate.metrics import field_shares
 from stratos.tasks.dedup.copies import HeldOut

@@ -13,8 +13,8 @@ from adder import rows_of, run
 from echo_teacher import EchoTeacher
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.request_drawer import gives_away
+from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.synthesize.injection import Injection
 from stratos.teachers.base import Answer
 

@@ -1,0 +1,215 @@
+"""A student that calls tools: it copies values, leaves out what nobody names, and is served."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_traces import SYSTEM, TOOLS, call, lines, result, user
+from hydra.types import RunMode
+from starlette.testclient import TestClient
+
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
+from stratos.contrib.tools.call_learner import CallerLearner, learn, year_in
+from stratos.contrib.tools.call_student import Caller, state_of
+from stratos.contrib.tools.call_values import offered
+from stratos.contrib.tools.calls import calls_of
+from stratos.contrib.tools.signatures import question_of, tools_of
+from stratos.contrib.tools.tools_task import ToolsTask
+from stratos.core.errors import ForeignFileError
+from stratos.deploy.engines.predictor_server import application
+from stratos.models.kinds import load_predictor
+from stratos.models.kinds.base import FILE
+from stratos.models.kinds.student_kinds import KINDS
+from stratos.tasks.base import Item, Task
+from stratos.tasks.classify import ClassifyTask
+
+N = 100
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("traces") / "traces.jsonl"
+    file.write_text(lines("openai", N))
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def task(path: str) -> ToolsTask:
+    return ToolsTask(path, compares_words=False)
+
+
+def fitted(items: list[Item]) -> Caller:
+    answers = [item.answer for item in items]
+    year = year_in(answers)
+    return learn([state_of(item.question, year) for item in items], answers, year)
+
+
+@pytest.fixture(scope="module")
+def student(task: ToolsTask) -> Caller:
+    return fitted(task.items("train", 9999))
+
+
+def right(task: Task, items: list[Item], answers: list[str]) -> float:
+    scores = [task.score(text, item).exact for text, item in zip(answers, items, strict=True)]
+    return sum(scores) / len(scores)
+
+
+def test_calls_of_other_conversations_are_right_with_values_that_no_row_has(
+    task: ToolsTask, student: Caller
+) -> None:
+    items = [item for item in task.items("test", 9999) if item.slice != "text"]
+    assert len(items) > 40
+    given = [prediction.text for prediction in student.predict([i.question for i in items])]
+    assert right(task, items, given) > 0.9
+    assert right(task, items, task.lookup(task.items("train", 9999), items)) < 0.3
+    learnt = " ".join(item.answer for item in task.items("train", 9999))
+    codes = [c.arguments["code"] for text in given for c in calls_of(text) if "code" in c.arguments]
+    assert codes and not any(code in learnt for code in codes)
+
+
+def test_texts_have_the_values_of_their_own_conversation(task: ToolsTask, student: Caller) -> None:
+    items = [item for item in task.items("test", 9999) if "reserved, the code" in item.answer]
+    given = [prediction.text for prediction in student.predict([i.question for i in items])]
+    codes = [item.answer.rpartition(" ")[2] for item in items]
+    same = [code in text for code, text in zip(codes, given, strict=True)]
+    assert len(items) > 10 and sum(same) > 0.9 * len(same)
+
+
+def test_its_probability_and_accuracy_are_those_of_conversations_that_it_has_not_seen(
+    task: ToolsTask,
+) -> None:
+    items = task.items("train", 9999)
+    texts, answers = (tuple(getattr(i, name) for i in items) for name in ("question", "answer"))
+    fit = CallerLearner().fit(texts, answers, task)
+    test = task.items("test", 9999)
+    given = fit.student.predict([item.question for item in test])
+    share = right(task, test, [prediction.text for prediction in given])
+    assert fit.accuracy.low - 0.05 < share < fit.accuracy.high + 0.05
+    assert sum(p.probability for p in given) / len(given) == pytest.approx(share, abs=0.1)
+    of_calls = [p.probability for p in given if p.text[:1] == "["]
+    assert sum(of_calls) / len(of_calls) > 0.8
+
+
+def test_a_folder_gives_the_same_answers_and_one_that_is_damaged_none(
+    task: ToolsTask, student: Caller, tmp_path: Path
+) -> None:
+    student.save(tmp_path)
+    questions = [item.question for item in task.items("test", 30)]
+    loaded = load_predictor(tmp_path)
+    given, before = loaded.predict(questions), student.predict(questions)
+    assert [p.text for p in given] == [p.text for p in before]
+    expected = [p.probability for p in before]
+    assert [p.probability for p in given] == pytest.approx(expected, abs=1e-4)
+    assert not list(tmp_path.glob("*.pkl"))
+    described = json.loads((tmp_path / FILE).read_text())
+    described["features"]["values"].pop()
+    (tmp_path / FILE).write_text(json.dumps(described))
+    with pytest.raises(ForeignFileError):
+        load_predictor(tmp_path)
+
+
+def test_it_is_served_with_the_calls_of_the_api(student: Caller) -> None:
+    client = TestClient(application(student, "agent", 4))
+
+    def answer(messages: list[dict[str, Any]], tools: list[Any]) -> Any:
+        body = {"model": "agent", "messages": messages, "tools": tools, "logprobs": True}
+        return client.post("/v1/chat/completions", json=body)
+
+    messages = [{"role": "system", "content": SYSTEM}, user("Find me somewhere vegan to eat, Cork")]
+    choice = answer(messages, TOOLS).json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] is None
+    [made] = choice["message"]["tool_calls"]
+    assert made["function"]["name"] == "find_restaurant"
+    arguments = json.loads(made["function"]["arguments"])
+    assert arguments == {"city": "Cork", "cuisine": "vegan"}
+    messages += [call(1, "find_restaurant", **arguments),
+                 result(1, names=["The Quay", "Iris"], rating=4.1)]  # fmt: skip
+    choice = answer(messages, TOOLS).json()["choices"][0]
+    assert choice["finish_reason"] == "stop" and "tool_calls" not in choice["message"]
+    assert "reserve" in choice["message"]["content"]
+    wrong = answer(messages, [{"type": "function", "function": {"description": "no name"}}])
+    assert wrong.status_code == 400 and "name" in wrong.json()["error"]["message"]
+
+
+def test_single_requests_are_answered_with_as_many_calls_as_they_need() -> None:
+    weather = tools_of(
+        [
+            {
+                "name": "weather",
+                "parameters": {
+                    "type": "object",
+                    "required": ["city"],
+                    "properties": {"city": {"type": "string"}},
+                },
+            }
+        ]
+    )
+    cities = [
+        f"{a}{b}" for a in ("Ro", "Pa", "Lis", "Be", "To", "Mi") for b in ("me", "ris", "bon")
+    ]
+
+    def item(request: str, *named: str) -> Item:
+        question = question_of(weather, [user(request)])
+        answer = json.dumps([{"name": "weather", "arguments": {"city": city}} for city in named])
+        return Item(request, "simple", question, answer)
+
+    rows = [item(f"How warm is it in {city}?", city) for city in cities]
+    rows += [item(f"Compare the weather in {a} and {b}", a, b)
+             for a, b in pairwise(cities)]  # fmt: skip
+    rows += [item(f"Sing me the song number {k}") for k in range(20)]
+    student = fitted(rows)
+    test = [item("How warm is it in Graz?", "Graz"), item("Sing me the song number 77"),
+            item("Compare the weather in Graz and Oslo", "Graz", "Oslo")]  # fmt: skip
+    given = [p.text for p in student.predict([each.question for each in test])]
+    assert [calls_of(text) for text in given] == [calls_of(each.answer) for each in test]
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ("at half past seven in the evening", "19:30"),
+        ("at 7:15 pm", "19:15"),
+        ("on the 3rd of May", "2026-05-03"),
+        ("on May 3, 2027", "2027-05-03"),
+        ("for two people", 2),
+        ("code #W77-1,", "#W77-1"),
+    ],
+)
+def test_values_that_are_said_in_other_forms_are_candidates(said: str, value: Any) -> None:
+    assert (
+        json.dumps(value)
+        in offered([{"role": "user", "content": f"Book it {said}"}], "2026").values
+    )
+
+
+def test_results_are_read_as_json_and_as_lines() -> None:
+    def values(text: str) -> dict[str, list[str]]:
+        messages = [user("go"), {"role": "assistant", "content": "", "tool_calls": [
+            {"name": "list", "arguments": {}}]}, {"role": "tool", "content": text}]  # fmt: skip
+        return {key: found.origins for key, found in offered(messages, "2026").values.items()}
+
+    assert values('{"rows": [{"id": "a7"}]}')['"a7"'] == ["r=list.rows.id"]
+    cut = values('{"rows": [{"id": "a7"}, {"id": "b8"}, {"na…')
+    assert cut['"b8"'] == ["r=list.id"]
+    assert '"pod-1"' in values("NAME STATUS\npod-1 Running")
+
+
+def test_tasks_of_calls_measure_it_beside_others_and_no_other_task_does(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["+task=tools", f"task.path={path}", "paths.run_dir=run", "paths.cache_dir=cache",
+             "logger=none"]  # fmt: skip
+    with hydra_for(None) as hydra:
+        config = build(hydra.compose_config("config", lines, RunMode.RUN, True))
+    assert config.students[0].kind == "caller"
+    assert KINDS["caller"].does(config.task) and not KINDS["nearest"].does(config.task)
+    Path("rows.jsonl").write_text(
+        "".join(json.dumps({"text": f"a {k}", "label": "ab"[k % 2]}) + "\n" for k in range(40))
+    )
+    assert not KINDS["caller"].does(ClassifyTask("rows.jsonl"))
