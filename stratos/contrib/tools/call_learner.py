@@ -211,10 +211,12 @@ def _arguments_of(states: Sequence[State], answers: Sequence[str]) -> dict[str, 
     values: dict[tuple[str, str], list[tuple[str, bool]]] = defaultdict(list)
     owners: dict[str, set[str]] = defaultdict(set)
     for state, answer in zip(states, answers, strict=True):
-        for call in calls_in(answer) or ():
+        calls = calls_in(answer)
+        said = {key.lower() for key in state.offered.values} if calls else set()
+        for call in calls or ():
             for name, value in call.arguments.items():
                 key = as_json(value)
-                values[call.name, name].append((key, key in state.offered.values))
+                values[call.name, name].append((key, key.lower() in said))
                 owners[name].add(call.name)
     made: dict[str, dict[str, Learnt]] = defaultdict(dict)
     for (tool, name), some in values.items():
