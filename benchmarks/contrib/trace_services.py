@@ -1,9 +1,10 @@
-"""Conversations of agents of four services that differ in shape, made by a script.
+"""Conversations of agents of services that differ in shape, made by a script.
 
 - restaurant: every turn of the agent is a call, also what it tells the user.
 - shop: texts and calls; ids come from the results of other tools.
 - travel: texts and calls whose results the log lacks.
 - operations: one request, then many calls in a row whose results are plain text.
+- clinic: two calls in one turn, a choice by its place in a list, lists and booleans as arguments.
 """
 
 from __future__ import annotations
@@ -423,3 +424,101 @@ SERVICE: dict[str, tuple[list[dict[str, Any]], Callable[[random.Random], list[Tu
     "operations": (OPERATIONS, operations),
 }
 """Name to tools, and what makes a conversation."""
+
+# --- clinic --------------------------------------------------------------------------------------
+
+FIELDS = ("cardiology", "dermatology", "neurology", "orthopedics", "pediatrics")
+SYMPTOMS = ("a rash", "chest pain", "a sore knee", "headaches", "a cough", "back pain", "dizziness")
+DOCTORS = tuple(f"Dr. {last}" for last in ("Okafor", "Lindqvist", "Moreau", "Petrov", "Sato",
+                "Almeida", "Weber", "Rossi", "Nguyen", "Kowalski"))  # fmt: skip
+PLACES = ("first", "second", "third")
+CLINIC = [
+    tool("patient_lookup", "birth_date last_name"),
+    tool("doctors_by_field", "field", field=FIELDS),
+    tool("open_slots", "doctor_id day"),
+    tool("book_slot", "slot_id patient_id is_first_visit", "symptoms", is_first_visit="boolean",
+         symptoms="array"),
+    tool("send_reminder", "patient_id hours_before channel", hours_before="integer",
+         channel=("sms", "email", "phone")),
+]  # fmt: skip
+
+
+def clinic(rng: random.Random) -> list[Turn]:
+    """Return a conversation in which a visit is booked; the patient and the doctors come first."""
+    script, person, field = Script(rng), rng.choice(PEOPLE), rng.choice(FIELDS)
+    (day, day_said), (_, born_said) = day_of(rng), day_of(rng)
+    year = rng.randint(1940, 2015)
+    month = MONTHS.index(next(m for m in MONTHS if m in born_said.lower())) + 1
+    born = f"{year}-{month:02d}-{int(''.join(filter(str.isdigit, born_said))):02d}"
+    last = person.split()[1]
+    script.user(f"I need an appointment in {field}", f"book me a {field} visit",
+                f"can I see someone from {field}?")  # fmt: skip
+    script.say("What is your last name and date of birth?", "Your last name and birthday, please?")
+    script.user(f"{last}, born {born_said}, {year}", f"{last}. {born_said}, {year}")
+    patient, doctors = f"P-{rng.randint(10000, 99999)}", rng.sample(DOCTORS, 3)
+    ids = [f"d{rng.randint(100, 999)}" for _ in doctors]
+    calls = (Call(f"call_{len(script.turns)}a", "patient_lookup",
+                  json.dumps({"birth_date": born, "last_name": last})),
+             Call(f"call_{len(script.turns)}b", "doctors_by_field",
+                  json.dumps({"field": field})))  # fmt: skip
+    script.turns.append(Turn("assistant", "", calls))
+    listed = [{"doctor": {"id": id, "name": name}} for id, name in zip(ids, doctors, strict=True)]
+    for call, found in zip(calls, ({"patient": {"id": patient, "name": person}}, listed),
+                           strict=True):  # fmt: skip
+        script.turns.append(Turn("tool", json.dumps(found), result_of=call.id))
+    script.say(f"There are {', '.join(doctors)}. Whom, and on which day?")
+    chosen = rng.randrange(3)
+    script.user(f"{doctors[chosen]}, {day_said}", f"the {PLACES[chosen]} one, on {day_said}",
+                f"on {day_said} with {doctors[chosen].removeprefix('Dr. ')}")  # fmt: skip
+    hours = sorted(rng.sample(range(8, 18), 3))
+    slots = [{"slot": f"s{rng.randint(10**5, 10**6 - 1)}",
+              "at": f"{hour:02d}:{rng.choice((0, 30)):02d}"} for hour in hours]  # fmt: skip
+    script.call("open_slots", {"open": slots}, doctor_id=ids[chosen], day=day)
+    script.say(f"Free are {slots[0]['at']}, {slots[1]['at']} and {slots[2]['at']}.",
+               f"I have {', '.join(slot['at'] for slot in slots)}.")  # fmt: skip
+    place = rng.randrange(3)
+    slot = slots[place]
+    script.user(f"{slot['at']}", f"the {PLACES[place]}", f"at {slot['at']} please")
+    script.say("Is it your first visit, and what brings you here?")
+    is_first, named = rng.random() < 0.5, rng.sample(SYMPTOMS, rng.choice((0, 1, 1)))
+    script.user(f"{'yes, my first' if is_first else 'no, I have been there'}"
+                f"{', because of ' + named[0] if named else ''}")  # fmt: skip
+    script.call("book_slot", {"booked": True}, slot_id=slot["slot"], patient_id=patient,
+                is_first_visit=is_first, symptoms=named or None)  # fmt: skip
+    script.say(f"You are booked with {doctors[chosen]} at {slot['at']}.", "It is booked.")
+    if rng.random() < 0.6:
+        hours, channel = rng.choice((2, 12, 24, 48)), rng.choice(("sms", "email", "phone"))
+        script.user(f"send me a reminder by {channel} {hours} hours before",
+                    f"can you remind me {hours} hours ahead, {channel}?")  # fmt: skip
+        script.call("send_reminder", {"ok": True}, patient_id=patient, hours_before=hours,
+                    channel=channel)  # fmt: skip
+        script.say("I will remind you.", "The reminder is set.")
+    return script.turns
+
+
+REPORTED = {"clinic": (CLINIC, clinic)}
+"""A service that is measured alone: nothing is chosen by it."""
+OTHERS: dict[str, tuple[str, ...]] = {
+    "CITIES": ("Fresno", "Santa Rosa", "Modesto", "Daly City", "Union City", "Vallejo", "Gilroy"),
+    "AIRPORTS": ("Berlin", "Paris", "Seville", "Naples", "Riga", "San Diego", "Buenos Aires"),
+    "CUISINES": ("Ethiopian", "Korean", "Turkish", "Peruvian", "Vietnamese", "Moroccan"),
+    "NAMES": tuple(f"{first} {last}" for first in ("Silver", "Hidden", "Tall", "Crooked")
+                   for last in ("Spoon", "Lantern", "Orchard", "Pavilion", "Cellar")),
+    "PEOPLE": ("Ingrid Berg", "Luca Ferrari", "Hana Suzuki", "Amir Rahimi", "Zoe Martin"),
+    "ITEMS": ("phone case", "tent", "office chair", "rain jacket", "toaster", "yoga mat"),
+    "SERVICES": ("payments", "inventory", "notifier", "ledger", "frontend", "sessions"),
+    "SYMPTOMS": ("a fever", "a swollen ankle", "itchy skin", "fatigue", "palpitations"),
+    "DOCTORS": tuple(f"Dr. {last}" for last in ("Haas", "Duarte", "Novotny", "Chen", "Byrne")),
+}  # fmt: skip
+"""Values of names, places and things that no training conversation has."""
+
+
+def conversations(name: str, n: int, seed: int, *, others: bool = False) -> list[list[Turn]]:
+    """Return conversations of a service, with other values than usual where that is asked for."""
+    made, known = (SERVICE | REPORTED)[name][1], dict(globals())
+    rng = random.Random(f"{name}-{seed}")
+    try:
+        globals().update(OTHERS if others else {})
+        return [made(rng) for _ in range(n)]
+    finally:
+        globals().update({key: known[key] for key in OTHERS})

@@ -60,17 +60,22 @@ def _is_named(candidate: Candidate) -> bool:
 
 def filled(template: Template, values: Offered) -> str | None:
     """Return a template with the values of another conversation; None where one is missing."""
-    parts = list[str]()
+    parts, used = list[str](), list[Candidate]()
     for part in template:
         if isinstance(part, str):
             parts.append(part)
             continue
         origin, was_named = part
-        some = [c for c in values.values.values() if origin in c.origins]
-        alike = [c for c in some if _is_named(c) == was_named] or some
+        some = [
+            candidate for candidate in values.values.values()
+            if origin in candidate.origins and not isinstance(candidate.value, bool | list | dict)
+        ]  # fmt: skip
+        rest = [candidate for candidate in some if candidate not in used] or some
+        alike = [candidate for candidate in rest if _is_named(candidate) == was_named] or rest
         if not alike:
             return None
-        parts.append(str((alike[-1] if was_named else alike[0]).value))
+        used.append(alike[-1] if was_named else alike[0])
+        parts.append(str(used[-1].value))
     return "".join(parts)
 
 

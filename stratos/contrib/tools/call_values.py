@@ -121,7 +121,8 @@ def offered(messages: Sequence[Mapping[str, Any]], year: str) -> Offered:
             continue  # results of calls that were made together are as old
         ages[role] += 1
     tools = _tools_of_results(messages)
-    asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    users = [message["content"] for message in messages if message["role"] == "user"]
+    asked = "\n".join(reversed(users[-2:]))
     for index, age in reversed(places):
         message = messages[index]
         role, text = message["role"], message["content"]
@@ -175,7 +176,7 @@ def _in_call(call: Mapping[str, Any]) -> Iterator[Mention]:
 # --- results of tools ----------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def _in_result(text: str, tool: str) -> tuple[Mention, ...]:
     try:
         leaves = [*_leaves(json.loads(text), "", "", None)]
@@ -213,7 +214,7 @@ def _leaves(
         yield path, place, value, item
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def _words_of_items(text: str) -> dict[str, dict[int, frozenset[str]]]:
     """Return the words of each object in the lists of a result that not all of a list have."""
     words: dict[str, dict[int, set[str]]] = {}
@@ -221,22 +222,20 @@ def _words_of_items(text: str) -> dict[str, dict[int, frozenset[str]]]:
         if mention.item is not None:
             path, k = mention.item
             words.setdefault(path, {}).setdefault(k, set()).update(tokens(str(mention.value)))
-    return {
-        path: {
-            k: frozenset(own.difference(set.intersection(*of.values()))) for k, own in of.items()
-        }
-        for path, of in words.items()
-        if len(of) > 1
-    }
+    made = {}
+    for path, of in words.items():
+        shared = set.intersection(*of.values())
+        made[path] = {k: frozenset(own - shared) for k, own in of.items()}
+    return {path: of for path, of in made.items() if len(of) > 1}
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def _references(text: str, asked: str) -> dict[Item, tuple[str, str]]:
     """Return whether a user means each object of a result: by its words, or by its number.
 
     Args:
         text: the result.
-        asked: what the user said last.
+        asked: what the user said last, and before it.
     """
     made: dict[Item, tuple[str, str]] = {}
     if not (lists := _words_of_items(text)):
@@ -248,9 +247,8 @@ def _references(text: str, asked: str) -> dict[Item, tuple[str, str]]:
         most = max(n.values())
         n_best = sum(each == most for each in n.values())
         for k, each in n.items():
-            ref = (
-                "none" if not most else "less" if each < most else "best" if n_best == 1 else "tie"
-            )
+            best = "best" if n_best == 1 else "tie"
+            ref = "none" if not most else best if each == most else "less"
             is_it = number == str(k + 1) or (number == "last" and k == max(n))
             nth = "none" if number is None else "yes" if is_it else "no"
             made[path, k] = f"ref={ref}", f"nth={nth}"
@@ -281,7 +279,7 @@ def _in_lines(text: str, tool: str) -> Iterator[Mention]:
 # --- texts ---------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def _in_text(role: str, text: str, year: str) -> tuple[Mention, ...]:
     return tuple(_mentions(role, text, year))
 

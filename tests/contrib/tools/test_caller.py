@@ -17,6 +17,7 @@ from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
 from stratos.contrib.tools.call_learner import CallerLearner, learn, year_in
 from stratos.contrib.tools.call_student import Caller, state_of
+from stratos.contrib.tools.call_texts import filled, template_of
 from stratos.contrib.tools.call_values import offered
 from stratos.contrib.tools.calls import calls_of
 from stratos.contrib.tools.signatures import question_of, tools_of
@@ -198,6 +199,30 @@ def test_results_are_read_as_json_and_as_lines() -> None:
     cut = values('{"rows": [{"id": "a7"}, {"id": "b8"}, {"na…')
     assert cut['"b8"'] == ["r=list.id"]
     assert '"pod-1"' in values("NAME STATUS\npod-1 Running")
+
+
+def test_a_value_is_known_by_what_stands_beside_it_and_by_its_place() -> None:
+    found = json.dumps([{"id": "d1", "name": "Dr. Sato"}, {"id": "d2", "name": "Dr. Weber"}])
+    messages = [user("go"), {"role": "assistant", "content": "", "tool_calls": [
+        {"name": "list", "arguments": {}}]}, {"role": "tool", "content": found}]  # fmt: skip
+
+    def marks(request: str) -> list[set[str]]:
+        values = offered([*messages, user(request)], "2026").values
+        return [values[f'"{id}"'].features & {"ref=best", "nth=yes"} for id in ("d1", "d2")]
+
+    assert marks("with Weber please") == [set(), {"ref=best"}]
+    assert marks("the first one") == [{"nth=yes"}, set()]
+
+
+def test_a_text_names_each_value_of_a_list_once() -> None:
+    def listed(*ids: str) -> Any:
+        return offered([user("go"), {"role": "assistant", "content": "", "tool_calls": [
+            {"name": "list", "arguments": {}}]},
+            {"role": "tool", "content": json.dumps({"ids": ids})}], "2026")  # fmt: skip
+
+    template = template_of("Is it #A1 or #B2?", listed("#A1", "#B2"))
+    assert filled(template, listed("#C3", "#D4")) == "Is it #C3 or #D4?"
+    assert filled(template, offered([user("go")], "2026")) is None
 
 
 def test_tasks_of_calls_measure_it_beside_others_and_no_other_task_does(
