@@ -438,7 +438,7 @@ def main() -> None:
     parser = record.arguments(__doc__)
     parser.add_argument("--conversations", type=int, default=330)
     parser.add_argument("--learnt", action="store_true")
-    parser.add_argument("--services", default="shop,travel")
+    parser.add_argument("--services", default="shop,operations")
     options = parser.parse_args()
     if options.learnt:
         measure_learnt(options)

@@ -9,7 +9,7 @@ from stratos.core.formats import milliseconds, percent, usd
 from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
-TRACES = "logs/traces"
+TRACES, LEARNT = "logs/traces", "logs/traces_learnt"
 TASKS = ("encoder",)
 CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
 
@@ -118,7 +118,22 @@ def traces() -> str:
     timed = measured["timed"]
     return (
         f"{table(heads, rows)}\n\n{timed['conversations']:,} conversations, "
-        f"{timed['turns']:,} turns: {timed['cpu_s']:.0f} CPU s. {source(TRACES)}."
+        f"{timed['turns']:,} turns: {timed['cpu_s']:.0f} CPU s. {source(TRACES)}.\n\n"
+        f"{_taught()} {source(LEARNT)}."
+    )
+
+
+def _taught() -> str:
+    """Return what students get right of calls of other conversations, by what they were taught."""
+    gains = [row for row in result(LEARNT)["gains"]
+             if row["student"] == "caller" and row["what"] == "exact_calls"]  # fmt: skip
+    shares = "; ".join(
+        f"{row['log']}: {percent(row['trust'])} and {percent(row['verify'])}" for row in gains
+    )
+    services = " and ".join(gains[0]["services"])
+    return (
+        "Calls of other conversations that `student=caller` gets right, taught as many raw and "
+        f"cleaned turns of {services}, three seeds: {shares}."
     )
 
 

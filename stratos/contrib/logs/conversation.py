@@ -273,7 +273,7 @@ def particulars(format: str, row: Mapping[str, Any], *extras: Any) -> About:
         extras: objects, such as its response; the row itself goes before.
     """
     places = [row]
-    for extra in (*extras, *(row.get(name) for name in FIELDS["inner"])):
+    for extra in filter(None, (*extras, *(row.get(name) for name in FIELDS["inner"]))):
         if isinstance(extra, Mapping):
             places.append(extra)
             inner = extra.get("body")
@@ -282,7 +282,7 @@ def particulars(format: str, row: Mapping[str, Any], *extras: Any) -> About:
         entry[name]
         for entry in places
         for name in FIELDS["usage"]
-        if isinstance(entry.get(name), Mapping)
+        if name in entry and isinstance(entry[name], Mapping)
     ]
     inner = [
         {**entry, "input_tokens": entry.get("input"), "output_tokens": entry.get("output")}

@@ -75,7 +75,8 @@ def turns_of(raw: Any, what: str = "messages") -> list[Turn]:
 def _turns_of_message(message: Mapping[str, Any], number: int) -> list[Turn]:
     # LangChain writes a message into `data` or `kwargs`, and its role as `type`.
     inner = message.get("data", message.get("kwargs"))
-    message = {**message, **inner} if isinstance(inner, Mapping) else message
+    if inner is not None and isinstance(inner, Mapping):  # most have none: it takes a while to tell
+        message = {**message, **inner}
     role = role_of(message.get("role", message.get("from", message.get("type"))), number)
     content = message.get("content", message.get("value", message.get("parts")))
     text, n_images, calls, results = parts_of(content, number)

@@ -28,6 +28,7 @@ LONGEST_RESULT = 2000
 _INNER = ("items", "additionalProperties", "not")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _MAPS = ("properties", "$defs", "definitions")
+_written = json.JSONEncoder(ensure_ascii=False).encode
 _NOTES = {"title", "description", "default", "examples"}
 _PLAIN_PARAMETERS = _NOTES | {"type", "properties", "required", "additionalProperties"}
 _PLAIN_ARGUMENT = _NOTES | {"type", "enum"}
@@ -262,7 +263,7 @@ def question_with(
 
 def line_of(message: Mapping[str, Any]) -> str:
     """Return a message as one line of JSON, of a long result of a tool its beginning."""
-    return json.dumps(_cut(message), ensure_ascii=False)
+    return _written(_cut(message))
 
 
 def _cut(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -611,9 +611,9 @@ class _ValuePredictor:
         `_wrong`, what is unsaid where it is least expected is the share of wrong ones.
         """
         labels = [("said" if a.source else "unsaid") if self.are_due[a.step] else "" for a in some]
-        said = heard(self.steps)
+        words = heard(self.steps)
         rows = _Rows(
-            ([a.name, *said[a.step], *(f"{a.name}:{word}" for word in said[a.step])]
+            ([a.name, *words[a.step], *(f"{a.name}:{word}" for word in words[a.step])]
              for a in some),
             np.array([self.steps[a.step].conversation for a in some], dtype=np.int64),
         )  # fmt: skip
