@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
+from sys import intern
 from typing import Any, Self
 
 import numpy as np
@@ -92,7 +93,7 @@ def _surroundings(messages: Sequence[Mapping[str, Any]], values: Offered) -> tup
     features += [f"f:{word}" for word in (_words(users[0]) if users else ())]
     features += [f"g:{w}" for text in users for w in _words(text) if not w.isalpha()]
     features += _left(values)
-    return a1, [*dict.fromkeys(features)]
+    return a1, [*map(intern, dict.fromkeys(features))]
 
 
 def _statuses(text: str, action: str) -> list[str]:
@@ -161,6 +162,7 @@ def actions_of(state: State, known: Iterable[str], most: int) -> dict[str, list[
         most: calls of one tool in a training row.
     """
     by_name = {tool.name: tool for tool in state.tools}
+    seen = {*known}
     actions = [a for a in known if a in (TEXT, NONE) or all(n in by_name for n in a.split("+"))]
     actions += ["+".join([name] * n) for name in by_name for n in range(1, most + 1)]
     users = [message["content"] for message in state.messages if message["role"] == "user"]
@@ -171,7 +173,9 @@ def actions_of(state: State, known: Iterable[str], most: int) -> dict[str, list[
     made: dict[str, list[str]] = {}
     for action in dict.fromkeys(actions):
         names = [] if action in (TEXT, NONE) else action.split("+")
-        features = [f"{action}|{name}" for name in state.features]
+        # No weight tells of what no training row does; its first feature stands for all.
+        own = state.features if action in seen else state.features[:1]
+        features = [f"{action}|{name}" for name in own]
         features += [f"*{action}", f"*{action},{best}"] if not names else []
         for name in dict.fromkeys(names):
             features += generic[name]

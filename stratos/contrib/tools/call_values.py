@@ -17,6 +17,7 @@ from typing import Any
 from stratos.contrib.tools.grounding import shape, token, tokens
 from stratos.tasks.answers import is_finite
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 _TOKEN = re.compile(r"\S+")
 _AROUND = "\"'`.,;:!?()[]{}<>"
 _ENDS = tuple(".,;:!?")
@@ -95,7 +96,7 @@ class Offered:
 
 def as_json(value: Any) -> str:
     """Return a value as the text by which it is known."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return _ENCODER.encode(value)
 
 
 def form_of(word: str) -> str:
@@ -133,8 +134,7 @@ def offered(messages: Sequence[Mapping[str, Any]], year: str) -> Offered:
         for mention in mentions:
             _add(made, mention, f"{role}{min(age, 3)}")
             if mention.item in references:
-                key = as_json(mention.value)
-                made.values[key].features.update(references[mention.item])
+                made.values[as_json(mention.value)].features.update(references[mention.item])
         for call in message.get("tool_calls", ()):
             for mention in _in_call(call):
                 _add(made, mention, f"call{min(age, 3)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from starlette.testclient import TestClient
 
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
-from stratos.contrib.tools.call_learner import CallerLearner, learn, year_in
+from stratos.contrib.tools.call_learner import CallerLearner, States, learn, year_in
 from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import filled, template_of
 from stratos.contrib.tools.call_values import offered
@@ -352,3 +353,23 @@ def test_a_text_that_the_user_dictates_is_copied_whatever_its_case() -> None:
     text = "my neighbour wants two more keys for the cellar"
     [given] = student.predict([question_of(tools_of([note]), [user(f"Note: {text}")])])
     assert [call.arguments for call in calls_of(given.text)] == [{"text": text}]
+
+
+def test_what_it_learns_from_is_not_all_in_memory() -> None:
+    tools = tools_of([tool_of(f"do_{k}", ["on"], on={"type": "string"}) for k in range(12)])
+    rows = []
+    for k in range(60):
+        words = " ".join(f"w{hash((k, i)) % 997}" for i in range(60))
+        question = question_of(tools, [user(f"{words} do_{k % 6} on x{k}")])
+        rows.append((question, json.dumps([{"name": f"do_{k % 6}", "arguments": {"on": f"x{k}"}}])))
+    questions, answers = zip(*rows, strict=True)
+
+    def mebibytes(n: int) -> float:
+        tracemalloc.start()
+        learn(States(questions[:n], "2026"), answers[:n], "2026")
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+        return peak
+
+    learn(States(questions, "2026"), answers, "2026")  # fills caches
+    assert (mebibytes(60) - mebibytes(20)) / 40 < 0.1, "MiB of each row"
