@@ -83,7 +83,7 @@ class CallerLearner(Learner):
         started = time.process_time()
         year = year_in(answers)
         states = States.of(texts, year)
-        folds = _folds(texts, seed)
+        folds = folds_of(texts, seed)
         n_held_out = 1 if len(texts) >= _ROWS_OF_FOLDS else _N_FOLDS
         raw, right, is_call = list[float](), list[bool](), list[bool]()
         for fold in range(n_held_out):
@@ -130,12 +130,15 @@ class CallerLearner(Learner):
         return replace(student, scales=Caller.load(folder).scales)
 
 
-def _folds(texts: Sequence[str], seed: int) -> np.ndarray:
+def folds_of(texts: Sequence[str], seed: int) -> np.ndarray:
     """Return the fold of each row: turns of conversations that begin alike are in one."""
-    keys = []
+    heads = list[tuple[str, ...]]()
     for text in texts:
         spoken = [m for m in messages_in(text) if m["role"] not in ("system", "developer")]
-        keys.append(content_id(as_json(spoken[:3])))
+        heads.append(tuple(map(as_json, spoken[:3])))
+    # A first turn is in the fold of a conversation that goes on from it.
+    later = {head[:1]: head for head in reversed(heads) if len(head) > 2}
+    keys = [content_id("\n".join(later.get(h[:1], h) if len(h) < 3 else h)) for h in heads]
     names = sorted({*keys})
     random.Random(seed).shuffle(names)
     fold = {name: k % _N_FOLDS for k, name in enumerate(names)}

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
-from stratos.contrib.tools.call_learner import CallerLearner, States, learn, year_in
+from stratos.contrib.tools.call_learner import CallerLearner, States, folds_of, learn, year_in
 from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import filled, template_of
 from stratos.contrib.tools.call_values import offered
@@ -373,3 +373,18 @@ def test_what_it_learns_from_is_not_all_in_memory() -> None:
 
     learn(States(questions, "2026"), answers, "2026")  # fills caches
     assert (mebibytes(60) - mebibytes(20)) / 40 < 0.1, "MiB of each row"
+
+
+def test_no_turn_of_a_conversation_is_held_out_while_others_are_learnt() -> None:
+    tools = tools_of([COUNT])
+    questions = []
+    for k in range(40):
+        messages = [
+            user(f"count {k}"),
+            {"role": "assistant", "content": f"{k}?"},
+            user("yes"),
+            user("go"),
+        ]
+        questions += [question_of(tools, messages[:n]) for n in (1, 3, 4)]
+    folds = folds_of(questions, 0).reshape(40, 3)
+    assert (folds == folds[:, :1]).all() and {*folds.ravel()} == {0, 1, 2, 3}
