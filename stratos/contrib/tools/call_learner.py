@@ -176,8 +176,8 @@ def year_in(answers: Iterable[str]) -> str:
 
 def learn(states: Iterable[State], answers: Sequence[str], year: str, seed: int = 0) -> Caller:
     """Return the student that learns from states, which are read twice, and their right answers."""
-    found = [action_in(answer) for answer in answers]
-    counts = Counter(found)
+    actions_due = [action_in(answer) for answer in answers]
+    counts = Counter(actions_due)
     most = max((max(Counter(action.split("+")).values()) for action in counts), default=1)
     most = min(most, 4)
     known = tuple(counts)
@@ -185,7 +185,7 @@ def learn(states: Iterable[State], answers: Sequence[str], year: str, seed: int 
     chosen, values = Choices(), Choices()
     texts: dict[str, list[tuple[Sequence[str], Template]]] = defaultdict(list)
     rng = random.Random(seed)
-    for state, action, answer in zip(states, found, answers, strict=True):
+    for state, action, answer in zip(states, actions_due, answers, strict=True):
         actions = actions_of(state, known, most)
         if action in actions and len(actions) > 1:
             chosen.add([*actions.values()], [name == action for name in actions])
@@ -239,17 +239,17 @@ def _arguments_of(states: Iterable[State], answers: Sequence[str]) -> dict[str, 
     owners: dict[str, set[str]] = defaultdict(set)
     for state, answer in zip(states, answers, strict=True):
         calls = calls_in(answer)
-        said = {key.lower() for key in state.offered.values} if calls else set()
+        lowered = {key.lower() for key in state.offered.values} if calls else set()
         for call in calls or ():
             for name, value in call.arguments.items():
                 key = as_json(value)
-                values[call.name, name].append((key, key.lower() in said))
+                values[call.name, name].append((key, key.lower() in lowered))
                 owners[name].add(call.name)
     made: dict[str, dict[str, Learnt]] = defaultdict(dict)
     for (tool, name), some in values.items():
         counts = Counter(key for key, _ in some)
-        unsaid = Counter(key for key, is_said in some if not is_said)
-        sentences = sum(is_sentence(json.loads(key)) for key, is_said in some if not is_said)
+        unsaid = Counter(key for key, is_offered in some if not is_offered)
+        sentences = sum(is_sentence(json.loads(key)) for key, is_offered in some if not is_offered)
         constants = [
             key for key, n in counts.most_common(_MOST_CONSTANTS)
             if n >= _FEWEST_OF_CONSTANT and unsaid[key]

@@ -59,7 +59,7 @@ def state_of(question: str, year: str) -> State:
     messages = messages_in(question)
     values = offered(messages, year)
     last, features = _surroundings(messages, values)
-    return State(tools_in(question), messages, values, features, _said(messages), last)
+    return State(tools_in(question), messages, values, features, _user_words(messages), last)
 
 
 def action_of(message: Mapping[str, Any]) -> str:
@@ -128,14 +128,14 @@ def _left(values: Offered) -> list[str]:
     return made
 
 
-def _said(messages: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+def _user_words(messages: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     users = [message["content"] for message in messages if message["role"] == "user"]
-    said = {f"U:{word}" for text in users for word in _words(text)}
+    user_words = {f"U:{word}" for text in users for word in _words(text)}
     for text in users[-2:]:
         words = ["^", *_words(text)]
-        said |= {f"u:{word}" for word in words}
-        said |= {f"u:{a} {b}" for a, b in pairwise(words)}
-    return frozenset(said)
+        user_words |= {f"u:{word}" for word in words}
+        user_words |= {f"u:{a} {b}" for a, b in pairwise(words)}
+    return frozenset(user_words)
 
 
 # --- actions -------------------------------------------------------------------------------------
@@ -243,12 +243,12 @@ def options(state: State, tool: Tool, name: str, learnt: Learnt) -> dict[str, li
     fixed += [as_json(schema["default"])] if "default" in schema else []
     own, shared = f"{tool.name}.{name}", f".{name}" if learnt.is_shared else ""
     of_name = frozenset(words_of_name(name))
-    said = state.words
+    user_words = state.words
     made: dict[str, list[str]] = {}
     for key in dict.fromkeys([*fixed, *learnt.constants]):
         if enum and key not in fixed:
             continue
-        made[key] = _of_constant(key, own, said, state.last)
+        made[key] = _of_constant(key, own, user_words, state.last)
     used = state.offered.used.get((tool.name, name), ())
     for candidate in state.offered.values.values():
         for value in _fitting(candidate.value, kinds, schema):
@@ -264,17 +264,17 @@ def options(state: State, tool: Tool, name: str, learnt: Learnt) -> dict[str, li
     if name not in tool.required:
         made[OMIT] = ["*omit", f"{own}|omit", f"{own}|omit,{state.last}",
                        f"{own}|omit,{bool(used)}"]  # fmt: skip
-        made[OMIT] += [f"{own}|omit,{word}" for word in said if word[0] == "u"]
+        made[OMIT] += [f"{own}|omit,{word}" for word in user_words if word[0] == "u"]
     return made
 
 
-def _of_constant(key: str, own: str, said: frozenset[str], last: str) -> list[str]:
+def _of_constant(key: str, own: str, user_words: frozenset[str], last: str) -> list[str]:
     value = json.loads(key)
     words = {*tokens(value)} if isinstance(value, str) else {key.lower()}
-    n = sum(f"U:{word}" in said for word in words)
-    is_said = "*said" if words and n == len(words) else "*part" if n else "*unsaid"
-    features = ["*constant", is_said, f"{own}|={key}", f"{own}|={key},{last}"]
-    return features + [f"{own}|={key},{word}" for word in said]
+    n = sum(f"U:{word}" in user_words for word in words)
+    overlap = "*said" if words and n == len(words) else "*part" if n else "*unsaid"
+    features = ["*constant", overlap, f"{own}|={key}", f"{own}|={key},{last}"]
+    return features + [f"{own}|={key},{word}" for word in user_words]
 
 
 def _of_mention(candidate: Candidate, own: str, shared: str, of_name: frozenset[str]) -> list[str]:
@@ -330,7 +330,7 @@ class Caller(Predictor):
     """Slope and shift of the log odds of calls and of texts."""
 
     @override
-    def asked(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+    def request_text(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
         if not tools:
             return text_of(chat)
         messages = []
@@ -414,8 +414,8 @@ class Caller(Predictor):
             return [None] * n, 0.01
         best = [k for k in ranked if chances[k] >= _LEAST_SECOND and keys[k] != OMIT]
         if n > 1 and len(best) == n:
-            found = state.offered.values
-            best.sort(key=lambda k: found[keys[k]].order if keys[k] in found else 0)
+            candidates = state.offered.values
+            best.sort(key=lambda k: candidates[keys[k]].order if keys[k] in candidates else 0)
             return [keys[k] for k in best], float(chances[best].sum())
         key = keys[ranked[0]]
         return [key if key != OMIT else None] * n, float(chances[ranked[0]])

@@ -45,7 +45,7 @@ def template_of(text: str, values: Offered) -> Template:
             (match.start(), match.end(), candidate)
             for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)
         ]
-    places.sort(key=lambda place: (place[0], -place[1]))
+    places.sort(key=lambda slot: (slot[0], -slot[1]))
     parts: Template = []
     end = 0
     for start, stop, candidate in places:
@@ -128,7 +128,7 @@ class Neighbours:
             return "".join(part if isinstance(part, str) else "" for part in best).strip(), 0.05
         total = sum(weights.values())
         shares = {
-            text: sum(w * _likeness(text, other) for other, w in weights.items()) / total
+            text: sum(w * _likeness(text, second) for second, w in weights.items()) / total
             for text in weights
         }
         text = max(shares, key=lambda text: shares[text])
@@ -155,8 +155,8 @@ class Neighbours:
         return Neighbours(described["templates"], columns, rows)
 
 
-def _likeness(text: str, other: str) -> float:
-    f1 = 1.0 if text == other else word_f1(text, other)
+def _likeness(text: str, second: str) -> float:
+    f1 = 1.0 if text == second else word_f1(text, second)
     return 0.9 * (f1 >= _RIGHT_F1) + 0.1 * f1
 
 

@@ -123,12 +123,12 @@ def offered(messages: Sequence[Mapping[str, Any]], year: str) -> Offered:
         ages[role] += 1
     tools = _tools_of_results(messages)
     users = [message["content"] for message in messages if message["role"] == "user"]
-    asked = "\n".join(reversed(users[-2:]))
+    latest = "\n".join(reversed(users[-2:]))
     for index, age in reversed(places):
         message = messages[index]
         role, text = message["role"], message["content"]
         if role == "tool":
-            mentions, references = _in_result(text, tools[index]), _references(text, asked)
+            mentions, references = _in_result(text, tools[index]), _references(text, latest)
         else:
             mentions, references = _in_text(role, text, year), {}
         for mention in mentions:
@@ -186,22 +186,22 @@ def _in_result(text: str, tool: str) -> tuple[Mention, ...]:
             return tuple(_in_lines(text, tool))
         leaves = [(key, "", json.loads(value), None) for key, value in pairs]
     mentions = []
-    for path, place, value, item in leaves[:_MOST_LEAVES]:
+    for path, position, value, item in leaves[:_MOST_LEAVES]:
         origin = f"r={tool}.{path}"
         key = path.rpartition(".")[2]
         looks = f"s={shape(str(value))}"
-        features = (origin, f"k={key}", f"{origin}{place}", f"i={place}", looks)
+        features = (origin, f"k={key}", f"{origin}{position}", f"i={position}", looks)
         mentions.append(Mention(value, features, origin, item))
     return tuple(mentions)
 
 
 def _leaves(
-    value: Any, path: str, place: str, item: Item | None
+    value: Any, path: str, position: str, item: Item | None
 ) -> Iterator[tuple[str, str, Any, Item | None]]:
-    """Yield path, place in lists, value and item of each scalar, and of lists of scalars."""
+    """Yield path, position in lists, value and item of each scalar, and of lists of scalars."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key), place, item)
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key), position, item)
     elif isinstance(value, list):
         if value and is_finite(value) and not any(isinstance(inner, Mapping | list)
                                                   for inner in value):  # fmt: skip
@@ -211,7 +211,7 @@ def _leaves(
             own = (path, k) if isinstance(inner, Mapping) else item
             yield from _leaves(inner, path, f"[{min(k, 4)}{end}]", own)
     elif value is not None and is_finite(value):
-        yield path, place, value, item
+        yield path, position, value, item
 
 
 @lru_cache(maxsize=512)
@@ -230,20 +230,20 @@ def _words_of_items(text: str) -> dict[str, dict[int, frozenset[str]]]:
 
 
 @lru_cache(maxsize=512)
-def _references(text: str, asked: str) -> dict[Item, tuple[str, str]]:
+def _references(text: str, latest: str) -> dict[Item, tuple[str, str]]:
     """Return whether a user means each object of a result: by its words, or by its number.
 
     Args:
         text: the result.
-        asked: what the user said last, and before it.
+        latest: what the user said last, and before it.
     """
     made: dict[Item, tuple[str, str]] = {}
     if not (lists := _words_of_items(text)):
         return made
-    said = tokens(asked[:_MOST_CHARACTERS])
-    number = next((word for word in said if word.isdecimal() or word == "last"), None)
+    user_words = tokens(latest[:_MOST_CHARACTERS])
+    number = next((word for word in user_words if word.isdecimal() or word == "last"), None)
     for path, words in lists.items():
-        n = {k: len(own.intersection(said)) for k, own in words.items()}
+        n = {k: len(own.intersection(user_words)) for k, own in words.items()}
         most = max(n.values())
         n_best = sum(each == most for each in n.values())
         for k, each in n.items():

@@ -99,7 +99,7 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
             request = ChatRequest.read(data, refused)
             if request.top_logprobs and not request.logprobs:
                 raise ValueError("top_logprobs: they come with logprobs=true.")
-            question = student.asked(request.chat, request.tools or ())
+            question = student.request_text(request.chat, request.tools or ())
         except ValueError as error:
             return api_error(400, str(error))
         try:

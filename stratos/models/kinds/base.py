@@ -66,7 +66,7 @@ class Predictor(abc.ABC):
     takes_tools: ClassVar[bool] = False
     """Whether it answers with calls of the tools that a request offers."""
 
-    def asked(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+    def request_text(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
         """Return the text of a request that it answers: what the user says last.
 
         Args:
