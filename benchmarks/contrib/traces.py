@@ -28,10 +28,10 @@ import record
 from trace_services import SERVICE
 
 from stratos.contrib.logs.conversation import Turn
-from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.call_learner import learn, year_in
 from stratos.contrib.tools.call_student import state_of
 from stratos.contrib.tools.tool_rows import TEXT
+from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.contrib.tools.trace_checks import Doubt, doubtful_turns, mended
 from stratos.contrib.tools.usual_tools import usual_tools
 from stratos.contrib.tools.words import TurnDoubt

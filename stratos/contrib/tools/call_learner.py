@@ -7,10 +7,10 @@ import random
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from typing_extensions import override
@@ -26,11 +26,11 @@ from stratos.contrib.tools.call_student import (
     options,
     state_of,
 )
-from stratos.contrib.tools.call_texts import Neighbours, is_sentence
-from stratos.contrib.tools.call_values import Offered, as_json
+from stratos.contrib.tools.call_texts import Neighbours, Template, is_sentence, template_of
+from stratos.contrib.tools.call_values import as_json
 from stratos.contrib.tools.calls import Call, calls_of_or_none
-from stratos.contrib.tools.choice_model import Example, fit
-from stratos.contrib.tools.signatures import Tool
+from stratos.contrib.tools.choice_model import Choices, fit
+from stratos.contrib.tools.signatures import messages_in
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.models.kinds.base import Fit, Learner, Predictor
@@ -45,6 +45,33 @@ _N_FOLDS, _ROWS_OF_FOLDS = 4, 1500
 """Folds of cross-validation, and rows from which on one of them alone is held out."""
 
 
+@dataclass(frozen=True)
+class States:
+    """States of texts. Those of many are made each time they are read: all would take gigabytes."""
+
+    texts: Sequence[str]
+    year: str
+    made: Sequence[State] | None = None
+
+    @classmethod
+    def of(cls, texts: Sequence[str], year: str) -> Self:
+        """Return the states of texts."""
+        are_few = len(texts) < _ROWS_OF_FOLDS
+        return cls(texts, year, [state_of(text, year) for text in texts] if are_few else None)
+
+    def some(self, places: Iterable[int]) -> States:
+        """Return the states at some places."""
+        places = [*places]
+        made = None if self.made is None else [self.made[k] for k in places]
+        return States([self.texts[k] for k in places], self.year, made)
+
+    def __iter__(self) -> Iterator[State]:
+        """Yield the state of each text."""
+        yield from (
+            (state_of(text, self.year) for text in self.texts) if self.made is None else (self.made)
+        )
+
+
 class CallerLearner(Learner):
     """Learns a student that calls tools."""
 
@@ -55,8 +82,8 @@ class CallerLearner(Learner):
         """Cross-validate a student on other conversations, and fit it on all rows."""
         started = time.process_time()
         year = year_in(answers)
-        states = [state_of(text, year) for text in texts]
-        folds = _folds(states, seed)
+        states = States.of(texts, year)
+        folds = folds_of(texts, seed)
         n_held_out = 1 if len(texts) >= _ROWS_OF_FOLDS else _N_FOLDS
         raw, right, is_call = list[float](), list[bool](), list[bool]()
         for fold in range(n_held_out):
@@ -64,9 +91,9 @@ class CallerLearner(Learner):
             outside = np.flatnonzero(folds == fold)
             if not len(inside) or not len(outside):
                 continue
-            part = learn([states[i] for i in inside], [answers[i] for i in inside], year, seed)
-            for i in outside:
-                text, p, calls = part.answer(states[i])
+            part = learn(states.some(inside), [answers[i] for i in inside], year, seed)
+            for i, state in zip(outside, states.some(outside), strict=True):
+                text, p, calls = part.answer(state)
                 raw.append(p)
                 right.append(_is_right(task, texts[i], answers[i], text))
                 is_call.append(calls)
@@ -99,16 +126,19 @@ class CallerLearner(Learner):
         seed: int = 0,
     ) -> Predictor:
         year = year_in(answers)
-        student = learn([state_of(text, year) for text in texts], answers, year, seed)
+        student = learn(States.of(texts, year), answers, year, seed)
         return replace(student, scales=Caller.load(folder).scales)
 
 
-def _folds(states: Sequence[State], seed: int) -> np.ndarray:
+def folds_of(texts: Sequence[str], seed: int) -> np.ndarray:
     """Return the fold of each row: turns of conversations that begin alike are in one."""
-    keys = []
-    for state in states:
-        spoken = [m for m in state.messages if m["role"] not in ("system", "developer")]
-        keys.append(content_id(as_json(spoken[:3])))
+    heads = list[tuple[str, ...]]()
+    for text in texts:
+        spoken = [m for m in messages_in(text) if m["role"] not in ("system", "developer")]
+        heads.append(tuple(map(as_json, spoken[:3])))
+    # A first turn is in the fold of a conversation that goes on from it.
+    later = {head[:1]: head for head in reversed(heads) if len(head) > 2}
+    keys = [content_id("\n".join(later.get(h[:1], h) if len(h) < 3 else h)) for h in heads]
     names = sorted({*keys})
     random.Random(seed).shuffle(names)
     fold = {name: k % _N_FOLDS for k, name in enumerate(names)}
@@ -144,26 +174,24 @@ def year_in(answers: Iterable[str]) -> str:
     return years.most_common(1)[0][0] if years else "2025"
 
 
-def learn(states: Sequence[State], answers: Sequence[str], year: str, seed: int = 0) -> Caller:
-    """Return the student that learns from states and their right answers."""
+def learn(states: Iterable[State], answers: Sequence[str], year: str, seed: int = 0) -> Caller:
+    """Return the student that learns from states, which are read twice, and their right answers."""
     actions_due = [action_in(answer) for answer in answers]
     counts = Counter(actions_due)
     most = max((max(Counter(action.split("+")).values()) for action in counts), default=1)
     most = min(most, 4)
     known = tuple(counts)
     arguments = _arguments_of(states, answers)
-    chosen = list[Example]()
-    for state, action in zip(states, actions_due, strict=True):
+    chosen, values = Choices(), Choices()
+    texts: dict[str, list[tuple[Sequence[str], Template]]] = defaultdict(list)
+    rng = random.Random(seed)
+    for state, action, answer in zip(states, actions_due, answers, strict=True):
         actions = actions_of(state, known, most)
         if action in actions and len(actions) > 1:
-            chosen.append(Example([*actions.values()], [name == action for name in actions]))
-    texts: dict[str, list[tuple[Sequence[str], str, Offered]]] = defaultdict(list)
-    values = list[Example]()
-    rng = random.Random(seed)
-    for state, answer in zip(states, answers, strict=True):
+            chosen.add([*actions.values()], [name == action for name in actions])
         calls = calls_in(answer)
         if calls is None:
-            texts[TEXT].append((state.features, answer, state.offered))
+            texts[TEXT].append((state.features, template_of(answer, state.offered)))
         by_name = {tool.name: tool for tool in state.tools}
         groups: dict[str, list[Call]] = defaultdict(list)
         for call in calls or ():
@@ -176,45 +204,46 @@ def learn(states: Sequence[State], answers: Sequence[str], year: str, seed: int 
                 gold = [call.arguments[key] for call in same_tool if key in call.arguments]
                 if learnt.is_text:
                     texts[f"{name}.{key}"] += [
-                        (state.features, str(g), state.offered) for g in gold
+                        (state.features, template_of(str(g), state.offered)) for g in gold
                     ]
-                elif (made := _example(state, by_name[name], key, learnt, gold, rng)) is not None:
-                    values.append(made)
+                else:
+                    _add_value(values, options(state, by_name[name], key, learnt), gold, rng)
     return Caller(known, most, year, arguments, fit(chosen), fit(values), Neighbours.of(texts))
 
 
-def _example(
-    state: State, tool: Tool, name: str, learnt: Learnt, gold: Sequence[Any], rng: random.Random
-) -> Example | None:
-    """Return the choice of a value; None where the right one is none of the candidates."""
-    choices = options(state, tool, name, learnt)
+def _add_value(
+    values: Choices, choices: Mapping[str, list[str]], gold: Sequence[Any], rng: random.Random
+) -> None:
+    """Add the choice of a value, unless the right one is none of the candidates."""
     if gold:
         right = {key for key in choices if key and any(_is_same(key, value) for value in gold)}
     else:
         right = {OMIT} & choices.keys()
     wrong = [key for key in choices if key not in right]
     if not right or not wrong:
-        return None
+        return
     if len(wrong) > _MOST_NEGATIVES:
         always = [key for key in wrong if key == OMIT or choices[key][0] == "*constant"]
         always = always[:_MOST_NEGATIVES]
         wrong = [*dict.fromkeys([*always, *rng.sample(wrong, _MOST_NEGATIVES)])]
     keys = [*right, *wrong]
-    return Example([choices[key] for key in keys], [key in right for key in keys])
+    values.add([choices[key] for key in keys], [key in right for key in keys])
 
 
 def _is_same(key: str, value: Any) -> bool:
     return key == as_json(value) or (key[0] in '"[' and same(json.loads(key), value))
 
 
-def _arguments_of(states: Sequence[State], answers: Sequence[str]) -> dict[str, dict[str, Learnt]]:
+def _arguments_of(states: Iterable[State], answers: Sequence[str]) -> dict[str, dict[str, Learnt]]:
     values: dict[tuple[str, str], list[tuple[str, bool]]] = defaultdict(list)
     owners: dict[str, set[str]] = defaultdict(set)
     for state, answer in zip(states, answers, strict=True):
-        for call in calls_in(answer) or ():
+        calls = calls_in(answer)
+        lowered = {key.lower() for key in state.offered.values} if calls else set()
+        for call in calls or ():
             for name, value in call.arguments.items():
                 key = as_json(value)
-                values[call.name, name].append((key, key in state.offered.values))
+                values[call.name, name].append((key, key.lower() in lowered))
                 owners[name].add(call.name)
     made: dict[str, dict[str, Learnt]] = defaultdict(dict)
     for (tool, name), some in values.items():

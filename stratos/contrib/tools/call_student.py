@@ -11,8 +11,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
+from sys import intern
 from typing import Any, Self
 
 import numpy as np
@@ -32,7 +33,8 @@ TEXT, NONE = "(text)", "(none)"
 """Actions that call nothing: with a text, and with `[]`."""
 _MOST_WORDS = 40
 _LEAST_SECOND = 0.05
-"""Probability from which on another value is that of another call of the same tool."""
+"""Probability from which on another value is that of another call of the same tool, and other
+tools are called where the likeliest cannot be."""
 OMIT = ""
 """Key of the decision to leave an argument out; no JSON is empty."""
 
@@ -91,7 +93,7 @@ def _surroundings(messages: Sequence[Mapping[str, Any]], values: Offered) -> tup
     features += [f"f:{word}" for word in (_words(users[0]) if users else ())]
     features += [f"g:{w}" for text in users for w in _words(text) if not w.isalpha()]
     features += _left(values)
-    return a1, [*dict.fromkeys(features)]
+    return a1, [*map(intern, dict.fromkeys(features))]
 
 
 def _statuses(text: str, action: str) -> list[str]:
@@ -160,6 +162,7 @@ def actions_of(state: State, known: Iterable[str], most: int) -> dict[str, list[
         most: calls of one tool in a training row.
     """
     by_name = {tool.name: tool for tool in state.tools}
+    seen = {*known}
     actions = [a for a in known if a in (TEXT, NONE) or all(n in by_name for n in a.split("+"))]
     actions += ["+".join([name] * n) for name in by_name for n in range(1, most + 1)]
     users = [message["content"] for message in state.messages if message["role"] == "user"]
@@ -170,7 +173,9 @@ def actions_of(state: State, known: Iterable[str], most: int) -> dict[str, list[
     made: dict[str, list[str]] = {}
     for action in dict.fromkeys(actions):
         names = [] if action in (TEXT, NONE) else action.split("+")
-        features = [f"{action}|{name}" for name in state.features]
+        # No weight tells of what no training row does; its first feature stands for all.
+        own = state.features if action in seen else state.features[:1]
+        features = [f"{action}|{name}" for name in own]
         features += [f"*{action}", f"*{action},{best}"] if not names else []
         for name in dict.fromkeys(names):
             features += generic[name]
@@ -216,7 +221,7 @@ def _fitting(value: Any, kinds: Sequence[str], schema: Mapping[str, Any]) -> Ite
     for kind in kinds:
         if kind == "string" and (isinstance(value, str) or is_number):
             yield value if isinstance(value, str) else str(value)
-        elif kind == "integer" and is_number and float(value).is_integer():
+        elif kind == "integer" and is_number and (isinstance(value, int) or value.is_integer()):
             yield int(value)
         elif (kind == "number" and is_number) or isinstance(value, _OF_TYPE.get(kind, ())):
             yield value
@@ -284,13 +289,20 @@ def _of_mention(candidate: Candidate, own: str, shared: str, of_name: frozenset[
             features.append(f"*{head}={len(both) == len(of_name)},{bool(both)}")
         elif head.endswith((":p", ":n")) or head == "w":
             features.append(f"*{head}={tail in of_name}")
-        elif name in ("beside", "ordinal"):
+        elif head in ("ref", "nth"):
             features.append(f"*{name}")
         elif head in ("date", "time"):
             features.append(f"*{head}={tail},{head in of_name}")
         elif ":" in head or head == "last" or name[-1].isdigit():
             features.append(f"*{name}" if not head.endswith((":pp", ":pn")) else "*")
     return features
+
+
+def _valid(tool: Tool, name: str, keys: Sequence[str], ranked: Iterable[int], n: int) -> list[int]:
+    """Return the first `n` places of values that the schema of an argument takes."""
+    schema = tool.properties[name]
+    takes = (int(k) for k in ranked if keys[k] == OMIT or tool.takes(schema, json.loads(keys[k])))
+    return [*islice(takes, n)]
 
 
 # --- the student ---------------------------------------------------------------------------------
@@ -343,23 +355,36 @@ class Caller(Predictor):
         if not actions:
             return "[]", 0.0, True
         chances = self.choose_action.probabilities([*actions.values()])
-        best = int(chances.argmax())
-        action, p = [*actions][best], float(chances[best])
-        if action == NONE:
-            return "[]", p, True
-        if action == TEXT:
-            text, share = self.texts.text(TEXT, state.features, state.offered)
-            return text, p * share, False
-        calls = list[Call]()
-        by_name = {tool.name: tool for tool in state.tools}
-        for name, n in Counter(action.split("+")).items():
-            made, share = self._calls(state, by_name[name], n)
-            calls += made
-            p *= share
-        order = {name: k for k, name in reversed([*enumerate(action.split("+"))])}
-        return written(sorted(calls, key=lambda call: order[call.name])), p, True
+        names = [*actions]
+        for best in np.argsort(-chances, kind="stable"):
+            action, p = names[best], float(chances[best])
+            if action == NONE:
+                return "[]", p, True
+            if action == TEXT:
+                text, share = self.texts.text(TEXT, state.features, state.offered)
+                return text, p * share, False
+            calls, share = self._calls(state, action) if p >= _LEAST_SECOND else ([], 0.0)
+            if calls:
+                return written(calls), p * share, True
+        return "[]", 0.0, True
 
-    def _calls(self, state: State, tool: Tool, n: int) -> tuple[list[Call], float]:
+    def _calls(self, state: State, action: str) -> tuple[list[Call], float]:
+        """Return the calls of an action, and how likely their arguments are right.
+
+        There are none where the conversation offers no values that the schema of a tool takes.
+        """
+        calls, p = list[Call](), 1.0
+        by_name = {tool.name: tool for tool in state.tools}
+        order = action.split("+")
+        for name, n in Counter(order).items():
+            made, share = self._calls_of(state, by_name[name], n)
+            if any(by_name[name].problem(call.arguments) for call in made):
+                return [], 0.0
+            calls += [call for k, call in enumerate(made) if call not in made[:k]]
+            p *= share
+        return sorted(calls, key=lambda call: order.index(call.name)), p
+
+    def _calls_of(self, state: State, tool: Tool, n: int) -> tuple[list[Call], float]:
         """Return some calls of a tool, and how likely they are right."""
         arguments: list[dict[str, Any]] = [{} for _ in range(n)]
         p = 1.0
@@ -377,14 +402,17 @@ class Caller(Predictor):
         learnt = self.arguments.get(tool.name, {}).get(name, Learnt())
         if learnt.is_text:
             text, share = self.texts.text(f"{tool.name}.{name}", state.features, state.offered)
-            return [as_json(text)] * n, share
+            is_valid = tool.takes(tool.properties[name], text)
+            return [as_json(text) if is_valid else None] * n, share
         choices = options(state, tool, name, learnt)
         if not choices:
             return [None] * n, 0.01
         keys = [*choices]
         chances = self.choose_value.probabilities([*choices.values()])
-        ranked = np.argsort(-chances, kind="stable")
-        best = [int(k) for k in ranked[:n] if chances[k] >= _LEAST_SECOND and keys[k] != OMIT]
+        ranked = _valid(tool, name, keys, np.argsort(-chances, kind="stable"), n)
+        if not ranked:
+            return [None] * n, 0.01
+        best = [k for k in ranked if chances[k] >= _LEAST_SECOND and keys[k] != OMIT]
         if n > 1 and len(best) == n:
             candidates = state.offered.values
             best.sort(key=lambda k: candidates[keys[k]].order if keys[k] in candidates else 0)

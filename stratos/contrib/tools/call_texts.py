@@ -34,10 +34,12 @@ def template_of(text: str, values: Offered) -> Template:
         if isinstance(word, bool | list | dict) or not candidate.origins:
             continue
         word = str(word)
+        if not 1 < len(word) <= _LONGEST_VALUE or word not in text:
+            continue
         is_named = any(c.isdigit() for c in word) or (
             any(c.isupper() for c in word) and candidate.origins[-1][:2] in ("r=", "ar")
         )
-        if not is_named or not 1 < len(word) <= _LONGEST_VALUE or word not in text:
+        if not is_named:
             continue
         places += [
             (match.start(), match.end(), candidate)
@@ -89,19 +91,14 @@ class Neighbours:
     """Features of the turns of each, shape (turns, columns), rows of length 1."""
 
     @staticmethod
-    def of(texts: Mapping[str, Sequence[tuple[Sequence[str], str, Offered]]]) -> Neighbours:
-        """Take in the features, the text and the values of turns."""
+    def of(texts: Mapping[str, Sequence[tuple[Sequence[str], Template]]]) -> Neighbours:
+        """Take in the features and the texts of turns."""
         columns: dict[str, int] = {}
         ids = {
-            key: [
-                [columns.setdefault(name, len(columns)) for name in names] for names, _, _ in some
-            ]
+            key: [[columns.setdefault(name, len(columns)) for name in names] for names, _ in some]
             for key, some in texts.items()
         }
-        templates = {
-            key: [template_of(text, values) for _, text, values in some]
-            for key, some in texts.items()
-        }
+        templates = {key: [template for _, template in some] for key, some in texts.items()}
         return Neighbours(templates, columns, {key: _matrix(ids[key], len(columns)) for key in ids})
 
     @property

@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from stratos.contrib.tools.grounding import shape, token, tokens
+from stratos.tasks.answers import is_finite
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 _TOKEN = re.compile(r"\S+")
 _AROUND = "\"'`.,;:!?()[]{}<>"
 _ENDS = tuple(".,;:!?")
@@ -23,14 +26,18 @@ _MOST_TOKENS = 5
 """Of a span of a message."""
 _LONGEST, _MOST_LEAVES = 80, 120
 """Tokens of a message and values of a result that are looked at: the first of them."""
+_MOST_CHARACTERS, _NEAR = 4000, 100
+"""Of a message in which dates, times and clauses are looked for; and beside one of them."""
 _RECENT = {"user": 6, "assistant": 3, "tool": 8, "system": 1, "developer": 1}
 """Messages of each role that are looked at: the last of them."""
+_FLAGS = re.IGNORECASE | re.ASCII
+"""Without ASCII, "ſep" is a month, and "١" a digit."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?:,? (?P<year>\d{4}))?"
 _DATES = tuple(
-    re.compile(pattern, re.IGNORECASE)
+    re.compile(pattern, _FLAGS)
     for pattern in (
         rf"\b{_MONTH} (?:the )?{_DAY}\b{_YEAR}",
         rf"\b(?:the )?{_DAY} (?:of )?{_MONTH}{_YEAR}",
@@ -41,14 +48,16 @@ _HOUR = r"\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve
 _TIME = re.compile(
     rf"\b(?:(?P<part>half past|quarter past|quarter to) )?(?P<hour>{_HOUR})(?::(?P<minute>\d\d))?"
     r"(?: ?(?P<half>[ap])\.?m\b| o'?clock|(?= in the (?P<day>morning|afternoon|evening)))?",
-    re.IGNORECASE,
+    _FLAGS,
 )
 _PARTS = {"half past": 30, "quarter past": 15, "quarter to": -15}
 _NUMBER = re.compile(r"[-+$€£]?(\d[\d,]*(?:\.\d+)?)%?")
 _PAIR = re.compile(r'"([^"\\]{1,60})":\s*("(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|true|false)')
-_ORDINALS = {"[0": "first", "[1": "second", "[2": "third", "[3": "fourth"}
-"""Place in a list to the word that names it."""
 _RESULT_TOKEN = re.compile(r"[^\s,;()\[\]{}\"']+")
+
+
+Item = tuple[str, int]
+"""Path of a list in a result, and the number of one of its objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +68,8 @@ class Mention:
     features: tuple[str, ...]
     origin: str
     """Where a value that means the same stands in another conversation."""
-    record: frozenset[str] = frozenset()
-    """Words of the values beside it in a result."""
-    position: str = ""
-    """In the list of a result."""
+    item: Item | None = None
+    """Of a result: which object of which list it is a part of."""
 
 
 @dataclass(slots=True)
@@ -89,7 +96,7 @@ class Offered:
 
 def as_json(value: Any) -> str:
     """Return a value as the text by which it is known."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return _ENCODER.encode(value)
 
 
 def form_of(word: str) -> str:
@@ -116,18 +123,18 @@ def offered(messages: Sequence[Mapping[str, Any]], year: str) -> Offered:
         ages[role] += 1
     tools = _tools_of_results(messages)
     users = [message["content"] for message in messages if message["role"] == "user"]
-    latest = " ".join(users[-2:])
-    user_words = {*tokens(latest), *(word.strip(_AROUND).lower() for word in latest.split())}
+    latest = "\n".join(reversed(users[-2:]))
     for index, age in reversed(places):
         message = messages[index]
         role, text = message["role"], message["content"]
-        mentions = _in_result(text, tools[index]) if role == "tool" else _in_text(role, text, year)
+        if role == "tool":
+            mentions, references = _in_result(text, tools[index]), _references(text, latest)
+        else:
+            mentions, references = _in_text(role, text, year), {}
         for mention in mentions:
             _add(made, mention, f"{role}{min(age, 3)}")
-            if mention.record & user_words:
-                made.values[as_json(mention.value)].features.add("beside")
-            if mention.position[:2] in _ORDINALS and _ORDINALS[mention.position[:2]] in user_words:
-                made.values[as_json(mention.value)].features.add("ordinal")
+            if mention.item in references:
+                made.values[as_json(mention.value)].features.update(references[mention.item])
         for call in message.get("tool_calls", ()):
             for mention in _in_call(call):
                 _add(made, mention, f"call{min(age, 3)}")
@@ -160,6 +167,8 @@ def _add(made: Offered, mention: Mention, age: str) -> None:
 
 def _in_call(call: Mapping[str, Any]) -> Iterator[Mention]:
     for name, value in call["arguments"].items():
+        if not is_finite(value):
+            continue
         origin = f"arg={call['name']}.{name}"
         yield Mention(value, (origin, f"arg={name}"), origin)
 
@@ -167,44 +176,83 @@ def _in_call(call: Mapping[str, Any]) -> Iterator[Mention]:
 # --- results of tools ----------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def _in_result(text: str, tool: str) -> tuple[Mention, ...]:
     try:
-        leaves = [*_leaves(json.loads(text), "", "", frozenset())]
+        leaves = [*_leaves(json.loads(text), "", "", None)]
     except (ValueError, RecursionError):
         pairs = _PAIR.findall(text)
         if not pairs:
             return tuple(_in_lines(text, tool))
-        leaves = [(key, "", json.loads(value), frozenset()) for key, value in pairs]
+        leaves = [(key, "", json.loads(value), None) for key, value in pairs]
     mentions = []
-    for path, position, value, record in leaves[:_MOST_LEAVES]:
+    for path, position, value, item in leaves[:_MOST_LEAVES]:
         origin = f"r={tool}.{path}"
         key = path.rpartition(".")[2]
         looks = f"s={shape(str(value))}"
         features = (origin, f"k={key}", f"{origin}{position}", f"i={position}", looks)
-        mentions.append(Mention(value, features, origin, record, position))
+        mentions.append(Mention(value, features, origin, item))
     return tuple(mentions)
 
 
 def _leaves(
-    value: Any, path: str, position: str, record: frozenset[str]
-) -> Iterator[tuple[str, str, Any, frozenset[str]]]:
-    """Yield path, place in lists, value, and words beside it of scalars and of their lists."""
+    value: Any, path: str, position: str, item: Item | None
+) -> Iterator[tuple[str, str, Any, Item | None]]:
+    """Yield path, position in lists, value and item of each scalar, and of lists of scalars."""
     if isinstance(value, Mapping):
-        scalars = {key: v for key, v in value.items() if isinstance(v, str | int | float)}
         for key, inner in value.items():
-            beside = [str(v).lower() for sibling, v in scalars.items() if sibling != key]
-            words = frozenset(word for text in beside for word in tokens(text) if len(word) > 2)
-            words |= {text for text in beside if len(text) > 2}
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key), position, words)
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key), position, item)
     elif isinstance(value, list):
-        if value and not any(isinstance(inner, Mapping | list) for inner in value):
-            yield path, "[]", value, record
+        if value and is_finite(value) and not any(isinstance(inner, Mapping | list)
+                                                  for inner in value):  # fmt: skip
+            yield path, "[]", value, item
         for k, inner in enumerate(value):
             end = "-" if k + 1 == len(value) else ""
-            yield from _leaves(inner, path, f"[{min(k, 4)}{end}]", frozenset())
-    elif value is not None:
-        yield path, position, value, record
+            own = (path, k) if isinstance(inner, Mapping) else item
+            yield from _leaves(inner, path, f"[{min(k, 4)}{end}]", own)
+    elif value is not None and is_finite(value):
+        yield path, position, value, item
+
+
+@lru_cache(maxsize=512)
+def _words_of_items(text: str) -> dict[str, dict[int, frozenset[str]]]:
+    """Return the words of each object in the lists of a result that not all of a list have."""
+    words: dict[str, dict[int, set[str]]] = {}
+    for mention in _in_result(text, ""):
+        if mention.item is not None:
+            path, k = mention.item
+            words.setdefault(path, {}).setdefault(k, set()).update(tokens(str(mention.value)))
+    made = {}
+    for path, of in words.items():
+        shared = set.intersection(*of.values())
+        made[path] = {k: frozenset(own - shared) for k, own in of.items()}
+    return {path: of for path, of in made.items() if len(of) > 1}
+
+
+@lru_cache(maxsize=512)
+def _references(text: str, latest: str) -> dict[Item, tuple[str, str]]:
+    """Return whether a user means each object of a result: by its words, or by its number.
+
+    Args:
+        text: the result.
+        latest: what the user said last, and before it.
+    """
+    made: dict[Item, tuple[str, str]] = {}
+    if not (lists := _words_of_items(text)):
+        return made
+    user_words = tokens(latest[:_MOST_CHARACTERS])
+    number = next((word for word in user_words if word.isdecimal() or word == "last"), None)
+    for path, words in lists.items():
+        n = {k: len(own.intersection(user_words)) for k, own in words.items()}
+        most = max(n.values())
+        n_best = sum(each == most for each in n.values())
+        for k, each in n.items():
+            best = "best" if n_best == 1 else "tie"
+            ref = "none" if not most else best if each == most else "less"
+            is_it = number == str(k + 1) or (number == "last" and k == max(n))
+            nth = "none" if number is None else "yes" if is_it else "no"
+            made[path, k] = f"ref={ref}", f"nth={nth}"
+    return made
 
 
 def _in_lines(text: str, tool: str) -> Iterator[Mention]:
@@ -231,13 +279,14 @@ def _in_lines(text: str, tool: str) -> Iterator[Mention]:
 # --- texts ---------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def _in_text(role: str, text: str, year: str) -> tuple[Mention, ...]:
     return tuple(_mentions(role, text, year))
 
 
 def _mentions(role: str, text: str, year: str) -> Iterator[Mention]:
-    words = [*_TOKEN.finditer(text)][:_LONGEST]
+    text = text[:_MOST_CHARACTERS]
+    words = [*islice(_TOKEN.finditer(text), _LONGEST)]
     bare = [_bare(word) for word in words]
     forms = ["^", *(form_of(text[a:b]) for a, b in bare), "$"]
     for first in range(len(words)):
@@ -252,9 +301,11 @@ def _mentions(role: str, text: str, year: str) -> Iterator[Mention]:
             if words[last][0].endswith(_ENDS):
                 break
     for clause in _CLAUSE.finditer(text) if role == "user" else ():
-        value = clause[0].strip()
-        if len(value.split()) > _MOST_TOKENS:
-            yield Mention(value, (f"{role}:clause",), f"{role}:clause")
+        parts = [*_TOKEN.finditer(clause[0])][:_LONGEST]
+        for k in range(len(parts) - _MOST_TOKENS):  # all of it, and what it ends with
+            before = form_of(parts[k - 1][0].strip(_AROUND)) if k else "^"
+            features = (f"{role}:clause", f"{role}:clause={k == 0}", f"{role}:p={before}")
+            yield Mention(clause[0][parts[k].start() :].rstrip(), features, f"{role}:clause")
     yield from _dates(role, text, year)
     yield from _times(role, text)
 
@@ -291,7 +342,9 @@ def _number(text: str) -> float | int | None:
 
 
 def _around(role: str, text: str, match: re.Match[str]) -> tuple[str, ...]:
-    before, after = text[: match.start()].split()[-1:], text[match.end() :].split()[:1]
+    start, end = match.span()
+    before = text[max(0, start - _NEAR) : start].split()[-1:]
+    after = text[end : end + _NEAR].split()[:1]
     return (
         f"{role}:p={form_of(before[0].strip(_AROUND)) if before else '^'}",
         f"{role}:n={form_of(after[0].strip(_AROUND)) if after else '$'}",

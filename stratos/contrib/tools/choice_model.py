@@ -8,12 +8,15 @@ they share with others.
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _PENALTY = 0.3
 _MOST_STEPS = 80
@@ -21,14 +24,55 @@ _FEWEST = 2
 """Choices in which a feature stands at least, to have a weight."""
 
 
-@dataclass(frozen=True)
-class Example:
-    """One choice of the training rows."""
+class Choices:
+    """Choices of training rows; features are kept as numbers, since names would take gigabytes."""
 
-    features: list[Sequence[str]]
-    """Of each candidate."""
-    right: list[bool]
-    """Whether each candidate is right; one at least is."""
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._numbers: dict[str, int] = {}
+        self._n_choices = list[int]()
+        """Of each feature, in how many choices it stands."""
+        self._columns, self._ends = array("i"), array("q", [0])
+        self._sizes, self._right = array("i"), bytearray()
+
+    def add(self, features: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+        """Add a choice.
+
+        Args:
+            features: of each candidate.
+            right: whether each candidate is right; one at least is.
+        """
+        numbers, columns = self._numbers, self._columns
+        start = len(columns)
+        for names in features:
+            columns.extend([numbers.setdefault(name, len(numbers)) for name in names])
+            self._ends.append(len(columns))
+        self._n_choices += [0] * (len(numbers) - len(self._n_choices))
+        for number in {*columns[start:]}:
+            self._n_choices[number] += 1
+        self._sizes.append(len(features))
+        self._right += bytes(right)
+
+    def arrays(self) -> tuple[list[str], sparse.csr_matrix, np.ndarray, np.ndarray]:
+        """Return the features that have a weight, and all candidates.
+
+        Returns:
+            Names of the features; which of them each candidate has, shape (candidates, features);
+            the number of each candidate's choice; and 1.0 where a candidate is right.
+        """
+        from scipy import sparse
+
+        is_kept = np.array(self._n_choices, np.int64) >= _FEWEST
+        number = np.cumsum(is_kept) - 1
+        names = [name for name, kept in zip(self._numbers, is_kept, strict=True) if kept]
+        columns = np.frombuffer(self._columns, np.int32) if self._columns else np.zeros(0, np.int32)
+        stays = is_kept[columns]
+        ends = np.concatenate([[0], np.cumsum(stays)])[np.array(self._ends)]
+        columns = number[columns[stays]].astype(np.int32)
+        shape = (len(ends) - 1, len(names))
+        matrix = sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape)
+        owner = np.repeat(np.arange(len(self._sizes)), self._sizes)
+        return names, matrix, owner, np.frombuffer(self._right, np.uint8).astype(float)
 
 
 @dataclass(frozen=True)
@@ -46,30 +90,15 @@ class ChoiceModel:
         return probabilities
 
 
-def fit(examples: Sequence[Example]) -> ChoiceModel:
+def fit(choices: Choices) -> ChoiceModel:
     """Return the weights that suit choices best, by L-BFGS with a quadratic penalty."""
-    from scipy import sparse
     from scipy.optimize import minimize
 
-    counts = Counter(
-        name for example in examples for name in {*chain.from_iterable(example.features)}
-    )
-    number = {name: k for k, name in enumerate(n for n in counts if counts[n] >= _FEWEST)}
-    if not number:
+    names, matrix, owner, right = choices.arrays()
+    if not names:
         return ChoiceModel()
-    ends, columns = [0], list[int]()
-    for example in examples:
-        for names in example.features:
-            columns += [number[name] for name in names if name in number]
-            ends.append(len(columns))
-    matrix = sparse.csr_matrix(
-        (np.ones(len(columns), np.float32), np.array(columns, np.int32), np.array(ends)),
-        (len(ends) - 1, len(number)),
-    )
     transposed = matrix.T.tocsr()
-    owner = np.repeat(np.arange(len(examples)), [len(e.features) for e in examples])
-    right = np.array([*chain.from_iterable(e.right for e in examples)], float)
-    n = len(examples)
+    n = int(owner[-1]) + 1
 
     def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
         scores = (matrix @ weights.astype(np.float32)).astype(float)
@@ -85,9 +114,9 @@ def fit(examples: Sequence[Example]) -> ChoiceModel:
 
     best = minimize(
         objective,
-        np.zeros(len(number)),
+        np.zeros(len(names)),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": _MOST_STEPS},
     )
-    return ChoiceModel({name: float(best.x[k]) for name, k in number.items()})
+    return ChoiceModel(dict(zip(names, best.x.tolist(), strict=True)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hydra.types import RunMode
 from starlette.testclient import TestClient
 
 from stratos.cli.build import build, hydra_for
-from stratos.contrib.tools.call_learner import CallerLearner, learn, year_in
+from stratos.contrib.tools.call_learner import CallerLearner, States, folds_of, learn, year_in
 from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import filled, template_of
 from stratos.contrib.tools.call_values import offered
@@ -206,10 +208,10 @@ def test_a_value_is_known_by_what_stands_beside_it_and_by_its_place() -> None:
 
     def marks(request: str) -> list[set[str]]:
         values = offered([*messages, user(request)], "2026").values
-        return [values[f'"{id}"'].features & {"beside", "ordinal"} for id in ("d1", "d2")]
+        return [values[f'"{id}"'].features & {"ref=best", "nth=yes"} for id in ("d1", "d2")]
 
-    assert marks("with Weber please") == [set(), {"beside"}]
-    assert marks("the first one") == [{"ordinal"}, set()]
+    assert marks("with Weber please") == [set(), {"ref=best"}]
+    assert marks("the first one") == [{"nth=yes"}, set()]
 
 
 def test_a_text_names_each_value_of_a_list_once() -> None:
@@ -237,3 +239,151 @@ def test_tasks_of_calls_measure_it_beside_others_and_no_other_task_does(
         "".join(json.dumps({"text": f"a {k}", "label": "ab"[k % 2]}) + "\n" for k in range(40))
     )
     assert not KINDS["caller"].does(ClassifyTask("rows.jsonl"))
+
+
+def requests(tool: dict[str, Any], *rows: tuple[str, dict[str, Any]]) -> Caller:
+    """Return a student of requests, each with the arguments of its call."""
+    tools = tools_of([tool])
+    items = [Item(text, "simple", question_of(tools, [user(text)]),
+                  json.dumps([{"name": tool["name"], "arguments": arguments}]))
+             for text, arguments in rows]  # fmt: skip
+    return fitted(items)
+
+
+def tool_of(name: str, required: list[str], **properties: Any) -> dict[str, Any]:
+    parameters = {"type": "object", "required": required, "properties": properties}
+    return {"name": name, "parameters": parameters}
+
+
+COUNT = tool_of("count", ["n"], n={"type": "integer"}, on={"type": "string", "format": "date"})
+
+
+@pytest.fixture(scope="module")
+def counting() -> Caller:
+    days = [k % 28 + 1 for k in range(40)]
+    rows = ((f"count {k} on May {day}", {"n": k, "on": f"2026-05-{day:02d}"})
+            for k, day in enumerate(days))  # fmt: skip
+    return requests(COUNT, *rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("count 7 on ſep 5", "{}"),
+        ("count 7 at ſix", "{}"),
+        ("count ٧ on 2025-٠٣-٠١", "{}"),
+        ("count 7", '{"n": 1e400, "m": NaN, "list": [1, -1e400]}'),
+        ("count 7", f'{{"n": 1{"0" * 400}}}'),
+        ("count it", f'{{"n": 1{"0" * 400}}}'),
+    ],
+)
+def test_no_letter_and_no_number_of_a_conversation_stops_it(
+    counting: Caller, text: str, result: str
+) -> None:
+    called = {"role": "assistant", "content": "", "tool_calls": [{"name": "count",
+              "arguments": {"n": 10**400, "on": float("inf")}}]}  # fmt: skip
+    messages = [user(text), called, {"role": "tool", "content": result}]
+    question = question_of(tools_of([COUNT]), messages)
+    [given] = counting.predict([question])
+    assert "Infinity" not in given.text and "NaN" not in given.text
+    learn([state_of(question, "2026")], ['[{"name": "count", "arguments": {"n": 7}}]'], "2026")
+
+
+def test_a_long_message_takes_no_longer_for_each_of_its_numbers(counting: Caller) -> None:
+    def seconds(n: int) -> float:
+        question = question_of(tools_of([COUNT]), [user("7 5 " * n)])
+        began = time.process_time()
+        counting.predict([question])
+        return time.process_time() - began
+
+    assert seconds(20_000) < 20 * seconds(1000) + 1
+
+
+def test_calls_match_the_schemas_of_their_tools_or_are_not_made(counting: Caller) -> None:
+    tool = tools_of([COUNT])[0]
+
+    def calls(text: str) -> Any:
+        [given] = counting.predict([question_of([tool], [user(text)])])
+        return calls_of(given.text)
+
+    assert [call.arguments for call in calls("count 9 on May 4")] == [{"n": 9, "on": "2026-05-04"}]
+    [call] = calls("count 9 on Monday at 7:15")
+    assert tool.problem(call.arguments) is None, "no time is a date"
+    assert calls("count") == [], "there is nothing to count"
+
+
+def search_of(k: int) -> tuple[list[dict[str, Any]], str]:
+    """Return what a user and a tool say, and the id of the person who is meant."""
+    names, cities = ("Ada", "Ben", "Cleo", "Dan"), ("Rome", "Oslo", "Kyiv", "Lima", "Cork")
+    people = [
+        {"id": f"p{7919 * k + i}", "name": f"{names[(k + i) % 4]} Kim", "city": cities[(k + i) % 5]}
+        for i in range(3)
+    ]
+    i = k % 3
+    ways = ("first", "second", "third")[i], people[i]["name"].split()[0], people[i]["city"]
+    messages = [
+        user("Find Kim"),
+        {"role": "assistant", "content": "", "tool_calls": [{"name": "search", "arguments": {}}]},
+        {"role": "tool", "content": json.dumps({"people": people})},
+        {"role": "assistant", "content": "Which of them?"},
+        user(f"open {ways[k // 3 % 3]} please"),
+    ]
+    return messages, people[i]["id"]
+
+
+def test_of_a_list_the_object_is_taken_that_the_user_names_or_counts() -> None:
+    tools = tools_of([tool_of("open", ["id"], id={"type": "string"}), {"name": "search"}])
+    items = []
+    for k in range(90):
+        messages, id = search_of(k)
+        answer = json.dumps([{"name": "open", "arguments": {"id": id}}])
+        items.append(Item(str(k), "simple", question_of(tools, messages), answer))
+    given = fitted(items[:60]).predict([item.question for item in items[60:]])
+    same = [p.text == item.answer for p, item in zip(given, items[60:], strict=True)]
+    assert sum(same) > 0.9 * len(same)
+
+
+def test_a_text_that_the_user_dictates_is_copied_whatever_its_case() -> None:
+    note = tool_of("note", ["text"], text={"type": "string"})
+    words = "the roof leaks since the storm of last week and wets all the new beds".split()  # noqa: SIM905
+    said = [" ".join(words[k % 5 :: 1 + k % 2]) + f" in house {k}" for k in range(40)]
+    student = requests(note, *((f"Note: {text}", {"text": text[0].upper() + text[1:]})
+                               for text in said))  # fmt: skip
+    text = "my neighbour wants two more keys for the cellar"
+    [given] = student.predict([question_of(tools_of([note]), [user(f"Note: {text}")])])
+    assert [call.arguments for call in calls_of(given.text)] == [{"text": text}]
+
+
+def test_what_it_learns_from_is_not_all_in_memory() -> None:
+    tools = tools_of([tool_of(f"do_{k}", ["on"], on={"type": "string"}) for k in range(12)])
+    rows = []
+    for k in range(60):
+        words = " ".join(f"w{hash((k, i)) % 997}" for i in range(60))
+        question = question_of(tools, [user(f"{words} do_{k % 6} on x{k}")])
+        rows.append((question, json.dumps([{"name": f"do_{k % 6}", "arguments": {"on": f"x{k}"}}])))
+    questions, answers = zip(*rows, strict=True)
+
+    def mebibytes(n: int) -> float:
+        tracemalloc.start()
+        learn(States(questions[:n], "2026"), answers[:n], "2026")
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+        return peak
+
+    learn(States(questions, "2026"), answers, "2026")  # fills caches
+    assert (mebibytes(60) - mebibytes(20)) / 40 < 0.1, "MiB of each row"
+
+
+def test_no_turn_of_a_conversation_is_held_out_while_others_are_learnt() -> None:
+    tools = tools_of([COUNT])
+    questions = []
+    for k in range(40):
+        messages = [
+            user(f"count {k}"),
+            {"role": "assistant", "content": f"{k}?"},
+            user("yes"),
+            user("go"),
+        ]
+        questions += [question_of(tools, messages[:n]) for n in (1, 3, 4)]
+    folds = folds_of(questions, 0).reshape(40, 3)
+    assert (folds == folds[:, :1]).all() and {*folds.ravel()} == {0, 1, 2, 3}
