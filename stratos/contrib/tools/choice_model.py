@@ -62,11 +62,11 @@ class Choices:
         """
         from scipy import sparse
 
-        is_kept = np.array(self._n_choices, np.int64) >= _FEWEST
-        number = np.cumsum(is_kept) - 1
-        names = [name for name, kept in zip(self._numbers, is_kept, strict=True) if kept]
+        has_weight = np.array(self._n_choices, np.int64) >= _FEWEST
+        number = np.cumsum(has_weight) - 1
+        names = [name for name, has in zip(self._numbers, has_weight, strict=True) if has]
         columns = np.frombuffer(self._columns, np.int32) if self._columns else np.zeros(0, np.int32)
-        stays = is_kept[columns]
+        stays = has_weight[columns]
         ends = np.concatenate([[0], np.cumsum(stays)])[np.array(self._ends)]
         columns = number[columns[stays]].astype(np.int32)
         shape = (len(ends) - 1, len(names))
