@@ -102,7 +102,8 @@ def test_a_student_is_trained_with_the_tokens_of_its_task(
     from stratos.distill.tokenizer import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
 
-    texts = (Path(__file__).parents[2] / "docs" / "planner.md").read_text().splitlines()
+    pages = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
+    texts = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
     shape = StudentConfig("g", hidden_size=32, n_layers=2, n_heads=2, vocab_size=1200)
     save_student(*make_student(shape, None, texts, 5), tmp_path / "base")
     grown = StudentConfig("g", path=str(tmp_path / "base"), fit=FitConfig(vocabulary=True))
