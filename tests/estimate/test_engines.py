@@ -9,6 +9,7 @@ from serving_points import serving
 from sharing import p95, p95_by_size
 
 from stratos.deploy.engines.cost import FORMATS
+from stratos.deploy.engines.direct import Direct
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
@@ -147,6 +148,7 @@ def test_short_answers_wait_for_the_long_ones_that_share_their_processor(slots, 
     assert short == pytest.approx(1000 * p95(slots, ratio, busy, n=30_000), rel=0.1)
 
 
-def test_an_engine_without_a_host_has_no_block() -> None:
+def test_an_engine_without_a_host_has_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Direct, "cost", replace(Direct.cost, sequence=0.0))
     local = cpu(2, 8, "local")
     assert block_seconds(STUDENT, local, WORK, ServingSetting("direct"), 1.0, HERE) == 0.0

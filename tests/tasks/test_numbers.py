@@ -140,7 +140,7 @@ def test_hostile_texts_are_read_in_no_time(text: str) -> None:
     started = time.process_time()
     find_number(text)
     find_answer(text)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 5, "a second is usual, beside other work two"
 
 
 def test_all_numbers_of_a_text_in_order() -> None:

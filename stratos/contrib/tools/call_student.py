@@ -332,7 +332,10 @@ class Caller(Predictor):
     @override
     def request_text(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
         if not tools:
-            return text_of(chat)
+            text = text_of(chat)
+            if not tools_in(text):
+                raise ValueError("tools: this student calls tools. Send those that it may call.")
+            return text
         messages = []
         for message in chat:
             plain = {"role": message["role"], "content": (message["content"] or "").strip()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from stratos.contrib.tools.call_values import Candidate, Offered
+from stratos.contrib.tools.grounding import facts_in
 from stratos.tasks.answers import word_f1
 
 _N_NEAREST, _SHARPNESS = 15, 12.0
@@ -19,6 +21,10 @@ _RIGHT_F1 = 0.5
 _LONGEST_VALUE = 60
 Template = list[Any]
 """Of a text: its parts, and [origin, whether the model has named it before] of each value."""
+Texts = Sequence[tuple[Sequence[str], Template]]
+"""Features of turns, and their texts."""
+_LEAST_NAMED = 3
+"""Texts that name a number or a name which is part of the wording, and not of a conversation."""
 
 
 def is_sentence(value: Any) -> bool:
@@ -91,8 +97,9 @@ class Neighbours:
     """Features of the turns of each, shape (turns, columns), rows of length 1."""
 
     @staticmethod
-    def of(texts: Mapping[str, Sequence[tuple[Sequence[str], Template]]]) -> Neighbours:
+    def of(texts: Mapping[str, Texts]) -> Neighbours:
         """Take in the features and the texts of turns."""
+        texts = {key: _reusable(some) for key, some in texts.items()}
         columns: dict[str, int] = {}
         ids = {
             key: [[columns.setdefault(name, len(columns)) for name in names] for names, _ in some]
@@ -153,6 +160,21 @@ class Neighbours:
                 raise ValueError("its texts do not fit their features")
             rows[key] = _matrix(ids, len(columns))
         return Neighbours(described["templates"], columns, rows)
+
+
+def _reusable(texts: Texts) -> Texts:
+    """Return the texts without those that state what only their own conversation has."""
+    facts = [
+        facts_in("".join(part if isinstance(part, str) else "x" for part in template))
+        for _, template in texts
+    ]
+    counts = Counter(word for words in facts for word in words)
+    some = [
+        text
+        for text, words in zip(texts, facts, strict=True)
+        if all(counts[word] >= _LEAST_NAMED for word in words)
+    ]
+    return some or texts
 
 
 def _likeness(text: str, second: str) -> float:

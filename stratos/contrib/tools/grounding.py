@@ -22,6 +22,8 @@ _TIME = re.compile(
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T.*)?")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::\d\d)?(?: ?([ap])m)?", re.IGNORECASE)
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
+_FACT = re.compile(r"[^\W_](?:[^\s_]*[^\W_])?")
+_STARTS = re.compile(r"(?:^|[.!?;\n*(\"“])\W*$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NUMBERS = [
     "zero",
@@ -160,3 +162,23 @@ def shape(text: str) -> str:
     """Return the form of a text: runs of digits and letters, and what stands between."""
     text = re.sub(r"[^\W\d_]+", "a", writable(text[:40]))
     return re.sub(r"\d+", lambda digits: "9" * min(5, len(digits[0])), text)
+
+
+def words_in(text: str) -> set[str]:
+    """Return the words of a text as `facts_in` writes them."""
+    return {_plain(match.group()) for match in _FACT.finditer(text)}
+
+
+def facts_in(text: str) -> set[str]:
+    """Return the words of a text that state something: with digits, or names within a sentence."""
+    made = set[str]()
+    for match in _FACT.finditer(text):
+        word = match.group()
+        is_name = word[0].isupper() and word[:2] not in ("I", "I'", "I’")
+        if any(map(str.isdigit, word)) or (is_name and not _STARTS.search(text, 0, match.start())):
+            made.add(_plain(word))
+    return made
+
+
+def _plain(word: str) -> str:
+    return word.removesuffix("'s").removesuffix("’s").casefold()

@@ -25,6 +25,7 @@ from stratos.contrib.tools.calls import (
     why_invalid,
     written,
 )
+from stratos.contrib.tools.grounding import facts_in, words_in
 from stratos.contrib.tools.request_drawer import Draws, Injected, gives_away, wording_of
 from stratos.contrib.tools.signatures import (
     grammar_of,
@@ -103,12 +104,13 @@ class Calls(Metric):
     def score(self, text: str, item: Item) -> Score:
         """Compare the calls that a text makes with the gold calls; F1 is over their parts.
 
-        Where a text is due, it is right with half of its words, and without a call.
+        Where a text is due, it is right with half of its words, without a call, and without a
+        number or a name that the logged text does not have.
         """
         calls = read(text)
         if item.slice == TEXT:
             f1 = 1.0 if text.strip() == item.answer else word_f1(text, item.answer)
-            is_text = f1 == 1 or not calls
+            is_text = f1 == 1 or not (calls or facts_in(text) - words_in(item.answer))
             return Score(float(is_text and f1 >= _LEAST_F1), f1 * is_text, bool(text.strip()))
         if calls is None:
             return Score(0.0, 0.0, False)

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from stratos.cli.build import build, hydra_for
 from stratos.contrib.tools.call_learner import CallerLearner, States, folds_of, learn, year_in
 from stratos.contrib.tools.call_student import Caller, state_of
-from stratos.contrib.tools.call_texts import filled, template_of
+from stratos.contrib.tools.call_texts import Neighbours, filled, template_of
 from stratos.contrib.tools.call_values import offered
 from stratos.contrib.tools.calls import calls_of
 from stratos.contrib.tools.signatures import question_of, tools_of
@@ -136,6 +136,8 @@ def test_it_is_served_with_the_calls_of_the_api(student: Caller) -> None:
     assert "reserve" in choice["message"]["content"]
     wrong = answer(messages, [{"type": "function", "function": {"description": "no name"}}])
     assert wrong.status_code == 400 and "name" in wrong.json()["error"]["message"]
+    without = answer(messages, [])
+    assert without.status_code == 400 and "tools" in without.json()["error"]["message"]
 
 
 def test_single_requests_are_answered_with_as_many_calls_as_they_need() -> None:
@@ -212,6 +214,18 @@ def test_a_value_is_known_by_what_stands_beside_it_and_by_its_place() -> None:
 
     assert marks("with Weber please") == [set(), {"ref=best"}]
     assert marks("the first one") == [{"nth=yes"}, set()]
+
+
+def test_a_text_states_nothing_of_another_conversation() -> None:
+    dated = [["renew"], template_of("Done. It is due on 4 May.", offered([], "2026"))]
+    titled = [
+        (["renew", "due"], template_of(f"Done. {title} is due soon.", offered([], "2026")))
+        for title in ("The Zora", "The Last Island", "The Quay")
+    ]
+    wording = [(["renew"], template_of("Shall I renew it?", offered([], "2026")))]
+    texts = Neighbours.of({"": [tuple(dated), *titled, *wording]})
+    assert texts.templates[""] == [["Shall I renew it?"]]
+    assert len(Neighbours.of({"": titled}).templates[""]) == 3, "nothing else is there"
 
 
 def test_a_text_names_each_value_of_a_list_once() -> None:

@@ -169,7 +169,7 @@ def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried() -> No
 
 def test_of_labels_the_kinds_are_named_that_are_trained_in_seconds() -> None:
     config = world().config()
-    labels = replace(config, task=SimpleNamespace(has_labels=True))
+    labels = replace(config, task=SimpleNamespace(has_labels=True, calls_tools=False))
     assert "linear, static and encoder" in better_student(labels, TINY)
 
 
