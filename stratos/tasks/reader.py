@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -282,6 +283,11 @@ class FileReader:
         if 2 * file.broken.n_lines >= file.n_lines and (swapped := rows.swapped(path, fields)):
             raise ConfigError(str(swapped))
         if file.same_everywhere and not file.rows:
+            if "messages" in rows.columns_of(path):
+                raise ConfigError(
+                    f"{path}: every line {file.same_everywhere}. Conversations are read by other "
+                    f"tasks. See which: stratos look {shlex.quote(path)}"
+                )
             meant, (question, answer) = _likely_fields(path, fields)
             raise ConfigError(
                 f"{path}: every line {file.same_everywhere}.{meant} Name the fields it has with "

@@ -66,6 +66,13 @@ def test_a_field_for_the_reasoning_that_no_line_has_is_refused(task: JsonlTask) 
         JsonlTask(task.path, metric="numeric", rationale="wy").items("train", 1)
 
 
+def test_of_conversations_it_is_said_what_names_their_task(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"Hello {i}"}]} for i in range(20)]
+    path = write(tmp_path / "my chats.jsonl", rows)
+    with pytest.raises(ConfigError, match=re.escape(f"See which: stratos look '{path}'")):
+        JsonlTask(path)
+
+
 def test_rows_that_repeat_are_counted_and_said_once(tmp_path: Path) -> None:
     rows = [{"question": f"What is {k} + 1?", "answer": str(k + 1)} for k in range(60)]
     task = JsonlTask(write(tmp_path / "a.jsonl", [*rows, *rows[:20], *rows[:5]]))
