@@ -69,7 +69,7 @@ def test_a_field_for_the_reasoning_that_no_line_has_is_refused(task: JsonlTask) 
 def test_of_conversations_it_is_said_what_names_their_task(tmp_path: Path) -> None:
     rows = [{"messages": [{"role": "user", "content": f"Hello {i}"}]} for i in range(20)]
     path = write(tmp_path / "my chats.jsonl", rows)
-    with pytest.raises(ConfigError, match=re.escape(f"See which: stratos look '{path}'")):
+    with pytest.raises(ValueError, match=re.escape(f"See which: stratos look '{path}'")):
         JsonlTask(path)
 
 
