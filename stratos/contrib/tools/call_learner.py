@@ -9,6 +9,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,48 +74,13 @@ class States:
 
 
 class CallerLearner(Learner):
-    """Learns a student that calls tools."""
+    """Learns a student that calls tools; the last one is kept from its probe to the training."""
 
     @override
     def fit(
         self, texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: int = 0
     ) -> Fit:
-        """Cross-validate a student on other conversations, and fit it on all rows."""
-        started = time.process_time()
-        year = year_in(answers)
-        states = States.of(texts, year)
-        folds = folds_of(texts, seed)
-        n_held_out = 1 if len(texts) >= _ROWS_OF_FOLDS else _N_FOLDS
-        raw, right, is_call = list[float](), list[bool](), list[bool]()
-        for fold in range(n_held_out):
-            inside = np.flatnonzero(folds != fold)
-            outside = np.flatnonzero(folds == fold)
-            if not len(inside) or not len(outside):
-                continue
-            part = learn(states.some(inside), [answers[i] for i in inside], year, seed)
-            for i, state in zip(outside, states.some(outside), strict=True):
-                text, p, calls = part.answer(state)
-                raw.append(p)
-                right.append(_is_right(task, texts[i], answers[i], text))
-                is_call.append(calls)
-        student = learn(states, answers, year, seed)
-        chances, rights, calling = np.array(raw), np.array(right, bool), np.array(is_call, bool)
-        of_calls, of_texts = (
-            fit_scale(chances[of], rights[of]) if of.sum() > 1 else (1.0, 0.0)
-            for of in (calling, ~calling)
-        )
-        likely = [
-            calibrated(chance, of_calls if calls else of_texts)
-            for chance, calls in zip(raw, is_call, strict=True)
-        ]
-        source = f"cross-validation on {counted(len(right), 'row', spec=',')}"
-        return Fit(
-            replace(student, scales=(of_calls, of_texts)),
-            wilson(int(rights.sum()), max(1, len(rights)), source=source),
-            len(texts),
-            float(abs(np.mean(likely) - rights.mean())) if len(rights) else 0.0,
-            seconds=time.process_time() - started,
-        )
+        return _fitted(texts, answers, task, seed)
 
     @override
     def fit_again(
@@ -128,6 +94,46 @@ class CallerLearner(Learner):
         year = year_in(answers)
         student = learn(States.of(texts, year), answers, year, seed)
         return replace(student, scales=Caller.load(folder).scales)
+
+
+@lru_cache(maxsize=1)
+def _fitted(texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: int) -> Fit:
+    """Cross-validate a student on other conversations, and fit it on all rows."""
+    started = time.process_time()
+    year = year_in(answers)
+    states = States.of(texts, year)
+    folds = folds_of(texts, seed)
+    n_held_out = 1 if len(texts) >= _ROWS_OF_FOLDS else _N_FOLDS
+    raw, right, is_call = list[float](), list[bool](), list[bool]()
+    for fold in range(n_held_out):
+        inside = np.flatnonzero(folds != fold)
+        outside = np.flatnonzero(folds == fold)
+        if not len(inside) or not len(outside):
+            continue
+        part = learn(states.some(inside), [answers[i] for i in inside], year, seed)
+        for i, state in zip(outside, states.some(outside), strict=True):
+            text, p, calls = part.answer(state)
+            raw.append(p)
+            right.append(_is_right(task, texts[i], answers[i], text))
+            is_call.append(calls)
+    student = learn(states, answers, year, seed)
+    chances, rights, calling = np.array(raw), np.array(right, bool), np.array(is_call, bool)
+    of_calls, of_texts = (
+        fit_scale(chances[of], rights[of]) if of.sum() > 1 else (1.0, 0.0)
+        for of in (calling, ~calling)
+    )
+    likely = [
+        calibrated(chance, of_calls if calls else of_texts)
+        for chance, calls in zip(raw, is_call, strict=True)
+    ]
+    source = f"cross-validation on {counted(len(right), 'row', spec=',')}"
+    return Fit(
+        replace(student, scales=(of_calls, of_texts)),
+        wilson(int(rights.sum()), max(1, len(rights)), source=source),
+        len(texts),
+        float(abs(np.mean(likely) - rights.mean())) if len(rights) else 0.0,
+        seconds=time.process_time() - started,
+    )
 
 
 def folds_of(texts: Sequence[str], seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,14 @@ def test_its_probability_and_accuracy_are_those_of_conversations_that_it_has_not
     assert sum(p.probability for p in given) / len(given) == pytest.approx(share, abs=0.1)
     of_calls = [p.probability for p in given if p.text[:1] == "["]
     assert sum(of_calls) / len(of_calls) > 0.8
+
+
+def test_the_training_takes_what_the_probe_has_fitted(task: ToolsTask) -> None:
+    items = task.items("train", 60)
+    rows = tuple(item.question for item in items), tuple(item.answer for item in items)
+    first = CallerLearner().fit(*rows, task)
+    assert CallerLearner().fit(*map(tuple, map(list, rows)), replace(task)) is first
+    assert CallerLearner().fit(*rows, task, seed=1) is not first
 
 
 def test_a_folder_gives_the_same_answers_and_one_that_is_damaged_none(
