@@ -9,7 +9,7 @@ from stratos.core.formats import milliseconds, percent, usd
 from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
-TRACES, LEARNT = "logs/traces", "logs/traces_learnt"
+TRACES, LEARNT, CALLER = "logs/traces", "logs/traces_learnt", "tools/caller"
 TASKS = ("encoder",)
 CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
 
@@ -123,6 +123,25 @@ def traces() -> str:
     )
 
 
+def caller() -> str:
+    """The student that calls tools: calls and turns of held-out conversations that are right."""
+    heads = ["300 conversations", "calls", "nearest turn", "most frequent", "turns", "CPU s", "ms"]
+    rows = [
+        [
+            service["service"],
+            *(
+                f"{100 * service[role]['calls_but_talk']:.1f}%"
+                for role in ("student", "nearest", "usual")
+            ),
+            f"{100 * service['student']['turns']:.1f}%",
+            f"{service['fit_cpu_s']:.0f}",
+            f"{service['ms_per_answer']:.1f}",
+        ]
+        for service in result(CALLER)["services"]
+    ]
+    return f"{table(heads, rows)}\n\n{source(CALLER)}."
+
+
 def _taught() -> str:
     """Return what students get right of calls of other conversations, by what they were taught."""
     gains = [row for row in result(LEARNT)["gains"]
@@ -155,6 +174,7 @@ def _forms(forms: list[str]) -> str:
 
 
 BLOCKS = {
+    "caller": caller,
     "cascade": cascade,
     "drift": drift,
     "log_filters": log_filters,
