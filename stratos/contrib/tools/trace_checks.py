@@ -385,12 +385,14 @@ class _Rows:
             rows: words of each.
             groups: of each row; it is predicted by rows of other groups.
         """
+        from scipy.sparse import csr_matrix
         from sklearn.feature_extraction import FeatureHasher
 
         hasher = FeatureHasher(
             _N_FEATURES, input_type="string", dtype=np.float32, alternate_sign=False
         )
-        features = hasher.transform(rows)
+        none = csr_matrix((0, _N_FEATURES), dtype=np.float32)
+        features = hasher.transform(rows) if len(groups) else none
         features.data[:] = 1.0
         often = np.asarray(features.getnnz(axis=0))
         most = np.argsort(-often)[: min(_MOST_WORDS, int((often > 2).sum()))]

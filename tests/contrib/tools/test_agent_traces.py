@@ -160,6 +160,13 @@ def test_tools_that_are_given_back_replace_the_inferred_ones(tmp_path: Path) -> 
             ToolsTask(path, tools_path=str(tools))
 
 
+def test_calls_without_any_argument_are_read(tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": None,
+              "tool_calls": [{"function": {"name": "time", "arguments": "{}"}}]}  # fmt: skip
+    rows = ({"messages": [user(f"time {k}"), answer]} for k in range(60))
+    assert len(ToolsTask(written(tmp_path, *rows)).items("train", 99)) > 20
+
+
 def test_arguments_that_are_no_object_break_their_own_line_alone(tmp_path: Path) -> None:
     rows = [{"messages": conversation(k)} for k in range(60)]
     broken = json.loads(json.dumps(rows[0]))
