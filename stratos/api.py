@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 
-from stratos.cli.build import CONFIG_NAME, hydra_for, hydra_kept
+from stratos.cli.compose import CONFIG_NAME, hydra_for, hydra_kept
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import BusyError, ConfigError, StratosError, did_you_mean
 from stratos.core.extensions import conf_dirs

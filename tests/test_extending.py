@@ -15,7 +15,8 @@ from checked import problems
 from hydra.types import RunMode
 
 from stratos.catalog import load_catalog
-from stratos.cli.build import build, hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.cli.help import group_page
 from stratos.config import Config
 from stratos.core.context import Context

@@ -12,7 +12,8 @@ import pytest
 from hydra.types import RunMode
 
 from stratos.catalog import load_catalog
-from stratos.cli.build import build, hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.config import ComplexityConfig, Config
 from stratos.core.errors import ConfigError
 from stratos.core.trust import ALLOW_TARGETS

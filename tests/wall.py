@@ -51,7 +51,7 @@ PARALLEL = ("--numprocesses", "2", "--dist", "loadfile")
 COMPOSE = """
 from itertools import zip_longest
 from hydra.types import RunMode
-from stratos.cli.build import CONFIG_NAME, hydra_for
+from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.core.extensions import conf_dirs, shipped_choices
 
 WHOLE = ("experiment", "hparams_search", "debug")  # which choose of other groups: one at a time

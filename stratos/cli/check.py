@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from stratos.cli.build import CONFIG_NAME, GROUPS, NO_TASK, hydra_for, listing, read
+from stratos.cli.build import GROUPS, NO_TASK, listing, read
+from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.explain import explain, is_group
 from stratos.cli.rules import check_rows
 from stratos.cli.words import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from stratos.cli.build import CONFIG_NAME, hydra_for
+from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.verbs import summaries
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.extensions import shipped_choices

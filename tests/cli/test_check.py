@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog.readers import BUILTIN
-from stratos.cli.build import CONFIG_NAME, GROUPS, build, hydra_for
+from stratos.cli.build import GROUPS, build
+from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
 from stratos.core.extensions import conf_dirs, shipped_choices
 from stratos.core.trust import ALLOW_TARGETS

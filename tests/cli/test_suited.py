@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hydra.types import RunMode
 
-from stratos.cli.build import build, hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.core.errors import ConfigError
 from stratos.models.kinds.student_kinds import LABELS
 

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from msgspec import Meta
 
-from stratos.cli.build import hydra_for
+from stratos.cli.compose import hydra_for
 from stratos.config import CloudConfig, StudentConfig, TrainerConfig
 from stratos.core.values import (
     NAMES,

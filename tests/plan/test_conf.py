@@ -8,7 +8,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from stratos.catalog import load_catalog
-from stratos.cli.build import hydra_for
+from stratos.cli.compose import hydra_for
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.core.extensions import conf_dir
 

@@ -13,7 +13,8 @@ from syrupy.assertion import SnapshotAssertion
 from twin import everything, instance, meets
 from world import replace
 
-from stratos.cli.build import build, hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.cli.help import group_page
 from stratos.config import LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError

@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from stub_task import StubTask
 
-from stratos.cli.build import hydra_for
+from stratos.cli.compose import hydra_for
 from stratos.config import (
     CallbacksConfig,
     CloudConfig,

@@ -7,7 +7,8 @@ from hydra.types import RunMode
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
-from stratos.cli.build import build, hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.core.errors import ConfigError
 from stratos.estimate.cards import card_of_student
 from stratos.models.students import is_here

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hydra.types import RunMode
 
-from stratos.cli.build import build, hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.cli.help import group_page
 from stratos.config import Config
 from stratos.core.context import Context

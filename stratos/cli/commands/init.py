@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from stratos.cli.build import USER_CONF
 from stratos.cli.commands.look import add_columns
+from stratos.cli.compose import USER_CONF
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import ConfigError
 from stratos.core.extensions import shipped_choices

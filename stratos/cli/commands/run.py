@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from stratos.cli.build import CONFIG_NAME, VERSION_BASE, user_conf
+from stratos.cli.compose import CONFIG_NAME, VERSION_BASE, user_conf
 from stratos.core.errors import (
     BusyError,
     ConfigError,

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 
 import factory
 
-from stratos.cli.build import CONFIG_NAME, VERSION_BASE
+from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
 from stratos.contrib.drift import command as module
 from stratos.contrib.drift import command as renewals
 from stratos.contrib.drift.command import (

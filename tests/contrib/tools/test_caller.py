@@ -15,7 +15,8 @@ from agent_traces import SYSTEM, TOOLS, call, lines, result, user
 from hydra.types import RunMode
 from starlette.testclient import TestClient
 
-from stratos.cli.build import build, hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.contrib.tools.call_learner import CallerLearner, States, folds_of, learn, year_in
 from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import Neighbours, filled, template_of

@@ -17,7 +17,8 @@ from hydra.types import RunMode
 from serving_points import serving
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.cli.build import build, hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.cli.help import group_page, page
 from stratos.config import Config
 from stratos.core.trust import ALLOW_TARGETS

@@ -12,7 +12,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos import records
 from stratos.catalog import load_catalog
-from stratos.cli.build import VERSION_BASE
+from stratos.cli.compose import VERSION_BASE
 from stratos.config import StudentConfig
 from stratos.core.context import Context
 from stratos.core.extensions import conf_dir

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from stratos import records
-from stratos.cli.build import VERSION_BASE
+from stratos.cli.compose import VERSION_BASE
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.core.extensions import conf_dir
 from stratos.plan.problem import Candidate
