@@ -12,7 +12,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -33,9 +33,6 @@ from stratos.synthesize.choice import with_declared
 from stratos.tasks.base import Task, why_no_task
 from stratos.tasks.file_report import LEAST, with_labels
 from stratos.teachers.base import Nobody, Teacher, on_task, why_no_teacher
-
-if TYPE_CHECKING:
-    pass
 
 
 def suited(config: Config) -> Config:

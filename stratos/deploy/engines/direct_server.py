@@ -131,9 +131,10 @@ class _Front:
                 request, prompt, form, grammar = self._read(data)
         except (ChatError, ValueError) as error:
             return api_error(400, str(error))
-        answer = self._begun(request, prompt, grammar)
         if request.stream:
-            return streamed(self.model, self._parts(request, answer), request.with_usage)
+            parts = self._parts(request, prompt, grammar)
+            return streamed(self.model, parts, request.with_usage)
+        answer = self._begun(request, prompt, grammar)
         text = _Text(self._chats, self._ends, request.stops)
         try:
             while request.stops and not text.read(answer):
@@ -191,8 +192,11 @@ class _Front:
         logprobs = self._logprobs(answer, n_tokens) if request.logprobs else None
         return completion(self.model, message, finish, _usage(answer, n_tokens), logprobs)
 
-    async def _parts(self, request: ChatRequest, answer: Answer) -> StreamParts:
-        """Yield an answer's texts as they are made, and why it ended."""
+    async def _parts(
+        self, request: ChatRequest, prompt: list[int], grammar: Grammar | None
+    ) -> StreamParts:
+        """Yield an answer's texts as they are made, and why it ended; nothing is begun before."""
+        answer = self._begun(request, prompt, grammar)
         written, n_sent = _Text(self._chats, self._ends, request.stops), 0
         n_unsure = max(map(len, request.stops), default=1) - 1  # may begin a stop sequence
         try:

@@ -244,6 +244,43 @@ def test_a_client_that_hangs_up_frees_its_place(bundle, monkeypatch, stream) -> 
         assert slow.calls < 100, "each would have taken 200"
 
 
+def test_nothing_is_written_for_a_client_that_is_gone_before_its_stream(
+    bundle, monkeypatch
+) -> None:
+    begun = list[Answer]()
+    monkeypatch.setattr(SlotWriter, "add", lambda writer, answer: begun.append(answer))
+    body = json.dumps({"messages": LONG, "stream": True}).encode()
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def asked() -> None:
+        read = asyncio.Event()
+
+        async def receive() -> Any:
+            if (message := next(messages, None)) is not None:
+                return message
+            await read.wait()  # it leaves when its request is answered, and no event is sent yet
+            return {"type": "http.disconnect"}
+
+        begin = direct_server.streamed
+
+        def streamed_late(*given: Any) -> Any:
+            read.set()
+            return begin(*given)
+
+        monkeypatch.setattr(direct_server, "streamed", streamed_late)
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [],
+                 "query_string": b"", "http_version": "1.1"}  # fmt: skip
+        sent = list[Any]()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await application(bundle, 1, 256)(scope, receive, send)
+
+    asyncio.run(asyncio.wait_for(asked(), 60))
+    assert not begun
+
+
 def test_a_decoder_that_fails_ends_a_stream_too(bundle, monkeypatch) -> None:
     with serving_slowly(bundle, monkeypatch, 1, Failing) as (port, _):
         text = begin(port, CHATS[0], stream=True).getresponse().read().decode()
@@ -379,7 +416,9 @@ def test_what_a_slot_has_read_is_not_read_again(bundle) -> None:
     assert read == [41, 1, 1]
 
 
-def test_other_work_on_the_machine_makes_no_call_of_the_decoder_shorter(bundle) -> None:
+def test_other_work_on_the_machine_makes_no_call_of_the_decoder_shorter(
+    bundle, monkeypatch
+) -> None:
     """Tokens that are written at one go are counted by CPU seconds: each call wakes a thread."""
     slots = slot_decoder(load_model(bundle, dtype="auto"), 1, 256)
     calls, own_write = list[int](), slots.write
@@ -389,7 +428,7 @@ def test_other_work_on_the_machine_makes_no_call_of_the_decoder_shorter(bundle) 
         time.sleep(0.02)  # as where another process has the core
         return own_write(last, most, ends)
 
-    slots.write = waiting  # type: ignore[method-assign]
+    monkeypatch.setattr(slots, "write", waiting)
 
     async def written() -> None:
         answer = Answer([5, 6, 7], 200, Sampler({}))
