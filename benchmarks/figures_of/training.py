@@ -26,6 +26,7 @@ SHAPES = {
     "body": "12 layers of 256, vocabulary 15,000",
     "body_unequal": "the same, documents of unequal length",
     "deep_body": "16 layers of 384, vocabulary 15,000",
+    "few_shot": "12 layers of 256, the teacher behind 1,500 tokens of examples",
 }
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
@@ -53,7 +54,7 @@ def step() -> str:
     cases = columns(
         _cases(STEP),
         ("shape, precision", lambda row: f"{SHAPES[row['shape_name']]}, {row['dtype']}"),
-        *((case, _beside(case)) for case in STEP_CASES),
+        *((case, lambda row, case=case: _beside(case, row)) for case in STEP_CASES),
     )
     return (
         f"{cases}\n\nEach cell: Stratos's tokens per CPU second over the column's · its rise of "
@@ -67,17 +68,16 @@ def beginning() -> str:
         [
             f"{row['shape_name']}, {row['dtype'].removeprefix('none, ')}",
             "{tokens_per_s:,.0f} · {mib:,.0f} MiB".format_map(row["median"]["stratos"]),
-            *(
-                _beside(case).format_map(row) if case in row["median"] else NONE
-                for case in BEGINNING_CASES
-            ),
+            *(_beside(case, row) for case in BEGINNING_CASES),
         ]
         for row in _cases(BEGINNING)
     ]
     heads = ("rows, precision", "Stratos, tokens per CPU s", *BEGINNING_CASES)
+    runs = {len(row["runs"]["stratos"]) for row in _cases(BEGINNING)}
     return (
         f"{table(heads, rows)}\n\nTokens of whole documents. Each cell: Stratos's tokens per CPU "
-        f"second over the column's · its rise of peak memory over the column's. One run of each.\n"
+        f"second over the column's · its rise of peak memory over the column's. Runs of each: "
+        f"{span(runs)}.\n"
         f"{source(BEGINNING)}."
     )
 
@@ -90,8 +90,12 @@ def _cases(name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _beside(case: str) -> str:
-    return f"{{stratos_times_as_fast_as[{case}]:.2f}}× · {{stratos_memory_over[{case}]:.2f}}×"
+def _beside(case: str, row: dict[str, Any]) -> str:
+    """Return our speed and memory over a peer's, where it was measured."""
+    if case not in row["median"]:
+        return NONE
+    ratios = row["stratos_times_as_fast_as"][case], row["stratos_memory_over"][case]
+    return "{:.2f}× · {:.2f}×".format(*ratios)
 
 
 def peer_speeds(name: str, cases: tuple[str, ...]) -> str:
@@ -99,10 +103,11 @@ def peer_speeds(name: str, cases: tuple[str, ...]) -> str:
     by_dtype: dict[str, list[dict[str, float]]] = {}
     for row in _cases(name):
         by_dtype.setdefault(row["dtype"], []).append(row["stratos_times_as_fast_as"])
-    return " · ".join(
-        f"{dtype} {'; '.join(f'{span(row[case] for row in rows)}×' for case in cases)}"
-        for dtype, rows in by_dtype.items()
-    )
+
+    def spans(rows: list[dict[str, float]]) -> str:
+        return "; ".join(f"{span(row[case] for row in rows if case in row)}×" for case in cases)
+
+    return " · ".join(f"{dtype} {spans(rows)}" for dtype, rows in by_dtype.items())
 
 
 def cache() -> str:

@@ -17,6 +17,9 @@ there. Ratios are medians over pairs of runs that follow each other.
 - `plain loop, TRL's chunked loss`: the same with the loss of TRL's DistillationTrainer (it trains
   on the student's own texts), on hidden states of the completions: the best public loss.
 
+In the shape `few_shot` the teacher reads 1,500 tokens of examples that the student does not, alike
+in all rows; TRL's trainer gives both the same text, and is left out there.
+
 A first run makes a virtual environment for TRL (`--peers`), over the packages of this Python.
 """
 
@@ -48,6 +51,8 @@ class Shape:
     steps: int = 10
     batch: int = 8
     length: int = 160
+    shots: int = 0
+    """Tokens that the teacher reads, alike before every document, and the student does not."""
 
 
 SHAPES = {
@@ -56,6 +61,7 @@ SHAPES = {
     "body": Shape(15_000, 256, 12, 384, 16),
     "body_unequal": Shape(15_000, 256, 12, 384, 16, unequal=True),
     "deep_body": Shape(15_000, 384, 16, 512, 20, steps=7),
+    "few_shot": Shape(15_000, 256, 12, 384, 16, steps=7, shots=1500),
 }
 
 
@@ -125,6 +131,14 @@ def make_documents(settings: argparse.Namespace) -> Any:
     return Encoded(tokens.astype(np.int32), starts, prompts, np.arange(n))
 
 
+def shots_of(settings: argparse.Namespace) -> Any:
+    """Return what the teacher reads before every document."""
+    import numpy as np
+
+    draw = np.random.default_rng(1)
+    return draw.zipf(1.3, settings.shots) % (settings.vocab - 2) + 2
+
+
 def batches(data: Any, settings: argparse.Namespace) -> list[Any]:
     """Return the documents of each step."""
     import numpy as np
@@ -139,6 +153,8 @@ def sizes(data: Any, settings: argparse.Namespace) -> list[int]:
 
 def stratos(settings: argparse.Namespace) -> dict[str, Any]:
     """Train with our module and trainer."""
+    import numpy as np
+
     from stratos.core.context import Context
     from stratos.distill.data import PackedLoader
     from stratos.distill.objectives import Objective
@@ -151,7 +167,10 @@ def stratos(settings: argparse.Namespace) -> dict[str, Any]:
     teacher = HuggingFaceTeacher("teacher", path=str(folder / "teacher"), dtype=settings.dtype)
     context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
     signal = AlignmentLogits(cache="none").signal
-    source = open_source(teacher, signal, teacher.tokenizer(), data, context)
+    shots, prompts = shots_of(settings), None
+    if len(shots):
+        prompts = [np.append(shots, data.prompt(i)) for i in range(len(data))]
+    source = open_source(teacher, signal, teacher.tokenizer(), data, context, prompts)
 
     class InTheirOrder(PackedLoader):
         def __len__(self) -> int:
@@ -195,27 +214,34 @@ def padded(examples: list[dict[str, Any]], at_end: bool = False) -> dict[str, An
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "prompts": ids[:, :1]}
 
 
-def of_logits(student: Any, teacher: Any, batch: dict[str, Any]) -> Any:
+def states_of(teacher: Any, ids: Any, shots: Any) -> Any:
+    """Return the teacher's states of a batch, behind what it alone reads (a row of ids)."""
+    import torch
+
+    with torch.no_grad():
+        read = torch.cat([shots.expand(len(ids), -1), ids], dim=1)
+        return teacher.model(read).last_hidden_state[:, shots.shape[1] : -1]
+
+
+def of_logits(student: Any, teacher: Any, batch: dict[str, Any], shots: Any) -> Any:
     """Return the forward KL on the logits of all learned tokens."""
     import torch
 
     ids, learned = batch["input_ids"], batch["labels"][:, 1:] != -100
     with torch.no_grad():
-        states = teacher.model(ids).last_hidden_state[:, :-1][learned]
+        states = states_of(teacher, ids, shots)[learned]
         target = teacher.lm_head(states).log_softmax(-1)
     states = student.model(ids).last_hidden_state[:, :-1][learned]
     ours = student.lm_head(states).log_softmax(-1)
     return torch.nn.functional.kl_div(ours, target, log_target=True, reduction="batchmean")
 
 
-def of_states(student: Any, teacher: Any, batch: dict[str, Any]) -> Any:
+def of_states(student: Any, teacher: Any, batch: dict[str, Any], shots: Any) -> Any:
     """Return TRL's chunked forward KL on the states before the head."""
-    import torch
     from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
     ids = batch["input_ids"]
-    with torch.no_grad():
-        target = teacher.model(ids).last_hidden_state[:, :-1]
+    target = states_of(teacher, ids, shots)
     ours = student.model(ids).last_hidden_state[:, :-1]
     mask = batch["labels"][:, 1:] != -100
     heads = (student.lm_head.weight, teacher.lm_head.weight)
@@ -223,10 +249,13 @@ def of_states(student: Any, teacher: Any, batch: dict[str, Any]) -> Any:
 
 
 def plain_loop(
-    settings: argparse.Namespace, loss_of: Callable[[Any, Any, Any], Any] = of_logits
+    settings: argparse.Namespace, loss_of: Callable[[Any, Any, Any, Any], Any] = of_logits
 ) -> dict[str, Any]:
     """Train in a plain loop over padded batches."""
-    data = make_documents(settings)
+    import torch
+
+    data, shots = make_documents(settings), torch.from_numpy(shots_of(settings))[None]
+    shots = shots.to(peers.DEVICE)
     student, examples = student_of(settings), examples_of(data)
     teacher = teacher_of(settings).to(peers.DEVICE)
 
@@ -234,7 +263,7 @@ def plain_loop(
         for documents in batches(data, settings):
             batch = padded([examples[i] for i in documents], at_end=True)
             batch = {name: values.to(peers.DEVICE) for name, values in batch.items()}
-            yield lambda batch=batch: loss_of(student, teacher, batch)
+            yield lambda batch=batch: loss_of(student, teacher, batch, shots)
 
     before = reset_peak()
     return peers.loop(student, settings.dtype, losses()).result(sizes(data, settings), before)
@@ -304,7 +333,8 @@ def compare(shape: Shape, dtype: str, runs: int) -> dict[str, Any]:
         teacher = make_model(2, shape.vocab, shape.teacher_width, shape.teacher_layers)
         teacher.save_pretrained(Path(folder) / "teacher")
         make_tokenizer(shape.vocab).save_pretrained(Path(folder) / "teacher")
-        return {"shape": asdict(shape), **peers.compared(CASES, settings, runs)}
+        cases = {name: case for name, case in CASES.items() if not (shape.shots and case is trl)}
+        return {"shape": asdict(shape), **peers.compared(cases, settings, runs)}
 
 
 def main() -> None:
