@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,10 @@ class Direct(Engine):
     @override
     def cannot_export(self, bundle: Path, form: str) -> Reason | None:
         """Return why it does not decode a bundle here, whatever the format; None if it does."""
-        return self.cannot_read(bundle) or _why_not_decoded(bundle)
+        files = sorted(bundle.glob("*.safetensors"))
+        return self.cannot_read(bundle) or _why_not_decoded(
+            bundle, tuple(file.stat().st_mtime_ns for file in files), c_compiler()
+        )
 
     def cannot_read(self, bundle: Path) -> Reason | None:
         """Return why its files say that it decodes a bundle nowhere; None if they do not."""
@@ -113,8 +117,16 @@ class Direct(Engine):
         return ["--slots", str(run.slots), "--context", str(context)]
 
 
-def _why_not_decoded(bundle: Path) -> Reason | None:
-    """Return what keeps the decoder from a bundle: a compiler may fail, and logits may differ."""
+@lru_cache(maxsize=8)
+def _why_not_decoded(
+    bundle: Path, written_ns: tuple[int, ...], compiler: str | None
+) -> Reason | None:
+    """Return what keeps the decoder from a bundle: a compiler may fail, and logits may differ.
+
+    The model is loaded for it: once for files of these times and this compiler, though engines are
+    asked again.
+    """
+    del written_ns, compiler
     from stratos.models.decode.decoder import slot_decoder
     from stratos.models.pretrained import load_model
 
