@@ -19,6 +19,7 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted
+from stratos.core.intervals import wilson
 from stratos.models.decode.batched import complete
 from stratos.models.decode.constrained import is_installed, why_no_grammar
 from stratos.models.decode.decoder import Decoder, Decoding
@@ -35,6 +36,10 @@ from stratos.teachers.prompting import AnswerLimit, ask_whole, chat, n_truncated
 Tick = Callable[[int, int], None]
 _AT_ONCE = 256
 """Texts that a student is given at once that is no language model."""
+_FAR, _SURE = 0.3, 0.999
+"""Points that a teacher is behind the student when it is asked no more, and the confidence."""
+_CUT = 0.1
+"""Share of answers cut short from which a teacher is asked all items."""
 _LEAST = 1e-12
 """Least probability that is told as a logarithm."""
 
@@ -230,8 +235,8 @@ def ask_teacher(
     limit: AnswerLimit,
     context: Context,
     minutes: float = inf,
-    pace: float = 0.0,
     tick: Tick | None = None,
+    by_student: Answers | None = None,
 ) -> Answers:
     """Ask a teacher with one of the task's prompts; answers that are in the cache cost nothing.
 
@@ -249,8 +254,8 @@ def ask_teacher(
         limit: longest answer.
         context: of the stage.
         minutes: longest time for all of them.
-        pace: seconds that one answer is expected to take; 0 where that is not known.
         tick: called with (done, total).
+        by_student: what it is compared with: a teacher far behind (`_FAR`) is not asked the rest.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
     chats = [chat(task, item, prompt) for item in items]
@@ -275,7 +280,7 @@ def ask_teacher(
         n_again += len(questions)
         expect_again(teacher, questions, context)
 
-    for part in parts_in_time(chats, minutes, pace):
+    for part in parts_in_time(chats, minutes):
         [result] = ask_whole(
             teacher,
             [(part, limit)],
@@ -291,6 +296,14 @@ def ask_teacher(
             )
         if len(result.answers) < len(part):
             break  # the money has ended, and was warned of
+        if by_student is None or len(answers) == len(chats):
+            continue
+        if _is_far_behind(_of_teacher(task, items, answers, limit.tokens), by_student):
+            context.note(
+                f"Teacher {teacher.name} answered {len(answers):,} of {len(chats):,} test items, "
+                f"and is not asked the rest: it is {100 * _FAR:.0f} points behind the student."
+            )
+            break
     else:
         if len(answers) < len(chats):
             context.note(
@@ -306,6 +319,17 @@ def ask_teacher(
         cpu_seconds=time.process_time() - cpu_started,
         wall_seconds=time.perf_counter() - started,
     )
+
+
+def _is_far_behind(teacher: Answers, student: Answers) -> bool:
+    """Return whether further answers of a teacher would hardly change how the two compare."""
+    if teacher.n_truncated > _CUT * len(teacher.scores):
+        return False  # its accuracy is that of the room that it was given
+    behind, ahead = (
+        wilson(sum(score.exact for score in model.scores), len(model.scores), _SURE)
+        for model in (teacher, student)
+    )
+    return behind.high + _FAR < ahead.low
 
 
 def _of_teacher(

@@ -69,7 +69,7 @@ from stratos.records import (
     Versus,
 )
 from stratos.tasks.base import Item, Score, Task
-from stratos.teachers.cost_estimate import n_allowed, pace_of
+from stratos.teachers.cost_estimate import n_allowed
 from stratos.teachers.prompting import AnswerLimit, prompting
 
 _N_SAMPLES = 6
@@ -101,7 +101,7 @@ def evaluate(
     by_student = evaluation.ask_student()
     constrained = evaluation.ask_constrained()
     by_untouched = evaluation.ask_untouched()
-    by_teacher = evaluation.ask_teacher()
+    by_teacher = evaluation.ask_teacher(by_student)
     logged = evaluation.compare_with_log(by_student)
     scored = evaluation.score(by_student, constrained, by_untouched, by_teacher)
     if not any(score.exact for score in by_student.scores):
@@ -228,14 +228,14 @@ class _Evaluation:
         self._context.log(_exact("untouched", answers))
         return answers
 
-    def ask_teacher(self) -> Answers:
+    def ask_teacher(self, by_student: Answers) -> Answers:
         """Ask the planned teacher as many items as money and time allow."""
         items = self._teacher_items
         if not items:
             return Answers.none()
         tick = self._ticks.part("teacher", len(items))
         answers = _ask_planned_teacher(
-            self._config, self._probe, self._plan, items, self._context, tick
+            self._config, self._probe, self._plan, items, self._context, tick, by_student
         )
         self._context.log(_exact("teacher", answers))
         return answers
@@ -354,6 +354,7 @@ def _ask_planned_teacher(
     items: Sequence[Item],
     context: Context,
     tick: Callable[[int, int], None],
+    by_student: Answers,
 ) -> Answers:
     teacher = named(config.teachers, plan.teacher)
     probed = probe.of_teacher(plan.teacher)
@@ -370,8 +371,8 @@ def _ask_planned_teacher(
             limit=limit,
             context=context,
             minutes=config.evaluate.teacher_minutes,
-            pace=pace_of(probed),
             tick=tick,
+            by_student=by_student,
         )
     finally:
         teacher.close()

@@ -326,22 +326,22 @@ def pace_of(probed: TeacherProbe) -> float:
     return probed.seconds / probed.n_items if probed.n_items else 0.0
 
 
-def parts_in_time(items: Sequence[T], minutes: float, pace: float) -> Iterator[Sequence[T]]:
+def parts_in_time(items: Sequence[T], minutes: float) -> Iterator[Sequence[T]]:
     """Yield a part of the items after the other, as many as can be dealt with in the time.
 
     Args:
         items: in their order.
-        minutes: what they may take between the first part and the last; the first one is given out
-            whatever it takes.
-        pace: seconds that one item is expected to take; the measured pace replaces it.
+        minutes: what they may take, by the pace of the parts before. The first part, which is small
+            since it may be enough, is given out in any case.
     """
     started, n_done = time.monotonic(), 0
     while n_done < len(items):
-        seconds_left = 60 * minutes - (time.monotonic() - started)
-        n = min(_MOST, int(max(0.0, seconds_left) / pace) if pace else _MOST)
-        n = n if n_done else max(_FIRST, n)
+        n = _FIRST
+        if n_done:
+            taken_s = time.monotonic() - started
+            left_s = max(0.0, 60 * minutes - taken_s)
+            n = int(min(_MOST, left_s * n_done / taken_s if taken_s else _MOST))
         if not n:
             return
         yield items[n_done : n_done + n]
         n_done += n
-        pace = (time.monotonic() - started) / n_done

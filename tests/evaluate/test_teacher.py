@@ -14,8 +14,9 @@ from chat_server import KEY
 from perfect_server import GSM8K, PerfectServer, gsm8k_solutions
 
 from stratos.core.context import Context
-from stratos.evaluate.answers import ask_teacher
+from stratos.evaluate.answers import Answers, ask_teacher
 from stratos.ledger import Ledger
+from stratos.tasks.base import Score
 from stratos.tasks.math import MathTask
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.prompting import AnswerLimit, data_limit
@@ -100,3 +101,43 @@ def test_a_perfect_teacher(
     assert answers.n_truncated >= n_cut and (n_cut or answers.n_truncated <= 3)
     assert bool(said) is bool(n_cut)
     assert not said or "answers were cut short at" in said[0]
+
+
+@pytest.mark.parametrize(("right", "n_asked"), [(range(0), 32), (range(0, 200, 2), 200)])
+def test_a_teacher_far_behind_is_not_asked_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: range, n_asked: int
+) -> None:
+    """A student with 70% right is 30 points ahead of a teacher with none, not of one with half."""
+    monkeypatch.setenv("PARROT_KEY", KEY)
+    rows = [{"question": f"Which is {i}?", "answer": f"So it is.\n#### {i}"} for i in range(400)]
+    for name, some in (("train", rows[200:]), ("test", rows[:200])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
+    task = MathTask(
+        str(tmp_path / "train.jsonl"), test_path=str(tmp_path / "test.jsonl"), split_answer="####"
+    )
+    items = sorted(task.items("test", 200), key=lambda item: int(item.answer))
+    by_student = Answers(
+        items=tuple(items),
+        texts=("",) * 200,
+        scores=tuple(Score(float(i % 10 < 7), 1.0, True) for i in range(200)),
+        tokens=(1,) * 200,
+        input_tokens=0,
+        seconds=0.0,
+        cpu_seconds=0.0,
+    )
+    solutions = {
+        row["question"]: row["answer"] if i in right else "It is.\n#### -1"
+        for i, row in enumerate(rows)
+    }
+    notes: list[str] = []
+    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"), note=notes.append)
+    with PerfectServer(solutions, None) as server:
+        teacher = OpenAITeacher(
+            "parrot", "parrot-large", base_url=server.base_url, api_key_env="PARROT_KEY"
+        )
+        answers = ask_teacher(
+            task, teacher, "reasoning", items, limit=AnswerLimit(400, "the probe", is_fixed=True),
+            context=context, by_student=by_student,
+        )  # fmt: skip
+    assert len(answers.items) == n_asked
+    assert any("is not asked the rest" in note for note in notes) is (n_asked < 200)

@@ -64,7 +64,6 @@ from stratos.records import (
 from stratos.tasks.base import Item
 from stratos.teachers.base import Teacher
 from stratos.teachers.call_budget import price
-from stratos.teachers.cost_estimate import pace_of
 from stratos.teachers.prompting import AnswerLimit
 
 
@@ -272,7 +271,6 @@ class _Stage:
                 limit=self._limit,
                 context=context,
                 minutes=self.config.evaluate.teacher_minutes,
-                pace=pace_of(self._probed),
                 tick=lambda done, total: context.tick(done, total, "teacher"),
             )
         finally:
