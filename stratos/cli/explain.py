@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
-from stratos.cli.words import IsMapping, IsValue, NoFileSetsKey, NoKey
+from stratos.cli.words import IsMapping, IsOfCandidate, IsValue, NoFileSetsKey, NoKey
 from stratos.core.errors import did_you_mean
 from stratos.core.reasons import Reason
 from stratos.core.values import hint, our_name
@@ -130,6 +130,10 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> Reason 
     for part in key.split("."):
         owner = ".".join(walked)
         if not isinstance(node, DictConfig):
+            if node is None and (entry := _candidate_with(base, f"{owner}s", part)) is not None:
+                rest = ".".join(key.split(".")[len(walked) :])
+                typed = f"{owner}s.{entry}.{rest}={text.partition('=')[2]}"
+                return IsOfCandidate(owner, typed)
             if node is None and _is_mapping(base, owner):
                 return IsMapping(owner, _entry(key, len(walked), text), None)
             return IsValue(owner, _beside(walked, key, text, base))
@@ -151,6 +155,14 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> Reason 
     if isinstance(node, DictConfig) and _takes_any_key(base, key):
         return IsMapping(key, text.partition("=")[2], len(node), is_entry=False)
     return None
+
+
+def _candidate_with(base: DictConfig, candidates: str, key: str) -> str | None:
+    """Return the first candidate that has a key, of those from which the plan takes one."""
+    nodes = OmegaConf.select(base, candidates)
+    if not isinstance(nodes, DictConfig):
+        return None
+    return next((str(name) for name, node in nodes.items() if key in node), None)
 
 
 def _beside(walked: list[str], key: str, text: str, base: DictConfig) -> str:

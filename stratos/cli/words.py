@@ -115,6 +115,15 @@ class IsMapping(Reason):
         return f"{do}, type '+{self.mapping}={self.entries}'"
 
 
+class IsOfCandidate(Reason):
+    """A key was set of what the plan takes from several."""
+
+    owner: str
+    typed: str
+
+    says = "the plan chooses {owner}. To set a key of a candidate, type '{typed}'"
+
+
 class IsValue(Reason):
     """A value was taken for the owner of a key.
 

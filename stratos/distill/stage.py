@@ -64,6 +64,7 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
         return train_kind(config, chosen, corpus, context)
     check_machine(config.trainer)
     _make_way(folder, context)
+    context.tick(0, 1, "loading PyTorch")
     if config.trainer.devices * config.trainer.num_nodes > 1:
         student = train_together(config, plan, corpus, context)
     else:

@@ -414,7 +414,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     rows = list(corpus_rows(corpus.path))
     questions = [row.question for row in rows]
     completions = [row.completion for row in rows]
-    context.tick(0, 1, "tokenizing")
+    context.tick(0, 1, f"loading {chosen.name}, and tokenizing")
     strategy = find(config.strategies, plan.strategy)
     signal = None if strategy is None else strategy.signal
     shared = shared_tokens(signal, find(config.teachers, plan.teacher), chosen, config.task)

@@ -90,6 +90,8 @@ ROLES = {
 }
 """Roles in the order in which a reader compares them, and what they are called."""
 _NAMED = ("teacher", "student")
+_WIDE, _LONG_MINUTES = 3, 3
+"""Ratio of the ends of a plan's hours from which they are shown, where they come to minutes."""
 """Roles whose models have a name of their own."""
 _PLURALS = {
     "broken line": "broken lines",
@@ -211,12 +213,20 @@ def _(plan: Plan) -> Iterator[Line]:
     )
     yield Line(
         "plan",
-        f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {hours(plan.hours)} until trained, "
+        f"{plan.pair} on {_servers(plan)}: {usd(plan.usd)}, {_until_trained(plan)}, "
         f"{milliseconds(plan.latency_ms)} an answer, accuracy {_expected(plan.accuracy)}; "
         f"{'; '.join(filter(None, asides))}",
     )
     yield Line("solved", f"{plan.status}, {counted(plan.n_frontier, 'plan')} on the frontier")
     yield from (Line("why", reason) for reason in plan.reasons)
+
+
+def _until_trained(plan: Plan) -> str:
+    """Return the time until the student is trained, with its range where that is wide."""
+    text = f"{hours(plan.hours)} until trained"
+    low, high = plan.hours_range or (plan.hours, plan.hours)
+    is_wide = high >= _WIDE * low and high * 60 >= _LONG_MINUTES
+    return f"{text} ({hours(low)} to {hours(high)})" if is_wide else text
 
 
 def _servers(plan: Plan) -> str:
@@ -427,5 +437,6 @@ def errs_most_on(scorecard: Scorecard | None, n_most: int = 3) -> str:
     student = None if scorecard is None else scorecard.score("student")
     if student is None:
         return ""
-    worst = [*student.errors][:n_most]
+    worst = [f'"{label}"' if set(label) & set(",:;") else label for label in student.errors]
+    worst = worst[:n_most]
     return listed(worst) if worst and len(student.labels) > n_most else ""

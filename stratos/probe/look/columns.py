@@ -49,6 +49,8 @@ MOST_LABELS = 200
 """Different answers above which a run wants labels to be named."""
 _ROWS_OF_A_LABEL = 2
 """Rows that each answer has on average, from which answers are labels."""
+_ROWS_OF_A_LONG_LABEL = 10
+"""The same, from which they are labels however long."""
 _TEXTS_OF_A_LABEL = 3
 """Different answers for each text from which both columns may be swapped."""
 _FEW_NUMBERS = 20
@@ -145,8 +147,9 @@ class Column:
 
     @property
     def is_like_labels(self) -> bool:
-        """Whether its values repeat, and are short."""
-        return self.n_different > 1 and self.repeats and self.words < _WORDS_OF_A_TEXT * 2
+        """Whether its values repeat, and are short or repeat often."""
+        is_label = _are_labels(self.n_different, self.n_filled, self.words)
+        return self.n_different > 1 and self.repeats and is_label
 
     @property
     def is_worded(self) -> bool:
@@ -411,8 +414,15 @@ def kind_of(answers: Sequence[str]) -> tuple[AnswerKind, SetForm | None]:
         repeat and n_different <= _FEW_NUMBERS
     ):
         return AnswerKind.NUMBERS, None
-    is_short = sum(len(a.split()) for a in answers) < 2 * _WORDS_OF_A_TEXT * len(answers)
-    return (AnswerKind.LABELS if repeat and is_short else AnswerKind.TEXTS), None
+    words = sum(len(a.split()) for a in answers) / max(1, len(answers))
+    is_label = repeat and _are_labels(n_different, len(answers), words)
+    return (AnswerKind.LABELS if is_label else AnswerKind.TEXTS), None
+
+
+def _are_labels(n_different: int, n: int, words: float) -> bool:
+    """Return whether answers that repeat are labels: short on average, or repeated often."""
+    often = n_different <= MOST_LABELS and n_different * _ROWS_OF_A_LONG_LABEL <= n
+    return often or words < 2 * _WORDS_OF_A_TEXT
 
 
 def _are_counted(values: Sequence[str]) -> bool:
