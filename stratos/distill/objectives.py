@@ -16,9 +16,9 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from stratos.core.errors import ConfigError
+from stratos.core.errors import ConfigError, StratosError
 from stratos.distill import kernels
 from stratos.distill.divergences import Divergence, divergence, wrong_parameters
 from stratos.distill.kernels import FLOOR, TINY, Scratch, softmax_
@@ -48,6 +48,53 @@ class LMHead:
         scale /= getattr(config, "logits_scaling", None) or 1.0
         softcap = getattr(config, "final_logit_softcapping", None)
         return LMHead(linear.weight, getattr(linear, "bias", None), scale, softcap)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits (..., V) of hidden states (..., H)."""
+        logits = self.scale * nn.functional.linear(hidden, self.weight_VH, self.bias_V)
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+
+_HEAD_TOLERANCE = 2e-2
+"""Relative to the largest logit: bfloat16 rounds products of other shapes differently."""
+
+
+@torch.no_grad()
+def head_is_linear(model: Any) -> bool:
+    """Try out whether a model's logits are its linear head's, of what leaves its body.
+
+    Some classes have more layers between the two (ModernBERT's decoder), or multiply where others
+    of the same setting divide; no config says so of all of them.
+    """
+    seen: list[Tensor] = []
+    hook = model.base_model.register_forward_hook(lambda _, __, out: seen.append(out[0]))
+    try:
+        ids_BT = torch.arange(5, device=model.device)[None]
+        expected = model(input_ids=ids_BT, use_cache=False).logits.float()
+        gap = (LMHead.of(model).logits(seen[-1]).float() - expected).abs().max()
+    except (TypeError, RuntimeError, AttributeError, IndexError):
+        return False
+    finally:
+        hook.remove()
+    return bool(gap <= _HEAD_TOLERANCE * expected.abs().max().clamp(min=1e-6))
+
+
+def check_head(name: str, model: Any) -> None:
+    """Refuse a student whose loss would be that of other logits than it answers with.
+
+    Raises:
+        StratosError: it is such a model.
+    """
+    was_training = model.training
+    model.train()  # bitsandbytes lays weights in 4 bits out anew for evaluation
+    is_linear = head_is_linear(model)
+    model.train(was_training)
+    if not is_linear:
+        raise StratosError(
+            f"The student {name} cannot be trained here: the head of {type(model).__name__} is "
+            "more than one linear layer. Choose a student of another family, such as Llama, Qwen, "
+            "Gemma or Mistral: student=<name>, or student=local student.path=<folder>."
+        )
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def packed_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: int | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     documents: Documents | None = None,
@@ -229,11 +229,12 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attend causally within each document, and to all of its beginning.
 
-    query (1, H, N, D), key and value (1, H_kv, N, D); returns (1, N, H, D). `sliding_window` is
-    how many places back each sees, itself included; `softcap` bounds the scores.
+    query (1, H, N, D), key and value (1, H_kv, N, D); returns (1, N, H, D). `sliding_window`, or
+    what stands for the mask (`_window_of`), is how many places back each sees, itself included;
+    `softcap` bounds the scores.
     """
     assert documents is not None, "packed attention needs documents="
-    heads = query.shape[1]
+    heads, sliding_window = query.shape[1], sliding_window or attention_mask
     if torch.is_autocast_enabled(query.device.type):  # as its own attention would: once, not padded
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = (states.to(dtype) for states in (query, key, value))
@@ -291,7 +292,14 @@ def _attend_capped(
 
 
 AttentionInterface.register(NAME, packed_attention)
-AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
+
+
+def _window_of(*args: Any, local_size: int | None = None, **kwargs: Any) -> int | None:
+    """Return a layer's window in place of its mask: some classes say it to no attention."""
+    return local_size
+
+
+AttentionMaskInterface.register(NAME, _window_of)
 
 _LENGTHS, _SHARED = (11, 19), 80
 """Tokens of two texts, and of what they begin with alike where they share it."""
@@ -306,7 +314,7 @@ def check_packs(name: str, model: Any) -> None:
 
     A class may have layers that read along the row (state spaces, convolutions), positions of its
     own (ALiBi), or no attention that can be replaced; no config says so of all of them. A window
-    longer than these few tokens is not tried: `packed_attention` has it from the layer.
+    longer than these few tokens is not tried: `packed_attention` has it from layer or mask.
 
     Args:
         name: of the student.

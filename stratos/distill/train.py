@@ -39,6 +39,7 @@ from stratos.distill.checkpoints import (
 from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader, encode, writer
 from stratos.distill.module import NotFinite, StudentModule
 from stratos.distill.monitor import Average, TrainingMonitor, Watching
+from stratos.distill.objectives import check_head
 from stratos.distill.pace import Outlook, Pacer
 from stratos.distill.packed import TOLERANCE, Row, check_packs, packs
 from stratos.distill.signal.source import open_source
@@ -431,6 +432,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     is_rounded = settings.adapter == "qlora"  # 4 bits round what they compute
     if chosen.path is not None and not is_rounded:
         check_packs(chosen.name, model)
+    if chosen.path is not None:
+        check_head(chosen.name, model)
     # Compiled, each length of a beginning would be another graph.
     tolerance = 0.05 if is_rounded else TOLERANCE
     shares = not settings.compile and packs(model, True, tolerance, evaluates=not is_rounded)

@@ -22,6 +22,10 @@ from transformers import (
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    ModernBertDecoderConfig,
+    ModernBertDecoderForCausalLM,
+    PhimoeConfig,
+    PhimoeForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -30,7 +34,8 @@ from stratos.config import TrainerConfig
 from stratos.core.errors import StratosError
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import StudentModule, learning_rate_factor
-from stratos.distill.packed import NAME, Documents, check_packs, whole_row
+from stratos.distill.objectives import check_head
+from stratos.distill.packed import NAME, Documents, Row, check_packs, whole_row
 
 
 def make_model(n_kv_heads: int) -> LlamaForCausalLM:
@@ -173,6 +178,37 @@ def test_a_class_that_reads_along_the_row_is_refused_and_left_as_it_was(
     with pytest.raises(StratosError, match="does not keep the documents of a packed row apart"):
         check_packs("s", student)
     assert student.training and student.config._attn_implementation == before
+
+
+def test_a_head_of_several_layers_is_refused() -> None:
+    """The loss would be that of other logits than the student answers with."""
+    shape = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    ids = dict.fromkeys(("pad_token_id", "cls_token_id", "sep_token_id", "eos_token_id"), 1)
+    config = ModernBertDecoderConfig(**shape, **ids, num_attention_heads=4, bos_token_id=1)
+    student = ModernBertDecoderForCausalLM(config).eval()
+    with pytest.raises(StratosError, match="more than one linear layer"):
+        check_head("s", student)
+    assert not student.training
+    check_head("s", make_model(2))
+
+
+def test_a_window_that_only_the_mask_has_is_kept() -> None:
+    """PhiMoE's layers do not tell attention of it."""
+    import numpy as np
+
+    torch.manual_seed(0)
+    shape = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 2}
+    model = PhimoeForCausalLM(PhimoeConfig(**shape, **heads, sliding_window=40)).eval()
+    texts = [np.random.default_rng(n).integers(0, 50, n) for n in (120, 70)]
+    row = Row.of(texts, [10, 10])
+    with torch.no_grad():
+        alone = [model(torch.from_numpy(text)[None]).logits[0] for text in texts]
+        model.set_attn_implementation(NAME)
+        packed = model(
+            row.tokens_N[None], position_ids=row.positions_N[None], documents=row.documents
+        ).logits[0]
+    torch.testing.assert_close(packed, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
 
 def test_documents_of_like_length_share_a_padded_batch() -> None:

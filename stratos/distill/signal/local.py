@@ -13,7 +13,7 @@ from torch import Tensor
 from stratos.core.reasons import Reason
 from stratos.distill import packed
 from stratos.distill.data import Batch
-from stratos.distill.objectives import Dense, Hidden, LMHead, Signal
+from stratos.distill.objectives import Dense, Hidden, LMHead, Signal, head_is_linear
 from stratos.distill.packed import Row
 from stratos.distill.speedups import speedups
 
@@ -88,8 +88,6 @@ class TeacherRow:
 
 
 _PROBE_LENGTHS = (3, 5)
-_HEAD_TOLERANCE = 2e-2
-"""Relative to the largest logit: bfloat16 rounds products of other shapes differently."""
 
 
 class Reader:
@@ -120,7 +118,7 @@ class Reader:
         )
         self._attention = model.config._attn_implementation
         with torch.no_grad():
-            self.gives_hidden = self._head_is_linear()
+            self.gives_hidden = head_is_linear(model)
             self.packs = not _slides(model.config, longest) and self._try_packing()
             tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
             self.shares = self.packs and packed.packs(model, True, tolerance)
@@ -191,23 +189,6 @@ class Reader:
             input_ids=tokens_BT.to(device), attention_mask=mask_BT.long().to(device)
         )
         return tuple(layer.flatten(0, 1) for layer in layers), width
-
-    def _head_is_linear(self) -> bool:
-        ids = torch.arange(max(_PROBE_LENGTHS), device=self.model.device)[None]
-        self.gives_hidden = False
-        expected = self._states(input_ids=ids)[-1].float()
-        self.gives_hidden = True
-        try:
-            hidden = self._states(input_ids=ids)[-1]
-            head = LMHead.of(self.model)
-            logits = torch.nn.functional.linear(hidden, head.weight_VH, head.bias_V).float()
-        except (TypeError, RuntimeError, AttributeError):
-            return False
-        logits = logits * head.scale
-        if head.softcap is not None:
-            logits = head.softcap * torch.tanh(logits / head.softcap)
-        gap = (logits - expected).abs().max()
-        return bool(gap <= _HEAD_TOLERANCE * expected.abs().max().clamp(min=1e-6))
 
     def _count_layers(self) -> tuple[int, int]:
         ids = torch.arange(1, device=self.model.device)[None]
