@@ -64,7 +64,6 @@ def test_hits_widths_and_what_is_not_judged_are_counted(gym: ModuleType) -> None
                                             ["1 of 1", "1.00×"]]  # fmt: skip
     assert [(row[2], row[-1]) for row in latency] == [("0 of 1", "0"), ("0 of 0", "1"),
                                                       ("0 of 0", "1")]  # fmt: skip
-    assert "| `gcd` | fast |" in gym.gym_misses()
 
 
 def test_a_bound_is_no_interval_and_a_run_that_failed_is_shown(gym: ModuleType) -> None:
