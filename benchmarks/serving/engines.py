@@ -1,7 +1,7 @@
 """What an answer costs a server on this machine, and what the formats of a run lost.
 
     python benchmarks/serving/engines.py --rounds 5 --keep       CPU of an answer by direct and by
-                                                                 llama.cpp in turn, whole and streamed
+                                                                 llama.cpp in turn, also streamed
     python benchmarks/serving/engines.py --losses outputs/<run>  what deploy measured of each format
                                                                  of a run (deploy=llamacpp)
 
