@@ -68,9 +68,7 @@ def make_data(lengths: list[int], prompts: list[int]) -> Encoded:
         ([3, 90, 4, 31, 30, 3, 10, 11], [1, 30, 2, 3, 3, 2, 4, 5]),  # a heavy tail
     ],
 )
-def test_packed_loss_and_gradients_equal_those_of_single_documents(
-    n_kv_heads: int, lengths: list[int], prompts: list[int]
-) -> None:
+def test_packed_loss_and_gradients_equal_those_of_single_documents(n_kv_heads, lengths, prompts):
     import numpy as np
 
     data = make_data(lengths, prompts)
@@ -98,7 +96,7 @@ def test_packed_loss_and_gradients_equal_those_of_single_documents(
         torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-4)
 
 
-def test_each_document_of_a_row_counts_its_positions_from_zero() -> None:
+def test_each_document_of_a_row_counts_its_positions_from_zero():
     """Rotary positions are relative, so that a loss does not show what other models would."""
     import numpy as np
 
@@ -129,7 +127,7 @@ OF_OTHER_FAMILIES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("family", OF_OTHER_FAMILIES)
-def test_windows_and_bounded_scores_are_those_of_single_documents(family: str) -> None:
+def test_windows_and_bounded_scores_are_those_of_single_documents(family):
     import numpy as np
 
     torch.manual_seed(0)
@@ -165,9 +163,7 @@ def test_windows_and_bounded_scores_are_those_of_single_documents(family: str) -
         ),
     ],
 )
-def test_a_class_that_reads_along_the_row_is_refused_and_left_as_it_was(
-    model: Callable[[], Any],
-) -> None:
+def test_a_class_that_reads_along_the_row_is_refused_and_left_as_it_was(model):
     student = model().train()
     before = student.config._attn_implementation
     with pytest.raises(StratosError, match="does not keep the documents of a packed row apart"):
@@ -175,7 +171,7 @@ def test_a_class_that_reads_along_the_row_is_refused_and_left_as_it_was(
     assert student.training and student.config._attn_implementation == before
 
 
-def test_documents_of_like_length_share_a_padded_batch() -> None:
+def test_documents_of_like_length_share_a_padded_batch():
     def places(lengths: list[int]) -> list[tuple[int, ...]]:
         documents = Documents.of(lengths)
         n = sum(gather_BT.numel() for gather_BT in documents.gathers_BT)
@@ -191,9 +187,7 @@ def test_documents_of_like_length_share_a_padded_batch() -> None:
 
 
 @pytest.mark.parametrize("lengths", [[60, 3], [64], [70, 30, 30]])
-def test_a_row_has_one_of_few_lengths_and_nothing_reads_what_is_behind_its_documents(
-    lengths: list[int],
-) -> None:
+def test_a_row_has_one_of_few_lengths_and_nothing_reads_what_is_behind_its_documents(lengths):
     import numpy as np
 
     data, model = make_data(lengths, [1] * len(lengths)), make_model(2)
@@ -213,7 +207,7 @@ def test_a_row_has_one_of_few_lengths_and_nothing_reads_what_is_behind_its_docum
     assert torch.equal(*states)
 
 
-def test_a_document_does_not_see_its_neighbours() -> None:
+def test_a_document_does_not_see_its_neighbours():
     import numpy as np
 
     model = make_model(4)
@@ -225,7 +219,7 @@ def test_a_document_does_not_see_its_neighbours() -> None:
     assert module.loss(PackedLoader(data, 1000, 1, 0).batch(np.arange(2))).item() == before
 
 
-def test_loss_is_safe_where_nothing_is_learned() -> None:
+def test_loss_is_safe_where_nothing_is_learned():
     import numpy as np
 
     module = StudentModule(make_model(4), TrainerConfig(), 1)
@@ -235,7 +229,7 @@ def test_loss_is_safe_where_nothing_is_learned() -> None:
     assert loss.item() == 0
 
 
-def test_learning_rate_warms_up_and_ends_at_zero() -> None:
+def test_learning_rate_warms_up_and_ends_at_zero():
     factors = [learning_rate_factor(step, 100, 10) for step in range(101)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[10] == pytest.approx(1.0)
@@ -243,7 +237,7 @@ def test_learning_rate_warms_up_and_ends_at_zero() -> None:
     assert factors[10:] == sorted(factors[10:], reverse=True)
 
 
-def test_loader_goes_on_where_its_state_says_and_covers_every_document() -> None:
+def test_loader_goes_on_where_its_state_says_and_covers_every_document():
     import numpy as np
 
     rng = np.random.default_rng(1)
@@ -265,7 +259,7 @@ def test_loader_goes_on_where_its_state_says_and_covers_every_document() -> None
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_parts_of_a_row_are_all_of_it(accumulate: int) -> None:
+def test_parts_of_a_row_are_all_of_it(accumulate):
     import numpy as np
 
     lengths = np.random.default_rng(0).integers(3, 90, 200)
