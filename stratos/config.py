@@ -587,8 +587,6 @@ class PlanConfig:
     """Maximum minutes of an automatic pilot on this machine, other work not counted."""
     history: bool = True
     """Use past runs of this machine (`outputs/`, `sweeps/`) to predict a student's accuracy."""
-    solver: str | None = None
-    """PuLP's name of the solver; None takes HiGHS or CBC, whichever is installed."""
     time_limit_s: Annotated[float, Meta(gt=0)] = 60.0
     """Time limit of one solve, in seconds; the plan says if it is not proven optimal by then."""
     gap: Share = 0.0

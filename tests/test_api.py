@@ -84,7 +84,7 @@ def run(folder: Path) -> Run:
     return made
 
 
-def test_a_run_tells_what_it_reached_and_cost(run: Run) -> None:
+def test_a_run_tells_what_it_reached_and_cost(run):
     assert run.accuracy is not None and run.plan is not None and run.verdict is not None
     assert run.accuracy.low <= run.accuracy.mean <= run.accuracy.high and run.accuracy.mean > 0.8
     assert (run.plan.student, run.cost_usd) == ("linear", 0.0)
@@ -96,7 +96,7 @@ def test_a_run_tells_what_it_reached_and_cost(run: Run) -> None:
     assert Run(run.folder).accuracy == run.accuracy
 
 
-def test_its_student_answers_texts_and_chats(run: Run) -> None:
+def test_its_student_answers_texts_and_chats(run):
     text = "please help about my chip"
     assert run.student(text) == "card" == run.student([{"role": "user", "content": text}])
     assert run.predict([text, "why is the iban late"]) == ["card", "wire"]
@@ -107,7 +107,7 @@ def test_its_student_answers_texts_and_chats(run: Run) -> None:
         run.predict(text)
 
 
-def test_it_is_hosted_for_as_long_as_a_block(run: Run) -> None:
+def test_it_is_hosted_for_as_long_as_a_block(run):
     with run.serve() as server:
         body = {"model": server.model, "messages": [{"role": "user", "content": "the iban"}]}
         request = urllib.request.Request(
@@ -123,7 +123,7 @@ def test_it_is_hosted_for_as_long_as_a_block(run: Run) -> None:
     server.stop()
 
 
-def test_the_same_call_goes_on_where_it_was(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_call_goes_on_where_it_was(run, capsys):
     before = made_at(run.folder)
     again = distil(rows(), accuracy=0.5, student="linear", out=run.folder, overrides=SHORT)
     assert again.accuracy == run.accuracy and made_at(run.folder) == before
@@ -133,7 +133,7 @@ def test_the_same_call_goes_on_where_it_was(run: Run, capsys: pytest.CaptureFixt
     assert words == ["verdict", "spent", "host", "page"]
 
 
-def test_what_is_stopped_by_ctrl_c_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_stopped_by_ctrl_c_goes_on(folder, monkeypatch):
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -155,7 +155,7 @@ def test_what_is_stopped_by_ctrl_c_goes_on(folder: Path, monkeypatch: pytest.Mon
         run.student("my chip")
 
 
-def test_all_mistakes_are_told_at_once_and_leave_nothing(folder: Path) -> None:
+def test_all_mistakes_are_told_at_once_and_leave_nothing(folder):
     before = state()
     with pytest.raises(ConfigError) as wrong:
         distil(
@@ -172,20 +172,20 @@ def test_all_mistakes_are_told_at_once_and_leave_nothing(folder: Path) -> None:
     assert not (folder / "wrong").exists()
 
 
-def test_a_column_that_is_no_name_is_refused(folder: Path) -> None:
+def test_a_column_that_is_no_name_is_refused(folder):
     for call in (stratos.look, distil):
         with pytest.raises(ConfigError, match='text="…"'):
             call("rows.csv", text=3)  # type: ignore[arg-type]
 
 
-def test_a_call_that_is_refused_leaves_the_rows_of_the_run(run: Run) -> None:
+def test_a_call_that_is_refused_leaves_the_rows_of_the_run(run):
     before = (run.folder / "rows.jsonl").read_bytes()
     with pytest.raises(ConfigError, match="cannot be used"):
         distil([], out=run.folder)
     assert (run.folder / "rows.jsonl").read_bytes() == before
 
 
-def test_a_plan_that_is_refused_has_its_reasons_as_values(folder: Path) -> None:
+def test_a_plan_that_is_refused_has_its_reasons_as_values(folder):
     with pytest.raises(InfeasibleError) as refused:
         distil(
             rows(),
@@ -202,7 +202,7 @@ def test_a_plan_that_is_refused_has_its_reasons_as_values(folder: Path) -> None:
     assert remedy.text in str(refused.value)
 
 
-def test_a_run_in_another_thread_is_a_run(folder: Path) -> None:
+def test_a_run_in_another_thread_is_a_run(folder):
     runs: list[Run] = []
 
     def work() -> None:
@@ -216,12 +216,12 @@ def test_a_run_in_another_thread_is_a_run(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["mahjon", "tickets"])
-def test_what_is_no_file_may_be_a_task(source: str) -> None:
+def test_what_is_no_file_may_be_a_task(source):
     with pytest.raises(ConfigError, match="mahjong"):
         distil(source)
 
 
-def test_the_package_imports_what_it_offers_when_it_is_used(run: Run) -> None:
+def test_the_package_imports_what_it_offers_when_it_is_used(run):
     code = (
         "import sys, stratos\n"
         "assert 'stratos.core' not in sys.modules\n"
@@ -235,9 +235,7 @@ def test_the_package_imports_what_it_offers_when_it_is_used(run: Run) -> None:
         _ = stratos.distill_all  # type: ignore[attr-defined]
 
 
-def test_a_student_whose_library_is_missing_says_what_to_install(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_student_whose_library_is_missing_says_what_to_install(run, monkeypatch):
     def lacking(*_: Any) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
@@ -248,7 +246,7 @@ def test_a_student_whose_library_is_missing_says_what_to_install(
             ask("my chip")
 
 
-def test_a_folder_without_a_student_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_student_is_refused(tmp_path):
     with pytest.raises(StratosError, match="holds no bundle"):
         load(tmp_path)
     with pytest.raises(StratosError, match="no such folder"):

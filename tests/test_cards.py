@@ -77,13 +77,13 @@ def kept_runs(students: ModuleType) -> dict[str, list[CardRun]]:
     return runs
 
 
-def test_every_figure_on_a_card_is_that_of_a_kept_result(students: ModuleType) -> None:
+def test_every_figure_on_a_card_is_that_of_a_kept_result(students):
     kept, runs = kept_runs(students), shipped()
     assert runs
     assert [one for name, run in runs for one in differences(name, run, kept.get(name, []))] == []
 
 
-def test_an_invented_figure_is_noticed(students: ModuleType, tmp_path: Path) -> None:
+def test_an_invented_figure_is_noticed(students, tmp_path):
     name, run = shipped()[0]
     kept = kept_runs(students).get(name, [])
     for change in (
@@ -125,12 +125,7 @@ RESULT: dict[str, Any] = {
 }
 
 
-def test_a_card_is_written_from_a_kept_result(
-    students: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_card_is_written_from_a_kept_result(students, tmp_path, monkeypatch, capsys):
     (tmp_path / "students").mkdir()
     for name in ("stratos_1m-1", "stratos_1m-bare-1"):
         (tmp_path / "students" / f"{name}.json").write_text(json.dumps(RESULT))

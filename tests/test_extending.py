@@ -65,12 +65,12 @@ def config(own: Path) -> Config:
         return build(hydra.compose_config("config", typed, RunMode.RUN, True))
 
 
-def test_the_page_is_short_and_has_all_eight() -> None:
+def test_the_page_is_short_and_has_all_eight():
     assert len(PAGE.read_text().splitlines()) <= 160
     assert PAGE.read_text().count("\n## ") == len(CHOICES)
 
 
-def test_all_are_found_checked_and_helped(own: Path) -> None:
+def test_all_are_found_checked_and_helped(own):
     assert problems("--config-dir", "mine", *CHOICES) == []
     for choice in CHOICES:
         group, _, name = choice.lstrip("+").partition("=")
@@ -78,7 +78,7 @@ def test_all_are_found_checked_and_helped(own: Path) -> None:
         assert name in group_page([group], "mine")
 
 
-def test_task_and_teacher_answer_each_other(config: Config) -> None:
+def test_task_and_teacher_answer_each_other(config):
     [teacher] = config.teachers
     splits = {split: config.task.items(split, 5) for split in ("train", "validation", "test")}
     assert len({item.id for items in splits.values() for item in items}) == 15
@@ -89,7 +89,7 @@ def test_task_and_teacher_answer_each_other(config: Config) -> None:
     assert config.task.score("no", splits["test"][0]).exact == 0
 
 
-def test_a_plan_takes_student_strategy_cloud_objective_and_engine(config: Config) -> None:
+def test_a_plan_takes_student_strategy_cloud_objective_and_engine(config):
     catalog = load_catalog(config.cloud)
     assert {offer.cloud for offer in catalog.offers} <= {"aws", "gcp"}
     [student], [strategy] = config.students, config.strategies
@@ -105,7 +105,7 @@ def test_a_plan_takes_student_strategy_cloud_objective_and_engine(config: Config
     assert plan.role("serve").run.engine == "quick"  # type: ignore[union-attr]
 
 
-def test_the_engine_runs_on_gpus_alone(config: Config) -> None:
+def test_the_engine_runs_on_gpus_alone(config):
     gpu = Offer("aws", "us-east-1", "p5", "H100", 8, 96, 1000, 80, 40.0)
     cpu = Offer("aws", "us-east-1", "c7i", None, 0, 4, 16, 0, 0.2)
     card = card_of_student(config.students[0], config.task)
@@ -114,7 +114,7 @@ def test_the_engine_runs_on_gpus_alone(config: Config) -> None:
     assert (runner.kind, runner.runs.tolist()) == ("quick", [True, False])
 
 
-def test_the_executor_runs_a_job_as_nicely_as_it_says(config: Config, tmp_path: Path) -> None:
+def test_the_executor_runs_a_job_as_nicely_as_it_says(config, tmp_path):
     nicer = min(19, os.nice(0) + 10)
     ends = f"import os, sys; sys.exit(os.nice(0) != {nicer})"
     spec = JobSpec(
@@ -138,7 +138,7 @@ def test_the_executor_runs_a_job_as_nicely_as_it_says(config: Config, tmp_path: 
     config.executor.release(job)
 
 
-def test_its_own_command_ends_as_a_script_too(own: Path) -> None:
+def test_its_own_command_ends_as_a_script_too(own):
     [lines] = [part for part in PAGE.read_text().split("\n\n") if part.startswith("    STRATOS_")]
     allowed, *_, stratos, first = (words := shlex.split(lines.replace("\\\n", " ")))[:5]
     assert (allowed, stratos, first) == (f"{ALLOW_TARGETS}=own", "stratos", "--config-dir")
@@ -152,9 +152,7 @@ def test_its_own_command_ends_as_a_script_too(own: Path) -> None:
     assert {"probe.json", "plan.json"} <= {path.name for path in (own.parent / "run").iterdir()}
 
 
-def test_a_teacher_of_too_few_or_too_many_answers_is_refused(
-    config: Config, tmp_path: Path
-) -> None:
+def test_a_teacher_of_too_few_or_too_many_answers_is_refused(config, tmp_path):
     [teacher] = config.teachers
     ask = type(teacher).ask
     half = type("Half", (type(teacher),), {"ask": lambda *args, **_: ask(*args)[1:]})

@@ -26,7 +26,7 @@ def figures() -> ModuleType:
     return module
 
 
-def test_documents_say_what_the_results_say(figures: ModuleType) -> None:
+def test_documents_say_what_the_results_say(figures):
     texts = {path: path.read_text() for path in figures.DOCUMENTS}
     assert any("<!-- figures: " in text for text in texts.values())
     for path, text in texts.items():
@@ -43,7 +43,7 @@ def here(text: str, page: Path) -> str:
     )
 
 
-def test_a_figure_that_was_changed_by_hand_is_noticed(figures: ModuleType) -> None:
+def test_a_figure_that_was_changed_by_hand_is_noticed(figures):
     text = next(t for p in figures.DOCUMENTS if "<!-- figures: " in (t := p.read_text()))
     changed = text.replace("0.978 (0.960 to 0.989)", "0.998 (0.990 to 0.999)")
     for document in (changed, text.replace("<!-- /figures -->", "99%\n<!-- /figures -->", 1)):
@@ -55,7 +55,7 @@ SINCE = "2026-12-01"
 """From when on a result is kept of a commit alone."""
 
 
-def test_every_result_says_what_made_it() -> None:
+def test_every_result_says_what_made_it():
     for path in (BENCHMARKS / "results").rglob("*.json"):
         content = json.loads(path.read_text())
         assert {"date", "machine", "cores", "load_average", "commit"} <= content.keys(), path
@@ -63,9 +63,7 @@ def test_every_result_says_what_made_it() -> None:
         assert is_old or not ("dirty" in content["commit"] or "commit_is_lost" in content), path
 
 
-def test_a_result_is_kept_of_a_commit_alone(
-    figures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_is_kept_of_a_commit_alone(figures, tmp_path, monkeypatch):
     record = sys.modules["record"]
     monkeypatch.setattr(record, "ROOT", tmp_path)
 

@@ -53,7 +53,7 @@ def record(run: Path, stage: str, kind: type) -> Any:
     return from_json(json.dumps(envelope["record"]).encode(), kind)
 
 
-def test_kinds_are_measured_on_all_rows_but_those_of_the_test(run: Path) -> None:
+def test_kinds_are_measured_on_all_rows_but_those_of_the_test(run):
     probe = record(run, "probe", Probe)
     scorecard = record(run, "evaluate", Scorecard)
     assert [one.kind for one in probe.kinds] == ["linear", "static"]
@@ -65,7 +65,7 @@ def test_kinds_are_measured_on_all_rows_but_those_of_the_test(run: Path) -> None
         assert 0.8 < one.accuracy.mean < 0.97  # one in fifteen has the word of another label
 
 
-def test_the_plan_has_what_was_measured(run: Path) -> None:
+def test_the_plan_has_what_was_measured(run):
     plan, probe = record(run, "plan", Plan), record(run, "probe", Probe)
     kind = probe.of_kind(plan.student)
     assert plan.accuracy == kind.accuracy
@@ -73,7 +73,7 @@ def test_the_plan_has_what_was_measured(run: Path) -> None:
     assert plan.usd == 0.0
 
 
-def test_the_student_learns_all_rows_and_knows_how_sure_it_is(run: Path) -> None:
+def test_the_student_learns_all_rows_and_knows_how_sure_it_is(run):
     student, probe = record(run, "distill", Student), record(run, "probe", Probe)
     assert student.kind in ("linear", "static")
     assert student.n_validation_items == probe.kinds[0].n_rows
@@ -85,7 +85,7 @@ def test_the_student_learns_all_rows_and_knows_how_sure_it_is(run: Path) -> None
     assert sum((found.probability, *(p for _, p in found.next_best))) == pytest.approx(1)
 
 
-def test_the_student_is_scored_beside_what_is_free(run: Path) -> None:
+def test_the_student_is_scored_beside_what_is_free(run):
     scorecard = record(run, "evaluate", Scorecard)
     student = scorecard.score("student")
     assert student.slice().exact.mean > 0.8
@@ -98,7 +98,7 @@ def test_the_student_is_scored_beside_what_is_free(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_seed_makes_the_same_student(run: Path, rows: Path, tmp_path: Path) -> None:
+def test_the_same_seed_makes_the_same_student(run, rows, tmp_path):
     student = record(run, "distill", Student)
     done = stratos(
         "+task=classify", f"task.path={rows}", "cloud=local", STAGES, "~student.candidates.encoder",

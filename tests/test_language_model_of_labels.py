@@ -1,10 +1,7 @@
 """A whole run whose student is a language model that answers with labels."""
 
-from __future__ import annotations
-
 import json
 import random
-from pathlib import Path
 
 import pytest
 from in_process import stratos
@@ -22,7 +19,7 @@ OTHERS = ("please", "my", "the", "help", "with", "today", "again", "why", "is", 
 pytestmark = pytest.mark.slow
 
 
-def test_what_is_served_answers_as_the_evaluation_did(tmp_path: Path) -> None:
+def test_what_is_served_answers_as_the_evaluation_did(tmp_path):
     draw = random.Random(0)
     with (tmp_path / "rows.jsonl").open("w") as file:
         for _ in range(200):

@@ -1,10 +1,7 @@
 """The log in the run folder tells the run, and no library's chatter."""
 
-from __future__ import annotations
-
 import logging
 import logging.config
-from pathlib import Path
 
 import yaml
 from rich.console import Console as RichConsole
@@ -14,7 +11,7 @@ from stratos.core.extensions import conf_dir
 from stratos.run.console import Console
 
 
-def test_the_log_has_stages_decisions_and_warnings_and_no_requests(tmp_path: Path, capsys) -> None:
+def test_the_log_has_stages_decisions_and_warnings_and_no_requests(tmp_path, capsys):
     path = tmp_path / "stratos.log"
     config = yaml.safe_load((conf_dir() / "hydra" / "job_logging" / "stratos.yaml").read_text())
     for name in ("file", "run"):

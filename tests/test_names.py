@@ -50,7 +50,7 @@ def bindings(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("package", sorted(p.name for p in ROOT.iterdir() if p.name[0] != "_"))
-def test_no_name_is_a_pronoun(package: str) -> None:
+def test_no_name_is_a_pronoun(package):
     refused = [
         f"{path.relative_to(ROOT)}:{line} {name}"
         for path in sorted((ROOT / package).rglob("*.py")) or [ROOT / package]
@@ -64,7 +64,7 @@ def test_no_name_is_a_pronoun(package: str) -> None:
     assert refused == [], "a noun of docs/glossary.md says what it is"
 
 
-def test_the_glossary_is_short() -> None:
+def test_the_glossary_is_short():
     text = (ROOT.parent / "docs" / "glossary.md").read_text(encoding="utf-8")
     nouns = re.findall(r"^- \*\*(.+?)\*\*: ", text, re.MULTILINE)
     assert 40 < len(nouns) == len(set(nouns)) <= ALLOWED

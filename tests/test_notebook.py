@@ -28,7 +28,7 @@ def cells() -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs(tmp_path, monkeypatch):
     """In a kernel of Jupyter, where there is one; else its cells in order, in this process.
 
     Here it is as on a machine without the weights of an encoder, which takes a minute.
@@ -58,13 +58,13 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tmp_path / "outputs" / "tickets" / "report.html").is_file()
 
 
-def test_the_notebook_holds_no_output_of_a_machine() -> None:
+def test_the_notebook_holds_no_output_of_a_machine():
     for cell in json.loads(NOTEBOOK.read_text())["cells"]:
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
 @pytest.mark.parametrize("page", [*PAGES, NOTEBOOK.name])
-def test_what_is_shown_of_python_is_there(page: str) -> None:
+def test_what_is_shown_of_python_is_there(page):
     texts = cells() if page == NOTEBOOK.name else python_of((ROOT / "docs" / page).read_text())
     known = inspect.signature(stratos.distil).parameters
     n = 0

@@ -1,9 +1,5 @@
 """What pages say of a room of contrib is left out where the room is not here, and nothing else."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 from pages import DOCUMENTS, contrib_pages, text_of
 
 PAGE = """\
@@ -45,7 +41,7 @@ And without it:
 """
 
 
-def test_rows_paragraphs_and_items_are_left_out(tmp_path: Path, monkeypatch) -> None:
+def test_rows_paragraphs_and_items_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr("pages.CONTRIB", tmp_path / "contrib")
     (tmp_path / "contrib").mkdir()
     for name in ("slurm", "ray"):
@@ -57,7 +53,7 @@ def test_rows_paragraphs_and_items_are_left_out(tmp_path: Path, monkeypatch) -> 
     assert text_of(page) == LEFT
 
 
-def test_nothing_is_left_out_of_a_page_whose_rooms_are_here() -> None:
+def test_nothing_is_left_out_of_a_page_whose_rooms_are_here():
     for page in DOCUMENTS:
         if all(linked.exists() for linked in contrib_pages(page.read_text(), page)):
             assert text_of(page) == page.read_text(), page

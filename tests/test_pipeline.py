@@ -85,9 +85,7 @@ def record(run: Path, stage: str) -> dict[str, Any]:
 
 
 @pytest.mark.kill
-def test_killed_in_its_stages_the_main_command_ends_as_if_it_never_was(
-    tmp_path: Path, teacher: str
-) -> None:
+def test_killed_in_its_stages_the_main_command_ends_as_if_it_never_was(tmp_path, teacher):
     run, whole = tmp_path / "killed" / "run", tmp_path / "whole" / "run"
     for folder in (run, whole):
         folder.parent.mkdir()

@@ -1,14 +1,12 @@
 """What has to be there fails a test that lacks it, and continuous integration asks for it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 from required import VARIABLE, lacking
 
 
-def test_what_is_lacking_skips_unless_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_lacking_skips_unless_it_is_required(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(pytest.skip.Exception, match="needs Chromium"):
         lacking("browser", "needs Chromium")
@@ -19,7 +17,7 @@ def test_what_is_lacking_skips_unless_it_is_required(monkeypatch: pytest.MonkeyP
         lacking("hub", "needs the hub")
 
 
-def test_continuous_integration_requires_what_it_installs() -> None:
+def test_continuous_integration_requires_what_it_installs():
     script = (Path(__file__).parents[1] / ".ci" / "run").read_text()
     assert f"export {VARIABLE}=browser,s3,ray\n" in script
     assert "slurmctld slurmd slurm-client munge" in script

@@ -171,7 +171,7 @@ def a_circle(graph: Mapping[str, set[str]]) -> list[str] | None:
     return None
 
 
-def test_a_circle_is_found_wherever_its_imports_stand(tmp_path: Path) -> None:
+def test_a_circle_is_found_wherever_its_imports_stand(tmp_path):
     texts = {
         "stratos.a": "from stratos import b",
         "stratos.b": "def late():\n    import stratos.c.d\n",
@@ -187,7 +187,7 @@ def test_a_circle_is_found_wherever_its_imports_stand(tmp_path: Path) -> None:
     assert circle is not None and set(circle) == {"stratos.a", "stratos.b", "stratos.c.d"}
 
 
-def test_no_modules_import_each_other_in_a_circle(graph: dict[str, set[str]]) -> None:
+def test_no_modules_import_each_other_in_a_circle(graph):
     left = {
         module: {one for one in imported if (module, one) not in TOGETHER}
         for module, imported in graph.items()
@@ -197,7 +197,7 @@ def test_no_modules_import_each_other_in_a_circle(graph: dict[str, set[str]]) ->
         assert imported in graph[module], f"{module} no longer needs its exception"
 
 
-def test_rooms_import_no_others_than_the_table_allows(graph: dict[str, set[str]]) -> None:
+def test_rooms_import_no_others_than_the_table_allows(graph):
     found: dict[str, set[str]] = defaultdict(set)
     for module, imported in graph.items():
         if module.startswith("stratos.") and not is_contrib(module):
@@ -207,9 +207,7 @@ def test_rooms_import_no_others_than_the_table_allows(graph: dict[str, set[str]]
     assert {name: rooms for name, rooms in found.items() if rooms} == allowed
 
 
-def test_rooms_of_contrib_import_no_others_but_those_that_the_table_names(
-    graph: dict[str, set[str]],
-) -> None:
+def test_rooms_of_contrib_import_no_others_but_those_that_the_table_names(graph):
     rooms = {path.parent.name for path in (ROOT / "stratos" / "contrib").glob("*/__init__.py")}
     for module, imported in graph.items():
         if is_contrib(module):
@@ -218,7 +216,7 @@ def test_rooms_of_contrib_import_no_others_but_those_that_the_table_names(
             assert others - {own} <= set(CONTRIB.get(own, "").split()), module
 
 
-def test_the_core_names_no_room_of_contrib(graph: dict[str, set[str]]) -> None:
+def test_the_core_names_no_room_of_contrib(graph):
     """Nor in a text that is loaded as a module or a class; rooms are found by `core.extensions`."""
     core = {name: path for name, path in modules().items() if name.startswith("stratos.")}
     for name, path in core.items():
@@ -235,7 +233,7 @@ def test_the_core_names_no_room_of_contrib(graph: dict[str, set[str]]) -> None:
         assert "stratos.contrib" not in path.read_text(), path
 
 
-def test_what_is_known_at_every_start_is_no_more_than_names(graph: dict[str, set[str]]) -> None:
+def test_what_is_known_at_every_start_is_no_more_than_names(graph):
     """The package of a room imports nothing but what its extension is made of."""
     for room in extensions_of_contrib():
         assert graph[room] == {"stratos.core.extensions"}, room
@@ -248,17 +246,17 @@ def extensions_of_contrib() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["core", "catalog", "estimate"])
-def test_what_is_at_the_bottom_imports_no_stage_and_nothing_that_runs_one(name: str) -> None:
+def test_what_is_at_the_bottom_imports_no_stage_and_nothing_that_runs_one(name):
     over = {"plan", "run", "cli", "report", "distill", "deploy", "evaluate", "probe", "pilot"}
     assert not {*over, "synthesize"} & set(ARROWS[name].split())
 
 
-def test_the_root_holds_the_entry_the_page_and_what_all_speak_in() -> None:
+def test_the_root_holds_the_entry_the_page_and_what_all_speak_in():
     names = {path.stem for path in (ROOT / "stratos").glob("*.py")}
     assert names == {"__init__", "__main__", "api", "pipeline", "config"}
 
 
-def test_one_file_name_means_one_thing() -> None:
+def test_one_file_name_means_one_thing():
     core = (path for name, path in modules().items() if not is_contrib(name))
     # A module of `cli.commands` is called as its verb is.
     names = Counter(path.name for path in core if path.parent.name != "commands")
@@ -266,7 +264,7 @@ def test_one_file_name_means_one_thing() -> None:
     assert shared == set(TWINS), "name the new file otherwise, or say in TWINS what both mean"
 
 
-def test_no_name_that_a_package_exports_hides_a_package_in_it() -> None:
+def test_no_name_that_a_package_exports_hides_a_package_in_it():
     for path in (ROOT / "stratos").rglob("__init__.py"):
         names = {
             one.asname or one.name
@@ -277,7 +275,7 @@ def test_no_name_that_a_package_exports_hides_a_package_in_it() -> None:
         assert not names & {inner.parent.name for inner in path.parent.glob("*/__init__.py")}, path
 
 
-def test_locks_on_files_are_taken_in_one_place() -> None:
+def test_locks_on_files_are_taken_in_one_place():
     users = {
         path.relative_to(ROOT).as_posix()
         for path in modules().values()
@@ -287,7 +285,7 @@ def test_locks_on_files_are_taken_in_one_place() -> None:
     assert users == {"stratos/core/process.py"}
 
 
-def test_files_take_the_place_of_others_in_one_place() -> None:
+def test_files_take_the_place_of_others_in_one_place():
     users = {
         path.relative_to(ROOT / "stratos").as_posix()
         for path in (ROOT / "stratos").rglob("*.py")

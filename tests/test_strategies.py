@@ -93,7 +93,7 @@ def seen(found: Problem, label: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("right", [1, 60])
 @pytest.mark.parametrize("strategy", ["alignment", "injection"])
-def test_another_name_changes_no_verdict_price_or_accuracy(strategy: str, right: int) -> None:
+def test_another_name_changes_no_verdict_price_or_accuracy(strategy, right):
     one = teacher(PAID, right=right)
     first, config = problem(strategy, "", one)
     second, renamed = problem(strategy, "mine", one)
@@ -115,7 +115,7 @@ def test_another_name_changes_no_verdict_price_or_accuracy(strategy: str, right:
         assert (plans[0].strategy, plans[1].strategy) == (strategy, "mine")
 
 
-def test_rules_and_a_declared_complexity_know_the_class() -> None:
+def test_rules_and_a_declared_complexity_know_the_class():
     with pytest.raises(ConfigError, match="strategy=supervised: the task mahjong has no labelled"):
         composed("+task=mahjong", "strategy=supervised", "strategy.name=mine")
     with pytest.raises(ConfigError, match="leaves alignment, supervised, but this run has mine"):
@@ -123,13 +123,13 @@ def test_rules_and_a_declared_complexity_know_the_class() -> None:
     composed("+task=mahjong", "strategy=alignment", "strategy.name=injection", "complexity=low")
 
 
-def test_names_differ() -> None:
+def test_names_differ():
     twice = "strategy.candidates.injection.name=alignment"
     with pytest.raises(ConfigError, match="strategy: two candidates are named alignment"):
         composed("+task=mahjong", "strategy=auto", twice)
 
 
-def test_of_several_classes_a_name_changes_no_verdict() -> None:
+def test_of_several_classes_a_name_changes_no_verdict():
     """Rows of a file: every rule that speaks of another strategy."""
     ones: tuple[Strategy, ...] = tuple(cls() for cls in OURS)  # type: ignore[abstract]
     labels = {one.name: f"s{place}" for place, one in enumerate(ones)}
@@ -150,7 +150,7 @@ def test_of_several_classes_a_name_changes_no_verdict() -> None:
 # --- what a class says ----------------------------------------------------------------------------
 
 
-def test_what_ours_are() -> None:
+def test_what_ours_are():
     kinds = {cls.kind: (cls.family, cls().needs_logits, cls().is_on_policy) for cls in OURS}  # type: ignore[abstract]
     assert kinds == {
         "alignment": (Family.ALIGNMENT, False, False),
@@ -166,7 +166,7 @@ def test_what_ours_are() -> None:
     assert kind_of((renamed,), "alignment") == "alignment", "a record of another run"
 
 
-def test_a_class_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_class_that_is_none_is_refused(tmp_path):
     (tmp_path / "strategy").mkdir()
     (tmp_path / "strategy" / "odd.yaml").write_text("_target_: stratos.config.ComplexityConfig\n")
     with pytest.raises(ConfigError, match=r"^strategy\._target_=stratos\.config\.Complexity") as e:
@@ -192,7 +192,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mine"
 
 
-def test_a_strategy_of_a_user_s_own_is_planned_drawn_and_trained(own: Path, tmp_path: Path) -> None:
+def test_a_strategy_of_a_user_s_own_is_planned_drawn_and_trained(own, tmp_path):
     from stratos.distill import distill
     from stratos.synthesize import synthesize
 

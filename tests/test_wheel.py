@@ -25,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_the_wheel_holds_configs_data_templates_and_launchers(wheel: Path) -> None:
+def test_the_wheel_holds_configs_data_templates_and_launchers(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, inside in (("conf", "stratos/conf"), ("stratos", "stratos"),
                            ("launchers/hydra_plugins", "hydra_plugins")):  # fmt: skip
@@ -35,7 +35,7 @@ def test_the_wheel_holds_configs_data_templates_and_launchers(wheel: Path) -> No
     assert not any(name.startswith(("tests/", "hydra_plugins/__init__")) for name in names)
 
 
-def test_the_command_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+def test_the_command_runs_outside_the_checkout(wheel, tmp_path):
     home = tmp_path / "venv"
     venv.create(home, with_pip=False, symlinks=True)
     site = next(home.glob("lib/python*/site-packages"))

@@ -1,7 +1,5 @@
 """What `make test-all` leaves out because it takes long, and `make attack` runs."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

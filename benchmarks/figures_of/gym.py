@@ -76,25 +76,6 @@ def _ran(measured: dict[str, Any]) -> str:
     return f"{len(measured['rows'])} of {chosen} were run. {failed}"
 
 
-def gym_misses() -> str:
-    """Every miss that is judged."""
-    predictions = _predictions(record.load("gym")["result"]["rows"])
-    missed = [
-        {"task": prediction.task, "row": prediction.row}
-        for prediction in predictions
-        if prediction.row.outcome == "outside"
-    ]
-    if not missed:
-        return "None."
-    return columns(
-        missed,
-        ("task", "`{task}`"),
-        ("quantity", "{row.quantity}"),
-        ("planned", lambda miss: f"{miss['row'].planned} ({miss['row'].interval or NONE})"),
-        ("measured", "{row.measured}"),
-    )
-
-
 def _predictions(rows: list[dict[str, Any]]) -> Iterator[Judged]:
     """Yield every prediction of the runs; one that failed has none."""
     for row in rows:
@@ -103,4 +84,4 @@ def _predictions(rows: list[dict[str, Any]]) -> Iterator[Judged]:
             yield Judged(row["task"], row["task"], "", predicted)
 
 
-BLOCKS = {"gym_hits": gym_hits, "gym_misses": gym_misses}
+BLOCKS = {"gym_hits": gym_hits}

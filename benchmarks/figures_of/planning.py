@@ -56,24 +56,6 @@ def accuracy_coverage() -> str:
     )
 
 
-def accuracy_recorded() -> str:
-    """Recorded runs of shipped students, each predicted from the others."""
-    ends = "{predicted[0]:.3f} ({predicted[1]:.3f} to {predicted[2]:.3f}), from {n_others}"
-    return columns(
-        result("planner/accuracy")["recorded"],
-        ("run left out", "{student}, seed {seed}"),
-        ("the others predict", ends),
-        ("as its test items may show it", "{shown[0]:.3f} to {shown[1]:.3f}"),
-        (
-            "they showed",
-            lambda row: (
-                f"{row['measured']:.3f} of {row['n_items']:,}"
-                + ("" if row["is_held"] else ", missed")
-            ),
-        ),
-    )
-
-
 def scale() -> str:
     """CPU seconds and memory of plans."""
     rows = columns(
@@ -155,7 +137,6 @@ def _ratio(pair: Sequence[float]) -> float:
 
 BLOCKS = {
     "accuracy_coverage": accuracy_coverage,
-    "accuracy_recorded": accuracy_recorded,
     "planner_scale": scale,
     "estimate_errors": errors,
     "estimate_intervals": intervals,

@@ -3,64 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
-
-import record
 
 from figures_of.tables import columns, result, source, span
 from stratos.core.formats import counted
 
-EXPORTS, VLLM, LOSS = "serving/exports", "serving/vllm", "serving/format_loss"
+LOSS = "serving/format_loss"
 ESTIMATE, PREDICTOR = "serving/estimate", "serving/predictor"
 OPERATED, ANSWERS = "serving/operated", "serving/answers"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95 at 70%"}
 """What is predicted of a server, with its short title."""
-MODELS = {
-    "stratos_1m, untrained": "shape of the 1M Mahjong student, random weights, 160 tokens",
-    "sums": "300k parameters, trained, 2 tokens",
-    "sql": "SmolLM2-135M, trained, 21 tokens",
-}
-
-
-def engines() -> str:
-    """A row for each engine and format: the range over rounds."""
-    rows, n_rounds = _rows(EXPORTS, models=("sums", "sql"))
-    return (
-        f"{rows}\n\n{source(EXPORTS)}; {counted(n_rounds, 'round')} of all engines in turn: "
-        "compare the engines. The same text is that of the evaluation."
-    )
-
-
-def vllm() -> str:
-    """The same with vLLM among the engines."""
-    content = record.load(VLLM)
-    rows, n_rounds = _rows(VLLM, ("vLLM", "llama.cpp, f32"))
-    return (
-        f"{rows}\n\n{source(VLLM)}, vLLM {content['engines']['vllm']} on a CPU; "
-        f"{counted(n_rounds, 'round')}. Compare the CPU milliseconds."
-    )
-
-
-def _rows(
-    name: str, engines: tuple[str, ...] = ("",), models: Iterable[str] = MODELS
-) -> tuple[str, int]:
-    """Return the table of models and engines, whose names begin so, and the number of rounds."""
-    rounds = grouped(result(name)["rows"], "model", "engine")
-    cases = [case for model in models for case in rounds
-             if case[0] == model and case[1].startswith(engines)]  # fmt: skip
-    rows = columns(
-        [{"case": case, "rounds": rounds[case]} for case in cases],
-        ("student", _titles(MODELS)),
-        ("engine", "{case[1]}"),
-        ("ms alone, p50", _over("p50_ms", ".0f")),
-        ("requests/s, 8 at once", _over("requests_per_s", ".3g")),
-        ("CPU ms a token", _over("cpu_ms_per_token", ".2f")),
-        ("MiB", _over("memory_mib", ".0f")),
-        ("same text", "{rounds[0][equal]} of {rounds[0][items]}"),
-    )
-    return rows, max(map(len, rounds.values()))
 
 
 def grouped(rows: Sequence[Any], *keys: str) -> dict[tuple[Any, ...], list[Any]]:
@@ -71,7 +25,7 @@ def grouped(rows: Sequence[Any], *keys: str) -> dict[tuple[Any, ...], list[Any]]
     return dict(groups)
 
 
-def _titles(names: Mapping[str, str]) -> Any:
+def _title() -> Any:
     """Return a cell that names a student in the first of its rows."""
     written: set[str] = set()
 
@@ -80,13 +34,9 @@ def _titles(names: Mapping[str, str]) -> Any:
         if name in written:
             return ""
         written.add(name)
-        return names.get(name, name)
+        return name
 
     return title
-
-
-def _over(key: str, form: str) -> Any:
-    return lambda row: span((part[key] for part in row["rounds"]), form)
 
 
 def answers() -> str:
@@ -130,7 +80,7 @@ def format_loss() -> str:
     ]  # fmt: skip
     lines = columns(
         rows,
-        ("student", _titles({})),
+        ("student", _title()),
         ("format", "{format}"),
         ("MB", lambda row: f"{row['n_bytes'] / 1e6:.2f}"),
         ("right", "{exact[mean]:.1%}"),
@@ -216,9 +166,7 @@ _OPERATED = ("plain", "swap", "back", "kills")
 
 BLOCKS = {
     "operated": operated,
-    "engines": engines,
     "answers": answers,
-    "vllm": vllm,
     "format_loss": format_loss,
     "engine_estimate": engine_estimate,
     "predictor": predictor,

@@ -148,12 +148,6 @@ def decoding() -> str:
     )
 
 
-def runs(*, bare: bool) -> dict[str, dict[str, Any]]:
-    """Return the recorded runs of students: those with a reasoning path, or those without."""
-    names = sorted(path.stem for path in (record.RESULTS / "students").glob("*.json"))
-    return {n: record.load(f"students/{n}") for n in names if ("-bare-" in n) == bare}
-
-
 def _over_teacher(row: dict[str, Any]) -> str:
     """Return the lower bound of the ratio; of a teacher that has none right only what it may."""
     if not row["teacher"]["exact"]:
@@ -163,7 +157,8 @@ def _over_teacher(row: dict[str, Any]) -> str:
 
 def students() -> str:
     """Every recorded run of an embedded student, and the same without a path."""
-    recorded = runs(bare=False) | runs(bare=True)
+    paths = sorted((record.RESULTS / "students").glob("*.json"))
+    recorded = {path.stem: record.load(f"students/{path.stem}") for path in paths}
     rows = [
         {"run": name, "made_on": made_on(content), **content["result"]}
         for name, content in recorded.items()
@@ -183,18 +178,6 @@ def students() -> str:
         ("made on", "{made_on}"),
     )
     return lines
-
-
-def ablation() -> str:
-    """The same student, items and tokens with the path and with the bare answer."""
-    with_path = {(k["result"]["student"], k["seed"]): k for k in runs(bare=False).values()}
-    rows = []
-    for content in runs(bare=True).values():
-        bare, seed = content["result"], content["seed"]
-        pair = (with_path[bare["student"], seed]["result"], bare)
-        tests = [share(run["test"][name]) for name in ("full_flush", "general") for run in pair]
-        rows.append([f"{bare['student']}, seed {seed}", *tests])
-    return table(("", "full flush: path", "bare answer", "general: path", "bare answer"), rows)
 
 
 def gsm8k() -> str:
@@ -245,6 +228,5 @@ BLOCKS = {
     "cache": cache,
     "decoding": decoding,
     "students": students,
-    "ablation": ablation,
     "gsm8k": gsm8k,
 }

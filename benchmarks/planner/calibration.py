@@ -12,9 +12,6 @@ Each is predicted from a pilot (three trainings, the longest 1/4 or 1/16 of the 
 validation items each), from finished runs of the same length, and from one of another length; runs
 are measured on 512 validation items, the same for all. The interval is checked against the accuracy
 itself and, widened by what so few show (`on_items`), against what 1,000 and 60 test items measure.
-
-Recorded: each run of a shipped student is left out in turn and predicted from its others, by what
-the plan itself predicts with; what its test items showed is compared with the widened interval.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
-from stratos.core.intervals import on_items, wilson
-from stratos.estimate.cards import card_of_student
+from stratos.core.intervals import on_items
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
-from stratos.plan.accuracy.predict import predict
-from stratos.plan.explain.whatif import shipped_students
-from stratos.records import CardRun, Interval, ModelCard, TeacherProbe
-from stratos.synthesize.alignment import Alignment
-from stratos.synthesize.injection import Injection
-from stratos.synthesize.supervised import Supervised
-from stratos.tasks.mahjong import DiscardTask, MahjongTask
-
-TASKS = {"mahjong": MahjongTask, "mahjong_discard": DiscardTask}
-STRATEGIES = {kind.kind: kind() for kind in (Alignment, Injection, Supervised)}
-BLIND = TeacherProbe(
-    teacher="blind", card=ModelCard("blind", 1, 1, 64, 1, 1, 64, 64, 128), prompt="", n_items=64,
-    exact=wilson(0, 64), choice=wilson(0, 0), exact_by_slice={}, parsable=0.0, echoes=0.0,
-    input_tokens=0, output_tokens=0, seconds=0.0, cpu_seconds=0.0, usd=0.0, n_cached=0,
-)  # fmt: skip
-"""A teacher that no prediction rests on."""
+from stratos.records import Interval
 
 N_PILOT, N_VALIDATION, N_TEST, N_FEW = 128, 512, 1000, 60
 PILOT_PARTS = (0.25, 0.5, 1.0)
@@ -253,71 +234,16 @@ def judged(trainings: Sequence[Measured], planned: int, right: np.ndarray) -> tu
     )
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A recorded run, and what the student's others predict of it."""
-
-    student: str
-    run: CardRun
-    n_others: int
-    predicted: Interval
-    shown: Interval
-    """The same as its test items may show it."""
-
-    @property
-    def is_held(self) -> bool:
-        """Whether what came lies in the interval."""
-        return self.shown.low <= self.run.accuracy <= self.shown.high
-
-
-def left_out() -> list[LeftOut]:
-    """Predict every recorded run of a shipped student from its others."""
-    rows = []
-    for student in shipped_students():
-        for run in student.runs:
-            task = TASKS[run.task]()
-            rest = tuple(recorded_run for recorded_run in student.runs if recorded_run is not run)
-            predicted = predict(
-                replace(card_of_student(student, task), runs=rest),
-                run.task,
-                STRATEGIES[run.strategy],
-                BLIND,
-                task_version=task.version,
-                tokens=run.train_tokens,
-            )
-            if predicted.is_known:
-                shown = on_items(predicted, run.n_items)
-                rows.append(LeftOut(student.name, run, len(rest), predicted, shown))
-    return rows
-
-
-def recorded() -> list[dict[str, object]]:
-    """Return what recorded runs came to, and what the others would have predicted."""
-    return [
-        {
-            "student": row.student,
-            "seed": row.run.seed,
-            "measured": row.run.accuracy,
-            "n_items": row.run.n_items,
-            "n_others": row.n_others,
-            "predicted": [row.predicted.mean, row.predicted.low, row.predicted.high],
-            "shown": [row.shown.low, row.shown.high],
-            "is_held": row.is_held,
-        }
-        for row in left_out()
-    ]
-
-
 LEARNERS = (simulated, softmax_regression, many_steps, network, memory)
 
 
 def main() -> None:
-    """Measure coverage by learner and by evidence, and predict recorded runs."""
+    """Measure coverage by learner and by evidence."""
     parser = record.arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=200)
     options = parser.parse_args()
     start = time.process_time()
-    result: dict[str, Any] = {"n_seeds": options.seeds, "recorded": recorded()}
+    result: dict[str, Any] = {"n_seeds": options.seeds}
     result |= {make.__name__: coverage(make, options.seeds) for make in LEARNERS}
     result["cpu_seconds"] = round(time.process_time() - start)
     record.finish("planner/accuracy", result, options, seed=0)

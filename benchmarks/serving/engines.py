@@ -1,14 +1,9 @@
-"""Serving engines and formats on this machine: one answer alone, eight in flight, CPU, memory.
+"""What an answer costs a server on this machine, and what the formats of a run lost.
 
-    python benchmarks/serving/engines.py outputs/<run> …       runs that have a bundle and answers
-    python benchmarks/serving/engines.py --shape               the 1M Mahjong student's, untrained
-    STRATOS_VLLM=/opt/vllm python benchmarks/serving/engines.py --shape --name serving/vllm --keep
-                                                               vLLM, too, beside the others
-    python benchmarks/serving/engines.py --answers --rounds 5 --keep
-                                                               CPU of an answer, whole and streamed,
-                                                               by direct and llama.cpp in turn
+    python benchmarks/serving/engines.py --rounds 5 --keep       CPU of an answer by direct and by
+                                                                 llama.cpp in turn, also streamed
     python benchmarks/serving/engines.py --losses outputs/<run>  what deploy measured of each format
-                                                               of a run (deploy=llamacpp)
+                                                                 of a run (deploy=llamacpp)
 
 Every engine is asked the same questions by the same client (plain HTTP over kept connections, a
 thread for each request in flight), in one go, so that other work on the machine meets all of them.
@@ -20,7 +15,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import shutil
 import sys
 import tempfile
 import threading
@@ -28,7 +22,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,12 +34,9 @@ import record
 from stratos import records
 from stratos.core.machine import group_memory, group_seconds, others_between, usage
 from stratos.deploy.bundle_server import serving_bundle
-from stratos.deploy.engines.direct import Direct
-from stratos.deploy.engines.gguf_file import cannot_export, export
-from stratos.deploy.engines.vllm import Vllm
+from stratos.deploy.engines.gguf_file import export
 from stratos.deploy.exports import read_exports
 from stratos.deploy.server import HOST, Server
-from stratos.evaluate.answers import read_answers
 from stratos.evaluate.metrics import percentile
 from stratos.records import ServingSetting
 
@@ -114,41 +104,6 @@ def untrained(bundle: Path, n: int, shape: Shape = SHAPE_1M) -> tuple[Path, Chat
     model.save_pretrained(bundle)
     GenerationConfig(do_sample=False, max_new_tokens=768, **ends).save_pretrained(bundle)
     return bundle, [task.student_messages(item) for item in task.items("train", n)]
-
-
-def cases_of(bundle: Path, formats: list[str], chats: Chats) -> dict[str, ServingSetting]:
-    """Export a bundle; return what serves it, by title."""
-    formats = [form for form in formats if cannot_export(bundle, form) is None]
-    export(bundle, formats, chats)
-    cases = {
-        "transformers": ServingSetting("transformers"),
-        "transformers, batching": ServingSetting("transformers-batching", slots=IN_FLIGHT),
-    }
-    if Direct().unusable() is None and Direct().cannot_export(bundle, "") is None:
-        cases["direct"] = DIRECT
-    vllm = Vllm(formats=("f32", "bf16"))
-    if reason := vllm.unusable() or vllm.cannot_export(bundle, "f32"):
-        print(f"No row of vLLM: {reason}", file=sys.stderr)
-    else:
-        for form in vllm.exports:
-            cases[f"vLLM, {form}"] = ServingSetting("vllm", IN_FLIGHT, format=form)
-    for form in formats:
-        cases[f"llama.cpp, {form}"] = ServingSetting("llamacpp", IN_FLIGHT, format=form)
-    return cases
-
-
-def measured(
-    name: str, bundle: Path, chats: Chats, texts: list[str], most: int, options: argparse.Namespace
-) -> list[Row]:
-    """Return a row for each engine and format; without known texts, transformers' count."""
-    cases, rows = cases_of(bundle, options.formats, chats), []
-    for _ in range(options.rounds):
-        for title, setting in cases.items():
-            row, answers = one_case(bundle, setting, chats, most)
-            texts = texts or answers
-            row["equal"] = sum(a == b for a, b in zip(answers, texts, strict=True))
-            rows.append({"model": name, "engine": title, "items": len(chats), **row})
-    return rows
 
 
 def one_case(
@@ -253,38 +208,16 @@ def asker(
 
 
 def main() -> None:
-    """Measure each run's bundle with each engine and format."""
+    """Measure what an answer costs, or read what formats lost."""
     parser = record.arguments(__doc__)
-    parser.add_argument("runs", nargs="*", type=Path)
-    parser.add_argument("--shape", action="store_true")
-    parser.add_argument("--losses", action="store_true")
-    parser.add_argument("--answers", action="store_true")
+    parser.add_argument("--losses", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--items", type=int, default=24)
-    parser.add_argument("--formats", nargs="*", default=["f32", "q8_0"], choices=FORMATS)
     parser.add_argument("--rounds", type=int, default=1, help="how often all are measured")
-    parser.add_argument("--name", default="serving/exports", help="of the result")
     options = parser.parse_args()
     if options.losses:
-        record.finish("serving/format_loss", [losses(run) for run in options.runs], options)
-        return
-    if options.answers:
+        record.finish("serving/format_loss", [losses(run) for run in options.losses], options)
+    else:
         record.finish("serving/answers", answer_costs(options), options, seed=0)
-        return
-    rows = []
-    with tempfile.TemporaryDirectory() as work:
-        for run in options.runs:
-            bundle = Path(shutil.copytree(run / "bundle", Path(work) / run.name))
-            answers = read_answers(run)[: options.items]
-            chats, texts = [row.messages for row in answers], [row.text for row in answers]
-            rows += measured(run.name, bundle, chats, texts, 768, options)
-        if options.shape:
-            bundle, chats = untrained(Path(work) / "shape", options.items)
-            rows += measured("stratos_1m, untrained", bundle, chats, [], SHAPE_TOKENS, options)
-    versions = {name: version(name) for name in ("xllamacpp", "llama-cpp-py-sync", "gguf")}
-    if Vllm().unusable() is None:
-        versions["vllm"] = Vllm().version().removeprefix("vllm ")
-    result = {"in_flight": IN_FLIGHT, "rows": rows}
-    record.finish(options.name, result, options, more={"engines": versions})
 
 
 if __name__ == "__main__":

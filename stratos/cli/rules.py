@@ -92,7 +92,7 @@ def impossible(config: Config) -> list[str]:
             )
     problems += map(str, _kinds(config))
     problems += _too_long(config)
-    problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
+    problems += [*_limits(config), *_cloud(config), *_traffic(config)]
     declared = contradictions(config.task, config.strategies, config.complexity)
     problems += [*unusable(trainer), *declared, *_engine(config)]
     problems += [*_fits(config), *_signals(config), *_teachers(config), *_executor(config)]
@@ -378,22 +378,6 @@ def _server(config: Config) -> Iterator[str]:
             f"{deploy.engine.title} serves none of the students ({reasons}). Take another "
             "student, or "
             "deploy=auto."
-        )
-
-
-def _planner(config: Config) -> Iterator[str]:
-    """Yield a solver that there is not."""
-    solver = config.plan.solver
-    if solver is None:
-        return
-    from stratos.plan.solve.solver import (
-        PREFERRED,  # with the planner's arrays, which take their time
-    )
-
-    if solver not in PREFERRED:
-        yield (
-            f"plan.solver={solver}: there is no such solver.{did_you_mean(solver, PREFERRED)} "
-            f"Known: {', '.join(PREFERRED)}."
         )
 
 

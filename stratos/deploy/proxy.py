@@ -39,19 +39,15 @@ from stratos.deploy.engine_connection import (
 )
 from stratos.deploy.engines.http_api import (
     GONE,
-    MOST_BYTES,
     MOST_WAITING,
     NoOtherSite,
     allow_open_files,
     api_error,
     chat_of,
     gone,
+    handled,
     no_path,
     parsed,
-    read_body,
-    too_long,
-    too_many,
-    unless_gone,
 )
 from stratos.deploy.server import HEALTH, READY
 
@@ -271,13 +267,9 @@ class Proxy:
         """Pass a request on to the engine, and its answer back."""
         if {"", ".", ".."} & set(request.path_params["rest"].split("/")):  # elsewhere in the engine
             raise HTTPException(404)
-        if self._upstream.n_open >= MOST_WAITING:
-            return too_many()
-        data = await read_body(request, MOST_BYTES)
-        if data is None:
-            return too_long()
-        answer = await unless_gone(request, self._answered(request, data))
-        return Response(status_code=GONE) if answer is None else answer
+        return await handled(
+            request, self._upstream.n_open, lambda data: self._answered(request, data)
+        )
 
     async def _answered(self, request: Request, data: bytes) -> Response:
         body: Body = data

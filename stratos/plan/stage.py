@@ -39,6 +39,7 @@ from stratos.plan.problem import Choice, LeftOut, Problem
 from stratos.plan.schedule import AFTER, stage_times
 from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import Model
+from stratos.plan.solve.solver import NAME
 from stratos.plan.words import RowsNotLabelled, TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe, RoleChoice
@@ -51,7 +52,6 @@ MAX_FRONTIER = 200
 
 def solve(
     problem: Problem,
-    solver: str | None = None,
     variants: Variants | None = None,
     today: datetime.date | None = None,
 ) -> Plan:
@@ -59,7 +59,6 @@ def solve(
 
     Args:
         problem: candidates, options, limits and objective; it is not changed.
-        solver: PuLP's name of the solver to use; None takes that of the problem's settings.
         variants: how to ask again with other clouds, hours or traffic; None leaves those out of
             what is explained.
         today: what the age of prices and the end of teachers are measured from; None takes the
@@ -67,11 +66,9 @@ def solve(
 
     Raises:
         InfeasibleError: no plan meets the limits; the message says what to change.
-        StratosError: no solver is there, or all of them failed.
+        StratosError: the solver failed.
     """
     start = time.perf_counter()
-    if solver is not None:
-        problem = replace(problem, settings=replace(problem.settings, solver=solver))
     if not problem.candidates:
         raise no_candidates(problem, variants)
     everything = frontier(problem)
@@ -94,11 +91,11 @@ def solve(
     prices = prices_of(problem, chosen)
     dates = sorted({price.date for price in prices if price.date}) or [""]
     ends = end_of(problem, chosen)
-    warnings = [*problem.warnings, *model.warnings, *stale(prices, today)]
+    warnings = [*problem.warnings, *stale(prices, today)]
     warnings += ending(problem, chosen, today)
     return Plan(
         status=model.status,
-        solver=model.solver_name,
+        solver=NAME,
         teacher=chosen.candidate.teacher,
         student=chosen.candidate.student,
         strategy=chosen.candidate.strategy,

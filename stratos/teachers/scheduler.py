@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from stratos.core.errors import BudgetError, EndpointError, OverspentError, TeacherError
 from stratos.teachers.base import Answer, Billed, Meter, Question
@@ -237,10 +237,6 @@ class _Call:
     """Rounds through the endpoints that answer."""
     failed_at: set[Backend] = field(default_factory=set, compare=False)
     """Endpoints of the present round."""
-
-
-_Flight: TypeAlias = tuple[_Call, Backend, int, Callable[[], object]]
-"""A call under way, where, the receipt of its money, and what cancels it."""
 
 
 @dataclass

@@ -82,9 +82,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("how", LOST)
-def test_a_creation_whose_answer_is_lost_is_found_and_not_repeated(
-    run, batching, dear: Provider, how: str
-) -> None:
+def test_a_creation_whose_answer_is_lost_is_found_and_not_repeated(run, batching, dear, how):
     dear.creates = list(LOST[how])
     context = run(10.0)
     answers = cached_ask(batching(timeout_s=1.0), chats(30), 8, context)
@@ -94,9 +92,7 @@ def test_a_creation_whose_answer_is_lost_is_found_and_not_repeated(
     assert is_paid_once(context, dear)
 
 
-def test_minutes_of_502_while_polling_do_not_end_a_batch(
-    run, batching, dear: Provider, warnings: list[str]
-) -> None:
+def test_minutes_of_502_while_polling_do_not_end_a_batch(run, batching, dear, warnings):
     dear.polls = lambda seconds: Reply(status=502) if 0 <= seconds < 3 else Reply()
     context = run(10.0)
     assert len(cached_ask(batching(max_retries=0), chats(30), 8, context)) == 30
@@ -105,7 +101,7 @@ def test_minutes_of_502_while_polling_do_not_end_a_batch(
     assert "(HTTP 502). It is asked again" in warning
 
 
-def test_a_key_that_is_refused_while_polling_does(run, batching, dear: Provider) -> None:
+def test_a_key_that_is_refused_while_polling_does(run, batching, dear):
     dear.polls = lambda seconds: Reply(status=401) if seconds > 0.1 else Reply()
     dear.batch_s = 60.0
     context, began = run(10.0), time.monotonic()
@@ -116,9 +112,7 @@ def test_a_key_that_is_refused_while_polling_does(run, batching, dear: Provider)
     assert context.ledger.spent_usd == 0 and context.ledger.reserved_usd > 0
 
 
-def test_a_list_that_fails_in_passing_hides_no_earlier_batch(
-    run, batching, abandoned: Provider
-) -> None:
+def test_a_list_that_fails_in_passing_hides_no_earlier_batch(run, batching, abandoned):
     fails_until = time.monotonic() + 2
     abandoned.polls = lambda seconds: Reply(502 if time.monotonic() < fails_until else 200)
     context = run(9)
@@ -128,16 +122,14 @@ def test_a_list_that_fails_in_passing_hides_no_earlier_batch(
     assert is_paid_once(context, abandoned)
 
 
-def test_what_nobody_asks_any_more_of_a_batch_is_settled_at_its_price_too(
-    run, batching, abandoned: Provider
-) -> None:
+def test_what_nobody_asks_any_more_of_a_batch_is_settled_at_its_price_too(run, batching, abandoned):
     context = run(9)
     assert len(cached_ask(batching(), chats(7), 8, context)) == 7
     assert abandoned.bill.n_answers == 40
     assert is_paid_once(context, abandoned)
 
 
-def test_a_batch_that_is_gone_counts_in_full(run, batching, abandoned: Provider) -> None:
+def test_a_batch_that_is_gone_counts_in_full(run, batching, abandoned):
     abandoned.batches.clear()
     context = run(90)
     most = context.ledger.reserved_usd
@@ -145,9 +137,7 @@ def test_a_batch_that_is_gone_counts_in_full(run, batching, abandoned: Provider)
     assert context.ledger.spent_usd == pytest.approx(most + abandoned.bill.usd)
 
 
-def test_batches_of_answers_past_their_limit_end_with_what_is_passed(
-    run, batching, dear: Provider
-) -> None:
+def test_batches_of_answers_past_their_limit_end_with_what_is_passed(run, batching, dear):
     dear.rule = always(n_tokens=90)
     context = run(2.0)
     with pytest.raises(OverspentError, match=r"limits\.budget_usd=2 is passed by up to \$"):
@@ -176,9 +166,7 @@ cached_ask(teacher, chats(40), 8, context)
 
 
 @pytest.mark.kill
-def test_killed_where_nothing_can_be_done_the_batch_is_paid_once(
-    run, batching, dear: Provider, tmp_path: Path
-) -> None:
+def test_killed_where_nothing_can_be_done_the_batch_is_paid_once(run, batching, dear, tmp_path):
     """kill -9 behind the creation; and again in the second run."""
     dear.batch_s = 60.0
     command: list[Any] = [sys.executable, "-c", ASKER, dear.base_url, tmp_path / "run"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from tests.attack.whole_run import N_FILES, SEED, Run, new_run
 from tests.teachers.provider import Provider
@@ -113,9 +112,7 @@ def cases(run: Run, kind: str) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("kind", KINDS if IS_WHOLE else [ANY])
-def test_a_damaged_file_is_mended_or_named(
-    world: World, kind: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_damaged_file_is_mended_or_named(world, kind, record_property):
     wrong = []
     expected = Run(world.saved, ()).result()
     chosen = cases(world.run, kind)
@@ -149,9 +146,7 @@ def what_is_wrong(run: Run, path: Path, expected: dict[str, object]) -> str | No
     return None
 
 
-def test_flipped_weights_are_not_evaluated_served_or_bundled(
-    world: World, snapshot: SnapshotAssertion
-) -> None:
+def test_flipped_weights_are_not_evaluated_served_or_bundled(world, snapshot):
     world.run.restore(world.saved)
     [weights] = (world.run.folder / "distill" / "student").glob("*.safetensors")
     flip(weights, world)
@@ -169,7 +164,7 @@ def test_flipped_weights_are_not_evaluated_served_or_bundled(
     assert world.run.result() == Run(expected, ()).result()
 
 
-def test_an_edited_record_is_refused(world: World, snapshot: SnapshotAssertion) -> None:
+def test_an_edited_record_is_refused(world, snapshot):
     world.run.restore(world.saved)
     record = world.run.folder / "distill.json"
     text = record.read_text()

@@ -61,18 +61,14 @@ def said_well(ended: Ended, *parts: str, codes: tuple[int, ...] = (1, 2)) -> Non
     ("options", "reason"),
     [("size=16k", "No space left on device"), ("size=4m,nr_inodes=6", "No space left on device")],
 )
-def test_a_disk_without_room_or_inodes_is_said(
-    teacher: Provider, tmp_path: Path, options: str, reason: str
-) -> None:
+def test_a_disk_without_room_or_inodes_is_said(teacher, tmp_path, options, reason):
     with small_disk(tmp_path / "disk", options):
         run = new_run(tmp_path / "disk", teacher, PLANNED, f"paths.cache_dir={tmp_path}/cache")
         ended = run.go_on()
     said_well(ended, reason)
 
 
-def test_a_disk_that_is_full_when_weights_are_saved_goes_on_after_room_is_made(
-    teacher: Provider, tmp_path: Path
-) -> None:
+def test_a_disk_that_is_full_when_weights_are_saved_goes_on_after_room_is_made(teacher, tmp_path):
     cache = f"paths.cache_dir={tmp_path}/cache"
     with small_disk(tmp_path / "disk", "size=1800k"):
         run = new_run(tmp_path / "disk", teacher, *TRAINED, cache)
@@ -88,7 +84,7 @@ def test_a_disk_that_is_full_when_weights_are_saved_goes_on_after_room_is_made(
         assert whole.record("distill")["weights_sha256"] == weights
 
 
-def test_a_limit_on_the_size_of_files_is_said(teacher: Provider, tmp_path: Path) -> None:
+def test_a_limit_on_the_size_of_files_is_said(teacher, tmp_path):
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 
@@ -99,14 +95,14 @@ def test_a_limit_on_the_size_of_files_is_said(teacher: Provider, tmp_path: Path)
         assert ended.code == 0, ended.output
 
 
-def test_a_cache_without_room_is_said(teacher: Provider, tmp_path: Path) -> None:
+def test_a_cache_without_room_is_said(teacher, tmp_path):
     with small_disk(tmp_path / "disk", "size=8k"):
         run = new_run(tmp_path / "here", teacher, PLANNED, f"paths.cache_dir={tmp_path}/disk/c")
         ended = run.go_on()
     said_well(ended, codes=(0, 1))
 
 
-def test_a_disk_that_is_read_only_is_said(teacher: Provider, tmp_path: Path) -> None:
+def test_a_disk_that_is_read_only_is_said(teacher, tmp_path):
     with small_disk(tmp_path / "disk", "size=4m"):
         run = new_run(tmp_path / "disk", teacher, PLANNED, f"paths.cache_dir={tmp_path}/cache")
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
@@ -114,7 +110,7 @@ def test_a_disk_that_is_read_only_is_said(teacher: Provider, tmp_path: Path) -> 
     said_well(ended, "Read-only file system", "hydra.run.dir=<folder>", codes=(2,))
 
 
-def test_a_folder_of_another_user_is_said(teacher: Provider, tmp_path: Path) -> None:
+def test_a_folder_of_another_user_is_said(teacher, tmp_path):
     if shutil.which("setpriv") is None:
         pytest.skip("there is no setpriv")
     run = new_run(tmp_path, teacher, PLANNED)
@@ -155,7 +151,7 @@ IN_THE_WAY = [
 
 
 @pytest.mark.parametrize("way", part_of(IN_THE_WAY, every=5), ids=lambda way: way.path)
-def test_what_is_in_the_way_is_named(teacher: Provider, tmp_path: Path, way: InTheWay) -> None:
+def test_what_is_in_the_way_is_named(teacher, tmp_path, way):
     path = tmp_path / way.path
     path.parent.mkdir(parents=True, exist_ok=True)
     if way.is_folder:
@@ -193,7 +189,7 @@ STREAMS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("name", part_of(list(STREAMS), every=3))
-def test_a_run_is_made_whatever_it_can_say(teacher: Provider, tmp_path: Path, name: str) -> None:
+def test_a_run_is_made_whatever_it_can_say(teacher, tmp_path, name):
     how = dict(STREAMS[name])
     run = new_run(tmp_path, teacher, PLANNED)
     with run.start(**how) as process:
@@ -204,9 +200,7 @@ def test_a_run_is_made_whatever_it_can_say(teacher: Provider, tmp_path: Path, na
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_output_that_is_full_is_said_once_and_ends_no_work(
-    teacher: Provider, tmp_path: Path
-) -> None:
+def test_output_that_is_full_is_said_once_and_ends_no_work(teacher, tmp_path):
     run = new_run(tmp_path, teacher, PLANNED)
     with open("/dev/full", "w") as full, run.start(stdout=full, stderr=subprocess.PIPE) as process:
         printed = process.communicate(timeout=600)[1].decode()
@@ -225,7 +219,7 @@ def test_output_that_is_full_is_said_once_and_ends_no_work(
 # --- tracking -------------------------------------------------------------------------------------
 
 
-def test_tracking_on_a_full_disk_is_one_warning(tmp_path: Path) -> None:
+def test_tracking_on_a_full_disk_is_one_warning(tmp_path):
     """Metrics no longer fit, and the work goes on at its pace; it goes well again with room."""
     script = f"""
 import sys, time

@@ -46,9 +46,7 @@ def is_asked_no_more(provider: Provider, within_s: float = 10) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
-def test_nothing_goes_on_paying_where_a_sweep_is_ended(
-    tmp_path: Path, dear: Provider, how: signal.Signals
-) -> None:
+def test_nothing_goes_on_paying_where_a_sweep_is_ended(tmp_path, dear, how):
     dear.rule = always(delay_s=0.3)
     sweep = begin(
         tmp_path, dear, "-m", "hydra/launcher=pool", "probe.n_items=40,41",
@@ -65,9 +63,7 @@ def test_nothing_goes_on_paying_where_a_sweep_is_ended(
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
-def test_a_run_that_is_told_to_end_settles_what_is_under_way(
-    tmp_path: Path, dear: Provider, how: signal.Signals
-) -> None:
+def test_a_run_that_is_told_to_end_settles_what_is_under_way(tmp_path, dear, how):
     dear.rule = always(delay_s=0.3)
     run = begin(tmp_path, dear, f"hydra.run.dir={tmp_path / 'run'}")
     wait_for(dear, 8)
@@ -81,7 +77,7 @@ def test_a_run_that_is_told_to_end_settles_what_is_under_way(
     assert dear.bill.usd - 1e-9 <= Ledger(ledger).spent_usd + 1e-9
 
 
-def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path, dear: Provider) -> None:
+def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path, dear):
     dear.rule = always(delay_s=0.3)
     size = ("probe.n_items=16", "probe.max_items=16", f"hydra.run.dir={tmp_path / 'run'}")
     run = begin(tmp_path, dear, *size, on_hangup=signal.SIG_IGN)

@@ -35,8 +35,8 @@ def ask(asker: OpenAITeacher, asked_for: list[Question], context: Context, **how
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("share", [0.15, 0.4])
 def test_a_run_whose_faultless_cost_fits_is_not_refused_and_gets_its_answers(
-    run, teacher, dear: Provider, seed: int, share: float
-) -> None:
+    run, teacher, dear, seed, share
+):
     probe, rest = questions(N_PROBE, 0, seed), questions(N, 1000, seed)
     with Provider(bill=Bill(1_000.0, 10_000.0)) as faultless:
         ask(teacher(faultless), [*probe, *rest], run(name="faultless"))
@@ -50,7 +50,7 @@ def test_a_run_whose_faultless_cost_fits_is_not_refused_and_gets_its_answers(
     assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd <= budget
 
 
-def test_where_the_answers_alone_do_not_fit_it_is_refused(run, teacher, dear: Provider) -> None:
+def test_where_the_answers_alone_do_not_fit_it_is_refused(run, teacher, dear):
     probe, rest = questions(N_PROBE, 0, 0), questions(N, 1000, 0)
     dear.rule = flaky(0.3, 0)
     asker = teacher(dear, max_retries=20)
@@ -61,9 +61,7 @@ def test_where_the_answers_alone_do_not_fit_it_is_refused(run, teacher, dear: Pr
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_budget_that_a_refusal_proposes_suffices_to_the_last_call(
-    run, teacher, dear: Provider, seed: int
-) -> None:
+def test_the_budget_that_a_refusal_proposes_suffices_to_the_last_call(run, teacher, dear, seed):
     """The last call sets its ceiling aside, ten times what it spends."""
     probe, rest = questions(N_PROBE, 0, seed), questions(20, 1000, seed)
     asker = teacher(dear)

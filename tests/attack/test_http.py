@@ -22,7 +22,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_prompt_and_no_key_go_to_another_host(run, teacher, status: int) -> None:
+def test_no_prompt_and_no_key_go_to_another_host(run, teacher, status):
     with Provider() as elsewhere:
         # Another port is another host: whoever listens there may be somebody else.
         there = f"{elsewhere.base_url}/chat/completions?token=hidden"
@@ -41,7 +41,7 @@ def test_no_prompt_and_no_key_go_to_another_host(run, teacher, status: int) -> N
         assert context.ledger.spent_usd == 0
 
 
-def test_the_list_of_models_is_not_read_at_another_host_either(teacher) -> None:
+def test_the_list_of_models_is_not_read_at_another_host_either(teacher):
     with (
         Provider() as elsewhere,
         Provider(lists=Reply(status=307, location=f"{elsewhere.base_url}/models")) as provider,
@@ -51,14 +51,14 @@ def test_the_list_of_models_is_not_read_at_another_host_either(teacher) -> None:
         assert elsewhere.keys == []
 
 
-def test_within_one_host_a_redirect_is_followed(run, teacher) -> None:
+def test_within_one_host_a_redirect_is_followed(run, teacher):
     with Provider(first_only(status=307, location="/v2/chat/completions")) as provider:
         answers = cached_ask(teacher(provider), chats(3), 8, run(1.0))
         assert len(answers) == 3 and are_right(answers)
         assert set(provider.tries.values()) == {2}
 
 
-def test_a_list_of_models_that_drips_ends(teacher) -> None:
+def test_a_list_of_models_that_drips_ends(teacher):
     with Provider(lists=Reply(wire="dripped", drip_s=1.0)) as provider:
         began = time.monotonic()
         why = teacher(provider).unreachable()
@@ -66,7 +66,7 @@ def test_a_list_of_models_that_drips_ends(teacher) -> None:
         assert why == Silent(provider.base_url, 2.5)
 
 
-def test_an_answer_that_drips_ends(run, teacher) -> None:
+def test_an_answer_that_drips_ends(run, teacher):
     with Provider(always(wire="dripped", drip_s=0.5), models=()) as provider:
         context, began = run(1.0), time.monotonic()
         asker = teacher(provider, timeout_s=1.0, max_retries=1)
@@ -76,7 +76,7 @@ def test_an_answer_that_drips_ends(run, teacher) -> None:
         assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd
 
 
-def test_a_model_that_is_not_there_is_said_although_the_list_drips(run, teacher) -> None:
+def test_a_model_that_is_not_there_is_said_although_the_list_drips(run, teacher):
     with Provider(always(status=404), lists=Reply(wire="dripped", drip_s=1.0)) as provider:
         began = time.monotonic()
         with pytest.raises(TeacherError, match="has no model parrot"):

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from tests.attack.bad_files import good_gguf, make_all, make_good_model
 from tests.attack.bad_inputs import Row, rows, written_in
@@ -48,7 +47,7 @@ def provider() -> Iterator[Provider]:
         yield teacher
 
 
-def test_the_tables_are_as_long_as_they_are_said_to_be() -> None:
+def test_the_tables_are_as_long_as_they_are_said_to_be():
     assert len(ROWS) >= 900
     assert len({(row.file, row.text) for row in ROWS}) == len(ROWS)
 
@@ -57,9 +56,7 @@ def test_the_tables_are_as_long_as_they_are_said_to_be() -> None:
     "row",
     [pytest.param(row, id=name_of(row), marks=[] if row in CHOSEN else WHOLE) for row in ROWS],
 )
-def test_a_bad_input_is_refused(
-    row: Row, files: Path, provider: Provider, tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_bad_input_is_refused(row, files, provider, tmp_path, snapshot):
     if "gguf" in row.text and good_gguf() is None:
         pytest.skip("the package with the GGUF file is not there")
     ended = run(row.typed, provider, with_files(files, tmp_path / "here"))
@@ -70,9 +67,7 @@ def test_a_bad_input_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", IN_PROCESSES, ids=name_of)
-def test_a_process_of_its_own_says_the_same(
-    row: Row, files: Path, provider: Provider, tmp_path: Path
-) -> None:
+def test_a_process_of_its_own_says_the_same(row, files, provider, tmp_path):
     folder = with_files(files, tmp_path / "here")
     done = subprocess.run(
         [sys.executable, "-m", "stratos", *typed(row.typed, provider.base_url)],

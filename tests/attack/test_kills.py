@@ -1,13 +1,9 @@
 """Killed at moments that a seed draws, a run comes to what it would have come to."""
 
-from __future__ import annotations
-
 import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -25,9 +21,7 @@ ENDS = (0, 128 + signal.SIGTERM, 130, *(-number for number in SIGNALS))
 @pytest.mark.skipif(
     not IS_WHOLE, reason="a quarter of an hour; the tests of the pipeline kill, too"
 )
-def test_a_run_that_is_killed_again_and_again_comes_to_the_same(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_run_that_is_killed_again_and_again_comes_to_the_same(tmp_path, record_property):
     draw = random.Random(SEED)
     with Provider() as teacher:
         whole, killed = (new_run(tmp_path / name, teacher) for name in ("whole", "killed"))

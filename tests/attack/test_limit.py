@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from stratos.ledger import reserves
 from stratos.teachers import scheduler
 from stratos.teachers.asking import stream_ask
 from tests.attack.whole_run import command
-from tests.teachers.provider import Provider, Reply, always
+from tests.teachers.provider import Reply, always
 from tests.teachers.questions import cached_ask, chats, questions
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -31,8 +30,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("budget", [3.0, 6.0])
 @pytest.mark.parametrize("delay_s", [0.0, 0.1])
 def test_an_endpoint_that_ignores_the_limit_takes_no_more_than_the_budget(
-    run, teacher, dear: Provider, warnings, budget: float, delay_s: float
-) -> None:
+    run, teacher, dear, warnings, budget, delay_s
+):
     """Its answers are five times as long; the first goes alone and tells."""
     dear.rule = always(n_tokens=50, delay_s=delay_s)
     context = run(budget)
@@ -46,9 +45,7 @@ def test_an_endpoint_that_ignores_the_limit_takes_no_more_than_the_budget(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_where_many_are_under_way_the_budget_may_be_passed_and_it_is_said(
-    run, teacher, dear: Provider
-) -> None:
+def test_where_many_are_under_way_the_budget_may_be_passed_and_it_is_said(run, teacher, dear):
     dear.rule = always(n_tokens=90, delay_s=0.2)
     context = run(3.0)
     with pytest.raises(OverspentError) as caught:
@@ -71,9 +68,7 @@ def test_where_many_are_under_way_the_budget_may_be_passed_and_it_is_said(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_what_is_under_way_is_given_up_where_the_money_does_not_suffice(
-    run, teacher, dear: Provider
-) -> None:
+def test_what_is_under_way_is_given_up_where_the_money_does_not_suffice(run, teacher, dear):
     def rule(text: str, n_tries: int) -> Reply:
         return Reply(n_tokens=90, delay_s=0.5) if text == "word 0" else Reply(delay_s=30.0)
 
@@ -83,9 +78,7 @@ def test_what_is_under_way_is_given_up_where_the_money_does_not_suffice(
     assert dear.bill.n_answers == 1
 
 
-def test_where_the_money_suffices_what_is_under_way_is_covered_and_comes(
-    run, teacher, dear: Provider
-) -> None:
+def test_where_the_money_suffices_what_is_under_way_is_covered_and_comes(run, teacher, dear):
     lengths = itertools.cycle((5, 12, 40, 25))
     dear.rule = lambda text, n: Reply(n_tokens=next(lengths))
     context = run(100.0)
@@ -95,9 +88,7 @@ def test_where_the_money_suffices_what_is_under_way_is_covered_and_comes(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_the_cap_of_a_probe_and_what_a_plan_holds_are_caps_too(
-    run, teacher, dear: Provider
-) -> None:
+def test_the_cap_of_a_probe_and_what_a_plan_holds_are_caps_too(run, teacher, dear):
     dear.rule = always(n_tokens=90, delay_s=0.2)
     with pytest.raises(OverspentError, match=r"limits\.probe_usd=3 is passed by up to \$"):
         cached_ask(teacher(dear), chats(20), 10, run(name="probe"), limit_usd=3.0)
@@ -109,7 +100,7 @@ def test_the_cap_of_a_probe_and_what_a_plan_holds_are_caps_too(
     assert context.ledger.spent_usd >= dear.bill.usd / 2 - 1e-9
 
 
-def test_the_command_ends_non_zero_and_says_by_how_much(tmp_path: Path, dear: Provider) -> None:
+def test_the_command_ends_non_zero_and_says_by_how_much(tmp_path, dear):
     dear.rule = always(n_tokens=600, delay_s=0.2)
     done = command(tmp_path, dear, "stages=[probe]", "limits.budget_usd=20", "limits.probe_usd=20")
     assert done.returncode == 1
@@ -118,7 +109,7 @@ def test_the_command_ends_non_zero_and_says_by_how_much(tmp_path: Path, dear: Pr
     assert dear.bill.n_answers > 0
 
 
-def test_a_limit_without_a_name_is_refused_before_anything(tmp_path: Path, dear: Provider) -> None:
+def test_a_limit_without_a_name_is_refused_before_anything(tmp_path, dear):
     done = command(tmp_path, dear, "teacher.token_limit_field=''")
     assert done.returncode == 2
     assert "is no field that limits an answer" in done.stderr

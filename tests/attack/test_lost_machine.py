@@ -22,7 +22,7 @@ STAGES = ("stages=[probe,plan,synthesize]", "strategy=alignment", "student=strat
 
 
 @pytest.mark.skipif(not IS_WHOLE, reason="three whole commands")
-def test_no_question_is_paid_twice_where_folder_and_cache_are_lost(tmp_path: Path) -> None:
+def test_no_question_is_paid_twice_where_folder_and_cache_are_lost(tmp_path):
     limit, n_begun = 10**9, 0
 
     def rule(text: str, n_tries: int) -> Reply:

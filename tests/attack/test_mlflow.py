@@ -77,9 +77,7 @@ def tracked_there(run: Path, uri: str, first: int) -> tuple[str, float]:
     return done.stdout.strip(), time.monotonic() - began
 
 
-def test_a_run_is_on_the_server_and_goes_on_there(
-    server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
+def test_a_run_is_on_the_server_and_goes_on_there(server, tmp_path):
     uri, process = server
     assert tracked_there(tmp_path / "run", uri, 0)[0] == "[]"
     assert tracked_there(tmp_path / "run", uri, 3)[0] == "[]"

@@ -109,7 +109,7 @@ def planted(teacher: Provider, catalogs: str, login: str = f"me:{PASSWORD}@") ->
     ]  # fmt: skip
 
 
-def test_no_secret_reaches_a_file_or_the_screen(tmp_path: Path, catalogs: str) -> None:
+def test_no_secret_reaches_a_file_or_the_screen(tmp_path, catalogs):
     with Provider(says=lambda text: f"{text} {OF_TEACHER} {VENDOR} {FROM_ENV}") as teacher:
         done = stratos(tmp_path, *WHOLE, *planted(teacher, catalogs, login=""), "hydra.run.dir=run")
         printed = (done.stdout + done.stderr).decode()
@@ -121,7 +121,7 @@ def test_no_secret_reaches_a_file_or_the_screen(tmp_path: Path, catalogs: str) -
         assert leaks_in(tmp_path) == []
 
 
-def test_no_secret_is_in_what_a_run_dies_of(tmp_path: Path, catalogs: str) -> None:
+def test_no_secret_is_in_what_a_run_dies_of(tmp_path, catalogs):
     argv = planted(Provider(port=1), catalogs)  # where nobody listens
     done = stratos(tmp_path, "+task=mahjong", *argv, "hydra.run.dir=run", "logger.mode=offline")
     printed = (done.stdout + done.stderr).decode()
@@ -131,7 +131,7 @@ def test_no_secret_is_in_what_a_run_dies_of(tmp_path: Path, catalogs: str) -> No
     assert leaks_in(tmp_path) == []
 
 
-def test_no_secret_is_in_what_the_check_refuses(tmp_path: Path, catalogs: str) -> None:
+def test_no_secret_is_in_what_the_check_refuses(tmp_path, catalogs):
     with Provider() as teacher:
         argv = [word.replace("/aws/", "/gone/") for word in planted(teacher, catalogs)]
         done = stratos(tmp_path, "+task=mahjong", *argv, "hydra.run.dir=run")

@@ -14,7 +14,7 @@ def ask(provider: Provider, text: str, **more) -> httpx.Response:
         return client.post(f"{provider.base_url}/chat/completions", json=body)
 
 
-def test_it_bills_what_it_wrote() -> None:
+def test_it_bills_what_it_wrote():
     with Provider() as provider:
         reply = ask(provider, "two words").json()
         assert reply["choices"][0]["message"]["content"] == "TWO WORDS"
@@ -25,14 +25,14 @@ def test_it_bills_what_it_wrote() -> None:
         assert reply["choices"][0]["message"]["content"] == "ONE TWO"
 
 
-def test_what_is_lost_on_its_way_is_billed() -> None:
+def test_what_is_lost_on_its_way_is_billed():
     replies = {"a": Reply(status=502), "b": Reply(status=503), "c": Reply(body="garbage")}
     with Provider(lambda text, n_tries: replies[text]) as provider:
         assert [ask(provider, text).status_code for text in "abc"] == [502, 503, 200]
         assert (provider.bill.n_answers, provider.bill.n_lost) == (0, 2)
 
 
-def test_it_ignores_a_limit_and_lies_about_usage() -> None:
+def test_it_ignores_a_limit_and_lies_about_usage():
     with Provider(always(n_tokens=50, usage={"prompt_tokens": 0})) as provider:
         reply = ask(provider, "a", max_tokens=3).json()
         assert len(reply["choices"][0]["message"]["content"].split()) == 50
@@ -40,7 +40,7 @@ def test_it_ignores_a_limit_and_lies_about_usage() -> None:
         assert provider.bill.output_tokens == 50
 
 
-def test_the_same_tries_fail_whatever_their_order() -> None:
+def test_the_same_tries_fail_whatever_their_order():
     rule = flaky(0.5, seed=3)
     replies = [rule(f"word {i}", 1) for i in range(200)]
     assert replies == [flaky(0.5, seed=3)(f"word {i}", 1) for i in range(200)]

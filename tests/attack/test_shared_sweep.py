@@ -54,7 +54,7 @@ def spent_usd(folder: Path) -> float:
     return sum(spend.usd for path in ledgers for spend in read_ledger(path))
 
 
-def test_parallel_jobs_ask_what_one_would(tmp_path: Path, files: dict[str, str]) -> None:
+def test_parallel_jobs_ask_what_one_would(tmp_path, files):
     with PerfectServer(files) as server:
         server.delay_s = 0.02  # so that jobs are at it together
         sweep(tmp_path, server, "one", "0.01")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from stratos.core import redact
 from stratos.core.errors import TeacherError
 from stratos.teachers.base import Question
 from stratos.teachers.reply import ImplausibleUsage, read_usage, to_answer
-from tests.teachers.provider import Provider, Reply, always, first_only
+from tests.teachers.provider import Reply, always, first_only
 from tests.teachers.questions import cached_ask
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -43,9 +42,7 @@ IMPLAUSIBLE = [
 
 
 @pytest.mark.parametrize("usage", MISSING, ids=str)
-def test_a_missing_count_is_counted_from_the_bytes(
-    run, teacher, dear: Provider, warnings, usage
-) -> None:
+def test_a_missing_count_is_counted_from_the_bytes(run, teacher, dear, warnings, usage):
     dear.rule = always(usage=usage)
     context = run(budget_usd=100.0)
     answers = cached_ask(teacher(dear), chats(10), 60, context)
@@ -56,9 +53,7 @@ def test_a_missing_count_is_counted_from_the_bytes(
 
 
 @pytest.mark.parametrize("usage", IMPLAUSIBLE, ids=lambda usage: str(usage)[:40])
-def test_a_count_that_cannot_be_is_no_answer_and_the_folder_goes_on(
-    run, teacher, dear: Provider, usage
-) -> None:
+def test_a_count_that_cannot_be_is_no_answer_and_the_folder_goes_on(run, teacher, dear, usage):
     """The first try of each question lies; the second tells the truth."""
 
     dear.rule = first_only(usage=usage)
@@ -71,7 +66,7 @@ def test_a_count_that_cannot_be_is_no_answer_and_the_folder_goes_on(
     assert len(cached_ask(teacher(dear), chats(12), 60, again)) == 12
 
 
-def test_an_endpoint_that_always_lies_is_named(run, teacher, dear: Provider) -> None:
+def test_an_endpoint_that_always_lies_is_named(run, teacher, dear):
     dear.rule, dear.models = always(usage={"prompt_tokens": 10**9, "completion_tokens": 1}), ()
     context = run(budget_usd=100.0)
     with pytest.raises(TeacherError, match=r"it says that 1,000,000,000 tokens were read for"):
@@ -95,7 +90,7 @@ def ask_of(text: str, **more) -> Question:
         ("", (20, 0)),
     ],
 )
-def test_a_count_that_may_be_right_is_believed(text: str, counts: tuple[int, int]) -> None:
+def test_a_count_that_may_be_right_is_believed(text, counts):
     usage = {"prompt_tokens": counts[0], "completion_tokens": counts[1]}
     usage_read = read_usage(usage, ask_of("What is it, and why?"), text)
     assert (usage_read.input_tokens, usage_read.output_tokens, usage_read.is_estimated) == (
@@ -106,7 +101,7 @@ def test_a_count_that_may_be_right_is_believed(text: str, counts: tuple[int, int
 
 @pytest.mark.parametrize("details", [{}, {"reasoning_tokens": 99_990}])
 @pytest.mark.parametrize("shown", ["", "so I think " * 9_500])
-def test_reasoning_is_booked_as_it_is_billed(details: dict[str, int], shown: str) -> None:
+def test_reasoning_is_booked_as_it_is_billed(details, shown):
     """Seen: reasoning of 20,000 tokens that nothing told apart, booked as a short answer."""
     usage = {"prompt_tokens": 9, "completion_tokens": 100_000}
     usage |= {"completion_tokens_details": details}
@@ -116,7 +111,7 @@ def test_reasoning_is_booked_as_it_is_billed(details: dict[str, int], shown: str
         read_usage(usage | {"completion_tokens": 10**6}, ask_of("Why?"), "Because.")
 
 
-def test_an_answer_without_a_count_is_no_longer_than_a_limit_that_is_kept() -> None:
+def test_an_answer_without_a_count_is_no_longer_than_a_limit_that_is_kept():
     text = "a word " * 30
     usage_read = read_usage({}, ask_of("Why?", max_tokens=100), text)
     assert (usage_read.input_tokens, usage_read.output_tokens) == (4 + 16, 100)
@@ -125,9 +120,7 @@ def test_an_answer_without_a_count_is_no_longer_than_a_limit_that_is_kept() -> N
     assert read_usage({}, ask_of("Why?"), "", is_cut=True).output_tokens == 100
 
 
-def test_nothing_in_the_ledger_is_of_no_amount(
-    run, teacher, dear: Provider, tmp_path: Path
-) -> None:
+def test_nothing_in_the_ledger_is_of_no_amount(run, teacher, dear, tmp_path):
     usages = [*MISSING, *IMPLAUSIBLE]
 
     def rule(text: str, n_tries: int) -> Reply:
@@ -167,12 +160,12 @@ def test_nothing_in_the_ledger_is_of_no_amount(
         "none",
     ],
 )
-def test_tokens_that_were_read_before_are_believed_up_to_all_of_them(told, expected) -> None:
+def test_tokens_that_were_read_before_are_believed_up_to_all_of_them(told, expected):
     usage = {"prompt_tokens": 10, "completion_tokens": 3, **told}
     assert read_usage(usage, ask_of("Why?"), "Because.").cached_input_tokens == expected
 
 
-def test_a_key_that_an_endpoint_repeats_is_in_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_an_endpoint_repeats_is_in_no_answer(monkeypatch):
     monkeypatch.setenv("PARROT_API_KEY", "plain-looking-key-7")
     redact.learn({"api_key_env": "PARROT_API_KEY"})
     message = {"role": "assistant", "content": "You sent plain-looking-key-7, thank you."}

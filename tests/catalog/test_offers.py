@@ -180,12 +180,12 @@ def implausible(rows: Iterable[Row]) -> list[str]:
     return wrong
 
 
-def test_prices_are_plausible() -> None:
+def test_prices_are_plausible():
     assert implausible(rows_of(OFFERS)) == []
 
 
 @pytest.mark.parametrize("column", ["Price", "SpotPrice"])
-def test_a_price_ten_times_too_high_or_too_low_is_noticed(column: str) -> None:
+def test_a_price_ten_times_too_high_or_too_low_is_noticed(column):
     rows = rows_of(OFFERS)
     missed = []
     for index, row in enumerate(rows):

@@ -14,7 +14,6 @@ import pytest
 import yaml
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog.readers import BUILTIN
 from stratos.cli.build import GROUPS, build
@@ -125,7 +124,7 @@ def required_of(group: str, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
-def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> None:
+def test_every_shipped_choice_passes(group, name, tmp_path):
     typed = command_of(group, name)
     for file in re.findall(r"[\w/]+\.\w+", " ".join(typed)):
         if not file.endswith((".csv", ".jsonl")) and Path(file).name not in SAMPLES:
@@ -144,19 +143,17 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("task", ["classify", "jsonl"])
 @pytest.mark.parametrize("file", ["no.tsv", "no.csv.gz", "no.txt2", "no"])
-def test_a_file_that_is_not_there_is_named_whatever_its_suffix(task: str, file: str) -> None:
+def test_a_file_that_is_not_there_is_named_whatever_its_suffix(task, file):
     [problem] = problems(f"+task={task}", f"task.path={file}", "teacher=none")
     assert problem.startswith(f"task.path={file}") and "there is no such file" in problem
 
 
-def test_a_teacher_words_only_what_a_task_has_worded(snapshot: SnapshotAssertion) -> None:
+def test_a_teacher_words_only_what_a_task_has_worded(snapshot):
     typed = ("+task=mahjong", "strategy=injection", "strategy.wording=teacher")
     assert problems(*typed) == snapshot
 
 
-def test_what_vllm_cannot_serve_is_said_before_anything_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_what_vllm_cannot_serve_is_said_before_anything_runs(monkeypatch, tmp_path, snapshot):
     def typed(*more: str) -> list[str]:
         words = ("+task=mahjong", "student=stratos_1m", "deploy=vllm", *more)
         clone = str(Path(__file__).parents[2])
@@ -176,13 +173,13 @@ def test_what_vllm_cannot_serve_is_said_before_anything_runs(
     assert typed("student=auto") == []  # some of them are served
 
 
-def test_places_of_one_teacher_differ(snapshot: SnapshotAssertion) -> None:
+def test_places_of_one_teacher_differ(snapshot):
     served = ["+task=mahjong", "teacher=endpoint", "teacher.model=m"]
     assert problems(*served, "teacher.base_url=[http://a/v1,http://b/v1]") == []
     assert problems(*served, "teacher.base_url=[http://a/v1,http://a/v1/]") == snapshot
 
 
-def test_a_teacher_behind_an_endpoint_has_the_name_of_its_model() -> None:
+def test_a_teacher_behind_an_endpoint_has_the_name_of_its_model():
     served = ["+task=mahjong", "teacher=endpoint", "teacher.model=org/m"]
     with hydra_for(None) as hydra:
         typed = [*served, "teacher.base_url=http://a/v1", "paths=here", "paths.run_dir=run"]
@@ -192,7 +189,7 @@ def test_a_teacher_behind_an_endpoint_has_the_name_of_its_model() -> None:
 
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
-def test_every_shipped_yaml_opens_with_its_command(group: str, name: str) -> None:
+def test_every_shipped_yaml_opens_with_its_command(group, name):
     lines = shipped_choices(group)[name].read_text().splitlines()
     comments = []
     for line in lines:
@@ -207,7 +204,7 @@ def test_every_shipped_yaml_opens_with_its_command(group: str, name: str) -> Non
     assert f"{group}={name}" in command or group in command
 
 
-def test_every_key_of_a_group_can_be_overridden_without_a_plus() -> None:
+def test_every_key_of_a_group_can_be_overridden_without_a_plus():
     with hydra_for(None) as hydra:
         choices = [hydra.config_loader.get_group_options(group) for group in ALL_KEYS]
         for together in zip_longest(*choices):  # a composition takes as long for many groups
@@ -219,7 +216,7 @@ def test_every_key_of_a_group_can_be_overridden_without_a_plus() -> None:
                 assert set(composed[group]) == fields, f"conf/{group}/{name}.yaml"
 
 
-def test_every_group_has_two_choices() -> None:
+def test_every_group_has_two_choices():
     with hydra_for(None) as hydra:
         for group in hydra.list_all_config_groups():
             if group != "executor" and not group.startswith("hydra"):  # all but one are of rooms
@@ -229,7 +226,7 @@ def test_every_group_has_two_choices() -> None:
 # --- mistakes -------------------------------------------------------------------------------------
 
 
-def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path, write: Write) -> None:
+def test_no_task_lists_the_tasks_and_the_users_own(tmp_path, write):
     write("mine/task/my_own.yaml", "_target_: stratos.tasks.mahjong.MahjongTask\n")
     [line] = problems("--config-dir", str(tmp_path / "mine"))
     assert line.startswith("Pick a task: +task=<name>. There are: ")
@@ -237,7 +234,7 @@ def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path, write: Write)
     assert problems("--config-dir", "mine", "+task=my_own") == []
 
 
-def test_all_mistakes_are_told_together() -> None:
+def test_all_mistakes_are_told_together():
     lines = problems(
         "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm", "limits.budget_usd=-5",
         "limits.accuracy=nan", "trainer.lr_moun=1", "trainer.batch_tokens=many",
@@ -305,9 +302,7 @@ MISTAKES = (
 
 
 @pytest.mark.parametrize("typed", MISTAKES)
-def test_a_mistake_is_told_with_what_to_type(
-    typed: str, tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_mistake_is_told_with_what_to_type(typed, tmp_path, snapshot):
     (tmp_path / "taken").write_text("a file")
     task = [] if "task=" in typed else ["+task=mahjong"]
     lines = problems(*typed.split(), *task)
@@ -340,16 +335,16 @@ def test_a_mistake_is_told_with_what_to_type(
          "strategy.candidates.alignment_on_policy.lmbda=1"],
     ],
 )  # fmt: skip
-def test_what_is_right_passes(argv: list[str]) -> None:
+def test_what_is_right_passes(argv):
     assert problems(*argv) == []
 
 
-def test_every_value_of_a_sweep_is_checked(snapshot: SnapshotAssertion) -> None:
+def test_every_value_of_a_sweep_is_checked(snapshot):
     typed = ("student=stratos_300k,stratos_9m", "trainer.lr_muon=0.1,x,-1")
     assert [shape(line) for line in problems("-m", "+task=mahjong", *typed)] == snapshot
 
 
-def test_a_sweep_in_a_file_is_checked_too(write: Write, snapshot: SnapshotAssertion) -> None:
+def test_a_sweep_in_a_file_is_checked_too(write, snapshot):
     write(
         "mine/hparams_search/wrong.yaml",
         "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
@@ -366,14 +361,12 @@ def test_a_sweep_in_a_file_is_checked_too(write: Write, snapshot: SnapshotAssert
     ["os.system", "stratos.config.os.system", "stratos.tasks.mahjong.Nothing",
      "stratos.cli.build.read", "stratos.cli.check.Path"],
 )  # fmt: skip
-def test_only_trusted_classes_are_made(
-    write: Write, target: str, snapshot: SnapshotAssertion
-) -> None:
+def test_only_trusted_classes_are_made(write, target, snapshot):
     write("mine/task/evil.yaml", f"_target_: {target}\n")
     assert problems("--config-dir", "mine", "+task=evil") == snapshot
 
 
-def test_a_class_of_the_wrong_kind_is_refused(write: Write, snapshot: SnapshotAssertion) -> None:
+def test_a_class_of_the_wrong_kind_is_refused(write, snapshot):
     write("mine/task/odd.yaml", "_target_: stratos.config.ComplexityConfig\n")
     assert problems("--config-dir", "mine", "+task=odd") == snapshot
 
@@ -383,9 +376,7 @@ def test_a_class_of_the_wrong_kind_is_refused(write: Write, snapshot: SnapshotAs
     ["def items(self, *_): return []", "items = messages = parse = score = print"],
     ids=["no methods", "no name"],
 )
-def test_a_task_that_is_half_written_is_told_what_it_lacks(
-    monkeypatch: pytest.MonkeyPatch, body: str, snapshot: SnapshotAssertion, write: Write
-) -> None:
+def test_a_task_that_is_half_written_is_told_what_it_lacks(monkeypatch, body, snapshot, write):
     write(
         "my_half.py",
         "from dataclasses import dataclass\n"
@@ -398,9 +389,7 @@ def test_a_task_that_is_half_written_is_told_what_it_lacks(
     assert problems("--config-dir", "mine", "+task=half") == snapshot
 
 
-def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
-    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion, write: Write
-) -> None:
+def test_a_class_of_the_users_own_is_made_once_it_is_allowed(monkeypatch, snapshot, write):
     write(
         "my_code.py",
         "from dataclasses import dataclass\n"
@@ -416,7 +405,7 @@ def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
     assert problems(*argv) == []
 
 
-def test_a_broken_file_of_the_users_own_is_named(write: Write, snapshot: SnapshotAssertion) -> None:
+def test_a_broken_file_of_the_users_own_is_named(write, snapshot):
     write("mine/limits/tab.yaml", "budget_usd: 1\n\tx: 2\n")
     write("mine/limits/loop.yaml", "defaults: [none]\nbudget_usd: ${limits.nothing}\n")
     [line] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
@@ -428,9 +417,7 @@ def test_a_broken_file_of_the_users_own_is_named(write: Write, snapshot: Snapsho
 # --- what is built --------------------------------------------------------------------------------
 
 
-def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_built_is_typed_and_plain_and_holds_no_secret(monkeypatch):
     from hydra.core.hydra_config import HydraConfig
 
     monkeypatch.setenv("MY_API_KEY", "very-secret-value")
@@ -470,7 +457,7 @@ def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
         ("strategy=pseudo_labels", r"or type (strategy=\S+)\.$|Type (strategy=\S+)\.$"),
     ],
 )
-def test_a_hint_that_is_followed_passes(wrong: str, hint: str) -> None:
+def test_a_hint_that_is_followed_passes(wrong, hint):
     needs_task = not wrong.startswith(("task=", "+task="))
     argv = ["+task=mahjong"] if needs_task else []
     argv += ["cloud=multi"] if wrong.startswith("cloud.") else []
@@ -485,16 +472,14 @@ def test_a_hint_that_is_followed_passes(wrong: str, hint: str) -> None:
     assert problems(*argv, *(typed.split() if "strategy=" in typed else [typed])) == [], message
 
 
-def test_a_sweep_that_lacks_its_flag_runs_with_it() -> None:
+def test_a_sweep_that_lacks_its_flag_runs_with_it():
     argv = ["+task=mahjong", "student=stratos_300k,stratos_1m"]
     [line] = problems(*argv)
     assert line.endswith("add -m.")
     assert problems(*argv, "-m") == []
 
 
-def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(tmp_path, snapshot):
     for name in ("tickets.csv", "prices.csv", "notes.txt"):
         (tmp_path / name).write_text("text,label\na,b\n")
     for typed in ("ticket.csv", f"{tmp_path}/Tickets.jsonl", "mails.csv", "no/ticket.csv"):
@@ -512,6 +497,6 @@ def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(
         ("+deploy.engine.slots=2", "deploy.engine.slots: there is no such key."),
     ],
 )  # fmt: skip
-def test_a_serving_engine_that_there_is_not_is_told(typed: str, message: str) -> None:
+def test_a_serving_engine_that_there_is_not_is_told(typed, message):
     lines = problems("+task=mahjong", "deploy=llamacpp", typed)
     assert any(message in line for line in lines), lines

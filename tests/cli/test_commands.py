@@ -40,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [".hydra/config.yaml", ".hydra/overrides.yaml", ".ledger.json", "distill.json",
      "ledger.jsonl", "probe.json", "progress.json", "warnings.json"],
 )  # fmt: skip
-def test_a_file_that_is_nested_without_end_hides_no_other_run(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_nested_without_end_hides_no_other_run(tmp_path, name):
     make_run(tmp_path / "outputs" / "good")
     bad = make_run(tmp_path / "outputs" / "bad")
     (bad / name).write_text("[" * 100_000 + "\n")
@@ -50,7 +50,7 @@ def test_a_file_that_is_nested_without_end_hides_no_other_run(tmp_path: Path, na
     assert folders == {"outputs/good", "outputs/bad"}
 
 
-def test_runs_and_the_jobs_of_sweeps_are_listed(runs: Path) -> None:
+def test_runs_and_the_jobs_of_sweeps_are_listed(runs):
     done = run("status", cwd=runs)
     assert done.returncode == 0, done.stderr
     for name in ("outputs/one", "sweeps/day/0", "sweeps/day/1"):
@@ -65,7 +65,7 @@ def test_runs_and_the_jobs_of_sweeps_are_listed(runs: Path) -> None:
     assert student["accuracy"]["low"] <= student["accuracy"]["mean"]
 
 
-def test_a_run_under_way_says_where_it_is(runs: Path, tmp_path: Path) -> None:
+def test_a_run_under_way_says_where_it_is(runs, tmp_path):
     folder = make_run(tmp_path / "outputs" / "now")
     for stage in ("evaluate", "deploy"):
         (folder / f"{stage}.json").unlink()
@@ -77,14 +77,14 @@ def test_a_run_under_way_says_where_it_is(runs: Path, tmp_path: Path) -> None:
     assert answer["accuracy"] is None and answer["validation_accuracy"] is not None
 
 
-def test_there_is_nothing(tmp_path: Path) -> None:
+def test_there_is_nothing(tmp_path):
     done = run("status", cwd=tmp_path)
     assert done.returncode == 0 and "There is no run here" in done.stdout
     done = run("status", "nowhere", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("nowhere is no folder. Type")
 
 
-def test_two_runs_are_compared_on_the_items_of_both(runs: Path) -> None:
+def test_two_runs_are_compared_on_the_items_of_both(runs):
     done = run("compare", "outputs/one", "sweeps/day/0", cwd=runs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("B is better than A: B 90.0%, A 60.0%")
@@ -96,7 +96,7 @@ def test_two_runs_are_compared_on_the_items_of_both(runs: Path) -> None:
     assert "hidden-key-1234" not in plain.stdout + done.stdout
 
 
-def test_a_file_that_has_grown_between_two_runs_differs(tmp_path: Path) -> None:
+def test_a_file_that_has_grown_between_two_runs_differs(tmp_path):
     folders = [make_run(tmp_path / "outputs" / name) for name in "abc"]
     for folder, digest in zip(folders, ("1a", "2b", "2b"), strict=True):
         record = factory.make_records(folder)["probe"]
@@ -112,7 +112,7 @@ def test_a_file_that_has_grown_between_two_runs_differs(tmp_path: Path) -> None:
     assert "All settings and the data are equal." in done.stdout
 
 
-def test_what_cannot_be_compared_is_said(runs: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_said(runs, tmp_path):
     done = run("compare", "outputs/one", "outputs", cwd=runs)
     assert done.returncode == 2 and "outputs is no folder of a run" in done.stderr
     bare = make_run(tmp_path / "bare")
@@ -122,9 +122,7 @@ def test_what_cannot_be_compared_is_said(runs: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith("B has no answers")
 
 
-def test_a_failed_run_is_compared_as_far_as_it_came_with_an_exit_code(
-    runs: Path, tmp_path: Path
-) -> None:
+def test_a_failed_run_is_compared_as_far_as_it_came_with_an_exit_code(runs, tmp_path):
     done = run("compare", "outputs/one", "sweeps/day/1", cwd=runs)
     assert done.returncode == 1 and not done.stderr
     assert "A is better than B" in done.stdout and "no room" in done.stdout
@@ -145,7 +143,7 @@ LONG = "outputs/2026-11-27/14-35-51-a-name-that-no-narrow-terminal-has-room-for"
 
 
 @pytest.mark.parametrize("columns", ["40", "400"])
-def test_the_name_of_a_run_is_never_broken(tmp_path: Path, columns: str) -> None:
+def test_the_name_of_a_run_is_never_broken(tmp_path, columns):
     make_run(tmp_path / LONG)
     printed = run("status", cwd=tmp_path, FORCE_COLOR="1", COLUMNS=columns, TERM="dumb").stdout
     assert any(LONG in line for line in printed.splitlines())
@@ -153,9 +151,7 @@ def test_the_name_of_a_run_is_never_broken(tmp_path: Path, columns: str) -> None
 
 
 @pytest.mark.parametrize("columns", ["60", "200", ""])
-def test_a_file_has_no_broken_path_and_no_cut_word(
-    runs: Path, tmp_path: Path, columns: str
-) -> None:
+def test_a_file_has_no_broken_path_and_no_cut_word(runs, tmp_path, columns):
     first, second = make_run(tmp_path / LONG), make_run(tmp_path / "outputs" / "b", right=5)
     path = (
         "/data/of/a/customer/whose/folders/are/long/and/whose/files/are/longer/rows-of-2026.jsonl"
@@ -170,7 +166,7 @@ def test_a_file_has_no_broken_path_and_no_cut_word(
         assert LONG in printed and path in printed and "…" not in printed
 
 
-def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(runs: Path) -> None:
+def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(runs):
     env = {"FORCE_COLOR": "1", "COLUMNS": "60", "TERM": "xterm"}
     words = ("compare", "outputs/one", "sweeps/day/0")
     styled, plain = (run(*words, cwd=runs, NO_COLOR=value, **env).stdout for value in ("", "1"))
@@ -178,7 +174,7 @@ def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(runs: Path) 
     assert "…" not in plain and "accuracy" in plain
 
 
-def test_compared_figures_are_numbers_for_a_program(runs: Path) -> None:
+def test_compared_figures_are_numbers_for_a_program(runs):
     figures = json.loads(compared(runs).stdout)["a"]
     records = factory.make_records(runs / "outputs" / "one")
     assert figures["planned_usd"] == records["plan"].usd
@@ -191,7 +187,7 @@ def test_compared_figures_are_numbers_for_a_program(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["edited", "cut", "of another format"])
-def test_a_record_that_cannot_be_read_is_told(tmp_path: Path, change: str) -> None:
+def test_a_record_that_cannot_be_read_is_told(tmp_path, change):
     first, second = (make_run(tmp_path / "outputs" / name, right=60) for name in ("one", "other"))
     path = second / "evaluate.json"
     text = path.read_text()
@@ -208,7 +204,7 @@ def test_a_record_that_cannot_be_read_is_told(tmp_path: Path, change: str) -> No
     assert "evaluate.json cannot be read" in done.stderr
 
 
-def test_the_page_of_a_sweep_is_not_made_of_one_run(runs: Path) -> None:
+def test_the_page_of_a_sweep_is_not_made_of_one_run(runs):
     done = run("report", "outputs/one", cwd=runs)
     assert done.returncode == 2
     assert "report.html" in done.stderr

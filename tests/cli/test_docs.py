@@ -147,9 +147,7 @@ def write_catalogs(here: Path) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in DOCUMENTS if commands(path)], ids=lambda p: p.stem
 )
-def test_what_a_page_tells_to_type_is_known(
-    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_page_tells_to_type_is_known(path, folder, monkeypatch):
     write_files(path.read_text(), folder)
     for script in sorted(folder.glob("make_*.py")):  # which makes the file that the page is about
         subprocess.run([sys.executable, script.name], cwd=folder, check=True)
@@ -195,11 +193,11 @@ def typed(command: Command) -> list[str]:
     return [] if is_known else [f"exit code {done.returncode}: {done.stderr}"]
 
 
-def test_what_is_not_checked_is_still_in_a_page() -> None:
+def test_what_is_not_checked_is_still_in_a_page():
     assert NOT_CHECKED.keys() <= {str(command) for path in DOCUMENTS for command in commands(path)}
 
 
-def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
+def test_every_way_to_write_a_command_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         "Type `stratos status`, or\n`python -m\nstratos serve outputs/<run>\n--page`.\n\n"
@@ -218,7 +216,7 @@ def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_settings_that_are_named_exist() -> None:
+def test_settings_that_are_named_exist():
     """In `code` of a sentence: a key of a group, or a choice of one."""
     keys = known_keys()
     groups = {path.name for folder in conf_dirs() for path in folder.iterdir() if path.is_dir()}
@@ -259,7 +257,7 @@ def fields_of(schema: type) -> set[str]:
     return {field.name for field in dataclasses.fields(schema)}
 
 
-def test_the_readme_is_read_in_minutes_and_leads_to_every_verb() -> None:
+def test_the_readme_is_read_in_minutes_and_leads_to_every_verb():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 110 and len(text.split()) <= 900
     assert "(docs/commands.md)" in text and "`make test`" in text and "`make demo`" in text
@@ -267,7 +265,7 @@ def test_the_readme_is_read_in_minutes_and_leads_to_every_verb() -> None:
     assert [verb for verb in summaries() if f"| `{verb}` |" not in page] == []
 
 
-def test_targets_of_make_and_scripts_that_are_named_exist() -> None:
+def test_targets_of_make_and_scripts_that_are_named_exist():
     makefile = (ROOT / "Makefile").read_text()
     for path in DOCUMENTS:
         text = path.read_text()
@@ -278,7 +276,7 @@ def test_targets_of_make_and_scripts_that_are_named_exist() -> None:
 
 
 @pytest.mark.slow
-def test_the_pages_make_a_site(tmp_path: Path) -> None:
+def test_the_pages_make_a_site(tmp_path):
     pytest.importorskip("mkdocs")
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     command = (sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path))
@@ -293,7 +291,7 @@ def test_the_pages_make_a_site(tmp_path: Path) -> None:
     assert 'href="docs/' not in (tmp_path / "index.html").read_text()
 
 
-def test_reports_of_the_gallery_name_no_machine_and_are_small() -> None:
+def test_reports_of_the_gallery_name_no_machine_and_are_small():
     reports = sorted(gallery.GALLERY.glob("*.html.gz"))
     page = (ROOT / "docs" / "gallery.md").read_text()
     assert len(reports) >= 3
@@ -306,7 +304,7 @@ def test_reports_of_the_gallery_name_no_machine_and_are_small() -> None:
     assert gallery.foreign("<dd>/tmp/me/outputs</dd> /home/you/stratos /home/me/x")
 
 
-def test_every_page_is_in_the_menu() -> None:
+def test_every_page_is_in_the_menu():
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     listed = {page for section in config["nav"] for pages in section.values()
               for page in ([pages] if isinstance(pages, str) else
@@ -318,7 +316,7 @@ def test_every_page_is_in_the_menu() -> None:
     }  # fmt: skip
 
 
-def test_every_link_to_a_page_of_contrib_is_to_one_of_the_menu() -> None:
+def test_every_link_to_a_page_of_contrib_is_to_one_of_the_menu():
     """The page may not be here, where its room is not."""
     menu = (ROOT / "mkdocs.yml").read_text()
     for page in DOCUMENTS:
@@ -326,6 +324,6 @@ def test_every_link_to_a_page_of_contrib_is_to_one_of_the_menu() -> None:
             assert f": contrib/{linked.name}\n" in menu, f"{page.name} links to {linked.name}"
 
 
-def test_every_room_of_contrib_has_a_page() -> None:
+def test_every_room_of_contrib_has_a_page():
     rooms = {path.parent.name for path in (ROOT / "stratos" / "contrib").glob("*/__init__.py")}
     assert rooms <= {page.stem for page in PAGES if page.parent.name == "contrib"}

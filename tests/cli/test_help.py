@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import CANDIDATES, GROUPS
 from stratos.cli.help import group_page, groups, meanings_of
@@ -32,13 +31,13 @@ SCHEMAS = (
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)
-def test_every_key_has_a_line_of_help(schema: type) -> None:
+def test_every_key_has_a_line_of_help(schema):
     meanings = meanings_of(schema)
     assert [f.name for f in dataclasses.fields(schema) if f.init and f.name not in meanings] == []
 
 
 @pytest.mark.parametrize("group", ["trainer", "limits", "probe", "student=stratos_1m"])
-def test_the_keys_of_a_group(group: str) -> None:
+def test_the_keys_of_a_group(group):
     page = group_page([group])
     name = group.partition("=")[0]
     schema = GROUPS.get(name, StudentConfig)
@@ -48,7 +47,7 @@ def test_the_keys_of_a_group(group: str) -> None:
     assert max(map(len, page.splitlines())) <= 200
 
 
-def test_types_defaults_and_choices() -> None:
+def test_types_defaults_and_choices():
     trainer, cloud = groups(["trainer=lora", "cloud"])
     keys = {key.name: key for key in (*trainer.keys, *cloud.keys)}
     max_epochs, spot = keys["trainer.max_epochs"], keys["cloud.spot"]
@@ -67,7 +66,7 @@ def test_types_defaults_and_choices() -> None:
         assert kind in task and kind in readme.read_text()
 
 
-def test_a_group_that_is_none_is_told_with_what_to_type() -> None:
+def test_a_group_that_is_none_is_told_with_what_to_type():
     for wrong, meant in (("trainr", "trainer"), ("trainer=Lora", "lora")):
         with pytest.raises(ConfigError, match=rf"Did you mean {meant}\b"):
             group_page([wrong])
@@ -80,20 +79,18 @@ def _known() -> str:
     return str(error.value).partition("Known: ")[2].rstrip(".")
 
 
-def test_a_word_that_differs_in_case_alone_is_the_one_that_was_meant() -> None:
+def test_a_word_that_differs_in_case_alone_is_the_one_that_was_meant():
     assert nearest("BUDGET_USD", ["budget_usd", "probe_usd"]) == ["budget_usd"]
     assert nearest("Stratos_1m", ["stratos_1m", "stratos_3m"]) == ["stratos_1m"]
     assert nearest("bugdet_usd", ["budget_usd", "spot"]) == ["budget_usd"]
 
 
-def test_version() -> None:
+def test_version():
     done = stratos("--version")
     assert (done.returncode, done.stdout) == (0, f"stratos {metadata.version('stratos-llm')}\n")
 
 
-def test_version_without_an_installation(
-    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
-) -> None:
+def test_version_without_an_installation(monkeypatch, snapshot):
     monkeypatch.setattr("stratos.cli.commands.run.DISTRIBUTION", "stratos-llm-of-nobody")
     done = stratos("--version")
     assert (done.returncode, done.stdout) == (2, "")

@@ -43,7 +43,7 @@ def task(folder: Path, name: str) -> dict[str, Any]:
     return composed
 
 
-def test_a_look_is_printed_and_is_json(folder: Path) -> None:
+def test_a_look_is_printed_and_is_json(folder):
     done = stratos("look", "tickets.csv", cwd=folder)
     assert done.returncode == 0 and not done.stderr
     lines = done.stdout.splitlines()
@@ -55,7 +55,7 @@ def test_a_look_is_printed_and_is_json(folder: Path) -> None:
     assert looked["next"] in done.stdout
 
 
-def test_a_file_that_cannot_be_looked_at_ends_with_2(folder: Path) -> None:
+def test_a_file_that_cannot_be_looked_at_ends_with_2(folder):
     for verb in ("look", "init"):
         done = stratos(verb, "ticket.csv", cwd=folder)
         assert done.returncode == 2 and "Did you mean tickets.csv" in done.stderr
@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_looked_at_ends_with_2(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tickets.csv", "my file, of (May) 'x' \"y\" {z}.csv"])
 @pytest.mark.parametrize("columns", ["text,label", "my body,the = queue"])
-def test_the_command_that_is_printed_composes(tmp_path: Path, name: str, columns: str) -> None:
+def test_the_command_that_is_printed_composes(tmp_path, name, columns):
     table(tmp_path / name, columns, texts(120))
     looked = json.loads(stratos("look", name, "--json", cwd=tmp_path).stdout)
     verb, *words = shlex.split(looked["next"])[1:]
@@ -76,7 +76,7 @@ def test_the_command_that_is_printed_composes(tmp_path: Path, name: str, columns
         assert [composed["question"], composed["answer"]] == columns.split(",")
 
 
-def test_a_task_is_written_that_the_next_run_knows(folder: Path) -> None:
+def test_a_task_is_written_that_the_next_run_knows(folder):
     done = init(folder, "tickets.csv")
     assert done.returncode == 0, done.stderr
     assert "stratos run +task=tickets" in done.stdout
@@ -85,7 +85,7 @@ def test_a_task_is_written_that_the_next_run_knows(folder: Path) -> None:
     assert "tickets" in stratos("--help", cwd=folder).stdout
 
 
-def test_a_task_of_other_columns_reads_the_rows_that_were_looked_at(tmp_path: Path) -> None:
+def test_a_task_of_other_columns_reads_the_rows_that_were_looked_at(tmp_path):
     rows = [(t, x, "") for t, x in texts(60)] + [("", "login", ""), ("a text", "", "")]
     path = table(tmp_path / "rows.csv", "body,queue,note", rows)
     assert init(tmp_path, "rows.csv", "--name", "mine").returncode == 0
@@ -99,7 +99,7 @@ def test_a_task_of_other_columns_reads_the_rows_that_were_looked_at(tmp_path: Pa
     assert n == facts.n_labelled == 60
 
 
-def test_a_task_is_overwritten_by_force_alone(folder: Path) -> None:
+def test_a_task_is_overwritten_by_force_alone(folder):
     init(folder, "tickets.csv")
     (folder / TASK).write_text("mine")
     done = init(folder, "tickets.csv")
@@ -110,15 +110,13 @@ def test_a_task_is_overwritten_by_force_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["classify", "reasoning_gym", "../up", "With Space", "1st"])
-def test_a_name_that_cannot_be_is_refused_with_another(folder: Path, name: str) -> None:
+def test_a_name_that_cannot_be_is_refused_with_another(folder, name):
     done = init(folder, "tickets.csv", "--name", name)
     assert done.returncode == 2 and "Type: stratos init tickets.csv --name " in done.stderr
     assert not (folder / "conf").exists()
 
 
-def test_a_terminal_is_asked_for_what_was_not_given(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_is_asked_for_what_was_not_given(folder, monkeypatch):
     table(folder / "two.csv", "text,label,team", [(t, x, x[:3]) for t, x in texts(60)])
     replies = iter(["", "team", "by_team"])
     prompts: list[str] = []
@@ -131,7 +129,7 @@ def test_a_terminal_is_asked_for_what_was_not_given(
     assert len(prompts) == 3
 
 
-def test_a_wrong_reply_is_asked_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_reply_is_asked_again(folder, monkeypatch):
     rows = [(f"{t} sk-proj-{'a1b2c3d4e5f6' * 4}", x, x[:3], "") for t, x in texts(60)]
     table(folder / "two.csv", "note,team,site,free", rows)
     replies = iter(["bodi", "note", "", "tem", "note", "free", "TEAM", "classify", "by_team"])
@@ -154,9 +152,7 @@ def test_a_wrong_reply_is_asked_again(folder: Path, monkeypatch: pytest.MonkeyPa
     assert [task(folder, "by_team")[key] for key in ("question", "answer")] == ["note", "team"]
 
 
-def test_a_terminal_that_ends_is_told_what_to_type(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_that_ends_is_told_what_to_type(folder, monkeypatch):
     def ended(prompt: str) -> str:
         raise EOFError
 
@@ -166,7 +162,7 @@ def test_a_terminal_that_ends_is_told_what_to_type(
     assert done.returncode == 2 and "--yes" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_folder_that_was_named_goes_before_the_own(folder: Path) -> None:
+def test_a_folder_that_was_named_goes_before_the_own(folder):
     init(folder, "tickets.csv")
     (folder / "theirs").mkdir()
     done = stratos("run", "--config-dir", "theirs", "--cfg", "job", "+task=tickets", cwd=folder)

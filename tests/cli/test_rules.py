@@ -41,7 +41,6 @@ IMPOSSIBLE = (
     f"traffic.buckets=[{BUCKET},{BUCKET}]",
     "traffic.buckets=[{prompt_tokens: 4000, answer_tokens: 128, share: 1}]",
     "objective.usd_per_100ms=-0.2",
-    "plan.solver=HiGHs",
     "plan.time_limit_s=0",
     "plan.gap=2",
 )
@@ -85,7 +84,6 @@ def test_what_cannot_be_is_told(typed: list[str], snapshot: SnapshotAssertion) -
         ["cloud=multi", "++cloud.quotas={aws: 2, aws/us-east-1: 1, */*/p5.48xlarge: 1}"],
         ["cloud=aws", "++cloud.quotas={*/us-east-1: 1, aws: 3}"],
         ["traffic.requests_per_s=30", f"traffic.buckets=[{BUCKET}]"],
-        ["plan.solver=PULP_CBC_CMD"],
     ],
 )
 def test_what_can_be_planned_passes(argv: list[str]) -> None:
@@ -96,12 +94,12 @@ def test_all_are_told_at_once() -> None:
     lines = problems(
         "limits.deadline_hours=0", "limits.budget_usd=2", "limits.probe_usd=3",
         "cloud=multi", "+cloud.quotas.aws=0", "traffic.requests_per_s=1e9",
-        "cloud.max_usd_per_hour=0", "plan.solver=glpk",
+        "cloud.max_usd_per_hour=0",
     )  # fmt: skip
     keys = [line.partition("=")[0] for line in lines]
     assert keys == [
         "limits.deadline_hours", "limits.probe_usd", "cloud.max_usd_per_hour",
-        "cloud.quotas.aws", "traffic.requests_per_s", "plan.solver",
+        "cloud.quotas.aws", "traffic.requests_per_s",
     ]  # fmt: skip
 
 

@@ -34,19 +34,19 @@ def names(*argv: str) -> tuple[list[str], list[str]]:
     return [choice.name for choice in config.students], [choice.name for choice in config.teachers]
 
 
-def test_labels_take_the_kinds_that_are_measured_and_nobody_is_asked(tickets: str) -> None:
+def test_labels_take_the_kinds_that_are_measured_and_nobody_is_asked(tickets):
     students, teachers = names("+task=classify", tickets)
     assert students == [*LABELS, "nearest", "majority"]
     assert teachers == ["none"]
 
 
-def test_a_teacher_that_is_named_is_asked(tickets: str) -> None:
+def test_a_teacher_that_is_named_is_asked(tickets):
     students, teachers = names("+task=classify", tickets, "teacher=smollm2")
     assert students == [*LABELS, "nearest", "majority"]
     assert teachers == ["smollm2"]
 
 
-def test_a_teacher_is_asked_where_rows_have_no_label(tickets: str) -> None:
+def test_a_teacher_is_asked_where_rows_have_no_label(tickets):
     Path("more.jsonl").write_text(
         "".join(json.dumps({"text": f"what {n}"}) + "\n" for n in range(9))
     )
@@ -54,11 +54,11 @@ def test_a_teacher_is_asked_where_rows_have_no_label(tickets: str) -> None:
     assert "smollm2" in teachers
 
 
-def test_a_student_that_is_named_is_taken(tickets: str) -> None:
+def test_a_student_that_is_named_is_taken(tickets):
     assert names("+task=classify", tickets, "student=smollm2_135m") == (["smollm2_135m"], ["none"])
 
 
-def test_free_text_takes_models_that_know_its_language(tickets: str) -> None:
+def test_free_text_takes_models_that_know_its_language(tickets):
     students, teachers = names("+task=jsonl", tickets, "task.question=text", "task.answer=label")
     assert "smollm2_135m" in students
     assert not {"linear", "stratos_300k", "stratos_1m"} & set(students)
@@ -69,7 +69,7 @@ def test_free_text_takes_models_that_know_its_language(tickets: str) -> None:
     assert "smollm2" in teachers, "it is learnt from"
 
 
-def test_a_task_that_makes_its_own_data_takes_language_models_of_all_sizes() -> None:
+def test_a_task_that_makes_its_own_data_takes_language_models_of_all_sizes():
     students, teachers = names("+task=mahjong")
     assert {"stratos_300k", "smollm2_135m"} <= set(students)
     assert not {"linear", "static", "encoder"} & set(students)
@@ -89,8 +89,6 @@ def test_a_task_that_makes_its_own_data_takes_language_models_of_all_sizes() -> 
         ),
     ],
 )
-def test_a_kind_that_does_not_do_the_task_or_stands_twice_is_refused(
-    tickets: str, argv: tuple[str, ...]
-) -> None:
+def test_a_kind_that_does_not_do_the_task_or_stands_twice_is_refused(tickets, argv):
     with pytest.raises(ConfigError, match="student"):
         names(*argv)

@@ -28,7 +28,7 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "record.json"
     write_atomically(path, b"old")
     with pytest.raises(ValueError, match="half"), replacing_file(path) as new:
@@ -37,7 +37,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert path.read_bytes() == b"old" and left_in(tmp_path) == ["record.json"]
 
 
-def test_a_file_takes_no_folders_place(tmp_path: Path) -> None:
+def test_a_file_takes_no_folders_place(tmp_path):
     (tmp_path / "record.json" / "inner").mkdir(parents=True)
     with pytest.raises(OSError) as told:
         write_atomically(tmp_path / "record.json", b"new")
@@ -46,7 +46,7 @@ def test_a_file_takes_no_folders_place(tmp_path: Path) -> None:
     assert left_in(tmp_path / "record.json") == ["inner"]
 
 
-def test_a_folder_takes_the_place_of_a_folder_and_of_a_file(tmp_path: Path) -> None:
+def test_a_folder_takes_the_place_of_a_folder_and_of_a_file(tmp_path):
     for name in ("folder", "file"):
         path = tmp_path / name
         if name == "folder":
@@ -60,7 +60,7 @@ def test_a_folder_takes_the_place_of_a_folder_and_of_a_file(tmp_path: Path) -> N
     assert left_in(tmp_path) == ["file", "folder"]
 
 
-def test_threads_that_write_one_file_at_once_do_not_mix(tmp_path: Path) -> None:
+def test_threads_that_write_one_file_at_once_do_not_mix(tmp_path):
     path, together = tmp_path / "shared.bin", threading.Barrier(4)
     failed: list[BaseException] = []
 
@@ -96,7 +96,7 @@ sys.stdin.read()
 
 
 @pytest.mark.kill
-def test_what_a_killed_writer_leaves_is_swept_and_what_lives_is_not(tmp_path: Path) -> None:
+def test_what_a_killed_writer_leaves_is_swept_and_what_lives_is_not(tmp_path):
     inner = tmp_path / "corpus"
     inner.mkdir()
     writer = subprocess.Popen(
@@ -117,7 +117,7 @@ def test_what_a_killed_writer_leaves_is_swept_and_what_lives_is_not(tmp_path: Pa
     assert left_in(inner) == [own.name]
 
 
-def test_files_of_other_machines_are_swept_by_their_age(tmp_path: Path) -> None:
+def test_files_of_other_machines_are_swept_by_their_age(tmp_path):
     """The process that has such a number here says nothing of the one that has it there."""
     dead = 2**22 + 1
     here = atomic_files._machine()
@@ -141,8 +141,8 @@ def test_files_of_other_machines_are_swept_by_their_age(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has_links", [True, False])
 def test_of_many_that_create_a_file_one_does_and_no_reader_sees_a_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
-) -> None:
+    tmp_path, monkeypatch, has_links
+):
     if not has_links:
 
         def refused(*_: object) -> None:

@@ -16,9 +16,7 @@ ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
-def test_from_a_clone_it_is_installed_from_the_clone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_from_a_clone_it_is_installed_from_the_clone(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     assert extras.is_clone()
     assert extras.install("slurm") == "pip install -e '.[slurm]'"
@@ -26,18 +24,18 @@ def test_from_a_clone_it_is_installed_from_the_clone(
     assert extras.install("slurm") == f"pip install -e '{ROOT}[slurm]'"
 
 
-def test_from_a_wheel_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_a_wheel_it_is_named(monkeypatch):
     monkeypatch.setattr(extras, "is_clone", lambda: False)
     assert extras.install("train") == "pip install 'stratos-llm[train]'"
 
 
-def test_every_extra_that_a_text_names_is_there() -> None:
+def test_every_extra_that_a_text_names_is_there():
     source = "".join(path.read_text() for path in (ROOT / "stratos").rglob("*.py"))
     named = set(re.findall(r"install\(['\"](\w+)['\"]", source)) | {*extras._EXTRA_OF.values()}
     assert named and named <= set(EXTRAS)
 
 
-def test_a_module_that_is_missing_is_said_with_its_extra() -> None:
+def test_a_module_that_is_missing_is_said_with_its_extra():
     with pytest.raises(ConfigError) as caught, extras.required():
         raise ModuleNotFoundError("No module named torch", name="torch.nn")
     assert str(caught.value) == str(extras.ModuleMissing("torch"))
@@ -45,7 +43,7 @@ def test_a_module_that_is_missing_is_said_with_its_extra() -> None:
         raise ModuleNotFoundError("No module named other", name="other")
 
 
-def test_what_is_installed_of_an_extra_has_its_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_installed_of_an_extra_has_its_versions(monkeypatch):
     held = {"submitit": "1.5.3+local"}
 
     def version(name: str) -> str:

@@ -18,7 +18,7 @@ from stratos.core.formats import ItemProgress, counted, visible, with_items
 from stratos.records import Comparison, Interval, PlanPoint
 
 
-def test_a_bound_of_nothing_is_not_written() -> None:
+def test_a_bound_of_nothing_is_not_written():
     one = Interval(0.0, 0.0, 0.05)
     compared = Comparison(67, one, one, 0.5, 0.01, 0, 28, 0.001)
     assert formats.at_least(compared) == ""
@@ -30,7 +30,7 @@ def test_a_bound_of_nothing_is_not_written() -> None:
 
 
 @given(st.floats(1e-3, 500), st.integers(0, 3))
-def test_a_bound_is_never_written_stronger_than_it_is(value: float, digits: int) -> None:
+def test_a_bound_is_never_written_stronger_than_it_is(value, digits):
     low, high = (write(value, digits).replace(",", "") for write in (formats.least, formats.most))
     assert float(low) <= value * (1 + 1e-11) and float(high) >= value * (1 - 1e-11)
     assert float(high) - float(low) <= 1.001 * 10**-digits
@@ -41,7 +41,7 @@ def test_a_bound_is_never_written_stronger_than_it_is(value: float, digits: int)
 @pytest.mark.parametrize(
     ("ratio", "wanted"), [(0.9735, "0.97×"), (0.9781, "0.97×"), (0.9999, "0.99×"), (1.0, "1.00×")]
 )
-def test_a_ratio_that_is_at_least_so_much_is_rounded_down(ratio: float, wanted: str) -> None:
+def test_a_ratio_that_is_at_least_so_much_is_rounded_down(ratio, wanted):
     one = Interval(0.9, 0.85, 0.95)
     compared = Comparison(67, one, one, 1.0, ratio, 0, 28, 0.001)
     assert formats.at_least(compared).startswith(f"at least {wanted} the teacher")
@@ -96,12 +96,12 @@ def test_a_ratio_that_is_at_least_so_much_is_rounded_down(ratio: float, wanted: 
         (formats.measured("MyOwn_metric"), "MyOwn metric"),
     ],
 )
-def test_numbers_are_written_as_people_write_them(written: str, wanted: str) -> None:
+def test_numbers_are_written_as_people_write_them(written, wanted):
     assert written == wanted
 
 
 @given(st.text(st.characters(codec=None)))
-def test_nothing_invisible_or_unencodable_is_left(given_text: str) -> None:
+def test_nothing_invisible_or_unencodable_is_left(given_text):
     shown = visible(given_text)
     shown.encode()
     assert all(
@@ -110,7 +110,7 @@ def test_nothing_invisible_or_unencodable_is_left(given_text: str) -> None:
     )
 
 
-def test_ordinary_text_stays_as_it_is() -> None:
+def test_ordinary_text_stays_as_it_is():
     words = "123m456p – größer, 七対子 ✓\n\tnext"
     assert visible(words) == words
     assert visible("\x1b[31m\x07\x7f\u202e\x9b\ud800") == "␛[31m␇␡<U+202E><U+009B><U+D800>"
@@ -123,7 +123,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [0, 1])
-def test_text_stands_out_in_both_themes(theme: int) -> None:
+def test_text_stands_out_in_both_themes(theme):
     css = (Path(stratos.report.__file__).parent / "templates" / "style.css").read_text()
     colours = dict(
         re.findall(r"--([\w-]+): (#\w{6});", css.split("* { box-sizing")[0].split("@media")[theme])
@@ -134,7 +134,7 @@ def test_text_stands_out_in_both_themes(theme: int) -> None:
             assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {paper}"
 
 
-def test_a_predicted_accuracy_has_its_interval_and_an_unknown_one_its_bound() -> None:
+def test_a_predicted_accuracy_has_its_interval_and_an_unknown_one_its_bound():
     point = PlanPoint("t", "s", "injection", 0.977, 1.0, 1.0, 1.0, {}, 0.0)
     known = replace(point, accuracy_low=0.961, accuracy_high=0.987)
     assert formats.accuracy(known) == "97.7% (96.1–98.7%)"
@@ -159,11 +159,11 @@ def test_a_predicted_accuracy_has_its_interval_and_an_unknown_one_its_bound() ->
         (1.04, ("item",), ".2g", "1 item"),  # what is read decides, not what was rounded
     ],
 )
-def test_a_count_and_its_noun_agree(n: float, words: tuple[str, ...], spec: str, said: str) -> None:
+def test_a_count_and_its_noun_agree(n, words, spec, said):
     assert counted(n, *words, spec=spec) == said
 
 
-def test_what_has_one_reason_is_one_line_with_a_count() -> None:
+def test_what_has_one_reason_is_one_line_with_a_count():
     from stratos.core.formats import by_reason
 
     left_out = {f"s{i}": "needs 30 GiB" for i in range(20)} | {"t": "has no key", "u": "has no key"}
@@ -173,7 +173,7 @@ def test_what_has_one_reason_is_one_line_with_a_count() -> None:
     ]
 
 
-def test_items_rate_and_time_left_follow_each_part() -> None:
+def test_items_rate_and_time_left_follow_each_part():
     now = 100.0
     progress = ItemProgress(lambda: now)
     assert progress.text("student", 1, 500) == "student · 1 of 500"
@@ -186,7 +186,7 @@ def test_items_rate_and_time_left_follow_each_part() -> None:
     assert progress.text("teacher", 40, 40) == "teacher · 40 of 40"
 
 
-def test_what_has_no_items_yet_keeps_its_words() -> None:
+def test_what_has_no_items_yet_keeps_its_words():
     told: list[tuple[float, float, str]] = []
     tick = with_items(lambda done, total, text="": told.append((done, total, text)))
     tick(0, 64, "server starts")

@@ -50,7 +50,7 @@ def state() -> list[object]:
     ]  # fmt: skip
 
 
-def test_whatever_it_changes_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_it_changes_is_put_back(tmp_path, monkeypatch):
     monkeypatch.setenv("HOST", "here")
     before = state()
     with pytest.raises(KeyboardInterrupt), guest():
@@ -59,7 +59,7 @@ def test_whatever_it_changes_is_put_back(tmp_path: Path, monkeypatch: pytest.Mon
     assert state() == before
 
 
-def test_a_caller_who_keeps_warnings_in_his_log_goes_on_to() -> None:
+def test_a_caller_who_keeps_warnings_in_his_log_goes_on_to():
     logging.captureWarnings(True)
     try:
         before = warnings.showwarning
@@ -70,7 +70,7 @@ def test_a_caller_who_keeps_warnings_in_his_log_goes_on_to() -> None:
         logging.captureWarnings(False)
 
 
-def test_a_cell_of_a_notebook_may_hold_a_loop() -> None:
+def test_a_cell_of_a_notebook_may_hold_a_loop():
     """Where the caller's loop runs, the guest runs loops of its own; the caller's goes on."""
 
     async def cell() -> str:
@@ -82,9 +82,7 @@ def test_a_cell_of_a_notebook_may_hold_a_loop() -> None:
     assert asyncio.run(cell()) == "guest"
 
 
-def test_the_service_of_trackers_ends_unless_the_caller_uses_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_service_of_trackers_ends_unless_the_caller_uses_it(monkeypatch):
     class Wandb:
         run: object = None
         n_ended = 0

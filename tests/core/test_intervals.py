@@ -17,14 +17,14 @@ NEWCOMBE = [
 
 
 @pytest.mark.parametrize(("k", "n", "low", "high"), NEWCOMBE)
-def test_published_values(k: int, n: int, low: float, high: float) -> None:
+def test_published_values(k, n, low, high):
     interval = wilson(k, n)
     assert interval.mean == k / n
     assert interval.low == pytest.approx(low, abs=5e-5)
     assert interval.high == pytest.approx(high, abs=5e-5)
 
 
-def test_solves_the_score_equation() -> None:
+def test_solves_the_score_equation():
     # Both ends p satisfy |k/n - p| = z * sqrt(p * (1 - p) / n): the definition of the interval.
     z = 1.959963984540054
     interval = wilson(7, 64)
@@ -32,7 +32,7 @@ def test_solves_the_score_equation() -> None:
         assert abs(7 / 64 - end) == pytest.approx(z * (end * (1 - end) / 64) ** 0.5, rel=1e-12)
 
 
-def test_is_symmetric_and_narrows() -> None:
+def test_is_symmetric_and_narrows():
     few, many = wilson(3, 10), wilson(300, 1000)
     mirrored = wilson(7, 10)
     assert few.low == pytest.approx(1 - mirrored.high)
@@ -40,7 +40,7 @@ def test_is_symmetric_and_narrows() -> None:
     assert wilson(3, 10, confidence=0.8).low > few.low
 
 
-def test_edges() -> None:
+def test_edges():
     assert (wilson(0, 5).low, wilson(5, 5).high) == (0.0, 1.0)
     assert (wilson(0, 0).low, wilson(0, 0).high) == (0.0, 1.0)
     assert wilson(1, 2).source == "2 items, Wilson"
@@ -50,7 +50,7 @@ def test_edges() -> None:
         wilson(1, 2, confidence=1.0)
 
 
-def test_slices_by_their_shares() -> None:
+def test_slices_by_their_shares():
     parts = {"rare": wilson(50, 100), "usual": wilson(90, 100)}
     found = by_shares(parts, {"rare": 0.1, "usual": 0.9})
     assert found is not None and found.mean == pytest.approx(0.86)
@@ -61,7 +61,7 @@ def test_slices_by_their_shares() -> None:
     assert by_shares(parts, {"usual": 0.9, "other": 0.1}) is None, "a slice that nobody measured"
 
 
-def test_the_interval_over_slices_holds_as_often_as_it_says() -> None:
+def test_the_interval_over_slices_holds_as_often_as_it_says():
     rng = random.Random(4)
     shares, truth = {"a": 0.05, "b": 0.35, "c": 0.6}, {"a": 0.3, "b": 0.99, "c": 0.9}
     expected = sum(share * truth[name] for name, share in shares.items())
@@ -76,7 +76,7 @@ def test_the_interval_over_slices_holds_as_often_as_it_says() -> None:
     assert 0.94 <= n_inside / 2000 <= 0.985
 
 
-def test_values_of_no_group_are_worth_their_number_and_copies_are_worth_one() -> None:
+def test_values_of_no_group_are_worth_their_number_and_copies_are_worth_one():
     values = [1, 0, 1, 1, 0, 1] * 5
     assert n_independent(values, range(30)) == 30
     copies = [value for value in values for _ in range(4)]
@@ -92,9 +92,7 @@ def test_values_of_no_group_are_worth_their_number_and_copies_are_worth_one() ->
 @pytest.mark.parametrize("share", [0.7, 0.93])
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("n_groups", [15, 60])
-def test_the_interval_of_groups_covers_as_often_as_it_says(
-    share: float, correlation: float, n_groups: int
-) -> None:
+def test_the_interval_of_groups_covers_as_often_as_it_says(share, correlation, n_groups):
     rng = np.random.default_rng(round(1000 * correlation) + n_groups)
     n_hits = n_hits_of_rows = 0
     for _ in range(300):

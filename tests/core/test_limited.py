@@ -8,9 +8,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,7 +22,7 @@ def printed_and_left(code: int) -> None:
     sys.exit(code)
 
 
-def test_a_call_gives_what_the_function_gives_in_a_process_that_is_kept() -> None:
+def test_a_call_gives_what_the_function_gives_in_a_process_that_is_kept():
     assert limited(math.gcd, 12, 18) == 6
     pids = {limited(os.getpid) for _ in range(3)}
     assert len(pids) == 1 and os.getpid() not in pids
@@ -48,7 +45,7 @@ class Counter:
         return self.n
 
 
-def test_the_object_of_a_method_is_sent_once_and_keeps_its_state() -> None:
+def test_the_object_of_a_method_is_sent_once_and_keeps_its_state():
     counter, second = Counter(), Counter()
     assert [limited(counter.count) for _ in range(3)] == [1, 2, 3]
     assert limited(second.count) == 1 and Counter.n_sent == 2
@@ -57,9 +54,7 @@ def test_the_object_of_a_method_is_sent_once_and_keeps_its_state() -> None:
     assert limited(counter.count) == 1, "another process has it as it was sent"
 
 
-def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_call(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_call(monkeypatch):
     def interrupted(child: Child, line: str) -> str:
         stdin = child._process and child._process.stdin
         assert stdin is not None
@@ -75,9 +70,7 @@ def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_call(
     assert limited(math.gcd, 5, 10) == 5
 
 
-def test_a_call_is_made_in_the_folder_of_its_caller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_is_made_in_the_folder_of_its_caller(tmp_path, monkeypatch):
     limited(os.getpid)
     monkeypatch.chdir(tmp_path)
     assert limited(os.getcwd) == str(tmp_path)
@@ -88,9 +81,7 @@ def test_a_call_is_made_in_the_folder_of_its_caller(
 @pytest.mark.parametrize(
     ("function", "arguments"), [(pow, HUGE), (re.fullmatch, NESTED), (bytearray, (2**40,))]
 )
-def test_a_call_that_does_not_end_is_ended(
-    function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
+def test_a_call_that_does_not_end_is_ended(function, arguments):
     started = time.monotonic()
     with pytest.raises(OverLimitError, match=r"more than 0\.5 seconds, or 4 GiB"):
         limited(function, *arguments, seconds=0.5)
@@ -98,7 +89,7 @@ def test_a_call_that_does_not_end_is_ended(
     assert limited(math.gcd, 12, 18) == 6
 
 
-def test_a_call_that_fails_says_why_and_what_it_prints_is_no_answer() -> None:
+def test_a_call_that_fails_says_why_and_what_it_prints_is_no_answer():
     with pytest.raises(CallError, match="ZeroDivisionError: "):
         limited(divmod, 1, 0)
     with pytest.raises(CallError, match="SystemExit: 3"):
@@ -106,13 +97,13 @@ def test_a_call_that_fails_says_why_and_what_it_prints_is_no_answer() -> None:
     assert limited(math.gcd, 12, 18) == 6
 
 
-def test_a_function_that_no_other_process_can_import_runs_here() -> None:
+def test_a_function_that_no_other_process_can_import_runs_here():
     assert limited(lambda: os.getpid()) == os.getpid()
     with pytest.raises(CallError, match="ZeroDivisionError: "):
         limited(lambda: 1 // 0)
 
 
-def test_a_process_that_was_killed_is_started_again() -> None:
+def test_a_process_that_was_killed_is_started_again():
     os.kill(limited(os.getpid), signal.SIGKILL)
     child = _caller(os.getpid(), os.getcwd())._process
     assert child is not None

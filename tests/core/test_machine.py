@@ -23,7 +23,7 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, **files: s
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
 
 
-def test_the_tightest_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tightest_group_counts(tmp_path, monkeypatch):
     groups(
         tmp_path, monkeypatch, "0::/pod/box\n",
         pod__cpu_dot_max="250000 100000\n", pod__box__cpu_dot_max="max 100000\n",
@@ -35,7 +35,7 @@ def test_the_tightest_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (offer.vcpus, offer.memory_gib) == (3.0, 3.0)
 
 
-def test_version_1_and_a_path_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_1_and_a_path_of_the_host(tmp_path, monkeypatch):
     groups(
         tmp_path, monkeypatch, "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/\n",
         cpu__cpu_dot_cfs_quota_us="150000\n", cpu__cpu_dot_cfs_period_us="100000\n",
@@ -45,15 +45,13 @@ def test_version_1_and_a_path_of_the_host(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("own", ["", "0::/\n", "rubbish\n"])
-def test_without_a_limit_it_is_the_machine(
-    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_limit_it_is_the_machine(own, tmp_path, monkeypatch):
     groups(tmp_path, monkeypatch, own, cpu_dot_max="max 100000\n")
     assert machine.cpu_quota() is None and machine.n_cores() == 64
     assert machine.memory_bytes() > 2**28
 
 
-def test_the_system_says_of_the_processor_what_torch_says() -> None:
+def test_the_system_says_of_the_processor_what_torch_says():
     import torch
 
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -65,9 +63,7 @@ def test_the_system_says_of_the_processor_what_torch_says() -> None:
     [(0.0, 10.0, 5.0), (10.0, 10.0, 10.0), (0.0, 1.0, 2.0), (0.0, 19.5, 10.0)],
     ids=["half of the cores", "an idle core", "never less than a fifth", "alone"],
 )
-def test_seconds_of_other_work_do_not_count(
-    idle_s: float, own_s: float, seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seconds_of_other_work_do_not_count(idle_s, own_s, seconds, monkeypatch):
     """Ten seconds on two cores."""
     now = [0.0]
     usages = iter([Usage(0.0, 0.0, 0.0, 0.0), Usage(10.0, idle_s, 20.0 - idle_s, own_s)])
@@ -80,7 +76,7 @@ def test_seconds_of_other_work_do_not_count(
     assert clock() == pytest.approx(seconds)
 
 
-def test_where_nothing_is_told_it_is_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_is_told_it_is_the_wall_clock(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(WorkClock, "_usage", lambda *_: None)
@@ -89,7 +85,7 @@ def test_where_nothing_is_told_it_is_the_wall_clock(monkeypatch: pytest.MonkeyPa
     assert clock() == 7.0
 
 
-def test_others_are_what_is_busy_and_not_measured() -> None:
+def test_others_are_what_is_busy_and_not_measured():
     before = Usage(at=0.0, idle_s=0.0, busy_s=0.0, own_s=0.0)
     quiet = Usage(at=10.0, idle_s=9.5, busy_s=10.5, own_s=10.0)
     assert others_between(before, quiet) == (pytest.approx(0.05), False)
@@ -100,7 +96,7 @@ def test_others_are_what_is_busy_and_not_measured() -> None:
     assert others_between(None, quiet) == (None, False)
 
 
-def test_usage_is_read_where_the_system_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage_is_read_where_the_system_tells(monkeypatch):
     with_init = usage(os.getpgid(0))
     assert with_init is not None and with_init.busy_s > 0 and with_init.own_s > 0
     monkeypatch.delattr(os, "sched_getaffinity")

@@ -1,7 +1,5 @@
 """What a process writes: nothing in it steers a terminal, or turns the direction of a text."""
 
-from __future__ import annotations
-
 import io
 import json
 
@@ -25,13 +23,13 @@ BIDI = "\u202e"
         ("שלום, سلام, 👩‍👩‍👧, ü\u00a0", None),
     ],
 )
-def test_a_stream_passes_colours_and_no_other_control(text: str, written: str | None) -> None:
+def test_a_stream_passes_colours_and_no_other_control(text, written):
     stream = io.StringIO()
     Guarded(stream).write(text)
     assert stream.getvalue() == (text if written is None else written)
 
 
-def test_what_is_written_as_json_stays_the_same() -> None:
+def test_what_is_written_as_json_stays_the_same():
     stream = io.StringIO()
     Guarded(stream).write(json.dumps({"a": BIDI}, ensure_ascii=False))
     assert json.loads(stream.getvalue()) == {"a": BIDI}

@@ -1,7 +1,5 @@
 """A job ends itself at its limit, and a process at a signal, whenever that comes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -20,7 +18,7 @@ except Terminated as told:
 """
 
 
-def test_a_job_ends_at_its_limit_as_behind_ctrl_c() -> None:
+def test_a_job_ends_at_its_limit_as_behind_ctrl_c():
     env = {**os.environ, "STRATOS_JOB_SECONDS": "0.5"}
     done = subprocess.run(
         [sys.executable, "-c", JOB], env=env, capture_output=True, text=True, timeout=25, check=True
@@ -51,9 +49,7 @@ except KeyboardInterrupt as told:
 @pytest.mark.parametrize(
     ("name", "raised"), [("SIGTERM", "Terminated"), ("SIGINT", "KeyboardInterrupt")]
 )
-def test_a_signal_in_a_callback_that_drops_errors_still_ends_the_process(
-    name: str, raised: str
-) -> None:
+def test_a_signal_in_a_callback_that_drops_errors_still_ends_the_process(name, raised):
     done = subprocess.run(
         [sys.executable, "-c", CALLED_BACK, name], capture_output=True, text=True, timeout=25,
         check=True,

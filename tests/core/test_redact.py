@@ -42,11 +42,11 @@ KEYS = [
         ("task-1 risk-averse-something-long", "task-1 risk-averse-something-long"),
     ],
 )
-def test_known_shapes_of_secrets_are_hidden(text: str, clean: str) -> None:
+def test_known_shapes_of_secrets_are_hidden(text, clean):
     assert redact_text(text) == clean
 
 
-def test_values_under_secret_names_are_hidden_and_counts_are_not() -> None:
+def test_values_under_secret_names_are_hidden_and_counts_are_not():
     config = {
         "teacher": {"api_key": "whatever", "api_key_env": "OPENAI_API_KEY", "max_tokens": 32},
         "list": [{"password": "x"}, "s3://a:b@c"],
@@ -61,12 +61,12 @@ def test_values_under_secret_names_are_hidden_and_counts_are_not() -> None:
     }
 
 
-def test_values_of_secret_variables_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_secret_variables_are_hidden(monkeypatch):
     monkeypatch.setenv("MY_PROVIDER_API_KEY", "plain-looking-value")
     assert redact_text("Bearer plain-looking-value") == "Bearer ***"
 
 
-def test_overrides_keep_their_key() -> None:
+def test_overrides_keep_their_key():
     assert redact_override("teacher.api_key=abc") == "teacher.api_key=***"
     assert redact_override("trainer.max_tokens=1000") == "trainer.max_tokens=1000"
     assert redact_override("~logger") == "~logger"
@@ -74,7 +74,7 @@ def test_overrides_keep_their_key() -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("before", ["", "我的密钥是", "キーは", "Ключ", "MY_", "(", "key=", "%3D"])
-def test_a_key_is_hidden_whatever_stands_before_it(key: str, before: str) -> None:
+def test_a_key_is_hidden_whatever_stands_before_it(key, before):
     assert redact_shapes(f"{before}{key} and more") == (f"{before}*** and more", 1)
     assert redact_text(f"{before}{key}") == f"{before}***"
 
@@ -82,7 +82,7 @@ def test_a_key_is_hidden_whatever_stands_before_it(key: str, before: str) -> Non
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("before", ["\n", "\t", "\r\n", "密", "ü ", '"'])
 @pytest.mark.parametrize("times", [1, 2])
-def test_no_escape_of_json_hides_a_key(key: str, before: str, times: int) -> None:
+def test_no_escape_of_json_hides_a_key(key, before, times):
     value = f"{before}{key}"
     for _ in range(times):
         value = json.dumps({"a": value, "b": 1})
@@ -97,12 +97,12 @@ def test_no_escape_of_json_hides_a_key(key: str, before: str, times: int) -> Non
 @pytest.mark.parametrize(
     "word", ["Bearer ", "Bearer  ", "Bearer\t", "bearer ", "BEARER ", r"Bearer\t"]
 )
-def test_a_bearer_token_is_hidden_however_its_word_is_written(word: str) -> None:
+def test_a_bearer_token_is_hidden_however_its_word_is_written(word):
     token = "abcdefghijklmnopqrstuvwxyz012345"
     assert redact_shapes(f"Authorization: {word}{token}") == (f"Authorization: {word}***", 1)
 
 
-def test_a_private_key_that_is_cut_off_leaves_json_whole() -> None:
+def test_a_private_key_that_is_cut_off_leaves_json_whole():
     text, n = redact_shapes(json.dumps({"a": "-----BEGIN PRIVATE KEY-----\nMIIEvQ", "b": "x"}))
     assert n == 1 and json.loads(text) == {"a": "***", "b": "x"}
 
@@ -117,7 +117,7 @@ def test_a_private_key_that_is_cut_off_leaves_json_whole() -> None:
         "eyJust-some.words-that-are-long.and-dotted",
     ],
 )
-def test_words_are_no_keys(text: str) -> None:
+def test_words_are_no_keys(text):
     assert redact_shapes(text) == (text, 0)
 
 
@@ -125,13 +125,13 @@ def test_words_are_no_keys(text: str) -> None:
     "part",
     ["eyJ-", "eyJaaaaaaaaaaa.", "sk-", "bearer a", "-----BEGIN A", "-----BEGIN PRIVATE KEY-----"],
 )
-def test_time_grows_with_the_length_of_a_text(part: str) -> None:
+def test_time_grows_with_the_length_of_a_text(part):
     start = time.process_time()
     redact_shapes(part * (200_000 // len(part)))
     assert time.process_time() - start < 2
 
 
-def test_what_is_looked_at_first_misses_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_looked_at_first_misses_no_key(monkeypatch):
     rng = random.Random(0)
     begins = ("Bearer ", "bearer\\t", "BEARER%20", "sk-proj-", "sk-ant-api03-", "task-", "xoxb-")
     blocks = ("-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----")
@@ -157,7 +157,7 @@ def nothing_known() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("nothing_known")
-def test_keys_of_a_vendor_are_known_by_their_names_or_by_their_looks() -> None:
+def test_keys_of_a_vendor_are_known_by_their_names_or_by_their_looks():
     hidden = {
         "vendor_pass": "hunter-on-the-hill",
         "xAuth": "four-words-of-mine-4",
@@ -183,7 +183,7 @@ def test_keys_of_a_vendor_are_known_by_their_names_or_by_their_looks() -> None:
 
 
 @pytest.mark.usefixtures("nothing_known")
-def test_short_logins_stay_in_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_logins_stay_in_answers(monkeypatch):
     module.learn({"base_url": "http://admin:long-password@host"})
     answer = "admin has long-password"
     assert module.hide_known(answer) == "admin has ***"
@@ -193,9 +193,7 @@ def test_short_logins_stay_in_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_known")
-def test_words_of_an_answer_stay_whatever_the_environment_holds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_words_of_an_answer_stay_whatever_the_environment_holds(monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "postgres")
     monkeypatch.setenv("KEYCLOAK_REALM", "insurance")
     assert module.hide_known("postgres insurance") == "postgres insurance"

@@ -55,7 +55,7 @@ class Outer:
         ("b", Literal["a", "b"], "b"),
     ],
 )
-def test_what_fits(value: object, kind: object, expected: object) -> None:
+def test_what_fits(value, kind, expected):
     problems: list[str] = []
     found = read_value(value, kind, "k", problems)
     assert (found, type(found), problems) == (expected, type(expected), [])
@@ -91,13 +91,13 @@ def test_what_fits(value: object, kind: object, expected: object) -> None:
         ([1], dict[str, float], "k=[1]: expected a mapping."),
     ],
 )
-def test_what_does_not_fit(value: object, kind: object, message: str) -> None:
+def test_what_does_not_fit(value, kind, message):
     problems: list[str] = []
     read_value(value, kind, "k", problems)
     assert problems == [message]
 
 
-def test_every_misfit_of_a_dataclass_is_reported() -> None:
+def test_every_misfit_of_a_dataclass_is_reported():
     problems: list[str] = []
     node = {"inner": [{"x": 1}, {"x": "a", "y": 2}], "shard": 0.1, "share": 7}
     assert read_dataclass(node, Outer, "o", problems) is None
@@ -110,7 +110,7 @@ def test_every_misfit_of_a_dataclass_is_reported() -> None:
     ]
 
 
-def test_nested_dataclasses_are_made() -> None:
+def test_nested_dataclasses_are_made():
     problems: list[str] = []
     made = read_dataclass({"name": "n", "inner": [{"x": 1}]}, Outer, "o", problems)
     assert (made, problems) == (Outer("n", (Inner(1),)), [])
@@ -126,7 +126,7 @@ TABLE = [(group, *entry) for group, names in NAMES.items() for entry in names.it
 
 
 @pytest.mark.parametrize(("group", "theirs", "ours"), TABLE)
-def test_every_name_leads_to_a_key_of_ours(group: str, theirs: str, ours: str) -> None:
+def test_every_name_leads_to_a_key_of_ours(group, theirs, ours):
     fields = {field.name for field in dataclasses.fields(CLASSES[group])}
     assert theirs not in fields, "it is a key of ours itself"
     if " " not in ours:
@@ -138,7 +138,7 @@ def test_every_name_leads_to_a_key_of_ours(group: str, theirs: str, ours: str) -
         assert hint(group, theirs, "1", fields) == f" {ours}"
 
 
-def test_every_key_that_a_sentence_names_is_there() -> None:
+def test_every_key_that_a_sentence_names_is_there():
     sentences = {ours for _, _, ours in TABLE if " " in ours}
     named = {key for said in sentences for key in re.findall(r"\w+(?:\.\w+)+|\w+(?==)", said)}
     assert {"trainer.max_tokens", "callbacks.validate_every_steps", "logger"} <= named
@@ -156,7 +156,7 @@ def test_every_key_that_a_sentence_names_is_there() -> None:
             assert name in hydra.config_loader.get_group_options(group), (group, name)
 
 
-def test_a_name_that_no_tool_has_is_no_hint() -> None:
+def test_a_name_that_no_tool_has_is_no_hint():
     assert hint("trainer", "lr_moun", "1", ["lr_muon"]) == ""
     assert hint("cloud", "lr", "1", ["providers"]) == ""
     assert hint("strategy", "lambda", "1", ["candidates"]) == ""
@@ -166,17 +166,17 @@ def test_a_name_that_no_tool_has_is_no_hint() -> None:
 ONES = (StudentConfig("small"), StudentConfig("large"))
 
 
-def test_what_has_the_name_is_found() -> None:
+def test_what_has_the_name_is_found():
     assert find(ONES, "large") is ONES[1] and named(iter(ONES), "small") is ONES[0]
 
 
-def test_what_is_not_there_is_none_or_an_error() -> None:
+def test_what_is_not_there_is_none_or_an_error():
     assert find(ONES, "middle") is None
     with pytest.raises(KeyError, match="middle"):
         named(ONES, "middle")
 
 
 @pytest.mark.parametrize("value", ["Prüftext", "日本", "a b", 'say "it"', "plain_1.csv"])
-def test_any_text_is_an_override_that_hydra_reads(value: str) -> None:
+def test_any_text_is_an_override_that_hydra_reads(value):
     (read,) = OverridesParser.create().parse_overrides([override("task.question", value)])
     assert read.value() == value

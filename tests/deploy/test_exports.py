@@ -64,7 +64,7 @@ def deployed(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     return Deployed(run, tmp_path_factory.mktemp("exported") / "run")
 
 
-def test_every_format_answers_the_items_of_the_evaluation(deployed: Deployed) -> None:
+def test_every_format_answers_the_items_of_the_evaluation(deployed):
     answers = read_answers(deployed.folder)
     exports = deployed.record.exports
     assert exports is not None and exports == read_exports(deployed.bundle)
@@ -84,7 +84,7 @@ def test_every_format_answers_the_items_of_the_evaluation(deployed: Deployed) ->
     assert exports.note.startswith("The files take token ids alone")
 
 
-def test_the_served_answers_are_compared_and_the_card_has_the_table(deployed: Deployed) -> None:
+def test_the_served_answers_are_compared_and_the_card_has_the_table(deployed):
     assert deployed.record.run is not None and deployed.record.run.engine == "llamacpp"
     assert deployed.record.run.format == "q8_0"
     assert deployed.record.n_equal >= 10  # of 12
@@ -102,9 +102,7 @@ def copied(deployed: Deployed, tmp_path: Path) -> Path:
     return Path(shutil.copytree(deployed.bundle, tmp_path / "bundle"))
 
 
-def test_a_format_that_loses_too_much_is_left_out_and_the_served_one_refused(
-    deployed: Deployed, copied: Path
-) -> None:
+def test_a_format_that_loses_too_much_is_left_out_and_the_served_one_refused(deployed, copied):
     # An evaluation that was right where the export is not: on a fifth of the items.
     answers = read_answers(deployed.folder)
     answers[::5] = [replace(a, text=f"{a.text} ; 1", gold="x") for a in answers[::5]]
@@ -121,7 +119,7 @@ def test_a_format_that_loses_too_much_is_left_out_and_the_served_one_refused(
     assert allowed.loss_points.low > 0 and allowed.p_value < 0.05
 
 
-def test_a_format_that_the_widths_do_not_allow_is_said(deployed: Deployed, copied: Path) -> None:
+def test_a_format_that_the_widths_do_not_allow_is_said(deployed, copied):
     engine = LlamaCpp(formats=(), format="q4_k_m")
     with pytest.raises(StratosError, match=r"q4_k_m for llama\.cpp: .* 256 .* 32 and 64"):
         deployed.exports(copied, engine, read_answers(deployed.folder)[:2])
@@ -133,9 +131,7 @@ def other_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChatIds, "ids", lambda self, chat: [2, 5])
 
 
-def test_tokens_that_are_not_those_of_transformers_are_refused(
-    deployed: Deployed, copied: Path, other_tokens: None
-) -> None:
+def test_tokens_that_are_not_those_of_transformers_are_refused(deployed, copied, other_tokens):
     with pytest.raises(StratosError, match=r"evaluation had \(question 1, token 2: \d+ \("):
         deployed.exports(copied, ENGINE, read_answers(deployed.folder)[:2])
 
@@ -144,7 +140,7 @@ def typed(*words: str, cache: Path) -> Any:
     return stratos(*words, env={"STRATOS_CACHE": str(cache)})
 
 
-def test_it_is_hosted_by_the_engine_and_stopped(deployed: Deployed, tmp_path: Path) -> None:
+def test_it_is_hosted_by_the_engine_and_stopped(deployed, tmp_path):
     done = typed("serve", str(deployed.bundle), "--engine", "llamacpp", cache=tmp_path)
     assert done.returncode == 0, done.stderr
     try:
@@ -172,22 +168,20 @@ def test_it_is_hosted_by_the_engine_and_stopped(deployed: Deployed, tmp_path: Pa
          "the bundle as it is. Add --engine llamacpp, or leave the format out."),
     ],
 )  # fmt: skip
-def test_what_cannot_be_served_is_said(deployed: Deployed, tmp_path: Path, argv, told) -> None:
+def test_what_cannot_be_served_is_said(deployed, tmp_path, argv, told):
     done = typed("serve", str(deployed.bundle), *argv, cache=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip().endswith(told)
 
 
-def test_verify_asks_each_export(deployed: Deployed, tmp_path: Path) -> None:
+def test_verify_asks_each_export(deployed, tmp_path):
     done = typed("verify", str(deployed.bundle), cache=tmp_path)
     assert done.returncode == 0, done.stderr
     for form in ("f32", "q8_0"):
         assert f"{form}: 3 known questions answered by " in done.stdout
 
 
-def test_an_engine_that_is_not_installed_is_said(
-    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_is_not_installed_is_said(deployed, monkeypatch):
     monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module", "gguf"))
     why = NotInstalled("llama.cpp", extras.install("llamacpp"))
     assert LlamaCpp().unusable() == why
@@ -196,9 +190,7 @@ def test_an_engine_that_is_not_installed_is_said(
     assert not state_of(deployed.bundle, deployed.folder).exists()
 
 
-def test_an_engine_that_dies_at_its_start_is_said_with_its_last_lines(
-    copied: Path, tmp_path: Path
-) -> None:
+def test_an_engine_that_dies_at_its_start_is_said_with_its_last_lines(copied, tmp_path):
     export_path(copied, "q8_0.gguf").write_bytes(b"GGUF and nothing else")
     with (
         pytest.raises(ServeError, match=r"ended with code 1 [^$]*\n  llama\.cpp cannot load"),
@@ -207,7 +199,7 @@ def test_an_engine_that_dies_at_its_start_is_said_with_its_last_lines(
         pass
 
 
-def test_the_planned_format_gives_way_to_one_that_loses_less(deployed: Deployed) -> None:
+def test_the_planned_format_gives_way_to_one_that_loses_less(deployed):
     held = deployed.record.exports
     assert held is not None
     whole, small = held.formats
@@ -226,7 +218,7 @@ def test_the_planned_format_gives_way_to_one_that_loses_less(deployed: Deployed)
     assert "stratos serve" not in with_exports("## Limits", none)
 
 
-def test_what_is_served_keeps_the_accuracy_limit(deployed: Deployed) -> None:
+def test_what_is_served_keeps_the_accuracy_limit(deployed):
     """A format that breaks the limit gives way to the smallest that keeps it."""
     held = deployed.record.exports
     assert held is not None
@@ -257,7 +249,7 @@ def test_what_is_served_keeps_the_accuracy_limit(deployed: Deployed) -> None:
     assert chosen(0.96) == "q8_0" and not said, "the student itself breaks it"
 
 
-def test_a_slow_student_is_asked_fewer_items(deployed: Deployed, copied: Path) -> None:
+def test_a_slow_student_is_asked_fewer_items(deployed, copied):
     answers = read_answers(deployed.folder)
     assert len(answers) > 24
     engine = LlamaCpp().as_planned(ServingSetting("llamacpp", 4, format="q8_0"))
@@ -286,8 +278,8 @@ AUTO = DeployConfig(
 
 
 def test_transformers_serves_what_the_planned_engine_cannot(
-    run: Any, tmp_path: Path, other_tokens: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run, tmp_path, other_tokens, monkeypatch
+):
     shutil.copytree(run.folder, tmp_path / "run")
     said: list[str] = []
     context = tiny_context(tmp_path / "run", warn=said.append)
@@ -305,9 +297,7 @@ def test_transformers_serves_what_the_planned_engine_cannot(
     assert " as q8_0. llama.cpp is not " in said[1]
 
 
-def test_with_a_limit_all_items_are_asked_and_the_verdict_is_about_the_format(
-    run: Any, tmp_path: Path
-) -> None:
+def test_with_a_limit_all_items_are_asked_and_the_verdict_is_about_the_format(run, tmp_path):
     shutil.copytree(run.folder, tmp_path / "run")
     context = tiny_context(tmp_path / "run")
     config = replace(
@@ -332,7 +322,7 @@ def test_with_a_limit_all_items_are_asked_and_the_verdict_is_about_the_format(
     assert missed(low) == LimitMissed(0.999, low, "q8_0", whole=1.0)
 
 
-def test_the_engine_of_the_plan_is_served(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_of_the_plan_is_served(run, monkeypatch):
     plan = planned(run, "f16")
     serve = plan.role("serve")
     settings = DeployConfig(engines={"a": Transformers(), "b": LlamaCpp()})

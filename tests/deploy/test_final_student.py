@@ -76,25 +76,21 @@ def run(tmp_path: Path) -> SimpleNamespace:
     )  # fmt: skip
 
 
-def test_all_rows_are_learnt_and_the_agreement_is_known(
-    run: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_all_rows_are_learnt_and_the_agreement_is_known(run, tmp_path):
     final = final_student(run.config, run.student, run.corpus, tmp_path / "final")
     assert final.folder == tmp_path / "final" and has_learnt_test(final.folder)
     assert (final.n_rows, final.agreement) == (N_ROWS, 1.0)
     assert final.note == Agrees(1.0, N_ROWS)
 
 
-def test_what_was_tested_is_served_where_that_is_asked(
-    run: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_what_was_tested_is_served_where_that_is_asked(run, tmp_path):
     run.config.trainer = replace(run.config.trainer, final="train")
     final = final_student(run.config, run.student, run.corpus, tmp_path / "final")
     assert final == FinalStudent(Path(run.student.path))
     assert not (tmp_path / "final").exists()
 
 
-def test_a_final_student_that_is_worse_is_not_served(run: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_final_student_that_is_worse_is_not_served(run, tmp_path):
     tested = Path(run.student.path)
     wrong = fitted(tmp_path / "wrong", rows(lambda name: "Ann"))
     n_wrong = N_ROWS - N_ROWS // len(NAMES)
@@ -105,9 +101,7 @@ def test_a_final_student_that_is_worse_is_not_served(run: SimpleNamespace, tmp_p
     assert (better.folder, better.agreement) == (tested, 1 - n_wrong / N_ROWS)
 
 
-def test_a_language_model_is_the_tested_one_and_it_is_said(
-    run: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_a_language_model_is_the_tested_one_and_it_is_said(run, tmp_path):
     run.student.is_lm, run.student.name = True, "smollm2"
     final = final_student(run.config, run.student, run.corpus, tmp_path / "final")
     assert final.folder == Path(run.student.path) and final.n_rows == 0

@@ -68,7 +68,7 @@ def wait_for(what: Any, seconds: float = 90.0) -> Any:
     return found
 
 
-def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path) -> None:
+def test_it_is_started_asked_restarted_and_stopped(bundle, tmp_path):
     bundle = Path(shutil.copytree(bundle, tmp_path / "bundle")).resolve()
     done = command("serve", str(bundle), "--engine", "transformers", cache=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -144,7 +144,7 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
     assert command("serve", "status", cache=tmp_path).stdout == "Nothing is served.\n"
 
 
-def test_a_model_that_cannot_be_served_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_served_leaves_nothing_behind(bundle, tmp_path):
     broken = Path(shutil.copytree(bundle, tmp_path / "bundle")).resolve()
     (broken / "config.json").write_text("{}")
     done = command("serve", str(broken), "--start-seconds", "12", cache=tmp_path)
@@ -155,7 +155,7 @@ def test_a_model_that_cannot_be_served_leaves_nothing_behind(bundle: Path, tmp_p
     assert str(broken) not in found
 
 
-def test_a_start_is_not_disturbed_by_another_nor_by_a_look(bundle: Path, tmp_path: Path) -> None:
+def test_a_start_is_not_disturbed_by_another_nor_by_a_look(bundle, tmp_path):
     with starting(bundle, tmp_path):
         state, _ = prepare(bundle, tmp_path)
         other = command("serve", str(bundle), cache=tmp_path)
@@ -165,7 +165,7 @@ def test_a_start_is_not_disturbed_by_another_nor_by_a_look(bundle: Path, tmp_pat
     assert "gone" in command("serve", "status", cache=tmp_path).stdout
 
 
-def test_no_process_of_another_machine_is_stopped(bundle: Path, tmp_path: Path) -> None:
+def test_no_process_of_another_machine_is_stopped(bundle, tmp_path):
     """A container that is made anew has another name, and its process ids are of others."""
     with sleeping() as process:
         state, hosted = prepare(bundle, tmp_path)
@@ -188,9 +188,7 @@ def sleeping() -> Iterator[Process]:
 
 
 @pytest.mark.parametrize("held_s", [0.0, 0.3])
-def test_the_lock_of_a_process_that_is_ending_is_waited_for(
-    held_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lock_of_a_process_that_is_ending_is_waited_for(held_s, tmp_path, monkeypatch):
     state, is_over, is_held = tmp_path / "state.json", threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -208,14 +206,14 @@ def test_the_lock_of_a_process_that_is_ending_is_waited_for(
     holding.join()
 
 
-def test_what_holds_no_bundle_is_told(tmp_path: Path) -> None:
+def test_what_holds_no_bundle_is_told(tmp_path):
     with pytest.raises(StratosError, match="holds no bundle: name the folder of a finished run"):
         bundle_in(tmp_path)
     done = command("serve", "stop", cache=tmp_path)
     assert done.returncode == 1 and "stratos serve stop outputs/<run>" in done.stderr
 
 
-def test_a_name_that_nobody_has_is_no_folder(parrot: tuple[Path, Hosted], tmp_path: Path) -> None:
+def test_a_name_that_nobody_has_is_no_folder(parrot, tmp_path):
     _, hosted = parrot
     for words in (("stop", "nobody"), ("start", "nobody"), ("unit", "nobody")):
         done = command("serve", *words, cache=tmp_path)
@@ -231,13 +229,13 @@ def test_a_name_that_nobody_has_is_no_folder(parrot: tuple[Path, Hosted], tmp_pa
 @pytest.mark.parametrize(
     "option", [("--port", "99999"), ("--at-once", "-3"), ("--at-once", "0"), ("--page-port", "x")]
 )
-def test_numbers_that_cannot_be(tmp_path: Path, option: tuple[str, str]) -> None:
+def test_numbers_that_cannot_be(tmp_path, option):
     done = command("serve", str(tmp_path), "=".join(option), cache=tmp_path)
     assert done.returncode == 2
     assert f"argument {option[0]}: {option[1]}: a whole number from" in done.stderr
 
 
-def test_a_bundle_that_was_changed_is_served_with_a_warning(bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_was_changed_is_served_with_a_warning(bundle, tmp_path):
     bundle = Path(shutil.copytree(bundle, tmp_path / "bundle")).resolve()
     with (bundle / "README.md").open("a") as card:
         card.write("more")
@@ -273,8 +271,8 @@ def program(
 
 @pytest.mark.parametrize("text", ["", "import time; time.sleep(0.4); raise SystemExit(3)"])
 def test_a_server_that_ends_before_it_has_answered_is_given_up_however_long_it_took(
-    program: Any, text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    program, text, monkeypatch
+):
     monkeypatch.setattr(supervisor, "LIVED_S", 0.1)
     monkeypatch.setattr(supervisor, "LOOK_S", 0.05)
     state, hosted = program(text)
@@ -319,9 +317,7 @@ def serves(program: Any) -> tuple[Path, Hosted]:
     return state, hosted
 
 
-def test_a_server_that_hangs_is_started_again(
-    program: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_hangs_is_started_again(program, monkeypatch, capfd):
     monkeypatch.setattr(supervisor, "LOOK_S", 0.2)
     monkeypatch.setattr(supervisor, "SILENT_S", 0.5)
     state, hosted = program(SERVES.replace("10**9", "2"))
@@ -364,7 +360,7 @@ def parrot(serves: tuple[Path, Hosted], tmp_path: Path) -> Iterator[tuple[Path, 
         server.kill()
 
 
-def test_what_the_answers_are_compared_with_is_said(parrot: tuple[Path, Hosted]) -> None:
+def test_what_the_answers_are_compared_with_is_said(parrot):
     _, hosted = parrot
     assert "Warning: 1 of 3 known questions it does not answer as in" in known_answers(hosted)
     sevens = [replace(known, text="7") for known in hosted.known]
@@ -377,9 +373,7 @@ def test_what_the_answers_are_compared_with_is_said(parrot: tuple[Path, Hosted])
     assert known_answers(same) == "It answers 2 known questions as in the evaluation."
 
 
-def test_a_bundle_that_was_moved_away_is_told_from_one_made_anew(
-    parrot: tuple[Path, Hosted], tmp_path: Path
-) -> None:
+def test_a_bundle_that_was_moved_away_is_told_from_one_made_anew(parrot, tmp_path):
     bundle = Path(parrot[1].bundle)
     bundle.rename(tmp_path / "moved")
     for folder in (bundle, bundle.parent):
@@ -387,7 +381,7 @@ def test_a_bundle_that_was_moved_away_is_told_from_one_made_anew(
         assert "its bundle is gone (moved or deleted)" in told and "made anew" not in told
 
 
-def test_what_a_restart_does_not_name_stays(parrot: tuple[Path, Hosted]) -> None:
+def test_what_a_restart_does_not_name_stays(parrot):
     _, hosted = parrot
     bundle, llama = Path(hosted.bundle), replace(hosted, engine="llamacpp", format="f32", at_once=8)
 
@@ -405,7 +399,7 @@ def test_what_a_restart_does_not_name_stays(parrot: tuple[Path, Hosted]) -> None
     assert setting(None) is None
 
 
-def test_a_full_disk_ends_no_server(serves: tuple[Path, Hosted]) -> None:
+def test_a_full_disk_ends_no_server(serves):
     """The limit of a process on the size of its files refuses what a full disk refuses."""
     state, _ = serves
     hosted = start(state)
@@ -432,7 +426,7 @@ def test_a_full_disk_ends_no_server(serves: tuple[Path, Hosted]) -> None:
         assert stop(state, hosted)
 
 
-def test_a_log_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_does_not_grow_without_end(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "MOST_LOG_BYTES", 4000)
     monkeypatch.setattr(supervisor, "LOG_END_BYTES", 1000)
     log = tmp_path / "log"
@@ -446,7 +440,7 @@ def test_a_log_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert text.startswith("(what was before is cut)\nline ") and text.endswith("line 999\n")
 
 
-def test_what_the_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Path) -> None:
+def test_what_the_disk_refuses_is_told_with_its_place(bundle, tmp_path):
     (tmp_path / "file").write_text("")
     done = command("serve", str(bundle), cache=tmp_path / "file")
     assert done.returncode == 1 and "file/served" in done.stderr
@@ -454,9 +448,7 @@ def test_what_the_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Pa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_supervisor_that_is_told_again_and_again_to_end_was_stopped(
-    serves: tuple[Path, Hosted],
-) -> None:
+def test_a_supervisor_that_is_told_again_and_again_to_end_was_stopped(serves):
     state, hosted = serves
     hosted.write(state)
     process = subprocess.Popen([sys.executable, "-m", "stratos.deploy.supervisor", str(state)])
@@ -468,7 +460,7 @@ def test_a_supervisor_that_is_told_again_and_again_to_end_was_stopped(
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
-def test_a_stop_ends_a_start_wherever_it_is(serves: tuple[Path, Hosted], after_s: float) -> None:
+def test_a_stop_ends_a_start_wherever_it_is(serves, after_s):
     state, hosted = serves
     sleeps = ["-n1", "-r1", "import time; time.sleep(600)"]
     slow = replace(hosted, module="timeit", arguments=sleeps)  # never answers
@@ -494,9 +486,7 @@ def test_a_stop_ends_a_start_wherever_it_is(serves: tuple[Path, Hosted], after_s
     assert str(errors[0]) == "It was stopped while it started."
 
 
-def test_a_bundle_whose_answers_cannot_be_compared_is_not_verified(
-    parrot: tuple[Path, Hosted], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_whose_answers_cannot_be_compared_is_not_verified(parrot, monkeypatch):
     """A manifest that was made anew says that all files are right."""
     bundle = Path(parrot[1].bundle)
     for name in ("config.json", "model.safetensors"):

@@ -78,7 +78,7 @@ ADDED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", ADDED)
-def test_what_is_added_is_refused_by_name(bundle: Path, what: str) -> None:
+def test_what_is_added_is_refused_by_name(bundle, what):
     add, told = ADDED[what]
     add(bundle)
     with pytest.raises(StratosError) as refused:
@@ -87,13 +87,13 @@ def test_what_is_added_is_refused_by_name(bundle: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"sha256":' * 200_000, "[]", "{}", "1", "é"])
-def test_a_manifest_that_is_none_is_said(bundle: Path, text: str) -> None:
+def test_a_manifest_that_is_none_is_said(bundle, text):
     (bundle / MANIFEST).write_text(text, encoding="latin-1")
     with pytest.raises(StratosError, match=r"manifest\.json cannot be read \("):
         check_manifest(bundle)
 
 
-def test_a_manifest_is_a_file_and_no_link_or_pipe(bundle: Path) -> None:
+def test_a_manifest_is_a_file_and_no_link_or_pipe(bundle):
     path = bundle / MANIFEST
     path.rename(bundle.parent / MANIFEST)
     path.symlink_to(bundle.parent / MANIFEST)
@@ -105,7 +105,7 @@ def test_a_manifest_is_a_file_and_no_link_or_pipe(bundle: Path) -> None:
         check_manifest(bundle)
 
 
-def test_a_bundle_is_made_of_files_alone(bundle: Path) -> None:
+def test_a_bundle_is_made_of_files_alone(bundle):
     (bundle / "left" / "over").mkdir(parents=True)
     write_manifest(bundle)
     assert check_manifest(bundle) == 3
@@ -114,7 +114,7 @@ def test_a_bundle_is_made_of_files_alone(bundle: Path) -> None:
         write_manifest(bundle)
 
 
-def test_the_manifest_says_who_made_it_and_when(bundle: Path, monkeypatch: Any) -> None:
+def test_the_manifest_says_who_made_it_and_when(bundle, monkeypatch):
     write_manifest(bundle, "Ada")
     facts = json.loads((bundle / MANIFEST).read_bytes())
     assert facts["author"] == "Ada" and facts["date"].endswith("+00:00")
@@ -139,7 +139,7 @@ wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJA
 """
 
 
-def test_a_signature_of_minisign_is_checked(tmp_path: Path) -> None:
+def test_a_signature_of_minisign_is_checked(tmp_path):
     path, key = tmp_path / MANIFEST, tmp_path / "minisign.pub"
     path.write_text("test")
     (tmp_path / SIGNATURE).write_text(SIGNED)
@@ -156,7 +156,7 @@ def other_key() -> str:
     return base64.b64encode(data).decode()
 
 
-def test_a_signature_without_its_file_or_with_an_empty_line(tmp_path: Path) -> None:
+def test_a_signature_without_its_file_or_with_an_empty_line(tmp_path):
     path = tmp_path / MANIFEST
     (tmp_path / "key").write_text(f"untrusted comment: \x0b\n{PUBLIC}\n\n")
     path.with_name(f"{MANIFEST}.minisig").write_text(f"{SIGNED.rstrip()}\n\n")
@@ -181,9 +181,7 @@ def test_a_signature_without_its_file_or_with_an_empty_line(tmp_path: Path) -> N
         ("test", SIGNED, "", "Give the file minisign.pub, or its second line."),
     ],
 )
-def test_what_the_key_has_not_signed_is_refused(
-    tmp_path: Path, text: str, signed: str | None, key: str, why: str
-) -> None:
+def test_what_the_key_has_not_signed_is_refused(tmp_path, text, signed, key, why):
     (tmp_path / MANIFEST).write_text(text)
     if signed is not None:
         (tmp_path / SIGNATURE).write_text(signed)
@@ -192,9 +190,7 @@ def test_what_the_key_has_not_signed_is_refused(
     assert why in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_signature_goes_with_its_bundle_and_not_with_the_next(
-    bundle: Path, tmp_path: Path
-) -> None:
+def test_a_signature_goes_with_its_bundle_and_not_with_the_next(bundle, tmp_path):
     there = tmp_path / "shelf"
     push(bundle, str(there))
     (bundle / SIGNATURE).write_text(SIGNED)  # after it was pushed
@@ -213,7 +209,7 @@ def test_a_signature_goes_with_its_bundle_and_not_with_the_next(
         check_manifest(bundle)
 
 
-def test_it_is_put_somewhere_whole_and_once(bundle: Path, tmp_path: Path) -> None:
+def test_it_is_put_somewhere_whole_and_once(bundle, tmp_path):
     there = tmp_path / "shelf" / "one"
     check_target(str(there))
     assert not list(there.iterdir())
@@ -228,7 +224,7 @@ def test_it_is_put_somewhere_whole_and_once(bundle: Path, tmp_path: Path) -> Non
     assert (there / "model.safetensors").read_text() == "m"
 
 
-def test_what_an_earlier_bundle_had_goes_and_nothing_else(bundle: Path, tmp_path: Path) -> None:
+def test_what_an_earlier_bundle_had_goes_and_nothing_else(bundle, tmp_path):
     there = tmp_path / "shelf"
     there.mkdir()
     (there / "mine.txt").write_text("not of a bundle")
@@ -243,7 +239,7 @@ def test_what_an_earlier_bundle_had_goes_and_nothing_else(bundle: Path, tmp_path
     assert (there / "mine.txt").exists()
 
 
-def test_a_link_in_the_target_leads_no_push_out_of_it(bundle: Path, tmp_path: Path) -> None:
+def test_a_link_in_the_target_leads_no_push_out_of_it(bundle, tmp_path):
     target, elsewhere = tmp_path / "there", tmp_path / "mine"
     elsewhere.mkdir()
     (elsewhere / "letter.txt").write_text("keep me")
@@ -260,7 +256,7 @@ def test_a_link_in_the_target_leads_no_push_out_of_it(bundle: Path, tmp_path: Pa
     assert not (elsewhere / "config.json").exists()
 
 
-def test_a_bundle_on_a_web_server_is_fetched(bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_on_a_web_server_is_fetched(bundle, tmp_path):
     handler = partial(SimpleHTTPRequestHandler, directory=str(bundle))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -269,9 +265,7 @@ def test_a_bundle_on_a_web_server_is_fetched(bundle: Path, tmp_path: Path) -> No
     assert check_manifest(folder) == check_manifest(bundle)
 
 
-def test_a_push_that_is_cut_short_leaves_nothing_that_looks_whole(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_push_that_is_cut_short_leaves_nothing_that_looks_whole(bundle, tmp_path, monkeypatch):
     there = tmp_path / "shelf"
     push(bundle, str(there))
     (bundle / "model.safetensors").write_text("another")
@@ -291,20 +285,20 @@ def test_a_push_that_is_cut_short_leaves_nothing_that_looks_whole(
         fetched(f"file://{there}", tmp_path / "copy")
 
 
-def test_what_has_changed_is_not_published(bundle: Path, tmp_path: Path) -> None:
+def test_what_has_changed_is_not_published(bundle, tmp_path):
     (bundle / "config.json").write_text("[]")
     with pytest.raises(StratosError, match=r"config\.json has changed"):
         push(bundle, str(tmp_path / "shelf"))
 
 
 @pytest.mark.parametrize("url", ["hf://me", "hf://", "hf://a/b/c"])
-def test_a_repository_has_an_owner(url: str) -> None:
+def test_a_repository_has_an_owner(url):
     with pytest.raises(StratosError, match="expected hf://OWNER/NAME"):
         check_target(url)
     assert repository_of("hf://me/mahjong/") == "me/mahjong"
 
 
-def test_what_cannot_be_written_is_said_before(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_said_before(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StratosError, match="cannot be used"):
         check_target(str(tmp_path / "file"))
@@ -315,9 +309,7 @@ def test_what_cannot_be_written_is_said_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_s3_takes_it_and_verify_reads_it_from_there(
-    bundle: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_s3_takes_it_and_verify_reads_it_from_there(bundle, s3, monkeypatch):
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     # fsspec gives a file system again that an earlier test may have opened without these keys

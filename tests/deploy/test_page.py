@@ -70,9 +70,7 @@ def wait_for(what: Callable[[], Any]) -> Any:
     return found
 
 
-def test_a_test_item_and_a_question_of_ones_own_are_asked(
-    shown: str, page: Any, bundle: Path
-) -> None:
+def test_a_test_item_and_a_question_of_ones_own_are_asked(shown, page, bundle):
     known = read_known(bundle)[0]
     page.open(shown)
     wait_for(lambda: len(page.all("#example option")) == 4)
@@ -109,7 +107,7 @@ def answered(shown: str, path: str, body: bytes, **headers: str) -> int:
         return error.code
 
 
-def test_other_pages_and_broken_requests_are_refused(shown: str) -> None:
+def test_other_pages_and_broken_requests_are_refused(shown):
     json_type = {"Content-Type": "application/json"}
     good = json.dumps({"question": "1 + 1", "text": "2"}).encode()
     assert answered(shown, "/check", good, **json_type) == 200
@@ -121,7 +119,7 @@ def test_other_pages_and_broken_requests_are_refused(shown: str) -> None:
     assert answered(shown, "/teacher", good, **json_type) == 502  # nobody to ask
 
 
-def test_the_task_checks_what_it_can_work_out(tmp_path: Path) -> None:
+def test_the_task_checks_what_it_can_work_out(tmp_path):
     origin = Origin(tmp_path, (Example("a row", "yes"),), MahjongTask())
     hand = "123456789m1122z"
     assert origin.check(hand, " 1z:2 => 12z") == Checked("12z", "12z", True)
@@ -133,7 +131,7 @@ def test_the_task_checks_what_it_can_work_out(tmp_path: Path) -> None:
     assert DiscardTask().typed(hand) is None
 
 
-def test_a_bundle_alone_says_that_it_has_no_task(bundle: Path) -> None:
+def test_a_bundle_alone_says_that_it_has_no_task(bundle):
     origin = origin_of(bundle)
     assert origin.task is None and "no folder of a run" in origin.why_not
     assert len(origin.examples) == 3

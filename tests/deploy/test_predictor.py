@@ -79,7 +79,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     return Deployed(tmp_path_factory.mktemp("run"))
 
 
-def test_every_served_answer_is_that_of_the_evaluation(deployed) -> None:
+def test_every_served_answer_is_that_of_the_evaluation(deployed):
     record = deployed.record
     assert (record.n_requests, record.n_equal) == (12, 12)
     assert record.run == PredictorServer().setting() and record.exports is None
@@ -88,7 +88,7 @@ def test_every_served_answer_is_that_of_the_evaluation(deployed) -> None:
     assert deployed.warnings == []
 
 
-def test_the_bundle_holds_the_student_and_nothing_that_is_executed(deployed) -> None:
+def test_the_bundle_holds_the_student_and_nothing_that_is_executed(deployed):
     names = {file.name for file in deployed.bundle.iterdir()}
     assert names == {
         "student.json", "student.safetensors", "README.md", "known_answers.jsonl", "manifest.json",
@@ -100,7 +100,7 @@ def test_the_bundle_holds_the_student_and_nothing_that_is_executed(deployed) -> 
     assert answer.text == read_known(deployed.bundle)[0].text
 
 
-def test_the_cards_lines_load_it_without_torch(deployed) -> None:
+def test_the_cards_lines_load_it_without_torch(deployed):
     card = (deployed.bundle / "README.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(code.strip().splitlines()) == 3
@@ -113,7 +113,7 @@ def test_the_cards_lines_load_it_without_torch(deployed) -> None:
     assert done.stdout.startswith(f"{{'{known.text}': ")
 
 
-def test_the_card_says_what_it_is_and_how_sure_it_is(deployed) -> None:
+def test_the_card_says_what_it_is_and_how_sure_it_is(deployed):
     card = (deployed.bundle / "README.md").read_text()
     assert "Kind: a classifier that reads TF-IDF" in card and "one of 3 labels" in card
     right = [answer.score.exact for answer in read_answers(deployed.folder)]
@@ -123,7 +123,7 @@ def test_the_card_says_what_it_is_and_how_sure_it_is(deployed) -> None:
     assert "random weights" not in card and "## Speed" in card
 
 
-def test_the_service_file_serves_it_with_what_it_needs_alone(deployed) -> None:
+def test_the_service_file_serves_it_with_what_it_needs_alone(deployed):
     script = Path(deployed.record.service_path).read_text()
     assert "python -m stratos.deploy.engines.predictor_server serve ." in script
     assert "torch" not in script and "llamacpp" not in script
@@ -132,7 +132,7 @@ def test_the_service_file_serves_it_with_what_it_needs_alone(deployed) -> None:
     assert list((deployed.folder / "deploy" / "stratos").glob("*.whl"))
 
 
-def test_what_is_installed_on_a_server_is_enough(deployed) -> None:
+def test_what_is_installed_on_a_server_is_enough(deployed):
     """The server's code runs where no other package can be imported."""
     needed = _closure([re.split(r"[><=\[]", one)[0] for one in PredictorServer.packages])
     owners = metadata.packages_distributions()
@@ -178,7 +178,7 @@ def _closure(names: list[str]) -> set[str]:
     return closure
 
 
-def test_it_is_verified_and_a_changed_weight_is_found(deployed, tmp_path, capsys) -> None:
+def test_it_is_verified_and_a_changed_weight_is_found(deployed, tmp_path, capsys):
     verify(deployed.folder)
     assert "3 known questions answered as in the evaluation." in capsys.readouterr().out
     copy = Path(shutil.copytree(deployed.bundle, tmp_path / "bundle"))
@@ -187,7 +187,7 @@ def test_it_is_verified_and_a_changed_weight_is_found(deployed, tmp_path, capsys
         verify(copy)
 
 
-def test_it_is_hosted_asked_and_stopped(deployed, tmp_path) -> None:
+def test_it_is_hosted_asked_and_stopped(deployed, tmp_path):
     run, cache = str(deployed.folder), {"STRATOS_CACHE": str(tmp_path)}
     refused = stratos("serve", run, "--engine", "llamacpp", env=cache)
     assert refused.returncode == 1 and "holds no language model" in refused.stderr
@@ -203,7 +203,7 @@ def test_it_is_hosted_asked_and_stopped(deployed, tmp_path) -> None:
         assert "stopped" in stratos("serve", "stop", run, env=cache).stdout
 
 
-def test_a_student_that_lacks_its_weights_is_not_bundled(deployed, tmp_path) -> None:
+def test_a_student_that_lacks_its_weights_is_not_bundled(deployed, tmp_path):
     student = Path(shutil.copytree(deployed.folder / "student", tmp_path / "student"))
     (student / "student.safetensors").unlink()
     with pytest.raises(StratosError, match="no weights as safetensors"):
@@ -215,7 +215,7 @@ def test_a_student_that_lacks_its_weights_is_not_bundled(deployed, tmp_path) -> 
 
 
 @pytest.mark.parametrize("kind", ["linear", "static", "encoder"])
-def test_a_lone_surrogate_is_answered_as_in_a_row_of_a_file(kind, tmp_path) -> None:
+def test_a_lone_surrogate_is_answered_as_in_a_row_of_a_file(kind, tmp_path):
     student = trained(kind, tmp_path / "pretrained")
     student.save(tmp_path / "student")
     [known] = student.predict(["my card ? is late"])
@@ -226,7 +226,7 @@ def test_a_lone_surrogate_is_answered_as_in_a_row_of_a_file(kind, tmp_path) -> N
     assert loaded.probability(chat)[known.text] == pytest.approx(known.probability, abs=1e-5)
 
 
-def test_the_encoder_of_a_student_is_in_its_bundle_without_what_is_executed(tmp_path) -> None:
+def test_the_encoder_of_a_student_is_in_its_bundle_without_what_is_executed(tmp_path):
     student = trained("encoder", tmp_path / "pretrained")
     student.save(tmp_path / "student")
     (tmp_path / "student" / "encoder" / "modeling.py").write_text("raise SystemExit")

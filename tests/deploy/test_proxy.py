@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -138,7 +137,7 @@ def client(engine: ThreadingHTTPServer) -> Iterator[Client]:
     proxy.stop()
 
 
-def test_clients_know_one_name_and_no_path(client: Client) -> None:
+def test_clients_know_one_name_and_no_path(client):
     names = [entry["id"] for entry in json.loads(client.call("/v1/models")[1])["data"]]
     assert names == ["support", "support:student"]
     for asked, own in (("support", OWN), ("support:student", f"{OWN}:student"), (None, OWN)):
@@ -152,7 +151,7 @@ def test_clients_know_one_name_and_no_path(client: Client) -> None:
         assert (status, error["code"]) == (404, "model_not_found") and len(text) < 300
 
 
-def test_a_chat_without_a_text_reaches_no_engine(client: Client) -> None:
+def test_a_chat_without_a_text_reaches_no_engine(client):
     user = {"role": "user", "content": "hi"}
     for messages in ([], "hi", None, [{"role": "user", "content": "\n"}], [user, {"role": "user"}]):
         status, text = client.call("/v1/chat/completions", {"messages": messages})
@@ -166,7 +165,7 @@ def test_a_chat_without_a_text_reaches_no_engine(client: Client) -> None:
     assert len(Engine.bodies) == 1
 
 
-def test_requests_wait_for_an_engine_that_starts(client: Client, engine: Any) -> None:
+def test_requests_wait_for_an_engine_that_starts(client, engine):
     there = client.proxy.turn_to(Upstream(free_port()), hosted(client.port))
     found: list[tuple[int, str]] = []
     asking = threading.Thread(target=lambda: found.append(client.chat("hi")))
@@ -178,7 +177,7 @@ def test_requests_wait_for_an_engine_that_starts(client: Client, engine: Any) ->
     assert found[0][0] == 200 and client.call("/ready")[0] == 200
 
 
-def test_what_an_engine_ends_with_is_sent_again_but_not_forever(client: Client) -> None:
+def test_what_an_engine_ends_with_is_sent_again_but_not_forever(client):
     assert client.chat("break once")[0] == 200 and len(Engine.bodies) == 2
     status, text = client.chat("break")
     assert status == 503 and json.loads(text)["error"]["code"] == 503
@@ -186,16 +185,14 @@ def test_what_an_engine_ends_with_is_sent_again_but_not_forever(client: Client) 
     assert client.metric("stratos_resent_requests_total") == 1 + MOST_BROKEN
 
 
-def test_a_stream_that_breaks_off_says_so(client: Client) -> None:
+def test_a_stream_that_breaks_off_says_so(client):
     status, text = client.chat("cut", stream=True)
     assert status == 200 and json.loads(text.split("data: ")[-1])["error"]["code"] == 503
     assert client.metric('http_server_request_duration_seconds_count{http_request_method="POST",'
                          'http_response_status_code="502"') == 1  # fmt: skip
 
 
-def test_what_is_counted_and_logged_holds_no_text(
-    client: Client, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_counted_and_logged_holds_no_text(client, capfd):
     client.chat("my secret")
     client.chat("my secret", stream=True)
     client.call("/v1/my-secret")
@@ -215,14 +212,12 @@ def test_what_is_counted_and_logged_holds_no_text(
 
 
 @pytest.mark.parametrize("path", ["/v1/../metrics", "/v1/./models", "/load_model", "/v1//models"])
-def test_nothing_else_of_the_engine_is_reached(client: Client, path: str) -> None:
+def test_nothing_else_of_the_engine_is_reached(client, path):
     status, text = client.call(path)
     assert status == 404 and "engine_total" not in text
 
 
-def test_a_key_is_asked_for_but_not_whether_it_is_well(
-    engine: ThreadingHTTPServer, tmp_path: Path
-) -> None:
+def test_a_key_is_asked_for_but_not_whether_it_is_well(engine, tmp_path):
     port = free_port()
     (tmp_path / "key").write_text("sk-0123")
     proxy = Proxy(hosted(port, str(tmp_path / "key")))
@@ -238,14 +233,12 @@ def test_a_key_is_asked_for_but_not_whether_it_is_well(
         proxy.stop()
 
 
-def test_pages_of_other_sites_are_not_answered(client: Client) -> None:
+def test_pages_of_other_sites_are_not_answered(client):
     assert client.call("/v1/models", Host="rebound.example")[0] == 421
     assert client.call("/v1/completions", {}, **{"Content-Type": "text/plain"})[0] == 415
 
 
-def test_an_engine_that_was_given_up_keeps_nobody_waiting(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_was_given_up_keeps_nobody_waiting(client, monkeypatch):
     monkeypatch.setattr(module, "WAIT_S", 0.2)
     client.proxy.turn_to(Upstream(free_port()), hosted(client.port))
     assert client.chat("hi")[0] == 503
@@ -256,7 +249,7 @@ def test_an_engine_that_was_given_up_keeps_nobody_waiting(
     assert json.loads(client.call("/ready")[1])["status"] == "given up"
 
 
-def test_an_engine_need_not_finish_what_nobody_waits_for(client: Client) -> None:
+def test_an_engine_need_not_finish_what_nobody_waits_for(client):
     """What a client leaves is closed at the engine, so that its slot is free."""
     for stream in (False, True):
         connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)

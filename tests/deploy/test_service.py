@@ -132,7 +132,7 @@ def test_a_server_of_llama_cpp_has_the_stratos_of_here_and_no_other_server_does(
     assert not (tmp_path / "stratos").exists()
 
 
-def test_no_name_is_a_command_of_the_script(tmp_path: Path):
+def test_no_name_is_a_command_of_the_script(tmp_path):
     offer = replace(SERVER, cloud="elsewhere", region=HOSTILE, instance_type=HOSTILE)
     bundle = tmp_path / f"{HOSTILE.replace('/', '')}"
     bundle.mkdir()

@@ -278,7 +278,7 @@ def test_batches_are_answered_as_one_after_another(deployed, tmp_path):
     assert "CB: True" in (tmp_path / "server.log").read_text()
 
 
-def test_a_bundle_shows_no_question_that_seems_personal_while_there_are_others() -> None:
+def test_a_bundle_shows_no_question_that_seems_personal_while_there_are_others():
     def kept(question: str) -> KeptAnswer:
         return KeptAnswer(
             id=question, slice="all", question=question, gold="g",

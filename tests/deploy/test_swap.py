@@ -115,7 +115,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     service.type("serve", "stop", "--all")
 
 
-def test_replaced_and_rolled_back_it_loses_no_request(service: Service, tmp_path: Path) -> None:
+def test_replaced_and_rolled_back_it_loses_no_request(service, tmp_path):
     new, told = write_bundle(tmp_path / "new"), []
 
     def replace_and_back() -> None:
@@ -139,7 +139,7 @@ def test_replaced_and_rolled_back_it_loses_no_request(service: Service, tmp_path
     assert hosted.n_restarts == 0
 
 
-def test_started_anew_it_loses_no_request(service: Service) -> None:
+def test_started_anew_it_loses_no_request(service):
     before, told = service.hosted, []
 
     def start_anew() -> None:
@@ -157,9 +157,7 @@ def test_started_anew_it_loses_no_request(service: Service) -> None:
     assert service.ask(model="ask") == 200 and service.ask() == 404
 
 
-def test_a_language_model_is_replaced_and_refuses_what_others_refuse(
-    bundle: Path, service: Service, tmp_path: Path
-) -> None:
+def test_a_language_model_is_replaced_and_refuses_what_others_refuse(bundle, service, tmp_path):
     """What a client meets is the same whatever the student is."""
     copies = [shutil.copytree(bundle, tmp_path / name).resolve() for name in ("first", "second")]
     own = Service(tmp_path, copies[0], name="lm")
@@ -187,7 +185,7 @@ def test_a_language_model_is_replaced_and_refuses_what_others_refuse(
         own.type("serve", "stop", str(copies[1]))
 
 
-def test_killed_under_load_it_loses_no_request(service: Service) -> None:
+def test_killed_under_load_it_loses_no_request(service):
     def kill() -> None:
         os.kill(service.hosted.server_pid, signal.SIGKILL)
 
@@ -199,9 +197,7 @@ def test_killed_under_load_it_loses_no_request(service: Service) -> None:
     assert log.count("POST /v1/chat/completions 200") >= 60
 
 
-def test_what_answers_otherwise_than_it_should_replaces_nothing(
-    service: Service, tmp_path: Path
-) -> None:
+def test_what_answers_otherwise_than_it_should_replaces_nothing(service, tmp_path):
     other = write_bundle(tmp_path / "other", known="none of the labels")
     if FORCED:  # nothing was evaluated, so that nothing can be compared
         refused = service.type("serve", str(other), "--replace", "support")
@@ -216,7 +212,7 @@ def test_what_answers_otherwise_than_it_should_replaces_nothing(
     assert refused.returncode == 1 and service.ask() == 200
 
 
-def test_a_candidate_whose_command_was_killed_is_ended(service: Service, tmp_path: Path) -> None:
+def test_a_candidate_whose_command_was_killed_is_ended(service, tmp_path):
     new = write_bundle(tmp_path / "new")
     command = [sys.executable, "-m", "stratos", "serve", str(new), "--replace", "support"]
     with subprocess.Popen([*command, "--force"], env={**os.environ, CACHE: str(service.cache)},
@@ -230,7 +226,7 @@ def test_a_candidate_whose_command_was_killed_is_ended(service: Service, tmp_pat
     assert service.hosted.bundle == str(service.bundle)
 
 
-def test_after_a_reboot_it_is_at_the_same_address(service: Service) -> None:
+def test_after_a_reboot_it_is_at_the_same_address(service):
     """A crash leaves the file, and so does the signal that a shutdown sends."""
     assert service.port in LASTING_PORTS, "no other process gets it meanwhile"
     for number in (signal.SIGKILL, signal.SIGTERM):
@@ -245,7 +241,7 @@ def test_after_a_reboot_it_is_at_the_same_address(service: Service) -> None:
     assert service.hosted.port == service.port and service.ask() == 200
 
 
-def test_others_reach_it_with_its_key(tmp_path: Path) -> None:
+def test_others_reach_it_with_its_key(tmp_path):
     bundle, port = write_bundle(tmp_path / "run"), free_port()
     command = ["serve", str(bundle), "--host", "0.0.0.0", "--port", str(port)]
     environment = {CACHE: str(tmp_path / "cache"), "STRATOS_SERVE_KEY": "sk-of-the-environment"}

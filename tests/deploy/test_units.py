@@ -46,7 +46,7 @@ def text(system: str, bundle: Path, **more: Any) -> str:
     return unit(system, bundle, replace(hosted(bundle), **more), 0, bundle.parent / "100% $HOME")
 
 
-def test_systemd_reads_its_unit(bundle: Path, tmp_path: Path) -> None:
+def test_systemd_reads_its_unit(bundle, tmp_path):
     program = shutil.which("systemd-analyze") or lacking("systemd", "no systemd-analyze")
     path = tmp_path / "stratos-my-student.service"
     path.write_text(text("systemd", bundle))
@@ -58,7 +58,7 @@ def test_systemd_reads_its_unit(bundle: Path, tmp_path: Path) -> None:
         unit("systemd", bundle, None, 0, tmp_path)
 
 
-def test_a_container_starts_what_is_served_here(bundle: Path) -> None:
+def test_a_container_starts_what_is_served_here(bundle):
     image = text("docker", bundle)
     (command,) = re.findall(r"^CMD (.*)", image, re.M)
     run = ServingSetting("predictor", slots=16)
@@ -71,7 +71,7 @@ def test_a_container_starts_what_is_served_here(bundle: Path) -> None:
         text("docker", bundle, front="with its teacher behind it")
 
 
-def test_kubernetes_asks_the_paths_that_there_are(bundle: Path) -> None:
+def test_kubernetes_asks_the_paths_that_there_are(bundle):
     deployment, service = yaml.safe_load_all(text("kubernetes", bundle))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     paths = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness")}
@@ -82,7 +82,7 @@ def test_kubernetes_asks_the_paths_that_there_are(bundle: Path) -> None:
     assert deployment["metadata"]["name"] == "my-student"
 
 
-def test_the_dashboard_asks_what_is_counted(bundle: Path) -> None:
+def test_the_dashboard_asks_what_is_counted(bundle):
     board = json.loads(text("grafana", bundle))
     there = {family.name for family in Metrics().registry.collect()}
     for panel in board["panels"]:
@@ -97,7 +97,7 @@ def test_the_dashboard_asks_what_is_counted(bundle: Path) -> None:
     assert set(SYSTEMS) == {"systemd", "docker", "kubernetes", "grafana"}
 
 
-def test_it_is_hosted_as_it_was_measured(bundle: Path) -> None:
+def test_it_is_hosted_as_it_was_measured(bundle):
     deployment = make_records(bundle.parent)["deploy"]
     measured = replace(deployment, run=ServingSetting("predictor", slots=3))
     save(bundle.parent / "deploy.json", "deploy", "mark", measured)
@@ -133,9 +133,7 @@ print(json.dumps([*found, server.wait(30)]))
 
 @pytest.mark.slow
 @pytest.mark.kill
-def test_the_command_of_the_image_serves_in_a_namespace_of_its_own(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_command_of_the_image_serves_in_a_namespace_of_its_own(bundle, monkeypatch, tmp_path):
     """As in a container: no network but its own, and the bundle in the current folder."""
     alone = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]
     if not shutil.which("ip") or subprocess.run([*alone, "true"], check=False).returncode:

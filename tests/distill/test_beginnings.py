@@ -121,7 +121,7 @@ def plain_loop(model: Any) -> tuple[float, dict[str, Tensor]]:
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_loss_and_gradients_are_those_of_a_plain_loop(family: str, adapter: Any) -> None:
+def test_loss_and_gradients_are_those_of_a_plain_loop(family, adapter):
     config = TrainerConfig(adapter=adapter, lora_rank=4)
     model = make_model(family)
     assert packs(model, shares=True)
@@ -143,14 +143,14 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(family: str, adapter: Any)
         assert off < 1e-5, name
 
 
-def test_a_class_that_reads_along_the_row_shares_nothing() -> None:
+def test_a_class_that_reads_along_the_row_shares_nothing():
     model = MambaForCausalLM(
         MambaConfig(vocab_size=N_IDS, hidden_size=32, num_hidden_layers=2, state_size=4)
     )
     assert not packs(model, shares=True)
 
 
-def test_a_row_has_each_beginning_once_and_no_place_that_is_learned() -> None:
+def test_a_row_has_each_beginning_once_and_no_place_that_is_learned():
     batch, whole = row_of(), row_of(replace(DATA, shares=False))
     assert batch.n_trained == whole.n_trained == whole.tokens_1N.numel()
     assert batch.n_tokens == whole.n_tokens
@@ -162,7 +162,7 @@ def test_a_row_has_each_beginning_once_and_no_place_that_is_learned() -> None:
     assert shared == 2
 
 
-def test_a_prompt_keeps_its_last_token_for_itself() -> None:
+def test_a_prompt_keeps_its_last_token_for_itself():
     """What is predicted behind equal prompts differs."""
     text = np.arange(40)
     row = Row.of([np.append(text, [answer]) for answer in (1, 2, 3, 4)], [40] * 4, shares=True)
@@ -170,7 +170,7 @@ def test_a_prompt_keeps_its_last_token_for_itself() -> None:
     assert row.tokens_N[row.rows_M + 1].tolist() == [1, 2, 3, 4]
 
 
-def test_hidden_states_of_every_layer_are_matched_at_the_places_of_each_document() -> None:
+def test_hidden_states_of_every_layer_are_matched_at_the_places_of_each_document():
     model = make_model("qwen3")
     learner = Learner(model)
     learner.pack(True)
@@ -189,7 +189,7 @@ def test_hidden_states_of_every_layer_are_matched_at_the_places_of_each_document
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_of_beginnings_within_beginnings_those_are_shared_that_save_most() -> None:
+def test_of_beginnings_within_beginnings_those_are_shared_that_save_most():
     system, tool = [*range(100)], [*range(200, 240)]
     texts = [[*system, n, n] for n in range(300, 310)]
     assert alike(texts) == [([*range(10)], 100)]
@@ -203,7 +203,7 @@ def test_of_beginnings_within_beginnings_those_are_shared_that_save_most() -> No
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_the_log_says_what_comes_of_it_that_rows_begin_alike(shares: bool) -> None:
+def test_the_log_says_what_comes_of_it_that_rows_begin_alike(shares):
     data = replace(DATA, shares=shares)
     loader = PackedLoader(data, 10_000, 1, 0)
     ready = Ready(StudentConfig("s"), make_model("llama"), None, data, [])
@@ -215,14 +215,14 @@ def test_the_log_says_what_comes_of_it_that_rows_begin_alike(shares: bool) -> No
     assert note == BeginningsShared(n_tokens, n_tokens - 5 * sum(BEGINNINGS))
 
 
-def test_rows_that_begin_otherwise_are_no_matter_of_the_log() -> None:
+def test_rows_that_begin_otherwise_are_no_matter_of_the_log():
     text = np.arange(20)
     data = Encoded(text, np.array([0, 9, 20]), np.array([4, 4]), shares=True)
     ready = Ready(StudentConfig("s"), make_model("llama"), None, data, [])
     assert _beginnings(PackedLoader(data, 99, 1, 0), ready, is_compiled=False) is None
 
 
-def test_parts_of_a_row_that_processes_share_add_up_to_it() -> None:
+def test_parts_of_a_row_that_processes_share_add_up_to_it():
     """Each computes the beginnings of its own documents."""
     module = StudentModule(make_model("llama"), TrainerConfig(), 1)
     module.learner.pack(True)
@@ -243,7 +243,7 @@ def test_parts_of_a_row_that_processes_share_add_up_to_it() -> None:
         torch.testing.assert_close(of_parts[name], gradient, atol=1e-6, rtol=1e-4)
 
 
-def test_a_teacher_reads_the_examples_that_it_is_shown_once() -> None:
+def test_a_teacher_reads_the_examples_that_it_is_shown_once():
     """Its states at each learned place are those of whole texts."""
     reader = Reader(make_model("qwen2").eval(), N_IDS, 300)
     assert reader.shares

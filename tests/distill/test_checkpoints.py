@@ -63,12 +63,8 @@ class Code:
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncated, flipped, emptied])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
-    run_distill: Run,
-    whole: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    damage: Callable[[Path], None],
-) -> None:
+    run_distill, whole, tmp_path, monkeypatch, damage
+):
     callbacks = {**OFTEN, **EVERY_3}
     interrupted(run_distill, tmp_path, monkeypatch, callbacks=callbacks, **SHORT)
     latest, before = checkpoints_of(tmp_path)
@@ -84,8 +80,8 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
 
 @pytest.mark.slow
 def test_without_any_that_can_be_read_the_training_begins_anew(
-    run_distill: Run, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, whole, tmp_path, monkeypatch
+):
     callbacks = {**OFTEN, **EVERY_3}
     interrupted(run_distill, tmp_path, monkeypatch, callbacks=callbacks, **SHORT)
     for path in checkpoints_of(tmp_path):
@@ -98,9 +94,7 @@ def test_without_any_that_can_be_read_the_training_begins_anew(
 
 
 @pytest.mark.slow
-def test_no_code_in_a_checkpoint_is_run(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_code_in_a_checkpoint_is_run(run_distill, tmp_path, monkeypatch):
     interrupted(run_distill, tmp_path, monkeypatch, callbacks=OFTEN, **SHORT)
     latest, marker = checkpoints_of(tmp_path)[0], tmp_path / "was-run"
     state = torch.load(latest, weights_only=True)
@@ -115,7 +109,7 @@ def test_no_code_in_a_checkpoint_is_run(
     assert not marker.exists()
 
 
-def test_damage_anywhere_is_told_or_changes_nothing(tmp_path: Path) -> None:
+def test_damage_anywhere_is_told_or_changes_nothing(tmp_path):
     state = {"weights": torch.arange(64.0), "step": 7, "names": ["a", "b"]}
     path = tmp_path / "step-7.ckpt"
     torch.save(state, path)
@@ -134,7 +128,7 @@ def test_damage_anywhere_is_told_or_changes_nothing(tmp_path: Path) -> None:
     assert n_told > 100
 
 
-def test_what_is_written_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_what_is_written_is_whole_or_not_there(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(KeyboardInterrupt), replacing(path) as new:
@@ -156,24 +150,22 @@ def test_what_is_written_is_whole_or_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_checkpoint_never_touches_the_folder_for_temporary_files(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, tmp_path, monkeypatch
+):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     interrupted(run_distill, tmp_path / "run", monkeypatch, callbacks=OFTEN, **SHORT)
     assert checkpoints_of(tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_checkpoints_go_by_time_too(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoints_go_by_time_too(run_distill, tmp_path, monkeypatch):
     callbacks = {"checkpoint_every_steps": 1000, "checkpoint_every_minutes": 1e-6}
     monkeypatch.setattr("stratos.distill.checkpoints._MOST_OVERHEAD", 1e6)
     interrupted(run_distill, tmp_path, monkeypatch, callbacks=callbacks, **SHORT)
     assert [path.name for path in checkpoints_of(tmp_path)] == ["step-6.ckpt", "step-5.ckpt"]
 
 
-def test_at_most_so_much_time_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_so_much_time_is_lost(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     settings = CallbacksConfig(checkpoint_every_steps=400, checkpoint_every_minutes=2)
@@ -190,9 +182,7 @@ def test_at_most_so_much_time_is_lost(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_a_checkpoint(
-    run_distill: Run, corpus_path: Path, whole: Any, tmp_path: Path, how: signal.Signals
-) -> None:
+def test_a_signal_leaves_a_checkpoint(run_distill, corpus_path, whole, tmp_path, how):
     callbacks = {"checkpoint_every_steps": 1000, **EVERY_3}
     code = stop_at(5, how, corpus_path, tmp_path, callbacks=callbacks, **SHORT)
     assert code == 128 + how
@@ -208,8 +198,8 @@ def test_a_signal_leaves_a_checkpoint(
 @pytest.mark.kill
 @pytest.mark.parametrize("step", [3, None])
 def test_a_measurement_that_a_signal_cuts_short_is_made_later(
-    run_distill: Run, corpus_path: Path, whole: Any, tmp_path: Path, step: int | None
-) -> None:
+    run_distill, corpus_path, whole, tmp_path, step
+):
     callbacks = {"checkpoint_every_steps": 1000, **EVERY_3}
     step = step or whole.steps
     stop_at(step, signal.SIGTERM, corpus_path, tmp_path, "validating", callbacks=callbacks, **SHORT)
@@ -223,8 +213,8 @@ def test_a_measurement_that_a_signal_cuts_short_is_made_later(
 @pytest.mark.slow
 @pytest.mark.kill
 def test_a_measurement_that_ends_at_once_costs_no_step_before_it(
-    run_distill: Run, corpus_path: Path, whole: Any, tmp_path: Path
-) -> None:
+    run_distill, corpus_path, whole, tmp_path
+):
     callbacks = {"checkpoint_every_steps": 1000, **EVERY_3}
     stop_at(3, signal.SIGKILL, corpus_path, tmp_path, "validating", callbacks=callbacks, **SHORT)
     student = run_distill(tmp_path, callbacks=callbacks, **SHORT)
@@ -247,9 +237,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_named_and_loses_nothing(
-    run_distill: Run, whole: Any, small_disk: Path
-) -> None:
+def test_a_full_disk_is_named_and_loses_nothing(run_distill, whole, small_disk):
     run = small_disk / "run"
     run.mkdir()
     callbacks = {**OFTEN, **EVERY_3}
@@ -266,7 +254,7 @@ def test_a_full_disk_is_named_and_loses_nothing(
     assert student.weights_sha256 == whole.weights_sha256
 
 
-def test_a_disk_that_fills_up_while_it_is_written_to_is_named_too(small_disk: Path) -> None:
+def test_a_disk_that_fills_up_while_it_is_written_to_is_named_too(small_disk):
     from safetensors.torch import save_file
 
     weights = {"a": torch.zeros(2 * 10**6)}

@@ -44,9 +44,7 @@ def same(together: Any, alone: Any) -> None:
 @pytest.mark.parametrize(
     "strategy", ["ddp", pytest.param(FSDP2, marks=WHOLE)], ids=["ddp", "fsdp2"]
 )
-def test_two_processes_learn_what_one_does(
-    run_distill: Callable[..., Any], alone: Any, tmp_path: Path, strategy: Any
-) -> None:
+def test_two_processes_learn_what_one_does(run_distill, alone, tmp_path, strategy):
     ticks: list[tuple[Any, ...]] = []
     settings = {"accumulate": 2, "ema": 0.5, "devices": 2, "strategy": strategy}
     together = run_distill(tmp_path, ticks=ticks, **settings, **SHORT)
@@ -62,13 +60,7 @@ def test_two_processes_learn_what_one_does(
     [pytest.param("ddp", marks=WHOLE), FSDP2, pytest.param(ONE_FILE, marks=WHOLE)],
     ids=["ddp", "fsdp2", "fsdp2-one-file"],
 )
-def test_both_go_on_from_a_checkpoint(
-    run_distill: Callable[..., Any],
-    corpus_path: Path,
-    alone: Any,
-    tmp_path: Path,
-    strategy: Any,
-) -> None:
+def test_both_go_on_from_a_checkpoint(run_distill, corpus_path, alone, tmp_path, strategy):
     settings = {"devices": 2, "strategy": strategy, **SHORT}
     assert stop_at(5, signal.SIGTERM, corpus_path, tmp_path, **settings) == 128 + signal.SIGTERM
     resumed = run_distill(tmp_path, **settings)
@@ -77,9 +69,7 @@ def test_both_go_on_from_a_checkpoint(
 
 
 @pytest.mark.slow
-def test_two_servers_are_told_by_a_script(
-    run_distill: Callable[..., Any], alone: Any, tmp_path: Path
-) -> None:
+def test_two_servers_are_told_by_a_script(run_distill, alone, tmp_path):
     settings = {"num_nodes": 2, "strategy": "ddp", **SHORT}
     with pytest.raises(StratosError, match=r"NODE_RANK=<0 to 1> MASTER_ADDR=<the first server>"):
         run_distill(tmp_path, **settings)
@@ -101,7 +91,7 @@ def test_two_servers_are_told_by_a_script(
     same(run_distill(tmp_path, **settings), alone)
 
 
-def test_launch_script_of_several_servers() -> None:
+def test_launch_script_of_several_servers():
     script = launch_script("stratos_1m", Path("/shared/run/distill"), 2, 4)
     golden = Path(__file__).parent / "launch.golden.sh"
     assert script == golden.read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def problems(cls: type = AlignmentLogits, **values: Any) -> list[str]:
     return found
 
 
-def test_the_config_takes_what_the_table_has(squared: Divergence, snapshot: Any) -> None:
+def test_the_config_takes_what_the_table_has(squared, snapshot):
     for cls in (AlignmentLogits, AlignmentOnPolicy):
         assert problems(cls, objective="squared", parameters={"scale": 2}) == []
     wrong: list[dict[str, Any]] = [
@@ -77,7 +76,7 @@ def test_the_config_takes_what_the_table_has(squared: Divergence, snapshot: Any)
         Objective("squared", parameters=(("scale", 0.1),))
 
 
-def test_the_docs_list_it(squared: Divergence, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_docs_list_it(squared, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     from figures_of.training import divergences
 
@@ -86,7 +85,7 @@ def test_the_docs_list_it(squared: Divergence, monkeypatch: pytest.MonkeyPatch) 
     assert len(divergences().splitlines()) == 2 + len(DIVERGENCES)
 
 
-def test_its_kernel_gets_its_parameters_and_its_gradient_is_right(squared: Divergence) -> None:
+def test_its_kernel_gets_its_parameters_and_its_gradient_is_right(squared):
     strategy = AlignmentLogits(objective="squared", parameters={"scale": 3.0})
     objective = strategy.signal.to_minimize()
     assert objective.cross_entropy == 0.0
@@ -111,9 +110,7 @@ def test_its_kernel_gets_its_parameters_and_its_gradient_is_right(squared: Diver
 
 
 @pytest.mark.slow
-def test_a_student_is_trained_with_it(
-    squared: Divergence, run_distill: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_student_is_trained_with_it(squared, run_distill, tmp_path):
     from stratos.distill.tokenizer import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
 
@@ -131,7 +128,7 @@ def test_a_student_is_trained_with_it(
     assert 1 <= student.steps <= 4 and 0 < student.curve[-1].loss < 2 * 2
 
 
-def test_what_each_needs_of_its_teacher_and_its_limits() -> None:
+def test_what_each_needs_of_its_teacher_and_its_limits():
     assert [one.name for one in DIVERGENCES.values() if one.reads_drawn_tokens] == ["forward_kl"]
     any_tokens = [one for one in DIVERGENCES.values() if one.reads_any_vocabulary]
     assert [(one.name, one.temperature_power, one.cross_entropy) for one in any_tokens] == [
@@ -152,7 +149,7 @@ def test_what_each_needs_of_its_teacher_and_its_limits() -> None:
     assert divergences.divergence("jsd").values(PARTS) == {"beta": 0.5}
 
 
-def test_reading_the_table_imports_no_torch() -> None:
+def test_reading_the_table_imports_no_torch():
     import subprocess
 
     code = (

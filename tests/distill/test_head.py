@@ -34,16 +34,7 @@ def logits_of(hidden: Tensor, head: LMHead) -> Tensor:
     st.integers(0, 10**6),
 )
 @settings(max_examples=120)
-def test_equals_plain_autograd(
-    name: str,
-    mixture: float,
-    temperature: float,
-    kept: float,
-    chunk: int,
-    widths: tuple[int, int],
-    extras: bool,
-    seed: int,
-) -> None:
+def test_equals_plain_autograd(name, mixture, temperature, kept, chunk, widths, extras, seed):
     torch.manual_seed(seed)
     hidden = torch.randn(2, 5, 6, requires_grad=True)
     weight = torch.randn(widths[0], 6, requires_grad=True)
@@ -68,7 +59,7 @@ SIGNALS = ["dense", "top_k", "sampled", "shared"]
 
 @pytest.mark.parametrize("kind", SIGNALS)
 @pytest.mark.parametrize("chunk", [2, None])
-def test_given_signals_equal_the_function_of_logits(kind: str, chunk: int | None) -> None:
+def test_given_signals_equal_the_function_of_logits(kind, chunk):
     torch.manual_seed(0)
     hidden = torch.randn(9, 6, requires_grad=True)
     weight = torch.randn(12, 6, requires_grad=True)
@@ -88,7 +79,7 @@ def test_given_signals_equal_the_function_of_logits(kind: str, chunk: int | None
     assert torch.equal(logits, kept), "the caller's logits were written over"
 
 
-def test_cross_entropy_alone_needs_no_teacher() -> None:
+def test_cross_entropy_alone_needs_no_teacher():
     hidden = torch.randn(7, 6, requires_grad=True)
     weight = torch.randn(11, 6, requires_grad=True)
     targets = torch.randint(11, (7,))
@@ -98,7 +89,7 @@ def test_cross_entropy_alone_needs_no_teacher() -> None:
     compare(loss.total, expected, hidden, weight)
 
 
-def test_a_frozen_head_costs_no_weight_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_head_costs_no_weight_gradient(monkeypatch):
     from stratos.distill import head as module
 
     def forbidden(*_: Any) -> None:
@@ -113,7 +104,7 @@ def test_a_frozen_head_costs_no_weight_gradient(monkeypatch: pytest.MonkeyPatch)
         assert not head_loss(hidden, LMHead(weight), signal, Objective(), 4).total.requires_grad
 
 
-def test_no_place_at_all_is_zero_with_zero_gradients() -> None:
+def test_no_place_at_all_is_zero_with_zero_gradients():
     hidden = torch.randn(4, 6, requires_grad=True)
     weight = torch.randn(11, 6, requires_grad=True)
     rows = torch.zeros(0, dtype=torch.long)
@@ -143,7 +134,7 @@ def gradients(model: nn.Module, *losses: Tensor) -> list[Tensor]:
     return [parameter.grad.clone() for parameter in model.parameters()]  # type: ignore[union-attr]
 
 
-def test_tied_embeddings_accumulation_and_checkpointing() -> None:
+def test_tied_embeddings_accumulation_and_checkpointing():
     torch.manual_seed(1)
     model, tokens = Tied(), torch.randint(13, (8,))
     signal, objective = torch.randn(8, 13), Objective("jsd", cross_entropy=0.5)
@@ -174,7 +165,7 @@ def test_tied_embeddings_accumulation_and_checkpointing() -> None:
             torch.testing.assert_close(gradient, wanted, atol=1e-6, rtol=1e-5)
 
 
-def test_a_second_backward_pass_is_refused() -> None:
+def test_a_second_backward_pass_is_refused():
     hidden = torch.randn(4, 6, requires_grad=True)
     loss = head_loss(hidden, LMHead(torch.randn(5, 6)), Dense(torch.randn(4, 5)), Objective(), 4)
     loss.total.backward(retain_graph=True)
@@ -184,7 +175,7 @@ def test_a_second_backward_pass_is_refused() -> None:
 
 @pytest.mark.parametrize("mode", ["bfloat16", "autocast"])
 @pytest.mark.parametrize("chunk", [2, 1000])
-def test_half_precision_is_as_good_as_autograds(mode: str, chunk: int) -> None:
+def test_half_precision_is_as_good_as_autograds(mode, chunk):
     """The error against float64 is at most that of the same head with logits in half precision."""
     torch.manual_seed(2)
     dtype = torch.bfloat16 if mode == "bfloat16" else torch.float32
@@ -222,7 +213,7 @@ def test_half_precision_is_as_good_as_autograds(mode: str, chunk: int) -> None:
     assert 0 < our_error < 1.3 * plain_error and plain_error < 0.05
 
 
-def test_the_chunk_does_not_grow_with_the_batch() -> None:
+def test_the_chunk_does_not_grow_with_the_batch():
     cpu = torch.device("cpu")
     for n_vocab in (300, 32_000, 152_000):
         sizes = {chunk_rows(n, n_vocab, cpu) for n in (10**4, 10**5, 10**6)}
@@ -230,7 +221,7 @@ def test_the_chunk_does_not_grow_with_the_batch() -> None:
     assert chunk_rows(0, 50_000, cpu) == 1 and chunk_rows(300, 50_000, cpu) == 150
 
 
-def test_memory_is_that_of_a_chunk() -> None:
+def test_memory_is_that_of_a_chunk():
     """The largest tensor of a pass over 600 places is a chunk's or the weight's gradient."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -253,7 +244,7 @@ def test_memory_is_that_of_a_chunk() -> None:
 
 
 @pytest.mark.parametrize("family", ["Llama", "Gemma2", "Cohere", "Granite"])
-def test_the_heads_of_real_families(family: str) -> None:
+def test_the_heads_of_real_families(family):
     """Loss and every gradient equal those of the model's own logits: scale, soft cap, ties."""
     import transformers
 
@@ -285,9 +276,7 @@ def test_the_heads_of_real_families(family: str) -> None:
 
 
 @pytest.mark.parametrize(("width", "n_chunks"), [(2, 4), (8, 1)])
-def test_half_precision_takes_no_chunks_where_they_take_more_memory(
-    monkeypatch: pytest.MonkeyPatch, width: int, n_chunks: int
-) -> None:
+def test_half_precision_takes_no_chunks_where_they_take_more_memory(monkeypatch, width, n_chunks):
     """A sum in float32 over chunks of 2 rows takes more than 8 rows at once if the head is wide."""
     torch.manual_seed(0)
     monkeypatch.setattr(module, "CHUNK", 1)

@@ -69,7 +69,7 @@ def again(run: SimpleNamespace) -> tuple[Path, int]:
     return with_test_rows(run.config, run.student, run.corpus, run.folder)
 
 
-def test_all_rows_are_learnt_in_the_end(run: SimpleNamespace) -> None:
+def test_all_rows_are_learnt_in_the_end(run):
     folder, n_rows = again(run)
     assert (folder, n_rows) == (run.folder, 80)
     assert has_learnt_test(folder)
@@ -77,7 +77,7 @@ def test_all_rows_are_learnt_in_the_end(run: SimpleNamespace) -> None:
     assert load_predictor(folder).predict([item.question])[0].text == item.answer
 
 
-def test_a_tagger_reads_its_fields_as_it_was_measured(tmp_path: Path) -> None:
+def test_a_tagger_reads_its_fields_as_it_was_measured(tmp_path):
     some, every = rows(20, "tagger"), rows(80, "tagger")
     tagger = fit_tagger(*columns_of(some)).tagger
     tagger = replace(tagger, methods={"name": Method.FEW}, scale=(0.5, 0.25))
@@ -89,7 +89,7 @@ def test_a_tagger_reads_its_fields_as_it_was_measured(tmp_path: Path) -> None:
     assert list(no_such.methods) == ["name"], "a field that only the new rows have"
 
 
-def test_a_test_of_its_own_is_not_learnt(run: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_test_of_its_own_is_not_learnt(run, tmp_path):
     other = tmp_path / "test.jsonl"
     lines = rows(100, run.student.kind)[80:]
     other.write_text("\n".join(map(json.dumps, lines)))
@@ -97,6 +97,6 @@ def test_a_test_of_its_own_is_not_learnt(run: SimpleNamespace, tmp_path: Path) -
     assert again(run) == (Path(run.student.path), 0)
 
 
-def test_a_language_model_is_trained_once(run: SimpleNamespace) -> None:
+def test_a_language_model_is_trained_once(run):
     run.student.is_lm = True
     assert again(run) == (Path(run.student.path), 0)

@@ -35,16 +35,7 @@ from stratos.distill.signal.cross_tokenizer import common_starts, shared_tokens
     st.integers(0, 10**6),
 )
 @settings(max_examples=200)
-def test_equals_plain_autograd(
-    name: str,
-    share: float,
-    temperature: float,
-    mixture: float,
-    kept: float,
-    block: int,
-    widths: tuple[int, int],
-    seed: int,
-) -> None:
+def test_equals_plain_autograd(name, share, temperature, mixture, kept, block, widths, seed):
     torch.manual_seed(seed)
     alpha = min(share, 0.9)
     objective = Objective(name, share, alpha, temperature, mixture)
@@ -58,7 +49,7 @@ def test_equals_plain_autograd(
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
-def test_functions_take_batches_and_count_their_places(name: str) -> None:
+def test_functions_take_batches_and_count_their_places(name):
     torch.manual_seed(1)
     student = (3 * torch.randn(2, 3, 11)).requires_grad_()
     teacher, mask = 3 * torch.randn(2, 3, 13), torch.tensor([[1, 0, 1], [1, 1, 0]]).bool()
@@ -68,7 +59,7 @@ def test_functions_take_batches_and_count_their_places(name: str) -> None:
     compare(ours, plain(objective, *flat, zeros, mask.reshape(6), 4), student)
 
 
-def test_cross_entropy_equals_torch() -> None:
+def test_cross_entropy_equals_torch():
     student = torch.randn(2, 4, 9, requires_grad=True)
     targets = torch.randint(9, (2, 4))
     theirs = F.cross_entropy(student.flatten(0, 1), targets.flatten())
@@ -77,7 +68,7 @@ def test_cross_entropy_equals_torch() -> None:
 
 @pytest.mark.parametrize("name", DIVERGENCES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_no_place_at_all_is_zero_with_a_zero_gradient(name: str, dtype: torch.dtype) -> None:
+def test_no_place_at_all_is_zero_with_a_zero_gradient(name, dtype):
     student = torch.randn(3, 8, dtype=dtype, requires_grad=True)
     mask = torch.zeros(3, dtype=torch.bool)
     loss = objectives.divergence(name, student, torch.randn(3, 8), mask=mask, n_tokens=0)
@@ -86,7 +77,7 @@ def test_no_place_at_all_is_zero_with_a_zero_gradient(name: str, dtype: torch.dt
 
 
 @pytest.mark.parametrize("name", KL)
-def test_zero_where_both_agree_and_never_below(name: str) -> None:
+def test_zero_where_both_agree_and_never_below(name):
     torch.manual_seed(2)
     teacher = 20 * torch.randn(50, 400)
     student = (teacher + 5).requires_grad_()  # a shift changes no distribution
@@ -96,7 +87,7 @@ def test_zero_where_both_agree_and_never_below(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
-def test_tokens_that_a_model_forbids_do_no_harm(name: str) -> None:
+def test_tokens_that_a_model_forbids_do_no_harm(name):
     torch.manual_seed(3)
     student, teacher = torch.randn(4, 12), torch.randn(4, 12)
     student[:, 10:] = teacher[:, 10:] = -torch.inf
@@ -111,7 +102,7 @@ def test_tokens_that_a_model_forbids_do_no_harm(name: str) -> None:
     torch.testing.assert_close(gradient[:, :10], torch.autograd.grad(expected, short)[0])
 
 
-def test_the_mixtures_limits() -> None:
+def test_the_mixtures_limits():
     """Divided by its vanishing share the divergence goes to the KL that the limit is defined as."""
     torch.manual_seed(4)
     student, teacher = torch.randn(5, 20).double(), torch.randn(5, 20).double()
@@ -133,7 +124,7 @@ def test_the_mixtures_limits() -> None:
 
 
 @pytest.mark.parametrize("name", KL)
-def test_temperature_keeps_the_size_of_the_gradient(name: str) -> None:
+def test_temperature_keeps_the_size_of_the_gradient(name):
     """T^2 makes the gradient at a high temperature go to a limit, not to 0."""
     torch.manual_seed(5)
     student, teacher = torch.randn(6, 30, requires_grad=True), torch.randn(6, 30)
@@ -144,7 +135,7 @@ def test_temperature_keeps_the_size_of_the_gradient(name: str) -> None:
     assert norms[0] == pytest.approx(norms[1], rel=0.05) and norms[1] > 1e-3
 
 
-def test_micro_batches_add_up_to_the_batch() -> None:
+def test_micro_batches_add_up_to_the_batch():
     torch.manual_seed(6)
     student, teacher = torch.randn(9, 15, requires_grad=True), torch.randn(9, 15)
     whole = objectives.divergence("jsd", student, teacher, 9)
@@ -162,12 +153,12 @@ def test_micro_batches_add_up_to_the_batch() -> None:
         ({"temperature": 0.0}, "temperature=0.0 is not above 0"),
     ],
 )
-def test_values_out_of_range_are_refused(settings_: dict[str, Any], message: str) -> None:
+def test_values_out_of_range_are_refused(settings_, message):
     with pytest.raises(ConfigError, match=message):
         Objective(**settings_)
 
 
-def test_signals_that_do_not_go_with_an_objective_are_refused() -> None:
+def test_signals_that_do_not_go_with_an_objective_are_refused():
     student = torch.zeros(1, 3)
     drawn = Sampled(torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1))
     top = TopK(torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1))
@@ -190,21 +181,21 @@ def spans(cuts: list[int], end: int) -> list[tuple[int, int]]:
 
 @given(st.lists(st.integers(1, 19)), st.lists(st.integers(1, 19)))
 @settings(max_examples=200)
-def test_common_starts_are_all_places_with_one_text_before(a: list[int], b: list[int]) -> None:
+def test_common_starts_are_all_places_with_one_text_before(a, b):
     student, teacher = spans(a, 20), spans(b, 20)
     ours, theirs = common_starts(student, teacher)
     assert [student[i][0] for i in ours] == [teacher[j][0] for j in theirs]
     assert {student[i][0] for i in ours} == {0, *(set(a) & set(b))}
 
 
-def test_special_tokens_and_parts_of_characters_are_left_out() -> None:
+def test_special_tokens_and_parts_of_characters_are_left_out():
     ours, theirs = common_starts([(0, 0), (0, 2), (2, 3), (2, 3), (3, 5)], [(0, 2), (2, 5), (5, 5)])
     assert ours.tolist() == [1, 2] and theirs.tolist() == [0, 1]
     empty = common_starts([], [(0, 1)])
     assert all(len(side) == 0 and side.dtype == np.int64 for side in empty)
 
 
-def test_shared_tokens_go_by_text_not_by_spelling() -> None:
+def test_shared_tokens_go_by_text_not_by_spelling():
     def tokenizer(words: list[str], decoder: object) -> PreTrainedTokenizerFast:
         core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, words[0]))
         core.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -218,7 +209,7 @@ def test_shared_tokens_go_by_text_not_by_spelling() -> None:
 
 
 @pytest.mark.parametrize("cosine", [False, True])
-def test_hidden_match_equals_the_textbook(cosine: bool) -> None:
+def test_hidden_match_equals_the_textbook(cosine):
     torch.manual_seed(0)
     student = torch.randn(5, 8, requires_grad=True)
     teacher = (100 * torch.randn(5, 8)).requires_grad_()
@@ -238,7 +229,7 @@ def test_hidden_match_equals_the_textbook(cosine: bool) -> None:
     assert nothing.item() == 0 and student.grad is not None and not student.grad.any()
 
 
-def test_a_projection_learns_the_teachers_states() -> None:
+def test_a_projection_learns_the_teachers_states():
     """Teacher states that are a linear map of the student's are matched to nothing left."""
     torch.manual_seed(1)
     states = [torch.randn(1, 40, 6) for _ in range(3)]
@@ -258,7 +249,7 @@ def test_a_projection_learns_the_teachers_states() -> None:
     assert first > 0.5 and match(states, teacher, rows, len(rows)).item() < 1e-3
 
 
-def test_a_teacher_may_have_rows_of_its_own() -> None:
+def test_a_teacher_may_have_rows_of_its_own():
     """Projections and states both get the gradient of the plain mean over pairs of layers."""
     torch.manual_seed(2)
     student = [torch.randn(1, 9, 6, requires_grad=True) for _ in range(3)]
@@ -273,7 +264,7 @@ def test_a_teacher_may_have_rows_of_its_own() -> None:
     compare(loss, total, student[1], student[2], *match.parameters())
 
 
-def test_layers_are_spread_and_the_last_meets_the_last() -> None:
+def test_layers_are_spread_and_the_last_meets_the_last():
     assert layer_pairs(4, 12) == [(1, 3), (2, 6), (3, 9), (4, 12)]
     assert layer_pairs(3, 3) == [(1, 1), (2, 2), (3, 3)]
     assert layer_pairs(5, 32)[-1] == (5, 32)
@@ -298,9 +289,7 @@ def buckets(logprobs: Tensor, ids: list[int]) -> Tensor:
     st.integers(0, 10**6),
 )
 @settings(max_examples=100)
-def test_top_k_equals_buckets_in_plain_autograd(
-    name: str, k: int, forced: bool, hot: float, block: int, seed: int
-) -> None:
+def test_top_k_equals_buckets_in_plain_autograd(name, k, forced, hot, block, seed):
     torch.manual_seed(seed)
     objective = Objective(name, beta=0.3, temperature=hot)
     student = (2 * torch.randn(5, 20)).requires_grad_()
@@ -323,7 +312,7 @@ def test_top_k_equals_buckets_in_plain_autograd(
 
 
 @pytest.mark.parametrize("name", KL)
-def test_top_k_of_all_tokens_is_the_dense_divergence(name: str) -> None:
+def test_top_k_of_all_tokens_is_the_dense_divergence(name):
     torch.manual_seed(0)
     student = torch.randn(6, 14, requires_grad=True)
     teacher, objective = torch.randn(6, 14), Objective(name)
@@ -334,7 +323,7 @@ def test_top_k_of_all_tokens_is_the_dense_divergence(name: str) -> None:
     )
 
 
-def test_top_k_is_not_renormalised() -> None:
+def test_top_k_is_not_renormalised():
     """A student that gives a token its true 0.5 is at the minimum; renormalised it would want 1."""
     teacher = torch.tensor([[0.5, 0.25, 0.25]]).log()
     student = teacher.clone().requires_grad_()
@@ -343,7 +332,7 @@ def test_top_k_is_not_renormalised() -> None:
     assert loss.item() == pytest.approx(0, abs=1e-6) and gradient.abs().max() < 1e-6
 
 
-def test_empty_and_foreign_slots_hold_nothing() -> None:
+def test_empty_and_foreign_slots_hold_nothing():
     torch.manual_seed(1)
     student, teacher = torch.randn(2, 6, requires_grad=True), torch.randn(2, 6)
     full = TopK.of(teacher, 2)
@@ -361,7 +350,7 @@ def test_empty_and_foreign_slots_hold_nothing() -> None:
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5])
-def test_sampled_tokens_are_an_unbiased_estimate(power: float) -> None:
+def test_sampled_tokens_are_an_unbiased_estimate(power):
     generator = torch.Generator().manual_seed(2)
     student = torch.randn(1, 12, generator=generator).requires_grad_()
     teacher = torch.randn(1, 12, generator=generator)
@@ -378,7 +367,7 @@ def test_sampled_tokens_are_an_unbiased_estimate(power: float) -> None:
     assert (torch.autograd.grad(top, student)[0] - expected).abs().max() > 0.01
 
 
-def test_sampled_equals_plain_autograd() -> None:
+def test_sampled_equals_plain_autograd():
     torch.manual_seed(3)
     student, teacher = torch.randn(4, 10, requires_grad=True), torch.randn(4, 10)
     signal = Sampled.of(teacher, 5, temperature=2.0)
@@ -394,7 +383,7 @@ def test_sampled_equals_plain_autograd() -> None:
 
 
 @pytest.mark.parametrize("name", KL)
-def test_shared_tokens_equal_buckets_in_plain_autograd(name: str) -> None:
+def test_shared_tokens_equal_buckets_in_plain_autograd(name):
     torch.manual_seed(4)
     student, teacher = torch.randn(5, 9, requires_grad=True), torch.randn(5, 14)
     ours_K, theirs_K = torch.tensor([1, 4, 8]), torch.tensor([13, 0, 6])
@@ -411,7 +400,7 @@ def test_shared_tokens_equal_buckets_in_plain_autograd(name: str) -> None:
 # Liger's kernel: taken only where it fits, equals ours, and is faster.
 
 
-def test_a_cpu_never_takes_it() -> None:
+def test_a_cpu_never_takes_it():
     head = LMHead(torch.zeros(5, 2))
     assert not liger_fits(torch.zeros(3, 2), head, Hidden(torch.zeros(3, 2), head), Objective())
 
@@ -420,7 +409,7 @@ def test_a_cpu_never_takes_it() -> None:
     ("slow", "wrong", "taken"),
     [("ours", 0.0, True), ("theirs", 0.0, False), ("ours", 0.01, False)],
 )
-def test_the_trial_takes_what_is_equal_and_faster(slow: str, wrong: float, taken: bool) -> None:
+def test_the_trial_takes_what_is_equal_and_faster(slow, wrong, taken):
     torch.manual_seed(0)
     hidden, weight = torch.randn(4, 6), torch.randn(9, 6, requires_grad=True)
     signal, objective = Dense(torch.randn(4, 9)), Objective()
@@ -442,7 +431,7 @@ def test_the_trial_takes_what_is_equal_and_faster(slow: str, wrong: float, taken
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="Liger's fused kernel needs a GPU")
 @pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jsd"])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_equals_ours_on_a_gpu(name: str, temperature: float) -> None:
+def test_equals_ours_on_a_gpu(name, temperature):
     pytest.importorskip("liger_kernel")
     torch.manual_seed(1)
     objective = Objective(name, beta=0.3, temperature=temperature)

@@ -25,7 +25,7 @@ def of(params: list["torch.nn.Parameter"], with_muon: bool = False) -> MuonAdamW
     return MuonAdamW(params[:1], params[1:], 0.01, 0.01, 0.1, with_muon)
 
 
-def test_one_kernel_makes_the_same_steps_as_adamw() -> None:
+def test_one_kernel_makes_the_same_steps_as_adamw():
     ours, plain = weights(), weights()
     optimizer = of(ours)
     assert all(group["fused"] for group in optimizer.param_groups)
@@ -37,11 +37,11 @@ def test_one_kernel_makes_the_same_steps_as_adamw() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_beside_muon_the_bits_stay_as_they_were() -> None:
+def test_beside_muon_the_bits_stay_as_they_were():
     assert not any(group.get("fused") for group in of(weights(), with_muon=True).param_groups)
 
 
-def test_what_goes_on_from_a_checkpoint_has_the_same_bits() -> None:
+def test_what_goes_on_from_a_checkpoint_has_the_same_bits():
     whole, half = weights(), weights()
     optimizer, first = of(whole), of(half)
     step(optimizer, whole, 3)
@@ -59,7 +59,7 @@ def matrices() -> list["torch.nn.Parameter"]:
     return [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
 
 
-def test_matrices_of_one_shape_are_trained_as_torch_trains_each() -> None:
+def test_matrices_of_one_shape_are_trained_as_torch_trains_each():
     """Wide, tall and large ones, and one that has no gradient."""
     ours, theirs = matrices(), matrices()
     settings: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from process import interrupted
-from training_runs import Trained
 
 from stratos.config import LimitsConfig, StudentConfig
 from stratos.core.errors import StratosError
@@ -49,13 +48,13 @@ TOO_LONG = TooLong(
 # --- how long -------------------------------------------------------------------------------------
 
 
-def test_a_training_of_353_hours_is_not_begun() -> None:
+def test_a_training_of_353_hours_is_not_begun():
     assert HOURS_353.too_long(353 * 3600, 41.0) == TOO_LONG
     assert HOURS_353.too_long(3500, 0.1) is None
     assert replace(HOURS_353, max_hours=None).too_long(353 * 3600, 41.0) is None
 
 
-def test_a_deadline_counts_too() -> None:
+def test_a_deadline_counts_too():
     outlook = replace(HOURS_353, max_hours=24.0, deadline_hours=2.0, smaller=())
     reason = outlook.too_long(3 * 3600, 0.35)
     assert reason == replace(
@@ -69,7 +68,7 @@ def test_a_deadline_counts_too() -> None:
     )
 
 
-def test_what_the_stages_before_took_counts_for_the_deadline() -> None:
+def test_what_the_stages_before_took_counts_for_the_deadline():
     outlook = replace(HOURS_353, max_hours=24.0, deadline_hours=4.0, smaller=(), passed_hours=1.5)
     assert outlook.too_long(2.4 * 3600, 0.3) is None
     reason = outlook.too_long(3 * 3600, 0.35)
@@ -83,19 +82,19 @@ def test_what_the_stages_before_took_counts_for_the_deadline() -> None:
     assert replace(outlook, deadline_hours=None).too_long(3 * 3600, 0.35) is None
 
 
-def test_what_would_make_it_fit_is_said(snapshot: Any) -> None:
+def test_what_would_make_it_fit_is_said(snapshot):
     both = (PassedLimit("limits.train_hours", 1.0, 5), PassedLimit("limits.deadline_hours", 4.0, 7))
     late = replace(TOO_LONG, limits=both, passed_hours=1.5)
     too_late = replace(late, max_tokens=None, max_epochs=None, smaller=None)
     assert [str(TOO_LONG), str(late), str(too_late)] == snapshot
 
 
-def test_what_ends_by_itself_takes_no_longer() -> None:
+def test_what_ends_by_itself_takes_no_longer():
     assert replace(HOURS_353, max_seconds=1800.0).seconds(41.0, 60.0) == 1800
     assert HOURS_353.seconds(0.1, 10.0) == pytest.approx(3230)
 
 
-def test_the_time_is_said_and_kept(trained: Trained) -> None:
+def test_the_time_is_said_and_kept(trained):
     student = trained.student
     (note,) = [note for note in trained.notes if " here, " in note]
     assert note.startswith(f"tiny: {student.steps} steps of 1,818 tokens, ")
@@ -125,9 +124,7 @@ def big(tmp_path_factory: pytest.TempPathFactory, corpus_path: Path) -> StudentC
 
 
 @pytest.mark.slow
-def test_a_model_that_takes_too_long_is_refused_in_good_time(
-    run_distill: Run, big: StudentConfig, tmp_path: Path
-) -> None:
+def test_a_model_that_takes_too_long_is_refused_in_good_time(run_distill, big, tmp_path):
     with pytest.raises(StratosError, match=r"would take about [\d,.]+ h on this machine") as caught:
         run_distill(tmp_path, student=big, max_tokens=12_000_000, batch_tokens=4096)
     said = str(caught.value)
@@ -138,9 +135,7 @@ def test_a_model_that_takes_too_long_is_refused_in_good_time(
 
 
 @pytest.mark.slow
-def test_a_training_that_goes_on_is_not_measured_again(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_goes_on_is_not_measured_again(run_distill, tmp_path, monkeypatch):
     interrupted(run_distill, tmp_path, monkeypatch, **SHORT)
     with monkeypatch.context() as patch:
         patch.setattr(pace, "measure", None)
@@ -162,9 +157,7 @@ def _takes(seconds: Callable[[int], float]) -> Any:
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_what_a_pass_takes_whatever_its_tokens_is_counted_once_a_pass(
-    accumulate: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_pass_takes_whatever_its_tokens_is_counted_once_a_pass(accumulate, monkeypatch):
     """A model of 135M parameters narrows and widens them in each pass: most of a short row's."""
 
     import numpy as np
@@ -201,7 +194,7 @@ def test_what_a_pass_takes_whatever_its_tokens_is_counted_once_a_pass(
 # --- on how many threads --------------------------------------------------------------------------
 
 
-def test_all_powers_of_two_and_all_cores_are_tried() -> None:
+def test_all_powers_of_two_and_all_cores_are_tried():
     assert thread_counts(1) == (1,)
     assert thread_counts(2) == (1, 2)
     assert thread_counts(6) == (1, 2, 4, 6)
@@ -216,17 +209,13 @@ def test_all_powers_of_two_and_all_cores_are_tried() -> None:
         ({1: 1.0, 2: 0.6, 4: 0.58}, 2),
     ],
 )
-def test_more_threads_are_taken_where_they_are_clearly_faster(
-    seconds: dict[int, float], chosen: int
-) -> None:
+def test_more_threads_are_taken_where_they_are_clearly_faster(seconds, chosen):
     paces = [Pace(n, s / 1000, 0.01) for n, s in seconds.items()]
     assert fastest_of(paces, 1000).n_threads == chosen
 
 
 @pytest.mark.slow
-def test_measuring_changes_no_bit(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_measuring_changes_no_bit(run_distill, tmp_path, monkeypatch):
     measured = run_distill(tmp_path / "measured", **SHORT)
     n = torch.get_num_threads()
     monkeypatch.setattr(pace, "measure", lambda *_: [Pace(n, 1e-6, 1e-6)])
@@ -234,7 +223,7 @@ def test_measuring_changes_no_bit(
     assert measured.weights_sha256 == plain.weights_sha256
 
 
-def test_a_hint_names_smaller_language_models_alone() -> None:
+def test_a_hint_names_smaller_language_models_alone():
     students = (
         StudentConfig("tagger", kind="tagger"),
         StudentConfig("small", path="a/folder", facts={"n_params": 1_000_000}),
@@ -244,5 +233,5 @@ def test_a_hint_names_smaller_language_models_alone() -> None:
     assert shares == (("small", 0.25),)
 
 
-def test_limits_have_an_hour_of_training() -> None:
+def test_limits_have_an_hour_of_training():
     assert LimitsConfig().train_hours == 1.0

@@ -16,16 +16,14 @@ MODEL = StudentConfig("smollm2_135m", path="some/folder", train_tokens=12_000_00
         (MODEL, 100, 5), (MODEL, 300, 5), (MODEL, 375, 4), (MODEL, 5000, 3),
     ],
 )  # fmt: skip
-def test_few_rows_are_read_tens_of_times_not_thousands(
-    student: StudentConfig, n_rows: int, epochs: int
-) -> None:
+def test_few_rows_are_read_tens_of_times_not_thousands(student, n_rows, epochs):
     length = training_length(TrainerConfig(), student, n_rows, 80.0)
     assert length.tokens == epochs * n_rows * 80
     assert length.epochs == epochs
     assert length.reason == f"{epochs} epochs of {n_rows:,} rows (trainer.max_epochs)"
 
 
-def test_many_rows_are_read_up_to_the_tokens_of_the_student() -> None:
+def test_many_rows_are_read_up_to_the_tokens_of_the_student():
     length = training_length(TrainerConfig(), RANDOM, 80_000, 170.0)
     assert (length.tokens, length.batch_tokens) == (13_000_000, 4096)
     assert length.reason == "train_tokens of stratos_1m"
@@ -41,17 +39,17 @@ def test_many_rows_are_read_up_to_the_tokens_of_the_student() -> None:
         ({"max_epochs": -1}, 13_000_000),
     ],
 )
-def test_what_is_configured_comes_first(settings: dict[str, int], tokens: int) -> None:
+def test_what_is_configured_comes_first(settings, tokens):
     assert training_length(TrainerConfig(**settings), RANDOM, 300, 80.0).tokens == tokens
 
 
-def test_an_epoch_has_steps_enough() -> None:
+def test_an_epoch_has_steps_enough():
     assert training_length(TrainerConfig(), MODEL, 300, 80.0).batch_tokens == 1500
     assert training_length(TrainerConfig(), MODEL, 20, 80.0).batch_tokens == 256
     assert training_length(TrainerConfig(batch_tokens=512), MODEL, 300, 80.0).batch_tokens == 512
 
 
-def test_measurements_fit_the_length() -> None:
+def test_measurements_fit_the_length():
     often, seldom = CallbacksConfig(), CallbacksConfig(validate_every_steps=7)
     length = training_length(TrainerConfig(), MODEL, 300, 80.0)  # 5 epochs of 16 steps
     assert length.validate_every_steps(often, 80) == 16, "once an epoch"
@@ -62,13 +60,13 @@ def test_measurements_fit_the_length() -> None:
     assert length.validate_every_steps(often, 3174) == 1000
 
 
-def test_warm_up_leaves_most_of_a_short_training() -> None:
+def test_warm_up_leaves_most_of_a_short_training():
     assert warmup_steps(TrainerConfig(), 3000) == 50
     assert warmup_steps(TrainerConfig(), 160) == 16
     assert warmup_steps(TrainerConfig(warmup_steps=0), 160) == 0
 
 
-def test_learning_rates_go_by_the_kind_and_the_width_of_a_student() -> None:
+def test_learning_rates_go_by_the_kind_and_the_width_of_a_student():
     for width in (64, 128, 192, 256):
         rates = learning_rates(TrainerConfig(), True, width)
         assert (rates.optimizer, rates.lr_muon, rates.lr_adamw) == ("muon", 0.01, 0.003)
@@ -81,7 +79,7 @@ def test_learning_rates_go_by_the_kind_and_the_width_of_a_student() -> None:
     assert lora.lr_adamw == pytest.approx(10 * full.lr_adamw)
 
 
-def test_own_learning_rates_and_optimizer_come_first() -> None:
+def test_own_learning_rates_and_optimizer_come_first():
     own = TrainerConfig(lr_muon=0.02, lr_adamw=0.001, optimizer="muon")
     rates = learning_rates(own, False, 576)
     assert (rates.optimizer, rates.lr_muon, rates.lr_adamw) == ("muon", 0.02, 0.001)

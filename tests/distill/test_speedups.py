@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -40,9 +38,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
-def test_a_training_makes_a_student(
-    run_distill: Callable[..., Any], tmp_path: Path, precision: str
-) -> None:
+def test_a_training_makes_a_student(run_distill, tmp_path, precision):
     notes: list[str] = []
     student = run_distill(tmp_path, notes=notes, precision=precision, n_processes=2, **SHORT)
     assert student.curve[-1].loss < student.curve[0].loss - 0.1
@@ -52,7 +48,7 @@ def test_a_training_makes_a_student(
 
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("half", [False, True])
-def test_packed_rows_have_the_loss_of_single_documents(half: bool) -> None:
+def test_packed_rows_have_the_loss_of_single_documents(half):
     lengths, prompts = [7, 12, 90, 9], [3, 4, 2, 8]
     data, model = make_data(lengths, prompts), make_model(2)
     total = torch.tensor(0.0)
@@ -72,7 +68,7 @@ class Own(Speedups):
     """Of an extension."""
 
 
-def test_the_first_extension_with_speedups_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_extension_with_speedups_is_taken(monkeypatch):
     both = (Extension(), Extension(speedups="room:Own"), Extension(speedups="other:Other"))
     monkeypatch.setattr(speedups, "extensions", lambda: both)
     monkeypatch.setattr(speedups, "load", {"room:Own": Own}.__getitem__)

@@ -4,14 +4,13 @@ import copy
 import json
 import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from process import interrupted, stop_at
-from training_runs import EVERY_3, SHORT, Trained
+from training_runs import EVERY_3, SHORT
 from transformers import AutoModelForCausalLM
 
 from stratos.core.errors import StratosError
@@ -21,7 +20,7 @@ from stratos.distill.words import CheckpointsAside, OtherInputs, RowsTooLong
 from stratos.records import corpus_rows
 
 
-def test_makes_a_student_and_its_untouched_twin(trained: Trained) -> None:
+def test_makes_a_student_and_its_untouched_twin(trained):
     student = trained.student
     trained = AutoModelForCausalLM.from_pretrained(student.path)
     untouched = AutoModelForCausalLM.from_pretrained(student.untouched_path)
@@ -35,18 +34,14 @@ def test_makes_a_student_and_its_untouched_twin(trained: Trained) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_student(
-    run_distill: Callable[..., Any], trained: Trained, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_student(run_distill, trained, tmp_path):
     again = run_distill(tmp_path, callbacks=EVERY_3, **SHORT)
     assert again.weights_sha256 == trained.student.weights_sha256
 
 
 @pytest.mark.slow
 @pytest.mark.kill
-def test_goes_on_after_kill_9_to_the_same_weights(
-    run_distill: Callable[..., Any], corpus_path: Path, tmp_path: Path
-) -> None:
+def test_goes_on_after_kill_9_to_the_same_weights(run_distill, corpus_path, tmp_path):
     whole = run_distill(tmp_path / "whole")
     killed = tmp_path / "killed"
     assert stop_at(7, signal.SIGKILL, corpus_path, killed) == -signal.SIGKILL
@@ -60,9 +55,7 @@ def test_goes_on_after_kill_9_to_the_same_weights(
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_other_inputs_is_not_gone_on_from(
-    run_distill: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_of_other_inputs_is_not_gone_on_from(run_distill, tmp_path, monkeypatch):
     warnings: list[str] = []
     interrupted(run_distill, tmp_path, monkeypatch)
     assert list((tmp_path / "distill" / "checkpoints").glob("step-*.ckpt"))
@@ -78,9 +71,7 @@ def test_a_checkpoint_of_other_inputs_is_not_gone_on_from(
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_and_names_the_batch(
-    run_distill: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_loss_that_is_no_number_stops_and_names_the_batch(run_distill, tmp_path):
     settings = {"lr_muon": 1e30, "lr_adamw": 1e30, "clip_norm": 0, "warmup_steps": 0}
     with pytest.raises(StratosError) as caught:
         run_distill(tmp_path, **settings)
@@ -92,8 +83,8 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
-    run_distill: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, tmp_path, monkeypatch
+):
     from stratos.distill.module import StudentModule
 
     plain = StudentModule.loss
@@ -129,15 +120,13 @@ def write_corpus(path: Path, questions: list[str], completions: list[str]) -> Pa
     return path
 
 
-def test_an_empty_corpus_is_refused(run_distill: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_empty_corpus_is_refused(run_distill, tmp_path):
     with pytest.raises(StratosError, match="The corpus has no items"):
         run_distill(tmp_path, corpus=write_corpus(tmp_path / "c.jsonl", [], []))
 
 
 @pytest.mark.slow
-def test_items_longer_than_the_context_are_counted(
-    run_distill: Callable[..., Any], corpus_path: Path, tmp_path: Path
-) -> None:
+def test_items_longer_than_the_context_are_counted(run_distill, corpus_path, tmp_path):
     rows = list(corpus_rows(corpus_path))
     questions, completions = [row.question for row in rows], [row.completion for row in rows]
     completions[3] *= 80
@@ -152,7 +141,7 @@ def test_items_longer_than_the_context_are_counted(
         run_distill(tmp_path / "long", corpus=path)
 
 
-def test_two_optimizers_in_one_save_and_load() -> None:
+def test_two_optimizers_in_one_save_and_load():
     def make() -> tuple[torch.nn.Module, MuonAdamW]:
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))

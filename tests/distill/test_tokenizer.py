@@ -1,7 +1,6 @@
 """The student's own tokenizer: as an ordinary Hugging Face folder, template included."""
 
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ TASK = MahjongTask()
 N_QUESTIONS = 60
 
 
-def test_symbols_survive_saving_and_loading(tmp_path: Path) -> None:
+def test_symbols_survive_saving_and_loading(tmp_path):
     symbol_tokenizer(TASK.vocabulary()).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     for item in TASK.items("validation", 40):
@@ -25,13 +24,13 @@ def test_symbols_survive_saving_and_loading(tmp_path: Path) -> None:
         assert TASK.score(tokenizer.decode(ids), item).exact == 1
 
 
-def test_equal_tiles_are_one_symbol() -> None:
+def test_equal_tiles_are_one_symbol():
     tokens = symbol_tokenizer(TASK.vocabulary()).tokenize("1123m4444p55z")
     assert tokens == ["11m", "2m", "3m", "4444p", "55z"]
 
 
 @pytest.mark.parametrize("task", [TASK, DiscardTask()], ids=lambda task: task.name)
-def test_the_chat_template_alone_rewrites_as_the_tokenizer_does(task: MahjongTask) -> None:
+def test_the_chat_template_alone_rewrites_as_the_tokenizer_does(task):
     """GGUF has a chat template and a vocabulary, and nothing that rewrites."""
     from tokenizers import normalizers
 
@@ -54,7 +53,7 @@ def test_the_chat_template_alone_rewrites_as_the_tokenizer_does(task: MahjongTas
         assert ids(bare, text) == ids(plain, text), text
 
 
-def test_the_template_masks_what_the_student_writes() -> None:
+def test_the_template_masks_what_the_student_writes():
     tokenizer = symbol_tokenizer(TASK.vocabulary())
     item = TASK.items("validation", 1)[0]
     chat = [*TASK.student_messages(item), {"role": "assistant", "content": TASK.completion(item)}]
@@ -68,7 +67,7 @@ def test_the_template_masks_what_the_student_writes() -> None:
     assert whole["input_ids"][-1] == tokenizer.eos_token_id
 
 
-def test_a_tokenizer_is_trained_where_the_task_brings_none(tmp_path: Path) -> None:
+def test_a_tokenizer_is_trained_where_the_task_brings_none(tmp_path):
     texts = ["the quick brown fox", "the lazy dog", "naïve – ünïcödé 漢字"] * 20
     trained_tokenizer(texts, 400).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
@@ -76,7 +75,7 @@ def test_a_tokenizer_is_trained_where_the_task_brings_none(tmp_path: Path) -> No
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_documents_over_the_context_are_counted_and_left_out() -> None:
+def test_documents_over_the_context_are_counted_and_left_out():
     tokenizer = symbol_tokenizer(TASK.vocabulary())
     items = TASK.items("validation", 10)
     chats = [TASK.student_messages(item) for item in items]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -38,7 +36,7 @@ FSDP2 = {
     ],
     ids=str,
 )
-def test_what_cannot_run_is_said(settings: dict[str, Any], snapshot: Any) -> None:
+def test_what_cannot_run_is_said(settings, snapshot):
     [problem] = made.unusable(TrainerConfig(**settings))
     assert problem == snapshot
 
@@ -47,12 +45,12 @@ def test_what_cannot_run_is_said(settings: dict[str, Any], snapshot: Any) -> Non
     "settings",
     [{}, {"strategy": FSDP2}, {"strategy": "fsdp"}, {"n_processes": 2, "n_threads": 1}],
 )
-def test_what_can_run_is_not_complained_of(settings: dict[str, Any]) -> None:
+def test_what_can_run_is_not_complained_of(settings):
     assert made.unusable(TrainerConfig(**settings)) == []
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
-def test_a_machine_without_a_gpu_is_told(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_gpu_is_told(strategy, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = rf"trainer\.strategy={strategy} needs a GPU, and this machine has none\."
     with pytest.raises(ConfigError, match=said):
@@ -60,21 +58,21 @@ def test_a_machine_without_a_gpu_is_told(strategy: str, monkeypatch: pytest.Monk
     made.check_machine(TrainerConfig(strategy=FSDP2))
 
 
-def test_a_strategy_is_made_from_its_class() -> None:
+def test_a_strategy_is_made_from_its_class():
     strategy = made.make_strategy(TrainerConfig(strategy=FSDP2))
     assert type(strategy).__name__ == "ModelParallelStrategy"
     with pytest.raises(ConfigError, match=r"trainer\.strategy cannot be made"):
         made.make_strategy(TrainerConfig(strategy={**FSDP2, "data_parallel": 2}))
 
 
-def test_time_is_days_hours_minutes_seconds() -> None:
+def test_time_is_days_hours_minutes_seconds():
     assert made.seconds_of("01:02:03:04") == 86_400 + 2 * 3600 + 3 * 60 + 4
     for wrong in ("00:00:00:00", "1:30", "aa:00:00:01", ""):
         with pytest.raises(ConfigError):
             made.seconds_of(wrong)
 
 
-def test_precision_is_the_machines_where_none_is_named() -> None:
+def test_precision_is_the_machines_where_none_is_named():
     assert made.precision("fp32", "cpu") == "32-true"
     assert made.precision("bf16", "cpu") == "bf16-mixed"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -106,9 +104,7 @@ def test_precision_is_the_machines_where_none_is_named() -> None:
         ),
     ],
 )
-def test_no_class_but_lightnings_is_made_at_any_depth(
-    strategy: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_class_but_lightnings_is_made_at_any_depth(strategy, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
         make_strategy(TrainerConfig(strategy=strategy))
@@ -119,7 +115,7 @@ def test_no_class_but_lightnings_is_made_at_any_depth(
 # Servers that train together find the first one by a file, or learn that it has ended.
 
 
-def test_the_others_wait_for_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_others_wait_for_the_call(tmp_path, monkeypatch):
     path = tmp_path / "7.0.meeting"
     heard: list[Meeting | None] = []
     waiting = threading.Thread(target=lambda: heard.append(meeting.await_call(path)))
@@ -136,9 +132,7 @@ def test_the_others_wait_for_the_call(tmp_path: Path, monkeypatch: pytest.Monkey
     ]  # fmt: skip
 
 
-def test_they_leave_where_the_first_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_they_leave_where_the_first_has_ended(tmp_path, monkeypatch):
     monkeypatch.delenv(meeting.VARIABLE, raising=False)
     assert meeting.called() is None
     path = tmp_path / "7.1.meeting"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from process import interrupted
 from stub_executors import Queue
-from training_runs import EVERY_3, SHORT, Trained
+from training_runs import EVERY_3, SHORT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratos.config import FitConfig, StudentConfig
@@ -41,13 +41,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> StudentConfig:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*is deprecated and will be removed:FutureWarning")
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
-def test_adapters_end_in_an_ordinary_student(
-    run_distill: Run,
-    grown: StudentConfig,
-    kind: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_adapters_end_in_an_ordinary_student(run_distill, grown, kind, tmp_path, monkeypatch):
     if kind == "qlora":
         pytest.importorskip("bitsandbytes")
     # Until step ten the loss of so small a student hardly moves.
@@ -96,8 +90,8 @@ def test_adapters_end_in_an_ordinary_student(
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 def test_a_student_is_trained_with_the_tokens_of_its_task(
-    run_distill: Run, adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, adapter, tmp_path, monkeypatch
+):
     """The base that it is compared with stays whole; a stopped training ends with the same bits."""
     from stratos.distill.tokenizer import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
@@ -136,21 +130,19 @@ def test_a_student_is_trained_with_the_tokens_of_its_task(
     assert resumed.n_resumed == 1 and resumed.weights_sha256 == student.weights_sha256
 
 
-def test_adapters_beside_random_weights_are_refused(run_distill: Run, tmp_path: Path) -> None:
+def test_adapters_beside_random_weights_are_refused(run_distill, tmp_path):
     with pytest.raises(StratosError, match=r"student\.path=<folder>, or trainer\.adapter=none"):
         run_distill(tmp_path, adapter="lora")
 
 
-def test_4_bits_need_their_package(
-    run_distill: Run, grown: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_4_bits_need_their_package(run_distill, grown, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(StratosError, match=r"pip install bitsandbytes, or trainer\.adapter"):
         run_distill(tmp_path, student=grown, adapter="qlora")
 
 
 @pytest.mark.slow
-def test_parts_of_a_step_are_the_step(run_distill: Run, trained: Trained, tmp_path: Path) -> None:
+def test_parts_of_a_step_are_the_step(run_distill, trained, tmp_path):
     whole = trained.student
     parts = run_distill(tmp_path, accumulate=3, callbacks=EVERY_3, **SHORT)
     assert (parts.steps, parts.train_tokens) == (whole.steps, whole.train_tokens)
@@ -160,18 +152,14 @@ def test_parts_of_a_step_are_the_step(run_distill: Run, trained: Trained, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*is deprecated and will be removed:FutureWarning")
-def test_blocks_computed_twice_are_the_same(
-    run_distill: Run, trained: Trained, tmp_path: Path
-) -> None:
+def test_blocks_computed_twice_are_the_same(run_distill, trained, tmp_path):
     again = run_distill(tmp_path, checkpointing=True, callbacks=EVERY_3, **SHORT)
     losses = [point.loss for point in trained.student.curve]
     assert [point.loss for point in again.curve] == pytest.approx(losses, abs=1e-5)
 
 
 @pytest.mark.slow
-def test_an_average_goes_on_with_a_resume(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_average_goes_on_with_a_resume(run_distill, tmp_path, monkeypatch):
     settings = {**SHORT, "ema": 0.9, "accumulate": 2}
     whole = run_distill(tmp_path / "whole", **settings)
     interrupted(run_distill, tmp_path / "stopped", monkeypatch, **settings)
@@ -181,7 +169,7 @@ def test_an_average_goes_on_with_a_resume(
     assert plain.weights_sha256 != whole.weights_sha256
 
 
-def test_an_average_is_that_of_its_definition() -> None:
+def test_an_average_is_that_of_its_definition():
     model = torch.nn.Linear(2, 2, bias=False)
     module, trainer = SimpleNamespace(model=model), SimpleNamespace(global_step=0)
     average = Average(0.5)
@@ -202,7 +190,7 @@ def test_an_average_is_that_of_its_definition() -> None:
 
 
 @pytest.mark.slow
-def test_ends_at_its_accuracy(run_distill: Run, tmp_path: Path) -> None:
+def test_ends_at_its_accuracy(run_distill, tmp_path):
     callbacks = {"validate_every_steps": 3, "stop_at_exact": 0.0}
     student = run_distill(tmp_path, callbacks=callbacks, **SHORT)
     assert student.steps == student.best_step == 3
@@ -214,7 +202,7 @@ def of_steps(ticks: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-def test_nothing_of_a_training_is_held_when_it_has_ended(run_distill: Run, tmp_path: Path) -> None:
+def test_nothing_of_a_training_is_held_when_it_has_ended(run_distill, tmp_path):
     """Weights, gradients and an optimizer's states are four times a student's size."""
     handlers = [signal.getsignal(number) for number in SIGNALS]
     run_distill(tmp_path, **{**SHORT, "max_tokens": 4_000})
@@ -222,7 +210,7 @@ def test_nothing_of_a_training_is_held_when_it_has_ended(run_distill: Run, tmp_p
     assert not [one for one in gc.get_objects() if issubclass(type(one), MuonAdamW)]
 
 
-def test_signals_that_are_ignored_stay_so() -> None:
+def test_signals_that_are_ignored_stay_so():
     """As `nohup` does to SIGHUP."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupts = Interrupts()
@@ -236,7 +224,7 @@ def test_signals_that_are_ignored_stay_so() -> None:
 
 
 @pytest.mark.slow
-def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
+def test_ends_with_its_time(run_distill, tmp_path):
     ticks: list[tuple[Any, ...]] = []
     settings = {**SHORT, "max_tokens": 100_000_000, "max_time": "00:00:00:02"}
     warnings: list[str] = []
@@ -249,7 +237,7 @@ def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
     assert ticks[-1][2].endswith("0:00 left")
 
 
-def test_progress_says_what_a_user_wants_to_know(trained: Trained) -> None:
+def test_progress_says_what_a_user_wants_to_know(trained):
     ticks = of_steps(trained.ticks)
     line = ticks[-1][2]
     said = (
@@ -261,7 +249,7 @@ def test_progress_says_what_a_user_wants_to_know(trained: Trained) -> None:
     assert re.fullmatch(said + " · validating", waits), waits
 
 
-def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch):
     from stratos.distill.train import _price
     from stratos.executors.here import Here
     from stratos.records import RoleChoice
@@ -283,9 +271,7 @@ def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-def test_measured_in_training_is_what_the_evaluation_measures(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_measured_in_training_is_what_the_evaluation_measures(run_distill, tmp_path, monkeypatch):
     from stratos.distill import validation
     from stratos.tasks.mahjong import MahjongTask
 

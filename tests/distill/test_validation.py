@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from training_runs import Trained
 from transformers import AutoModelForCausalLM
 
 from stratos.config import CallbacksConfig, EvaluateConfig
@@ -25,9 +24,7 @@ Run = Callable[..., Any]
 
 
 @pytest.mark.slow
-def test_the_best_weights_are_kept_and_not_the_last(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_best_weights_are_kept_and_not_the_last(run_distill, tmp_path, monkeypatch):
     scores = [0.25, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
     seen: list[dict[str, Any]] = []
 
@@ -50,8 +47,8 @@ def test_the_best_weights_are_kept_and_not_the_last(
 
 @pytest.mark.slow
 def test_a_student_says_what_its_kept_weights_reach_and_on_how_many_items(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, tmp_path, monkeypatch
+):
     monkeypatch.setattr(Measuring, "__call__", lambda *_: Measured(0.9, None))
     student = run_distill(tmp_path, callbacks={"n_final_validation_items": 5})
     assert student.best_exact == 0.9
@@ -59,7 +56,7 @@ def test_a_student_says_what_its_kept_weights_reach_and_on_how_many_items(
     assert (student.n_validation_items, student.n_validation_reused) == (5, 0)
 
 
-def test_of_equal_exact_match_the_lower_loss_is_kept() -> None:
+def test_of_equal_exact_match_the_lower_loss_is_kept():
     best = Best()
     found = [(0.0, 2.0), (0.0, 1.5), (0.5, 1.8), (0.5, 1.6), (0.5, 1.7), (0.4, 1.6)]
     kept = [best.is_next(step, Measured(*one)) for step, one in enumerate(found)]
@@ -77,9 +74,7 @@ def test_of_equal_exact_match_the_lower_loss_is_kept() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_that_gets_no_better_ends(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_gets_no_better_ends(run_distill, tmp_path, monkeypatch):
     losses = [3.0, 2.0, 2.5, 2.6, 2.7, 1.0]
     measured = iter([Measured(0.5, loss) for loss in losses])
     monkeypatch.setattr(Measuring, "__call__", lambda *_: next(measured))
@@ -93,7 +88,7 @@ def test_a_training_that_gets_no_better_ends(
     assert [p.validation_loss for p in student.curve if p.exact is not None] == losses[:5]
 
 
-def test_the_loss_is_that_of_the_gold_answers(trained: Trained) -> None:
+def test_the_loss_is_that_of_the_gold_answers(trained):
     import torch
     from transformers import AutoTokenizer
 
@@ -137,7 +132,7 @@ def validator(task: Any) -> Validator:
     ("n_rows", "n_items", "n_reused"),
     [(1000, 40, 0), (50, 40, 0), (30, 30, 10), (12, 12, 10), (7, 7, 7)],
 )
-def test_items_that_chose_nothing_are_asked_first(n_rows: int, n_items: int, n_reused: int) -> None:
+def test_items_that_chose_nothing_are_asked_first(n_rows, n_items, n_reused):
     items, reused = validator(Rows(n_rows)).final_items()
     assert (len(items), reused) == (n_items, n_reused)
     choosing = {item.id for item in items if int(item.id) < 10}
@@ -145,13 +140,13 @@ def test_items_that_chose_nothing_are_asked_first(n_rows: int, n_items: int, n_r
     assert choosing == {item.id for item in items[len(items) - n_reused :]}
 
 
-def test_mahjong_has_enough_items_that_chose_nothing() -> None:
+def test_mahjong_has_enough_items_that_chose_nothing():
     items, reused = validator(MahjongTask()).final_items()
     choosing = {item.family for item in MahjongTask().items("validation", 10)}
     assert reused == 0 and not choosing & {item.family for item in items}
 
 
-def test_the_last_measurement_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_measurement_ends_when_its_time_is_up(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(validation.time, "monotonic", lambda: clock[0])
 
@@ -173,7 +168,7 @@ def test_the_last_measurement_ends_when_its_time_is_up(monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_a_model_is_really_asked(run_distill: Run, tmp_path: Path) -> None:
+def test_a_model_is_really_asked(run_distill, tmp_path):
     from stratos.tasks.base import Score
 
     class Easy(MahjongTask):

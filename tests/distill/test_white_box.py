@@ -1,7 +1,5 @@
 """White-box strategies: the student learns a teacher's distribution, on its text or on its own."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,12 +43,7 @@ def expert(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTeacher:
     ],
     ids=["logits", "cached", "layers", "on_policy"],
 )
-def test_the_student_comes_closer_to_its_teacher(
-    run_distill: Callable[..., Any],
-    expert: HuggingFaceTeacher,
-    strategy: Any,
-    tmp_path: Path,
-) -> None:
+def test_the_student_comes_closer_to_its_teacher(run_distill, expert, strategy, tmp_path):
     student = run_distill(
         tmp_path, strategies=(strategy,), teachers=(expert,), precision="fp32", batch_tokens=1500
     )
@@ -68,8 +61,8 @@ class Wordless(MahjongTask):
 @pytest.mark.slow
 @pytest.mark.parametrize("room", [2_000, 100])
 def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
-    run_distill: Callable[..., Any], corpus_path: Path, tmp_path: Path, room: int
-) -> None:
+    run_distill, corpus_path, tmp_path, room
+):
     """One that is trained on other texts would have other tokens, and nothing to compare."""
     from transformers import AutoTokenizer, GenerationConfig
 
@@ -123,8 +116,8 @@ def paid(server: CompletionServer) -> OpenAITeacher:
 
 @pytest.mark.slow
 def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(
-    run_distill: Callable[..., Any], expert: HuggingFaceTeacher, tmp_path: Path
-) -> None:
+    run_distill, expert, tmp_path
+):
     """A strategy that the plan chose falls to the verified text; one that was named does not."""
     logits, warnings = AlignmentLogits(cache="topk", top_k=4), list[str]()
     with CompletionServer(*expert.load()) as server:
@@ -144,11 +137,8 @@ def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(
 
 @pytest.mark.slow
 def test_what_learnt_from_text_for_want_of_money_starts_anew_where_there_is_more(
-    run_distill: Callable[..., Any],
-    expert: HuggingFaceTeacher,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    run_distill, expert, tmp_path, monkeypatch
+):
     """No student is half of text and half of the signal, and said to be of one."""
     logits, warnings = AlignmentLogits(cache="topk", top_k=4), list[str]()
     with CompletionServer(*expert.load()) as server:
@@ -170,9 +160,7 @@ def test_what_learnt_from_text_for_want_of_money_starts_anew_where_there_is_more
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_layers_are_matched_by_projections_that_are_trained(
-    expert: HuggingFaceTeacher, tmp_path: Path, checkpointing: bool
-) -> None:
+def test_layers_are_matched_by_projections_that_are_trained(expert, tmp_path, checkpointing):
     """The loss is the divergence and the plain mean over layers; both sides get gradients."""
     from stratos.config import TrainerConfig
     from stratos.core.context import Context
@@ -238,7 +226,7 @@ def make_loader(data: Encoded, lmbda: float, asked: list[int], **parts: int) -> 
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_share_of_the_steps_is_the_students_own(accumulate: int) -> None:
+def test_a_share_of_the_steps_is_the_students_own(accumulate):
     data, asked = make_data(), []
     loader = make_loader(data, 0.5, asked, accumulate=accumulate)
     rows = list(loader)
@@ -262,7 +250,7 @@ def test_a_share_of_the_steps_is_the_students_own(accumulate: int) -> None:
     assert all(row.written for row in make_loader(data, 1.0, []))
 
 
-def test_texts_that_wait_are_part_of_the_state() -> None:
+def test_texts_that_wait_are_part_of_the_state():
     data = make_data()
     whole = [row.tokens_1N for row in make_loader(data, 1.0, [])]
     for stop in (1, 2, 3, 5):
@@ -278,12 +266,7 @@ def test_texts_that_wait_are_part_of_the_state() -> None:
 
 
 @pytest.mark.slow
-def test_on_policy_goes_on_to_the_same_weights(
-    run_distill: Callable[..., Any],
-    expert: HuggingFaceTeacher,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_on_policy_goes_on_to_the_same_weights(run_distill, expert, tmp_path, monkeypatch):
     strategy = AlignmentOnPolicy(lmbda=0.7, buffer_steps=3, max_new_tokens=12)
     settings = {
         "strategies": (strategy,),

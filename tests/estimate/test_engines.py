@@ -148,7 +148,7 @@ def test_short_answers_wait_for_the_long_ones_that_share_their_processor(slots, 
     assert short == pytest.approx(1000 * p95(slots, ratio, busy, n=30_000), rel=0.1)
 
 
-def test_an_engine_without_a_host_has_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_without_a_host_has_no_block(monkeypatch):
     monkeypatch.setattr(Direct, "cost", replace(Direct.cost, sequence=0.0))
     local = cpu(2, 8, "local")
     assert block_seconds(STUDENT, local, WORK, ServingSetting("direct"), 1.0, HERE) == 0.0

@@ -95,7 +95,7 @@ def test_a_tiny_model_is_not_infinitely_fast_on_a_large_gpu(snapshot):
 
 
 @pytest.mark.parametrize("cloud", ["queue", "local"])
-def test_a_node_of_a_cluster_is_up(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_of_a_cluster_is_up(cloud, monkeypatch):
     with_queue(monkeypatch)
     rented = hours(TINY, gpu("H100"))
     node = hours(TINY, replace(gpu("H100"), cloud=cloud))

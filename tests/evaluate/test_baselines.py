@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 from threadpoolctl import threadpool_info
 
 from stratos.core.intervals import wilson
@@ -266,7 +265,7 @@ def test_a_student_that_is_no_language_model_is_not_sent_away_for_one():
     assert heavy.outcome == found.outcome
 
 
-def test_of_two_as_good_the_headline_is_what_needs_no_model(snapshot: SnapshotAssertion):
+def test_of_two_as_good_the_headline_is_what_needs_no_model(snapshot):
     card = scorecard({"linear": 91, "teacher": 99}, 90)
     found = verdict(card)
     assert found is not None and card.best_baseline.role == "teacher"
@@ -434,7 +433,7 @@ def compared(student: list[Score], others: dict[str, list[Score]]) -> Scorecard:
     )
 
 
-def test_a_teacher_on_few_items_does_not_hide_that_no_model_is_needed(snapshot: SnapshotAssertion):
+def test_a_teacher_on_few_items_does_not_hide_that_no_model_is_needed(snapshot):
     student = scores({i for i in range(1000) if i % 10 < 8}, 1000)
     classifier = scores({i for i in range(1000) if i % 100 < 97}, 1000)
     card = compared(student, {"linear": classifier, "teacher": scores(set(range(32)), 32)})

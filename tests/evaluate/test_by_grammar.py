@@ -36,7 +36,7 @@ def asked(folder: Path, completion: str, schema: Any = SCHEMA, **options: Any) -
     return schemas_of(task, evaluate, corpus, items, context), context.said
 
 
-def test_bare_json_is_constrained_and_reasoning_is_not(tmp_path: Path) -> None:
+def test_bare_json_is_constrained_and_reasoning_is_not(tmp_path):
     pytest.importorskip("llguidance", reason="needs the extra schema")
     assert asked(tmp_path, '{"n": 1}') == ([SCHEMA] * 4, [])
     assert asked(tmp_path, '{"n": 1}', constrained=False) == ([], [])
@@ -44,7 +44,7 @@ def test_bare_json_is_constrained_and_reasoning_is_not(tmp_path: Path) -> None:
     assert asked(tmp_path, 'It is one. Answer: {"n": 1}') == ([], [said])
 
 
-def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(answers, "is_installed", lambda: False)
     found, [said] = asked(tmp_path, '{"n": 1}')
     assert found == []

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 from tiny_run import tiny_context
 
 from stratos.core.intervals import wilson
@@ -41,11 +39,11 @@ def export(lost: int, won: int, n: int, right: int, equal: int, form: str = "q8_
         ((2, 0, 400, 3, 17), FormatVerdict.TEXTS),
     ],
 )
-def test_the_interval_decides(counts: tuple[int, int, int, int, int], found: FormatVerdict) -> None:
+def test_the_interval_decides(counts, found):
     assert format_verdict(export(*counts), 1.0) is found
 
 
-def test_what_is_open_is_said(snapshot: SnapshotAssertion) -> None:
+def test_what_is_open_is_said(snapshot):
     assert doubt(export(0, 0, 400, 380, 400), 1.0, 400, 400) == ""
     numbers = ((400, 2000), (400, 416), (500, 500), (400, 400))
     assert [doubt(export(1, 0, 400, 380, 396), 1.0, *some) for some in numbers] == snapshot
@@ -61,9 +59,7 @@ def test_what_is_open_is_said(snapshot: SnapshotAssertion) -> None:
         assert f"] | {told} | " in card
 
 
-def test_where_accuracy_cannot_tell_the_texts_choose(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_where_accuracy_cannot_tell_the_texts_choose(tmp_path, snapshot):
     engine = LlamaCpp(formats=("q8_0", "f32"), format="q8_0")
     small = export(0, 0, 400, 0, 17)
     whole = replace(export(0, 0, 400, 0, 400, "f32"), n_bytes=4 * 10**6)

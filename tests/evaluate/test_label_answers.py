@@ -46,7 +46,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
     return Student(ClassifyTask(str(path)), folder / "student")
 
 
-def test_every_answer_is_a_label_with_its_probability(student: Student) -> None:
+def test_every_answer_is_a_label_with_its_probability(student):
     task, items = student.task, student.task.items("test", 12)
     options: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 4}
     free = ask_folder(task, student.folder, items, **options)
@@ -68,7 +68,7 @@ def test_every_answer_is_a_label_with_its_probability(student: Student) -> None:
     assert all(share == pytest.approx(1 / 3, abs=0.15) for share in np.exp(cooler.logprobs))
 
 
-def test_weights_are_chosen_and_calibrated_by_the_likeliest_label(student: Student) -> None:
+def test_weights_are_chosen_and_calibrated_by_the_likeliest_label(student):
     model = tiny_model(seed=3, initializer_range=0.4)
     validated = student.validator.validate_kept(model, 1.0)
     items = student.task.items("validation", 12)[6:]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import CallbacksConfig
 from stratos.evaluate.read_log import LOG, describe_reads, excerpt, note_reads, said_of_runs
@@ -26,7 +24,7 @@ def note(cache: Path, run: str, *numbers: int, student: str = "a") -> EarlierRea
     return note_reads(cache, Path("/runs") / run, student, items(*numbers))
 
 
-def test_each_run_says_how_many_have_read_its_items_before(tmp_path: Path) -> None:
+def test_each_run_says_how_many_have_read_its_items_before(tmp_path):
     assert note(tmp_path, "1", *range(10)) == EarlierReads(0, 0, 10)
     assert note(tmp_path, "2", *range(10)) == EarlierReads(1, 10, 10)
     assert note(tmp_path, "3", *range(5, 15)) == EarlierReads(2, 5, 10)
@@ -34,7 +32,7 @@ def test_each_run_says_how_many_have_read_its_items_before(tmp_path: Path) -> No
     assert note(tmp_path, "5", *range(20)) == EarlierReads(3, 15, 20)
 
 
-def test_the_same_student_of_the_same_run_counts_once(tmp_path: Path) -> None:
+def test_the_same_student_of_the_same_run_counts_once(tmp_path):
     for _ in range(3):
         assert note(tmp_path, "1", *range(10)).n_runs == 0
     assert len((tmp_path / LOG).read_text().splitlines()) == 1
@@ -45,14 +43,14 @@ def test_the_same_student_of_the_same_run_counts_once(tmp_path: Path) -> None:
     assert note(tmp_path, "2", *range(20)).n_runs == 2
 
 
-def test_a_line_that_is_nested_without_end_is_passed_over(tmp_path: Path) -> None:
+def test_a_line_that_is_nested_without_end_is_passed_over(tmp_path):
     note(tmp_path, "1", *range(10))
     with (tmp_path / LOG).open("a") as log:
         log.write("[" * 100_000 + "\n")
     assert note(tmp_path, "2", *range(10)) == EarlierReads(1, 10, 10)
 
 
-def test_another_machine_finds_what_the_log_says_about_its_items(tmp_path: Path) -> None:
+def test_another_machine_finds_what_the_log_says_about_its_items(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     note(here, "1", *range(10))
     note(here, "2", *range(100, 110))
@@ -65,9 +63,7 @@ def test_another_machine_finds_what_the_log_says_about_its_items(tmp_path: Path)
     assert (there / LOG).read_text() == before, "it was noted before it was sent"
 
 
-def test_a_run_says_first_which_runs_were_measured_on_its_rows(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
-) -> None:
+def test_a_run_says_first_which_runs_were_measured_on_its_rows(tmp_path, worded, snapshot):
     rows = items(*range(10))
     assert said_of_runs(tmp_path, tmp_path / "2", rows) == ""
     assert not (tmp_path / LOG).exists(), "to look is not to read"
@@ -84,7 +80,7 @@ def test_a_run_says_first_which_runs_were_measured_on_its_rows(
     assert (tmp_path / LOG).read_bytes() == before
 
 
-def test_a_log_that_was_damaged_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_log_that_was_damaged_is_gone_on_with(tmp_path):
     note(tmp_path, "1", *range(10))
     with (tmp_path / LOG).open("ab") as file:
         file.write(b'\xff\xfe\nnull\n[]\n{"run": 1}\n{"run": "cut sho')
@@ -93,7 +89,7 @@ def test_a_log_that_was_damaged_is_gone_on_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_runs_at_once_lose_no_line(tmp_path: Path) -> None:
+def test_runs_at_once_lose_no_line(tmp_path):
     script = (
         "import sys; from pathlib import Path; from stratos.evaluate.read_log import note_reads; "
         "from stratos.tasks.base import Item; "
@@ -121,11 +117,11 @@ def test_runs_at_once_lose_no_line(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_it_is_said_in_words(reads: EarlierReads, told: str) -> None:
+def test_it_is_said_in_words(reads, told):
     assert describe_reads(reads) == told
 
 
-def test_a_training_reads_so_many_validation_items() -> None:
+def test_a_training_reads_so_many_validation_items():
     assert CallbacksConfig().n_final == 512
     assert CallbacksConfig(n_validation_items=8).n_validation_read == 40
     assert CallbacksConfig(n_final_validation_items=100).n_validation_read == 228

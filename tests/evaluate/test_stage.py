@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from syrupy.assertion import SnapshotAssertion
 from tiny_run import (
     SERVER,
     SecondNumber,
@@ -149,9 +148,7 @@ class Slow(SecondNumber):
         return super().ask(chats, max_tokens, tick, keep)
 
 
-def test_the_teacher_is_asked_as_many_as_its_time_allows(
-    students, tmp_path, snapshot: SnapshotAssertion
-):
+def test_the_teacher_is_asked_as_many_as_its_time_allows(students, tmp_path, snapshot):
     said = []
     options = EvaluateConfig(
         n_items=60, n_teacher_items=60, teacher_minutes=0.002, batch_size=16, max_new_tokens=2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from one_run import Command, files
@@ -25,9 +24,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     one.down()
 
 
-def test_a_machine_that_is_lost_in_a_training(
-    command: Command, trained: Command, s3: S3, tmp_path: Path
-) -> None:
+def test_a_machine_that_is_lost_in_a_training(command, trained, s3, tmp_path):
     command.env = s3.env
     process = command.start(*ON)
     command.until(command.has_checkpoint)
@@ -49,7 +46,7 @@ def test_a_machine_that_is_lost_in_a_training(
     assert "hydra.run.dir=<a new folder>" in command.said
 
 
-def test_a_server_that_is_lost_is_no_loss(command: Command, s3: S3) -> None:
+def test_a_server_that_is_lost_is_no_loss(command, s3):
     command.env = s3.env
     wrong = ("paths.mirror=s3://no-such-bucket/a",)
     assert command.start(*wrong, "stages=[synthesize]").wait(60) == 1
@@ -70,14 +67,14 @@ def _is_copied(command: Command) -> bool:
     return "distill/checkpoints/" in known and ".ckpt" in known
 
 
-def test_the_folder_may_be_moved(trained: Command, tmp_path: Path) -> None:
+def test_the_folder_may_be_moved(trained, tmp_path):
     moved = Command(tmp_path / "moved to" / "run")
     shutil.copytree(trained.run, moved.run)
     assert moved.start().wait(60) == 0, moved.said
     assert "(made before)" in moved.said and moved.student() == trained.student()
 
 
-def test_a_run_folder_that_is_deleted_ends_its_training(command: Command) -> None:
+def test_a_run_folder_that_is_deleted_ends_its_training(command):
     process = command.start()
     command.until(command.has_checkpoint)
     while command.run.exists():

@@ -38,7 +38,7 @@ def rsync(tmp_path: Path):
     return begin
 
 
-def test_a_copy_counts_what_it_brought(rsync, tmp_path: Path) -> None:
+def test_a_copy_counts_what_it_brought(rsync, tmp_path):
     received = ByteCounter(tmp_path / "run", "distill")
     for most in (8.1 * MB, 8.2 * MB):  # the second brings nothing
         log = received.new_copy()
@@ -50,7 +50,7 @@ def test_a_copy_counts_what_it_brought(rsync, tmp_path: Path) -> None:
     assert ByteCounter(tmp_path / "run", "deploy").total == 0
 
 
-def test_a_copy_that_is_cut_short_counts_as_far_as_it_came(rsync, tmp_path: Path) -> None:
+def test_a_copy_that_is_cut_short_counts_as_far_as_it_came(rsync, tmp_path):
     received = ByteCounter(tmp_path / "run", "distill")
     log = received.new_copy()
     copying = rsync(log, "--bwlimit=2000")
@@ -64,9 +64,7 @@ def test_a_copy_that_is_cut_short_counts_as_far_as_it_came(rsync, tmp_path: Path
     assert MB <= ByteCounter(tmp_path / "run", "distill").total < 8 * MB
 
 
-def test_a_copy_counts_once_where_its_file_outlives_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_counts_once_where_its_file_outlives_the_process(tmp_path, monkeypatch):
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

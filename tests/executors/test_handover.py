@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
@@ -82,9 +81,7 @@ def events(context: Context) -> Path:
     return events_path(context.run_dir, "distill")
 
 
-def test_what_a_job_says_is_said_here_and_paid_is_what_it_took(
-    job: Callable[..., Handover], context: Context, said: list[str]
-) -> None:
+def test_what_a_job_says_is_said_here_and_paid_is_what_it_took(job, context, said):
     ticks, metrics = list[tuple](), list[tuple]()
     context = replace(
         context,
@@ -104,7 +101,7 @@ def test_what_a_job_says_is_said_here_and_paid_is_what_it_took(
     assert submission.find(context.run_dir, "distill") is None
 
 
-def test_where_the_money_ends_the_job_ends(job: Callable[..., Handover], context: Context) -> None:
+def test_where_the_money_ends_the_job_ends(job, context):
     # $5 are reserved, and the seconds that an end may take cost $10 more than there are.
     handover = job("import time; time.sleep(60)", planned_hours=5 / 7200, usd_per_hour=7200.0)
     with pytest.raises(StratosError) as ended:
@@ -130,9 +127,7 @@ class Quick(Here):
     ends_s = 0.2
 
 
-def test_a_limit_of_seconds_is_used_to_its_end(
-    job: Callable[..., Handover], context: Context
-) -> None:
+def test_a_limit_of_seconds_is_used_to_its_end(job, context):
     # The $10 are 6 s, of which one is reserved.
     handover = job("import time; time.sleep(60)", planned_hours=1 / 3600, usd_per_hour=6000.0)
     with pytest.raises(StratosError, match="the money for process") as ended:
@@ -143,9 +138,7 @@ def test_a_limit_of_seconds_is_used_to_its_end(
     assert sum(line["kind"] == "metered" for line in lines) < 5, "no line for each look"
 
 
-def test_a_job_that_ends_with_its_money_shows_no_traceback(
-    job: Callable[..., Handover], context: Context
-) -> None:
+def test_a_job_that_ends_with_its_money_shows_no_traceback(job, context):
     # The $10 are 3.6 s.
     handover = job("import time; time.sleep(2.4); 1 / 0", planned_hours=0.0, usd_per_hour=1e4)
     with pytest.raises(StratosError, match="and its time limit with it") as ended:
@@ -156,9 +149,7 @@ def test_a_job_that_ends_with_its_money_shows_no_traceback(
     )
 
 
-def test_a_job_that_is_lost_is_submitted_again(
-    job: Callable[..., Handover], context: Context, said: list[str], snapshot: SnapshotAssertion
-) -> None:
+def test_a_job_that_is_lost_is_submitted_again(job, context, said, snapshot):
     done = context.run_dir / "once"
     code = (
         f"import os, pathlib, time; once = pathlib.Path('{done}'); again = once.exists(); "
@@ -180,9 +171,7 @@ def test_a_job_that_is_lost_is_submitted_again(
     assert said[1] == snapshot
 
 
-def test_a_job_that_is_always_lost_is_given_up(
-    job: Callable[..., Handover], context: Context, said: list[str]
-) -> None:
+def test_a_job_that_is_always_lost_is_given_up(job, context, said):
     with pytest.raises(StratosError) as given_up:
         run_there(
             job("import os; print('a batch is loaded', flush=True); os.kill(os.getpid(), 9)"),
@@ -197,7 +186,7 @@ def test_a_job_that_is_always_lost_is_given_up(
     assert sum("submitted as" in one for one in said) == 4
 
 
-def test_a_job_that_fails_says_why(job: Callable[..., Handover], context: Context) -> None:
+def test_a_job_that_fails_says_why(job, context):
     with pytest.raises(StratosError) as failed:
         run_there(job("print('almost'); 1 / 0"), context)
     lines = str(failed.value).splitlines()
@@ -211,9 +200,7 @@ def test_a_job_that_fails_says_why(job: Callable[..., Handover], context: Contex
         run_there(job(f"{told}; raise SystemExit(1)"), context)
 
 
-def test_ctrl_c_ends_the_job_first(
-    job: Callable[..., Handover], context: Context, said: list[str], snapshot: SnapshotAssertion
-) -> None:
+def test_ctrl_c_ends_the_job_first(job, context, said, snapshot):
     handover = job("import time; time.sleep(60)")
     # A shell starts what runs in the background with Ctrl-C ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -242,9 +229,7 @@ class Silent(Here):
         return status
 
 
-def test_a_job_whose_engine_is_silent_costs_money_by_the_clock(
-    job: Callable[..., Handover], context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_whose_engine_is_silent_costs_money_by_the_clock(job, context, monkeypatch):
     monkeypatch.setattr(job_costs, "_METER_S", 0.0)
     # There is money for the 10 s that an end may take, and 0.4 s.
     handover = job("import time; time.sleep(6)", planned_hours=0.001, usd_per_hour=3461.0)
@@ -264,9 +249,7 @@ class Early(Here):
         return replace(super().status(job), since=time.time() - 86400)
 
 
-def test_a_job_does_not_begin_before_it_is_submitted(
-    job: Callable[..., Handover], context: Context
-) -> None:
+def test_a_job_does_not_begin_before_it_is_submitted(job, context):
     executor = Early()
     run_there(replace(job("", usd_per_hour=2.0), executor=executor), context)
     assert 0 < context.ledger.spent_usd < 0.1
@@ -282,9 +265,7 @@ class Stays(Silent):
         raise StratosError("It is not gone.")
 
 
-def test_a_job_that_may_not_be_gone_costs_money_yet(
-    job: Callable[..., Handover], context: Context, said: list[str]
-) -> None:
+def test_a_job_that_may_not_be_gone_costs_money_yet(job, context, said):
     handover = job("import time; time.sleep(60)", planned_hours=5 / 7200, usd_per_hour=7200.0)
     with pytest.raises(StratosError, match="the money for process"):
         run_there(replace(handover, executor=Stays()), context)
@@ -302,9 +283,7 @@ class FullDisk(Here):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_what_ended_a_job_is_told_whatever_becomes_of_its_end(
-    job: Callable[..., Handover], context: Context, said: list[str]
-) -> None:
+def test_what_ended_a_job_is_told_whatever_becomes_of_its_end(job, context, said):
     handover = job("import time; time.sleep(60)", planned_hours=5 / 7200, usd_per_hour=7200.0)
     with pytest.raises(StratosError, match="the money for process"):
         run_there(replace(handover, executor=FullDisk()), context)
@@ -322,9 +301,7 @@ class Lost(Here):
         raise StratosError("It may still run.")
 
 
-def test_a_job_is_lost_before_it_cannot_be_released(
-    job: Callable[..., Handover], context: Context
-) -> None:
+def test_a_job_is_lost_before_it_cannot_be_released(job, context):
     with pytest.raises(StratosError) as lost:
         run_there(replace(job(""), executor=Lost()), context)
     assert str(lost.value) == "distill: its server is gone. It may still run."
@@ -337,9 +314,7 @@ class Sends(Here):
         return spec.returns.end_gb
 
 
-def test_what_a_job_sends_is_reserved_before_it_and_paid_by_what_came(
-    job: Callable[..., Handover], context: Context
-) -> None:
+def test_what_a_job_sends_is_reserved_before_it_and_paid_by_what_came(job, context):
     counter = folder_of(context.run_dir) / "distill.received"
     code = f"open({str(counter)!r}, 'w').write('3000000000')"
     handover = replace(job(code, usd_per_hour=0.0), executor=Sends())
@@ -388,8 +363,8 @@ class Copies(Here):
 
 @pytest.mark.parametrize("meter_s", [0.0, 0.7])
 def test_copies_end_where_the_budget_has_no_room_for_one_more_and_the_end(
-    job: Callable[..., Handover], context: Context, monkeypatch: pytest.MonkeyPatch, meter_s: float
-) -> None:
+    job, context, monkeypatch, meter_s
+):
     monkeypatch.setattr(job_costs, "_METER_S", meter_s)
     handover = replace(job("import time; time.sleep(60)", usd_per_hour=0.0), executor=Copies())
     spec = replace(handover.spec, returns=Returns(usd_per_gb=0.09, end_gb=150.0, copy_gb=100.0))
@@ -401,9 +376,7 @@ def test_copies_end_where_the_budget_has_no_room_for_one_more_and_the_end(
     assert ledger.spent_usd == pytest.approx(0.09 * sent_gb) and ledger.reserved_usd == 0
 
 
-def test_the_servers_of_a_job_that_ended_unseen_cost_until_its_last_word(
-    job: Callable[..., Handover], context: Context
-) -> None:
+def test_the_servers_of_a_job_that_ended_unseen_cost_until_its_last_word(job, context):
     handover = job("", usd_per_hour=3.6)
     servers = JobCosts(context.ledger, handover.executor, handover.spec)
     servers.launch(time.time() - 3600)

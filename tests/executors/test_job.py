@@ -17,7 +17,6 @@ import pytest
 from omegaconf import OmegaConf
 from one_run import Command, files
 from stub_executors import Queue
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.errors import StratosError
 from stratos.core.extensions import shipped_choices
@@ -49,7 +48,7 @@ def plan(*roles: RoleChoice) -> Plan:
     return Plan(**fields | {"roles": roles})
 
 
-def test_a_job_is_what_the_plan_says(tmp_path: Path) -> None:
+def test_a_job_is_what_the_plan_says(tmp_path):
     run = tmp_path / "my run,1"
     spec = job_spec(plan(HOSTED, TRAIN), "distill", run, Queue())
     assert (spec.role, spec.nodes, spec.offer, spec.gpus) == ("train", 1, GPU, 1)
@@ -68,11 +67,11 @@ def test_a_job_is_what_the_plan_says(tmp_path: Path) -> None:
     [(None, None), (0, None), (1, None), (-9, 9), (137, 9), (139, 11), (-15, None), (143, None),
      (128 + 53, None)],
 )  # fmt: skip
-def test_what_killed_a_process(code: int | None, signal: int | None) -> None:
+def test_what_killed_a_process(code, signal):
     assert killed_by(code) == signal
 
 
-def test_settings_go_before_the_plan(tmp_path: Path) -> None:
+def test_settings_go_before_the_plan(tmp_path):
     def hours_and_price(settings: Queue, choice: RoleChoice = TRAIN) -> tuple[float | None, float]:
         spec = job_spec(plan(choice), "distill", tmp_path, settings)
         return spec.hours, spec.usd_per_hour
@@ -88,14 +87,14 @@ def test_settings_go_before_the_plan(tmp_path: Path) -> None:
     assert hours_and_price(Queue(), short) == (0.25, 1.0)
 
 
-def test_a_plan_of_more_servers_than_a_job_has_takes_longer(tmp_path: Path) -> None:
+def test_a_plan_of_more_servers_than_a_job_has_takes_longer(tmp_path):
     two = plan(replace(TRAIN, count=2))
     spec = job_spec(two, "distill", tmp_path, Queue())
     assert (spec.planned_hours, spec.hours) == (10.0, 20.0)
     assert job_spec(two, "distill", tmp_path, Queue(), nodes=2).planned_hours == 5.0
 
 
-def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:
+def test_nodes_cost_what_they_cost_each(tmp_path):
     def usd_per_hour(settings: Queue) -> float:
         spec = job_spec(plan(TRAIN), "distill", tmp_path, settings, nodes=3)
         assert spec.nodes == 3
@@ -105,7 +104,7 @@ def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:
     assert usd_per_hour(Queue(usd_per_hour=0.5)) == 1.5
 
 
-def test_a_stage_goes_where_its_role_has_a_server() -> None:
+def test_a_stage_goes_where_its_role_has_a_server():
     there = plan(HOSTED, TRAIN)
     assert has_server("distill", there)
     assert not has_server("synthesize", there), "hosted teachers are asked from here"
@@ -114,7 +113,7 @@ def test_a_stage_goes_where_its_role_has_a_server() -> None:
     assert has_server("probe", None), "nothing is planned before it"
 
 
-def test_hours_are_those_of_the_work_and_end_with_the_deadline(tmp_path: Path) -> None:
+def test_hours_are_those_of_the_work_and_end_with_the_deadline(tmp_path):
     serve = RoleChoice("serve", GPU, 1, False, hours=720.0, usd=720.0)
     teacher = RoleChoice("teacher", GPU, 2, False, hours=1.0, usd=2.0)
     there = plan(teacher, TRAIN, serve)
@@ -133,9 +132,7 @@ def test_hours_are_those_of_the_work_and_end_with_the_deadline(tmp_path: Path) -
     assert (probe.hours, probe.usd_per_hour, probe.offer, probe.role) == (None, 0, None, "teacher")
 
 
-def test_a_job_does_not_get_the_keys_of_teachers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_does_not_get_the_keys_of_teachers(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_KEY", "abc")
     monkeypatch.setenv("MY_FOLDER", "here")
     (tmp_path / "jobs").mkdir()
@@ -156,19 +153,19 @@ def test_a_job_does_not_get_the_keys_of_teachers(
     assert os.environ["MY_KEY"] == "abc" and "NO_SUCH" not in os.environ
 
 
-def test_every_stage_that_may_go_has_a_role() -> None:
+def test_every_stage_that_may_go_has_a_role():
     assert set(ROLE_OF) == set(StageName.__args__) <= {one.name for one in STAGES}
 
 
 @pytest.mark.parametrize("name", list(shipped_choices("executor")))
-def test_every_key_stands_in_the_yaml(name: str) -> None:
+def test_every_key_stands_in_the_yaml(name):
     shipped = OmegaConf.load(shipped_choices("executor")[name])
     executor = find_class(shipped.pop("_target_"))
     assert isinstance(executor, type) and executor.kind == name
     assert set(shipped) == {field.name for field in fields(executor)}
 
 
-def test_nothing_is_imported_for_an_executor_that_is_not_asked_for() -> None:
+def test_nothing_is_imported_for_an_executor_that_is_not_asked_for():
     code = "import sys, stratos.__main__, stratos.cli.check; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = told.stdout.split()
@@ -176,9 +173,7 @@ def test_nothing_is_imported_for_an_executor_that_is_not_asked_for() -> None:
     assert not [name for name in modules if re.fullmatch(r"stratos\.contrib\.\w+\.executor", name)]
 
 
-def test_a_secret_that_was_typed_is_in_no_file_and_is_asked_for(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_secret_that_was_typed_is_in_no_file_and_is_asked_for(tmp_path, snapshot):
     folder = tmp_path / ".hydra"
     folder.mkdir()
     (folder / "hydra.yaml").write_text("hydra: {runtime: {cwd: /}}\n")
@@ -198,9 +193,7 @@ def test_a_secret_that_was_typed_is_in_no_file_and_is_asked_for(
 ON = ("executor.stages=[distill]",)
 
 
-def test_processes_of_their_own_make_the_same_corpus_and_student(
-    command: Command, trained: Command
-) -> None:
+def test_processes_of_their_own_make_the_same_corpus_and_student(command, trained):
     (command.run / "synthesize.json").unlink()
     shutil.rmtree(command.run / "corpus")
     both = ("stages=[synthesize,distill]", "executor.stages=[synthesize,distill]")
@@ -215,7 +208,7 @@ def test_processes_of_their_own_make_the_same_corpus_and_student(
     assert all(0 < one["usd"] < 3 for one in settled)
 
 
-def test_killed_and_given_again_it_is_found(command: Command, trained: Command) -> None:
+def test_killed_and_given_again_it_is_found(command, trained):
     process = command.start(*ON)
     command.until(command.has_checkpoint)
     process.send_signal(signal.SIGKILL)
@@ -241,7 +234,7 @@ def test_killed_and_given_again_it_is_found(command: Command, trained: Command) 
     assert command.student() == trained.student()
 
 
-def test_a_stage_of_a_run_folder_by_hand(command: Command, trained: Command) -> None:
+def test_a_stage_of_a_run_folder_by_hand(command, trained):
     """The config is what Hydra kept of the command; the cache is named by the environment."""
     assert command.start("stages=[plan]").wait(120) == 0, command.said
     env = {"STRATOS_CACHE": str(command.run.parent / "cache"), "OMP_NUM_THREADS": "1"}
@@ -312,7 +305,7 @@ def told(command: Command) -> list[str]:
     return Path(command.env["PICKY_TOLD"]).read_text().splitlines()
 
 
-def test_the_next_server_is_planned_and_it_stays_so(picky: Command) -> None:
+def test_the_next_server_is_planned_and_it_stays_so(picky):
     assert picky.start(*on(2)).wait(300) == 0, picky.said
     first, second, third = told(picky)
     assert len({first, second, third}) == 3
@@ -333,7 +326,7 @@ def test_the_next_server_is_planned_and_it_stays_so(picky: Command) -> None:
     assert "made before" not in next(one for one in picky.said.splitlines() if "plan " in one)
 
 
-def test_after_five_it_is_left_to_the_user(picky: Command) -> None:
+def test_after_five_it_is_left_to_the_user(picky):
     assert picky.start(*on(9)).wait(300) == 1
     assert len(set(told(picky))) == 5
     said = " ".join(picky.said.split())
@@ -341,7 +334,7 @@ def test_after_five_it_is_left_to_the_user(picky: Command) -> None:
     assert f"delete {picky.run}/refused.json" in said
 
 
-def test_without_plan_among_the_stages_it_is_said(picky: Command) -> None:
+def test_without_plan_among_the_stages_it_is_said(picky):
     assert picky.start(*on(9), "stages=[distill]").wait(300) == 1
     assert len(told(picky)) == 1
     assert "Give the command again with plan among its stages" in " ".join(picky.said.split())

@@ -13,7 +13,7 @@ from stub_executors import Queue
 
 from stratos.executors import submission
 from stratos.executors.job import BEGAN, TICK, EventWriter, JobSpec, events_path, folder_of
-from stratos.executors.job_costs import JobCosts, Spans, settle, settle_unseen
+from stratos.executors.job_costs import JobCosts, settle, settle_unseen
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import Lease, leases, rent
@@ -52,16 +52,12 @@ def spent(ledger: Ledger) -> float:
         ([(AT - 3600, AT + 60)], 0.6),
     ],
 )
-def test_an_engine_that_knows_is_believed(
-    ledger: Ledger, lease: Lease, tmp_path: Path, spans: Spans, usd: float
-) -> None:
+def test_an_engine_that_knows_is_believed(ledger, lease, tmp_path, spans, usd):
     assert settle(lease, tmp_path, "distill", spans) == ""
     assert spent(ledger) == pytest.approx(usd)
 
 
-def test_without_an_engine_it_is_what_the_job_said_first_and_last(
-    ledger: Ledger, lease: Lease, tmp_path: Path
-) -> None:
+def test_without_an_engine_it_is_what_the_job_said_first_and_last(ledger, lease, tmp_path):
     folder_of(tmp_path).mkdir()
     path = events_path(tmp_path, "distill")
     write = EventWriter(path)
@@ -75,17 +71,15 @@ def test_without_an_engine_it_is_what_the_job_said_first_and_last(
 
 @pytest.mark.parametrize(("passed_s", "usd"), [(60.0, 0.6), (86400.0, 36.0)])
 def test_where_nothing_is_known_what_is_reserved_is_booked_and_said(
-    ledger: Ledger, lease: Lease, tmp_path: Path, monkeypatch, passed_s: float, usd: float
-) -> None:
+    ledger, lease, tmp_path, monkeypatch, passed_s, usd
+):
     monkeypatch.setattr(time, "time", lambda: AT + passed_s)
     said = settle(lease, tmp_path, "distill", None)
     assert said.startswith("distill: nobody knows how long the servers of its earlier job ran. $")
     assert spent(ledger) == pytest.approx(usd)
 
 
-def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(
-    ledger: Ledger, lease: Lease, tmp_path: Path
-) -> None:
+def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(ledger, lease, tmp_path):
     (folder_of(tmp_path)).mkdir()
     one = Submission(
         "queue", "a job", "distill", str(tmp_path), "train", 1, 36.0, servers=lease.line.what
@@ -135,9 +129,7 @@ def test_a_job_that_is_followed_pays_what_it_had_and_gave_back(
     assert len(leases(ledger)) == 1
 
 
-def test_a_job_has_hours_left_for_what_is_free_and_what_was_set_aside_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_has_hours_left_for_what_is_free_and_what_was_set_aside_for_it(tmp_path, monkeypatch):
     monkeypatch.setattr("stratos.ledger.reserves.now", lambda: AT)
     ledger = Ledger(tmp_path / "ledger.jsonl", 100.0, stage="distill")
     spec = JobSpec("stratos-a-distill", "distill", tmp_path, "train", 1, 36.0, planned_hours=1.0)

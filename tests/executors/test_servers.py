@@ -41,7 +41,7 @@ def left(command: Command) -> Command:
     return command
 
 
-def test_a_job_that_was_left_is_listed_and_ended(left: Command) -> None:
+def test_a_job_that_was_left_is_listed_and_ended(left):
     job = int(_jobs(left)[0].id.split()[0])
     os.kill(job, signal.SIGSTOP)  # a fast machine would end it before it is looked at
     told = left.servers()
@@ -72,7 +72,7 @@ def test_a_job_that_was_left_is_listed_and_ended(left: Command) -> None:
     assert left.servers().stdout == "No job that was started from here is running.\n"
 
 
-def test_a_job_is_found_where_the_folder_of_its_run_is_gone(left: Command) -> None:
+def test_a_job_is_found_where_the_folder_of_its_run_is_gone(left):
     [one] = _jobs(left)
     process = Process.of(int(one.id.split()[0]))
     assert not process.is_dead()
@@ -82,9 +82,7 @@ def test_a_job_is_found_where_the_folder_of_its_run_is_gone(left: Command) -> No
     assert process.is_dead()
 
 
-def test_what_cannot_be_loaded_is_said_and_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_loaded_is_said_and_stays(tmp_path, monkeypatch):
     monkeypatch.setenv(submission.STATE, str(tmp_path))
     spec = JobSpec(
         "stratos-a-distill", "distill", tmp_path / "run", "train", 1, 2.0, planned_hours=1.0
@@ -123,8 +121,8 @@ def _kept(folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch, id: str) -
 
 @pytest.mark.parametrize("has_ended", [True, False])
 def test_a_job_that_had_ended_unseen_is_not_paid_until_it_is_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_ended: bool
-) -> None:
+    tmp_path, monkeypatch, has_ended
+):
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)
     one, booked = Process.of(process.pid), []
     threading.Thread(target=process.wait, daemon=True).start()
@@ -138,9 +136,7 @@ def test_a_job_that_had_ended_unseen_is_not_paid_until_it_is_looked_for(
     assert [at is None for at in booked] == [has_ended]
 
 
-def test_a_process_of_another_machine_is_not_called_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_process_of_another_machine_is_not_called_gone(tmp_path, monkeypatch, capsys):
     """A home folder that machines share has one list."""
     _kept(tmp_path / "run", tmp_path, monkeypatch, "1 anotherboot 2")
     [path] = submission.list_folder().glob("*.json")
@@ -153,8 +149,8 @@ def test_a_process_of_another_machine_is_not_called_gone(
 
 
 def test_a_job_of_a_deleted_folder_is_known_until_the_next_one_of_its_name_is_submitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     spec = _kept(tmp_path / "run", tmp_path, monkeypatch, "1 boot 2")
     submission.add_to_list(Submission.of(Here(), spec))  # about to submit
     assert submission.id_of(spec.name) == "1 boot 2"
@@ -162,9 +158,7 @@ def test_a_job_of_a_deleted_folder_is_known_until_the_next_one_of_its_name_is_su
     assert submission.id_of(spec.name) == "3 boot 4"
 
 
-def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_is_about_to_submit_is_not_called_cut_short(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     spec = JobSpec("stratos-run-1-distill", "distill", tmp_path / "run", "train", 1, 1.0)
     submission.add_to_list(Submission.of(Here(), spec))
@@ -172,9 +166,7 @@ def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
     assert f"process {os.getpid()} is about to submit it" in told and "cut short" not in told
 
 
-def test_what_a_job_has_cost_so_far_and_what_is_reserved_is_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_job_has_cost_so_far_and_what_is_reserved_is_listed(tmp_path, monkeypatch):
     me = Process.this()
     spec = _kept(tmp_path / "run", tmp_path, monkeypatch, f"{me.pid} {me.boot} {me.started}")
     ledger = Ledger(spec.folder / "ledger.jsonl", 10.0, stage="distill")

@@ -14,12 +14,12 @@ def folders(main: Path) -> list[str]:
     return [one.path for one in path.get_path() if one.path.startswith("file:")]
 
 
-def test_stratos_searches_every_room(tmp_path: Path) -> None:
+def test_stratos_searches_every_room(tmp_path):
     assert folders(conf_dir()) == [f"file://{one}" for one in contrib_conf_dirs().values()]
     assert folders(tmp_path) == [], "a program of somebody else, with plugins of ours installed"
 
 
-def test_no_two_rooms_have_a_choice_of_one_name() -> None:
+def test_no_two_rooms_have_a_choice_of_one_name():
     files = [
         file.relative_to(folder)
         for folder in (conf_dir(), *contrib_conf_dirs().values())

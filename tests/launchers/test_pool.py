@@ -29,7 +29,7 @@ def sweep(app: Path, *overrides: str) -> tuple[subprocess.CompletedProcess[str],
     return done, returned.read_text().splitlines() if returned.exists() else []
 
 
-def test_results_keep_the_order_of_the_jobs(app: Path) -> None:
+def test_results_keep_the_order_of_the_jobs(app):
     done, returned = sweep(app, "hydra.launcher.n_jobs=3", "hydra.launcher.threads_per_job=5")
     assert done.returncode == 0, done.stderr
     assert returned == ["x=1 COMPLETED 10.0", "x=2 COMPLETED 20.0", "x=3 COMPLETED 30.0"]
@@ -38,7 +38,7 @@ def test_results_keep_the_order_of_the_jobs(app: Path) -> None:
     assert "threads 5" not in done.stdout
 
 
-def test_a_killed_job_takes_no_other_with_it(app: Path) -> None:
+def test_a_killed_job_takes_no_other_with_it(app):
     done, returned = sweep(app, "kill=2", "hydra.launcher.retries=0")
     assert done.returncode == 1
     assert returned == [
@@ -50,7 +50,7 @@ def test_a_killed_job_takes_no_other_with_it(app: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_job_starts_again_in_its_folder(app: Path) -> None:
+def test_a_killed_job_starts_again_in_its_folder(app):
     done, returned = sweep(app, "kill=2", "once=true")
     assert done.returncode == 0, done.stderr
     assert returned[1] == "x=2 COMPLETED 20.0"
@@ -58,7 +58,7 @@ def test_a_killed_job_starts_again_in_its_folder(app: Path) -> None:
     assert (app / "out/0/starts").read_text() == "x"
 
 
-def test_a_job_that_raises_is_not_started_again(app: Path) -> None:
+def test_a_job_that_raises_is_not_started_again(app):
     done, returned = sweep(app, "fail=1")
     assert done.returncode == 1
     assert returned == [
@@ -70,7 +70,7 @@ def test_a_job_that_raises_is_not_started_again(app: Path) -> None:
     assert "LookupError: no such thing" in (app / "out/0/console.log").read_text()
 
 
-def test_secrets_do_not_stand_in_what_a_job_prints(app: Path) -> None:
+def test_secrets_do_not_stand_in_what_a_job_prints(app):
     done, _ = sweep(app, "fail=1", "results=https://me:S3cretLogin99@127.0.0.1:9/v1")
     assert done.returncode == 1
     for job in range(3):
@@ -108,7 +108,7 @@ def start(app: Path, *overrides: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_jobs_end_with_their_sweep_however_it_ends(app: Path, how: signal.Signals) -> None:
+def test_jobs_end_with_their_sweep_however_it_ends(app, how):
     if how == signal.SIGHUP and signal.getsignal(how) == signal.SIG_IGN:
         signal.signal(how, signal.SIG_DFL)  # below nohup, sweeps would go on, as they should
     sweep = start(app)
@@ -121,7 +121,7 @@ def test_jobs_end_with_their_sweep_however_it_ends(app: Path, how: signal.Signal
 
 
 @pytest.mark.slow
-def test_a_job_that_hears_nothing_ends_with_its_sweep_too(app: Path) -> None:
+def test_a_job_that_hears_nothing_ends_with_its_sweep_too(app):
     sweep = start(app, "deaf=true")
     ours = pids(app, 2)
     sweep.kill()
@@ -130,7 +130,7 @@ def test_a_job_that_hears_nothing_ends_with_its_sweep_too(app: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_without_end_does_not_hold_the_sweep(app: Path) -> None:
+def test_a_job_without_end_does_not_hold_the_sweep(app):
     done, returned = sweep(
         app, "hang=2", "hydra.launcher.timeout_minutes=0.15", "hydra.launcher.n_jobs=1"
     )
@@ -146,7 +146,7 @@ def test_a_job_without_end_does_not_hold_the_sweep(app: Path) -> None:
     assert (app / "out/1/starts").read_text() == "x", "it is not started again"
 
 
-def test_a_job_that_takes_too_much_memory_is_ended(app: Path) -> None:
+def test_a_job_that_takes_too_much_memory_is_ended(app):
     done, returned = sweep(app, "eat=2", "hydra.launcher.memory_gib=0.5")
     assert done.returncode == 1
     assert returned == [
@@ -158,7 +158,7 @@ def test_a_job_that_takes_too_much_memory_is_ended(app: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["timeout_minutes=0", "memory_gib=-1"])
-def test_a_limit_of_nothing_is_refused(app: Path, limit: str) -> None:
+def test_a_limit_of_nothing_is_refused(app, limit):
     done, _ = sweep(app, f"hydra.launcher.{limit}")
     assert done.returncode == 1
     assert "must be above 0, or null for no limit" in done.stderr

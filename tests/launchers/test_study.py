@@ -98,7 +98,7 @@ def best(app: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.slow
-def test_a_study_of_two_objectives_goes_on_where_it_was_killed(app: Path) -> None:
+def test_a_study_of_two_objectives_goes_on_where_it_was_killed(app):
     optuna_is_here()
     killed = run(app, *STUDY, "kill_at=3")
     assert killed.returncode == -signal.SIGKILL
@@ -125,7 +125,7 @@ def test_a_study_of_two_objectives_goes_on_where_it_was_killed(app: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_that_was_killed_while_trials_were_drawn(app: Path) -> None:
+def test_a_study_goes_on_that_was_killed_while_trials_were_drawn(app):
     optuna_is_here()
     import optuna
     from optuna.storages import JournalStorage
@@ -147,7 +147,7 @@ def test_a_study_goes_on_that_was_killed_while_trials_were_drawn(app: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_job_that_failed_stays_open(app: Path) -> None:
+def test_a_job_that_failed_stays_open(app):
     optuna_is_here()
     four = ("hydra.sweeper.n_jobs=4", "fail_at=2")
     done = run(app, *STUDY, *four)
@@ -167,7 +167,7 @@ def test_a_job_that_failed_stays_open(app: Path) -> None:
         (("hydra.sweeper.n_trials=0",), "hydra.sweeper.n_trials=0 must be at least 1"),
     ],
 )
-def test_bad_settings_are_one_line(app: Path, overrides: tuple[str, ...], told: str) -> None:
+def test_bad_settings_are_one_line(app, overrides, told):
     done = run(app, "hydra/sweeper=study", "x=interval(0.0,1.0)", *overrides)
     assert done.returncode == 1
     assert told in done.stderr
@@ -175,7 +175,7 @@ def test_bad_settings_are_one_line(app: Path, overrides: tuple[str, ...], told: 
 
 
 @pytest.mark.slow
-def test_what_is_missing_of_a_grid_runs_and_nothing_else(app: Path) -> None:
+def test_what_is_missing_of_a_grid_runs_and_nothing_else(app):
     grid = ("x=0.1,0.2", "kind=a,b", "hydra.sweep.dir=out", "fail_at=1")
     done = run(app, *grid)
     assert done.returncode == 1
@@ -192,7 +192,7 @@ def test_what_is_missing_of_a_grid_runs_and_nothing_else(app: Path) -> None:
     assert "holds the job x=0.1 kind=a" in done.stderr
 
 
-def test_the_command_of_a_sweep_is_read_back(app: Path) -> None:
+def test_the_command_of_a_sweep_is_read_back(app):
     assert run(app, "x=0.1,0.2", "hydra.sweep.dir=out").returncode == 0
     command = command_of(app / "out", ["hydra.launcher.n_jobs=1"])
     assert command.folder == app
@@ -216,7 +216,7 @@ def test_the_command_of_a_sweep_is_read_back(app: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["optuna", "pareto"])
-def test_what_a_shipped_search_draws_is_a_config(name: str) -> None:
+def test_what_a_shipped_search_draws_is_a_config(name):
     optuna = pytest.importorskip("optuna")
     from hydra_plugins.stratos_launchers import _study
 

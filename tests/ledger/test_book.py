@@ -36,7 +36,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_tighter_cap_holds_for_what_its_stage_spends(tmp_path: Path) -> None:
+def test_a_tighter_cap_holds_for_what_its_stage_spends(tmp_path):
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(path, 20.0, stage="synthesize")
     with ledger.reserve("a", 7.0) as call:
@@ -53,7 +53,7 @@ def test_a_tighter_cap_holds_for_what_its_stage_spends(tmp_path: Path) -> None:
         ledger.take("a", 11.5, limit_usd=50.0)
 
 
-def test_a_call_is_two_lines(tmp_path: Path) -> None:
+def test_a_call_is_two_lines(tmp_path):
     ledger = Ledger(tmp_path / "a" / "ledger.jsonl", budget_usd=1.0)
     with ledger.reserve("teacher x", 0.5) as reservation:
         assert (ledger.spent_usd, ledger.reserved_usd, ledger.left_usd()) == (0, 0.5, 0.5)
@@ -67,7 +67,7 @@ def test_a_call_is_two_lines(tmp_path: Path) -> None:
     assert [(spend.what, spend.usd) for spend in read_ledger(ledger.path)] == [("teacher x", 0.2)]
 
 
-def test_what_costs_nothing_leaves_no_line(tmp_path: Path) -> None:
+def test_what_costs_nothing_leaves_no_line(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", budget_usd=0.0)
     with ledger.reserve("teacher x", 0.0):
         pass
@@ -75,14 +75,14 @@ def test_what_costs_nothing_leaves_no_line(tmp_path: Path) -> None:
     assert Ledger(tmp_path / "none.jsonl").left_usd() is None
 
 
-def test_an_error_before_settling_costs_the_reservation(tmp_path: Path) -> None:
+def test_an_error_before_settling_costs_the_reservation(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     with pytest.raises(RuntimeError), ledger.reserve("x", 0.25):
         raise RuntimeError
     assert ledger.spent_usd == 0.25
 
 
-def test_the_refusal_says_what_was_asked_and_what_is_left(tmp_path: Path, snapshot: Any) -> None:
+def test_the_refusal_says_what_was_asked_and_what_is_left(tmp_path, snapshot):
     ledger = Ledger(tmp_path / "ledger.jsonl", budget_usd=1.0)
     with ledger.reserve("a", 0.75):
         pass
@@ -128,7 +128,7 @@ class Provider:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", [0.5, 3.0, 100.0])
-def test_a_thousand_calls_at_once_in_threads(tmp_path: Path, budget: float) -> None:
+def test_a_thousand_calls_at_once_in_threads(tmp_path, budget):
     provider = Provider(Ledger(tmp_path / "ledger.jsonl", budget))
 
     def one(seed: int) -> None:
@@ -149,7 +149,7 @@ def test_a_thousand_calls_at_once_in_threads(tmp_path: Path, budget: float) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", [0.5, 100.0])
-def test_a_thousand_calls_at_once_in_tasks(tmp_path: Path, budget: float) -> None:
+def test_a_thousand_calls_at_once_in_tasks(tmp_path, budget):
     provider = Provider(Ledger(tmp_path / "ledger.jsonl", budget))
 
     async def one(seed: int) -> None:
@@ -197,7 +197,7 @@ def spender(path: Path, budget: float, pause_s: float) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_processes_share_one_budget(tmp_path: Path) -> None:
+def test_processes_share_one_budget(tmp_path):
     path = tmp_path / "ledger.jsonl"
     spenders = [spender(path, 1.0, 0.001) for _ in range(3)]
     for one in spenders:
@@ -208,7 +208,7 @@ def test_processes_share_one_budget(tmp_path: Path) -> None:
 
 
 @pytest.mark.kill
-def test_a_killed_process_leaves_its_open_call_counted_in_full(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_its_open_call_counted_in_full(tmp_path):
     path = tmp_path / "ledger.jsonl"
     one = spender(path, 100.0, 0.01)
     assert one.stdout is not None
@@ -231,7 +231,7 @@ def test_a_killed_process_leaves_its_open_call_counted_in_full(tmp_path: Path) -
         assert lines(path)[-1]["note"] == "not settled"
 
 
-def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path: Path) -> None:
+def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path):
     config: Any = SimpleNamespace(
         stages=(),
         plan=SimpleNamespace(pilot=False),
@@ -274,7 +274,7 @@ def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path: Path) -> None:
 GB = 10**9
 
 
-def test_from_the_launch_to_the_end(tmp_path: Path) -> None:
+def test_from_the_launch_to_the_end(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 1.0, stage="distill")
     leave = expect(ledger, "egress of a job", 0.09, gb=4.0, counter=7 * GB)
     assert (ledger.spent_usd, ledger.reserved_usd) == (0, pytest.approx(0.36))
@@ -288,7 +288,7 @@ def test_from_the_launch_to_the_end(tmp_path: Path) -> None:
     assert (again.reserved_usd, again.spent_usd) == (0, pytest.approx(0.225))
 
 
-def test_a_process_that_dies_leaves_it_set_aside_for_the_next(tmp_path: Path) -> None:
+def test_a_process_that_dies_leaves_it_set_aside_for_the_next(tmp_path):
     expect(Ledger(tmp_path / "ledger.jsonl", 1.0), "egress of a job", 0.09, 4.0, counter=0)
     again = Ledger(tmp_path / "ledger.jsonl", 1.0, is_alone=True)
     assert again.reserved_usd == pytest.approx(0.36) and again.spent_usd == 0
@@ -298,7 +298,7 @@ def test_a_process_that_dies_leaves_it_set_aside_for_the_next(tmp_path: Path) ->
     assert leaves(again) == []
 
 
-def test_the_budget_holds(tmp_path: Path) -> None:
+def test_the_budget_holds(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 1.0)
     reserves.allot(ledger, "a plan", {"train": 0.5, "egress": 0.2})
     with pytest.raises(BudgetError, match=r"^egress of a job may cost \$0\.5400"):

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from in_process import stratos
@@ -69,7 +68,7 @@ DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_every_damage_is_refused_with_what_to_do(path: Path, name: str) -> None:
+def test_every_damage_is_refused_with_what_to_do(path, name):
     change, match = DAMAGES[name]
     edit(path, change)
     with pytest.raises(LedgerError, match=match) as caught:
@@ -82,13 +81,13 @@ def test_every_damage_is_refused_with_what_to_do(path: Path, name: str) -> None:
         assert float(told.split(command)[1]) >= 3.6 - 1e-9
 
 
-def test_a_ledger_that_is_gone_is_refused(path: Path) -> None:
+def test_a_ledger_that_is_gone_is_refused(path):
     path.unlink()
     with pytest.raises(LedgerError, match=r"ledger\.jsonl is gone; [\d,]+ were written"):
         Ledger(path, 5.0)
 
 
-def test_one_that_is_cut_while_a_run_uses_it_is_refused(path: Path) -> None:
+def test_one_that_is_cut_while_a_run_uses_it_is_refused(path):
     ledger = Ledger(path, 50.0)
     edit(path, lambda lines: lines[:9])
     with pytest.raises(LedgerError, match="was cut short while this run used it"):
@@ -99,7 +98,7 @@ def test_one_that_is_cut_while_a_run_uses_it_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_torn_last_line_is_none(path: Path, cut: int) -> None:
+def test_a_torn_last_line_is_none(path, cut):
     """Whoever wrote it was killed in the middle, and has not set its money aside."""
     whole = path.read_bytes()
     more = (
@@ -117,7 +116,7 @@ def test_a_torn_last_line_is_none(path: Path, cut: int) -> None:
         json.loads(line)
 
 
-def test_a_last_line_without_its_end_counts(path: Path) -> None:
+def test_a_last_line_without_its_end_counts(path):
     path.write_bytes(path.read_bytes()[:-1])
     (path.parent / ".ledger.json").unlink()
     ledger = Ledger(path, 5.0)
@@ -127,7 +126,7 @@ def test_a_last_line_without_its_end_counts(path: Path) -> None:
     assert Ledger(path, 5.0).spent_usd == pytest.approx(4.125)
 
 
-def test_a_line_without_its_kind_is_refused(tmp_path: Path) -> None:
+def test_a_line_without_its_kind_is_refused(tmp_path):
     path = tmp_path / "ledger.jsonl"
     path.write_text('{"what": "teacher x", "usd": 0.5}\n')
     with pytest.raises(LedgerError, match=r"line 1: it is no line of a ledger"):
@@ -145,7 +144,7 @@ def record(folder: Path, stage: str, record: dict) -> None:
     (folder / f"{stage}.json").write_text(json.dumps(envelope))
 
 
-def test_records_that_cost_more_than_their_ledger_tells_are_refused(tmp_path: Path) -> None:
+def test_records_that_cost_more_than_their_ledger_tells_are_refused(tmp_path):
     path = tmp_path / "ledger.jsonl"
     record(tmp_path, "probe", {"task": "t", "teachers": [{"usd": 1.5}, {"usd": 0.25}]})
     record(tmp_path, "plan", {"usd": 99.0, "spent_usd": 1.75})  # planned, not paid
@@ -163,7 +162,7 @@ def test_records_that_cost_more_than_their_ledger_tells_are_refused(tmp_path: Pa
     assert Ledger(free / "ledger.jsonl").spent_usd == 0
 
 
-def test_what_was_spent_can_be_said(path: Path) -> None:
+def test_what_was_spent_can_be_said(path):
     folder = path.parent
     record(folder, "synthesize", {"usd": 4.0})
     edit(path, lambda lines: lines[:9])
@@ -188,7 +187,7 @@ def test_what_was_spent_can_be_said(path: Path) -> None:
     assert stratos("ledger", str(folder / "none")).returncode == 1
 
 
-def test_a_folder_in_which_a_run_works_is_left_alone(path: Path) -> None:
+def test_a_folder_in_which_a_run_works_is_left_alone(path):
     from stratos.core.process import locked
 
     with locked(path.parent / ".lock"):
@@ -197,16 +196,14 @@ def test_a_folder_in_which_a_run_works_is_left_alone(path: Path) -> None:
     assert Ledger(path).spent_usd == pytest.approx(4.0)
 
 
-def test_what_is_spent_is_shown_by_stage(path: Path, snapshot: Any) -> None:
+def test_what_is_spent_is_shown_by_stage(path, snapshot):
     told = stratos("ledger", str(path.parent))
     assert told.returncode == 0
     assert told.stdout.replace(str(path), "ledger.jsonl") == snapshot
 
 
 @pytest.mark.parametrize(("recorded", "refused"), [(4.003, False), (4.1, True)])
-def test_records_that_say_a_little_more_are_believed(
-    path: Path, recorded: float, refused: bool
-) -> None:
+def test_records_that_say_a_little_more_are_believed(path, recorded, refused):
     """A thousandth is rounding of many answers; a fortieth is a lost answer."""
     (path.parent / f".{path.stem}.json").unlink()
     record = {"stage": "synthesize", "record": {"usd": recorded}}
@@ -218,9 +215,7 @@ def test_records_that_say_a_little_more_are_believed(
         assert Ledger(path, 50.0).spent_usd == pytest.approx(4.0)
 
 
-def test_lines_reach_the_disk_before_much_is_paid_on_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_reach_the_disk_before_much_is_paid_on_them(tmp_path, monkeypatch):
     """A machine that loses power has forgotten no more than some seconds of payments."""
     now, synced = [1000.0], []
     monkeypatch.setattr(ledger_file.time, "monotonic", lambda: now[0])
@@ -232,7 +227,7 @@ def test_lines_reach_the_disk_before_much_is_paid_on_them(
     assert len(synced) == 2 and synced[1] - synced[0] > ledger_file._SYNC_SECONDS
 
 
-def test_a_ledger_that_is_not_damaged_stays(path: Path) -> None:
+def test_a_ledger_that_is_not_damaged_stays(path):
     before = path.read_bytes()
     refused = stratos("ledger", str(path.parent), "--spent-usd", "0")
     assert refused.returncode == 1

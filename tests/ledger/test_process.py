@@ -1,13 +1,10 @@
 """A process is told from a later one of the same number: in containers, and behind a reboot."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import container
 
@@ -15,7 +12,7 @@ from stratos.core.process import Process
 from stratos.ledger import Ledger
 
 
-def test_this_process_lives_and_its_namesakes_do_not() -> None:
+def test_this_process_lives_and_its_namesakes_do_not():
     me = Process.this()
     assert me.pid == os.getpid() and not me.is_dead()
     assert replace(me, started=f"{int(me.started) - 1}" if me.started.isdigit() else "0").is_dead()
@@ -26,7 +23,7 @@ def test_this_process_lives_and_its_namesakes_do_not() -> None:
     assert not replace(me, host="elsewhere", pid=2**22 + 7, boot="another boot").is_dead()
 
 
-def test_one_that_nobody_waited_for_is_dead() -> None:
+def test_one_that_nobody_waited_for_is_dead():
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     one = replace(Process.this(), pid=child.pid, started="")
     assert not one.is_dead()
@@ -56,7 +53,7 @@ print(os.getpid(), ledger.spent_usd, ledger.reserved_usd, ledger.left_usd(), flu
 """
 
 
-def test_a_restart_under_the_same_number_does_not_hold_its_own_money(tmp_path: Path) -> None:
+def test_a_restart_under_the_same_number_does_not_hold_its_own_money(tmp_path):
     path = tmp_path / "ledger.jsonl"
     first = container.start(RESERVE, str(path))
     assert first.stdout is not None and first.stdout.readline() == "taken\n"
@@ -77,7 +74,7 @@ if len(sys.argv) > 2:
 """
 
 
-def test_a_restart_under_the_same_number_does_not_wait_for_its_own_claims(tmp_path: Path) -> None:
+def test_a_restart_under_the_same_number_does_not_wait_for_its_own_claims(tmp_path):
     first = container.start(CLAIM, str(tmp_path), "stay")
     assert first.stdout is not None and first.stdout.readline() == "True\n"
     first.kill()
@@ -86,7 +83,7 @@ def test_a_restart_under_the_same_number_does_not_wait_for_its_own_claims(tmp_pa
     assert again == "True\n"
 
 
-def test_whoever_is_alone_in_a_folder_settles_what_other_machines_left(tmp_path: Path) -> None:
+def test_whoever_is_alone_in_a_folder_settles_what_other_machines_left(tmp_path):
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(path, 1.0)
     ledger.take("teacher x", 0.25)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 from in_process import stratos
@@ -34,7 +32,7 @@ def plan(**usd: tuple[float, float]) -> Plan:
     )  # fmt: skip
 
 
-def test_the_high_end_of_each_role_is_held() -> None:
+def test_the_high_end_of_each_role_is_held():
     one = plan(teacher=(2.0, 3.0), train=(0.5, 1.0), serve=(2.0, 2.0))
     whole = {"teacher": 3.0, "train": 1.0, "serve": 2.0, "egress": 0.5}
     assert reserves.planned_usd(one) == reserves.planned_usd(one, 6.5) == whole
@@ -43,7 +41,7 @@ def test_the_high_end_of_each_role_is_held() -> None:
     assert reserves.planned_usd(mixed) == {"train": 1.0, "serve": 4.0}
 
 
-def test_where_the_high_ends_pass_the_budget_all_give_way_alike() -> None:
+def test_where_the_high_ends_pass_the_budget_all_give_way_alike():
     one = plan(teacher=(2.0, 3.0), train=(0.5, 1.0), serve=(2.0, 2.0))  # 5.0 to 6.5
     held = reserves.planned_usd(one, 5.75)
     assert held == {"teacher": 2.5, "train": 0.75, "serve": 2.0, "egress": 0.5}
@@ -53,7 +51,7 @@ def test_where_the_high_ends_pass_the_budget_all_give_way_alike() -> None:
     )
 
 
-def test_a_job_has_its_high_end_and_serving_gives_way() -> None:
+def test_a_job_has_its_high_end_and_serving_gives_way():
     """Nothing is served before the job is done; what it leaves is free again then."""
     one = plan(teacher=(2.0, 3.0), train=(0.5, 1.0), serve=(2.0, 2.0))  # 5.0 to 6.5
     held = reserves.planned_usd(one, 5.0, jobs=["train"])
@@ -67,7 +65,7 @@ def test_a_job_has_its_high_end_and_serving_gives_way() -> None:
     assert reserves.missing_usd(dear, held, []) == 0
 
 
-def test_what_is_done_is_held_no_money_for() -> None:
+def test_what_is_done_is_held_no_money_for():
     one = plan(teacher=(2.0, 3.0), train=(0.5, 1.0), serve=(2.0, 2.0))
     assert reserves.planned_usd(one, 6.5, done=["train"]) == {
         "teacher": 3.0, "serve": 2.0, "egress": 0.5
@@ -75,7 +73,7 @@ def test_what_is_done_is_held_no_money_for() -> None:
     assert reserves.missing_usd(one, {}, ["train"], done=["train"]) == 0
 
 
-def test_a_job_waits_for_the_dearest_end_and_for_the_last_call() -> None:
+def test_a_job_waits_for_the_dearest_end_and_for_the_last_call():
     """The high end is the expected dollars where these are more, or where there is no range."""
     one = plan(teacher=(2.0, 1.5), train=(0.5, 1.0), serve=(2.0, 9.0))
     teacher, *rest = one.roles
@@ -89,7 +87,7 @@ def test_a_job_waits_for_the_dearest_end_and_for_the_last_call() -> None:
     assert reserves.missing_usd(bare, {}, ["train"]) == 0.5
 
 
-def test_jobs_that_try_the_student_are_held_for_before_the_training_is_paid() -> None:
+def test_jobs_that_try_the_student_are_held_for_before_the_training_is_paid():
     one = plan(train=(0.5, 1.0), serve=(0.01, 0.01))
     held = reserves.planned_usd(one, 6.5, jobs=["train"], trials_usd=0.5)
     assert held == {"train": 1.0, "serve": 0.5, "egress": 0.5}
@@ -100,7 +98,7 @@ def test_jobs_that_try_the_student_are_held_for_before_the_training_is_paid() ->
     assert reserves.planned_usd(one, None, trials_usd=0.5)["serve"] == 0.5
 
 
-def test_a_role_spends_its_own_reserve_and_what_is_free(tmp_path: Path, snapshot: Any) -> None:
+def test_a_role_spends_its_own_reserve_and_what_is_free(tmp_path, snapshot):
     ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="synthesize")
     reserves.allot(ledger, "a plan", HELD)
     assert ledger.left_usd() == 10.0 - 3.0
@@ -116,7 +114,7 @@ def test_a_role_spends_its_own_reserve_and_what_is_free(tmp_path: Path, snapshot
     assert Ledger(ledger.path, 10.0).left_usd() == pytest.approx(0.1)
 
 
-def test_without_a_budget_reserves_are_shown_and_hold_nothing(tmp_path: Path) -> None:
+def test_without_a_budget_reserves_are_shown_and_hold_nothing(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     reserves.allot(ledger, "a plan", HELD)
     assert ledger.left_usd() is None
@@ -124,7 +122,7 @@ def test_without_a_budget_reserves_are_shown_and_hold_nothing(tmp_path: Path) ->
     ledger.take("teacher x", 99.0)
 
 
-def test_what_is_left_of_a_role_that_is_done_is_free(tmp_path: Path) -> None:
+def test_what_is_left_of_a_role_that_is_done_is_free(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 6.0)
     reserves.allot(ledger, "a plan", HELD)
     with ledger.reserve("teacher x", 1.0) as call:
@@ -139,7 +137,7 @@ def test_what_is_left_of_a_role_that_is_done_is_free(tmp_path: Path) -> None:
     assert (shown["teacher"].released_usd, shown["serve"].released_usd) == (2.0, None)
 
 
-def test_another_plan_takes_the_place_of_the_reserves(tmp_path: Path) -> None:
+def test_another_plan_takes_the_place_of_the_reserves(tmp_path):
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(path, 10.0)
     reserves.allot(ledger, "one", HELD)
@@ -162,7 +160,7 @@ def test_another_plan_takes_the_place_of_the_reserves(tmp_path: Path) -> None:
     assert richer.left_usd() == 18.0
 
 
-def test_what_was_spent_of_a_plan_stays_spent_where_it_is_taken_up_again(tmp_path: Path) -> None:
+def test_what_was_spent_of_a_plan_stays_spent_where_it_is_taken_up_again(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="distill")
     reserves.allot(ledger, "a plan", HELD)
     lease = rent(ledger, "train", "train a server", 3600.0, 1 / 3600, server="slurm/main a server")
@@ -177,7 +175,7 @@ def test_what_was_spent_of_a_plan_stays_spent_where_it_is_taken_up_again(tmp_pat
     assert read_reserves(ledger.path)["train"].spent_usd == pytest.approx(0.75)
 
 
-def test_a_role_that_another_executor_brings_is_held_beside_the_others(tmp_path: Path) -> None:
+def test_a_role_that_another_executor_brings_is_held_beside_the_others(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="plan")
     reserves.allot(ledger, "a plan", HELD)
     reserves.release(ledger, "teacher")
@@ -191,7 +189,7 @@ def test_a_role_that_another_executor_brings_is_held_beside_the_others(tmp_path:
     assert ledger.totals.n_lines == n_lines, "what is held stays so"
 
 
-def test_more_egress_of_another_executor_is_held_too(tmp_path: Path) -> None:
+def test_more_egress_of_another_executor_is_held_too(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 20.0, stage="plan")
     reserves.allot(ledger, "a plan", {"train": 5.0, "egress": 0.5})
     reserves.allot(ledger, "a plan", {"train": 6.0, "egress": 10.5})
@@ -201,7 +199,7 @@ def test_more_egress_of_another_executor_is_held_too(tmp_path: Path) -> None:
     assert ledger.totals.n_lines == n_lines, "the larger one stays"
 
 
-def test_the_cap_of_a_role_does_not_move_with_what_others_spend_of_theirs(tmp_path: Path) -> None:
+def test_the_cap_of_a_role_does_not_move_with_what_others_spend_of_theirs(tmp_path):
     """Else a stage that the money cut short would go on, and pay for nothing."""
     from stratos.ledger.reserves import rent
 
@@ -216,7 +214,7 @@ def test_the_cap_of_a_role_does_not_move_with_what_others_spend_of_theirs(tmp_pa
     assert ledger.cap_usd() == before
 
 
-def test_reserves_are_shown_by_the_command(tmp_path: Path, snapshot: Any) -> None:
+def test_reserves_are_shown_by_the_command(tmp_path, snapshot):
     ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="synthesize")
     reserves.allot(ledger, "a plan", HELD)
     with ledger.reserve("teacher x", 2.0) as call:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ PRICE = 3600.0
 """Dollars an hour: one a second."""
 
 
-def test_from_launch_to_release(tmp_path: Path) -> None:
+def test_from_launch_to_release(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 100.0, stage="distill")
     lease = rent(ledger, "train", "train 2 × a server", PRICE, hours=60 / 3600)
     assert (ledger.spent_usd, ledger.reserved_usd, lease.usd()) == (0, 60.0, 0.0)
@@ -35,9 +34,7 @@ def test_from_launch_to_release(tmp_path: Path) -> None:
     assert (again.spent_usd, again.reserved_usd) == (42.5, 0.0)
 
 
-def test_what_was_never_launched_costs_nothing_and_a_minute_may_be_the_least(
-    tmp_path: Path,
-) -> None:
+def test_what_was_never_launched_costs_nothing_and_a_minute_may_be_the_least(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 100.0)
     assert rent(ledger, "train", "train a server", PRICE, hours=0.01).release() == 0
     short = rent(ledger, "serve", "serve a server", PRICE, hours=0.025, min_seconds=60.0)
@@ -46,7 +43,7 @@ def test_what_was_never_launched_costs_nothing_and_a_minute_may_be_the_least(
     assert ledger.spent_usd == 60.0 and ledger.spent_by("serve") == 60.0
 
 
-def test_servers_that_run_longer_take_more_as_long_as_there_is_money(tmp_path: Path) -> None:
+def test_servers_that_run_longer_take_more_as_long_as_there_is_money(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 100.0)
     reserves.allot(ledger, "a plan", {"teacher": 20.0, "train": 30.0})
     lease = rent(ledger, "train", "train a server", PRICE, hours=30 / 3600)
@@ -107,9 +104,7 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_processes_of_all_roles_share_one_budget_and_none_takes_what_is_held(
-    tmp_path: Path,
-) -> None:
+def test_processes_of_all_roles_share_one_budget_and_none_takes_what_is_held(tmp_path):
     path = tmp_path / "ledger.jsonl"
     budget = 8.0
     ledger = Ledger(path, budget)
@@ -135,9 +130,7 @@ def test_processes_of_all_roles_share_one_budget_and_none_takes_what_is_held(
 
 
 @pytest.mark.kill
-def test_servers_of_a_killed_process_go_on_costing_until_they_are_released(
-    tmp_path: Path,
-) -> None:
+def test_servers_of_a_killed_process_go_on_costing_until_they_are_released(tmp_path):
     path = tmp_path / "ledger.jsonl"
     one = start(RENTER, str(path), "train", "100", "stay")
     assert one.stdout is not None and one.stdout.readline() == "0\n"
@@ -159,9 +152,7 @@ def test_servers_of_a_killed_process_go_on_costing_until_they_are_released(
     assert (again.spent_usd, again.reserved_usd) == (pytest.approx(2.0), 0.0)
 
 
-def test_a_refusal_of_servers_counts_what_they_have_cost_and_says_what_is_enough(
-    tmp_path: Path,
-) -> None:
+def test_a_refusal_of_servers_counts_what_they_have_cost_and_says_what_is_enough(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 100.0)
     reserves.allot(ledger, "a plan", {"serve": 20.0})
     lease = rent(ledger, "train", "train a server", PRICE, hours=60 / 3600)
@@ -184,7 +175,7 @@ def test_a_refusal_of_servers_counts_what_they_have_cost_and_says_what_is_enough
         rent(ledger, "train", "train a server", PRICE, hours=40 / 3600)
 
 
-def test_servers_that_cost_more_than_there_is_leave_nothing_to_spend(tmp_path: Path) -> None:
+def test_servers_that_cost_more_than_there_is_leave_nothing_to_spend(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 3.0)
     lease = rent(ledger, "train", "train a server", PRICE, hours=0.5 / 3600)
     lease.launch(at=time.time() - 30)

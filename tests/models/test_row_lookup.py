@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +26,7 @@ ANSWERS = tuple(text.split()[1] for text in TEXTS)
 TASK: Any = SimpleNamespace(normal=str.lower)
 
 
-def test_the_nearest_row_answers_and_the_most_frequent_answer_does() -> None:
+def test_the_nearest_row_answers_and_the_most_frequent_answer_does():
     nearest = NearestRow().fit(TEXTS, ANSWERS, TASK)
     assert nearest.accuracy.mean == 1.0
     [prediction] = nearest.student.predict(["a parcel for me"])
@@ -38,7 +37,7 @@ def test_the_nearest_row_answers_and_the_most_frequent_answer_does() -> None:
     assert [p.text for p in majority.student.predict(["", "my loan"])] == ["card", "card"]
 
 
-def test_a_near_duplicate_in_another_fold_answers_no_row() -> None:
+def test_a_near_duplicate_in_another_fold_answers_no_row():
     sources = [" ".join(f"w{i}{k}" for k in range(20)) for i in range(40)]
     copies = [f"{source} once more" for source in sources]
     strangers = [" ".join(f"s{i}{k}" for k in range(20)) for i in range(40)]
@@ -48,7 +47,7 @@ def test_a_near_duplicate_in_another_fold_answers_no_row() -> None:
 
 
 @pytest.mark.parametrize("learner", [NearestRow, MostFrequentAnswer])
-def test_a_folder_gives_the_same_answers(learner: type[NearestRow], tmp_path: Path) -> None:
+def test_a_folder_gives_the_same_answers(learner, tmp_path):
     student = learner().fit(TEXTS, ANSWERS, TASK).student
     student.save(tmp_path)
     loaded = load_predictor(tmp_path)
@@ -59,7 +58,7 @@ def test_a_folder_gives_the_same_answers(learner: type[NearestRow], tmp_path: Pa
         load_predictor(tmp_path)
 
 
-def test_it_is_a_student_by_itself_only_where_it_beats_what_learns(tmp_path: Path) -> None:
+def test_it_is_a_student_by_itself_only_where_it_beats_what_learns(tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = ({"text": t, "label": a} for t, a in zip(TEXTS, ANSWERS, strict=True))
     path.write_text("\n".join(map(json.dumps, rows)))

@@ -1,10 +1,9 @@
 """The sentences of the reasons of `stratos/models`."""
 
 from sentences import sentences
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.models import words
 
 
-def test_every_reason_is_a_sentence(snapshot: SnapshotAssertion) -> None:
+def test_every_reason_is_a_sentence(snapshot):
     assert sentences(words) == snapshot

@@ -1,7 +1,5 @@
 """What is planned for a user's own file: labels for tickets, JSON for e-mails."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace
@@ -9,7 +7,6 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 from world import LARGE, STUDENTS, World, teacher
 
 from stratos.catalog import load_catalog
@@ -64,9 +61,7 @@ def planned(task, strategies=AUTO, **changes):
     return build_problem(config, probe, load_catalog(config.cloud)), probe
 
 
-def test_the_rows_are_learnt_and_the_paid_teacher_is_not_asked_for_them(
-    task, snapshot: SnapshotAssertion
-) -> None:
+def test_the_rows_are_learnt_and_the_paid_teacher_is_not_asked_for_them(task, snapshot):
     problem, _ = planned(task)
     assert {candidate.strategy for candidate in problem.candidates} == {"supervised"}
     plan = solve(problem)
@@ -82,7 +77,7 @@ def test_the_rows_are_learnt_and_the_paid_teacher_is_not_asked_for_them(
     assert plan.left_out["alignment from gpt"] == snapshot
 
 
-def test_what_needs_no_model_is_said_before_the_training(task, snapshot: SnapshotAssertion) -> None:
+def test_what_needs_no_model_is_said_before_the_training(task, snapshot):
     problem, probe = planned(task)
     best = max(probe.baselines, key=lambda score: score.slice().exact.mean)
     [said] = [reason for reason in problem.evidence if reason.startswith("Without a model")]
@@ -94,9 +89,7 @@ def test_what_needs_no_model_is_said_before_the_training(task, snapshot: Snapsho
     assert needs_no_model(found) == NeedsNoModel(found.baselines[0])
 
 
-def test_what_a_teacher_adds_to_the_rows_is_planned_and_said(
-    task, tmp_path, snapshot: SnapshotAssertion
-) -> None:
+def test_what_a_teacher_adds_to_the_rows_is_planned_and_said(task, tmp_path, snapshot):
     more = tmp_path / "more.jsonl"
     more.write_text("".join(f'{{"{task.question.split("|")[0]}": "new {i}"}}\n' for i in range(50)))
     with_more = replace(task, unlabelled_path=str(more))
@@ -153,9 +146,7 @@ def problem_of(task, *students, strategies=AUTO, probed=None, **changes):
 RANDOM = replace(STUDENTS[1], runs=())
 
 
-def test_requests_are_as_long_as_the_rows_of_the_file(
-    labelled, snapshot: SnapshotAssertion
-) -> None:
+def test_requests_are_as_long_as_the_rows_of_the_file(labelled, snapshot):
     problem = problem_of(labelled, RANDOM, HUB)
     by_student = {one.student: sizes_of(problem, one) for one in problem.candidates}
     items = labelled.items("train", 10**6)
@@ -178,7 +169,7 @@ def test_requests_are_as_long_as_the_rows_of_the_file(
     assert by_student["stratos_1m"][QUESTION][0] < question / 2
 
 
-def test_a_past_run_says_how_long_reasonings_are(labelled) -> None:
+def test_a_past_run_says_how_long_reasonings_are(labelled):
     writes = Injection(rationale="teacher")
     world = World(
         task=labelled, teachers=(teacher(PAID, right=60, n=60),), strategies=(writes,),
@@ -195,9 +186,7 @@ def test_a_past_run_says_how_long_reasonings_are(labelled) -> None:
     assert one.work[2].endswith("+77")
 
 
-def test_reasoning_of_the_rows_and_answers_of_the_probe_are_longer(
-    labelled, tmp_path, snapshot: SnapshotAssertion
-) -> None:
+def test_reasoning_of_the_rows_and_answers_of_the_probe_are_longer(labelled, tmp_path, snapshot):
     rows = [
         {"question": f"{i} + {i}?", "answer": str(2 * i), "why": f"{i} and {i}, so twice {i}. " * 9}
         for i in range(120)
@@ -218,7 +207,7 @@ def test_reasoning_of_the_rows_and_answers_of_the_probe_are_longer(
     assert why == snapshot
 
 
-def test_a_few_long_answers_are_what_the_latency_is_planned_for(tmp_path) -> None:
+def test_a_few_long_answers_are_what_the_latency_is_planned_for(tmp_path):
     """Of 16 answers one has 300 words: a mean of 20 promised 88 ms where 1 in 16 took 700."""
     rows = [
         {"question": f"what is {i}?", "answer": "word " * (300 if i % 16 == 0 else 1)}
@@ -244,7 +233,7 @@ def _first(problem):
     return problem, problem.candidates[0]
 
 
-def test_rows_without_an_answer_do_not_shorten_it(tmp_path) -> None:
+def test_rows_without_an_answer_do_not_shorten_it(tmp_path):
     rows = [{"question": f"what is {i}?", "answer": "word " * 20} for i in range(200)]
     path, more = tmp_path / "rows.jsonl", tmp_path / "more.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -256,9 +245,7 @@ def test_rows_without_an_answer_do_not_shorten_it(tmp_path) -> None:
     assert sizes_of(*_first(with_more))[ANSWER] == sizes_of(*_first(plain))[ANSWER]
 
 
-def test_the_size_of_what_nobody_wrote_is_assumed_and_said(
-    labelled, snapshot: SnapshotAssertion
-) -> None:
+def test_the_size_of_what_nobody_wrote_is_assumed_and_said(labelled, snapshot):
     writes = Injection(rationale="teacher")
     problem = problem_of(labelled, RANDOM, strategies=(writes,))
     (one,) = problem.candidates
@@ -268,7 +255,7 @@ def test_the_size_of_what_nobody_wrote_is_assumed_and_said(
     assert "training rows" in sizes_of(problem, one)[QUESTION][1], "questions are in the file"
 
 
-def test_a_declared_reasoning_does_not_lengthen_a_bare_answer(labelled) -> None:
+def test_a_declared_reasoning_does_not_lengthen_a_bare_answer(labelled):
     declared = ComplexityConfig("high", path_tokens=384)
     problem = problem_of(labelled, RANDOM, complexity=declared)
     for one in problem.candidates:

@@ -9,7 +9,6 @@ import pytest
 from checked import problems
 from hydra.types import RunMode
 from rich.console import Console
-from syrupy.assertion import SnapshotAssertion
 from twin import everything, instance, meets
 from world import replace
 
@@ -47,7 +46,7 @@ def objective(own: Path) -> ObjectiveConfig:
         return build(hydra.compose_config("config", typed, RunMode.RUN, True)).objective
 
 
-def test_the_plan_has_the_least_sum_of_all_that_there_are(own: Path) -> None:
+def test_the_plan_has_the_least_sum_of_all_that_there_are(own):
     mine = objective(own)
     assert (weighted(mine), mine.counts_accuracy) == ((USD, HOURS), False)
     n_plans = 0
@@ -68,7 +67,7 @@ def _feasible(problem):
     return [costs for costs in everything(problem) if meets(costs, problem.limits)]
 
 
-def test_it_is_explained_and_shown_by_its_name_and_goal(own: Path, snapshot) -> None:
+def test_it_is_explained_and_shown_by_its_name_and_goal(own, snapshot):
     problem = instance(5)
     record = solve(replace(problem, objective=objective(own), limits=LimitsConfig(budget_usd=4)))
     assert record.objective == "cheap_and_fast"
@@ -79,7 +78,7 @@ def test_it_is_explained_and_shown_by_its_name_and_goal(own: Path, snapshot) -> 
     assert "\n".join(lines) == snapshot
 
 
-def test_it_is_checked_helped_and_swept(own: Path, snapshot: SnapshotAssertion) -> None:
+def test_it_is_checked_helped_and_swept(own, snapshot):
     mine = ["--config-dir", str(own), "+task=mahjong"]
     assert problems(*mine, "objective=cheap_and_fast") == []
     assert problems("-m", *mine, "objective=cheap_and_fast,fastest") == []

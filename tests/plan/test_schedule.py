@@ -1,7 +1,5 @@
 """What is ahead of a plan is told as one total, and where plan and this machine differ, both."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from world import BLIND, World

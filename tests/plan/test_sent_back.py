@@ -1,9 +1,6 @@
 """What stages on rented servers send to this machine, and that a budget has room for it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from stub_executors import Rented
@@ -11,7 +8,6 @@ from world import World, context
 
 from stratos.config import CloudConfig
 from stratos.core.values import named
-from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate.cards import card_of_student
@@ -25,7 +21,7 @@ from stratos.run.stage_job import planned_egress_usd, returns_of
 AWS = CloudConfig(name="aws", providers=("aws",))
 
 
-def test_weights_and_checkpoints_are_what_weighs(tmp_path: Path) -> None:
+def test_weights_and_checkpoints_are_what_weighs(tmp_path):
     config, probe = World(cloud=AWS).config(tmp_path), World(cloud=AWS).probe()
     record = plan(config, probe, context(tmp_path))
     n = card_of_student(named(config.students, record.student), config.task).n_params / 1e9
@@ -53,9 +49,7 @@ def test_weights_and_checkpoints_are_what_weighs(tmp_path: Path) -> None:
         (Vllm(), "", 4),
     ],
 )
-def test_each_format_that_deploy_makes_weighs(
-    tmp_path: Path, engine: Engine | None, planned: str, bytes_per_param: float
-) -> None:
+def test_each_format_that_deploy_makes_weighs(tmp_path, engine, planned, bytes_per_param):
     config, probe = World(cloud=AWS).config(tmp_path), World(cloud=AWS).probe()
     record = plan(config, probe, context(tmp_path))
     if planned:
@@ -68,7 +62,7 @@ def test_each_format_that_deploy_makes_weighs(
     assert gb == pytest.approx(SMALL_GB + bytes_per_param * n)
 
 
-def test_it_is_held_of_the_budget_with_the_plan(tmp_path: Path) -> None:
+def test_it_is_held_of_the_budget_with_the_plan(tmp_path):
     config, probe = World(cloud=AWS).config(tmp_path), World(cloud=AWS).probe()
     record = plan(config, probe, context(tmp_path))
     here = replace(config, executor=Here(stages=("distill", "evaluate")))

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 from world import STUDENTS, World
 
 from stratos.catalog import load_catalog
@@ -54,9 +53,7 @@ def names(found) -> set[str]:
     return {candidate.student for candidate in found.candidates}
 
 
-def test_one_without_weights_is_left_out_with_what_brings_it_in(
-    snapshot: SnapshotAssertion,
-) -> None:
+def test_one_without_weights_is_left_out_with_what_brings_it_in(snapshot):
     found = problem(unnamed("org/none", 20_000))
     assert names(found) == {"stratos_300k"}
     assert found.left_out["pretrained"] == snapshot
@@ -64,7 +61,7 @@ def test_one_without_weights_is_left_out_with_what_brings_it_in(
     assert names(problem(named)) == {"stratos_300k", "pretrained"}, "its facts suffice to plan"
 
 
-def test_one_that_trains_in_time_joins_and_one_that_does_not_is_left_out(folder: Path) -> None:
+def test_one_that_trains_in_time_joins_and_one_that_does_not_is_left_out(folder):
     assert names(problem(unnamed(folder, 20_000))) == {"stratos_300k", "pretrained"}
     slow = problem(unnamed(folder, 12_000_000))
     assert names(slow) == {"stratos_300k"}
@@ -77,7 +74,7 @@ def test_one_that_trains_in_time_joins_and_one_that_does_not_is_left_out(folder:
     assert "pretrained" not in problem(unnamed(folder, 12_000_000), None).left_out
 
 
-def test_this_machine_is_measured_only_where_the_plan_depends_on_it(folder: Path) -> None:
+def test_this_machine_is_measured_only_where_the_plan_depends_on_it(folder):
     here = World(students=(unnamed(folder, 1),), cloud=CloudConfig(providers=("aws",))).config()
     missing = World(
         students=(unnamed("org/none", 1),), cloud=CloudConfig(providers=("aws",))

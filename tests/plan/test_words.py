@@ -1,10 +1,6 @@
 """The sentences of the reasons of a plan, in one snapshot."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.reasons import Because
 from stratos.plan import words
@@ -36,5 +32,5 @@ REASONS = (
 )
 
 
-def test_sentences(snapshot: SnapshotAssertion) -> None:
+def test_sentences(snapshot):
     assert [(type(reason).__name__, str(reason)) for reason in REASONS] == snapshot

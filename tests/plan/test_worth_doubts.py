@@ -1,7 +1,5 @@
 """What keeps a verdict from "distil" however well it pays, and what does not count any more."""
 
-from __future__ import annotations
-
 import pytest
 from test_worth import (
     AWS,

@@ -1,7 +1,5 @@
 """The verdict as the command says it: before the plan, and in its record."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -14,7 +12,7 @@ from chat_server import KEY
 from perfect_server import PerfectServer
 
 
-def test_the_verdict_is_said_once_and_needs_no_more_than_the_traffic(tmp_path: Path) -> None:
+def test_the_verdict_is_said_once_and_needs_no_more_than_the_traffic(tmp_path):
     rows = {f"What is {i} plus {7 * i}?": str(8 * i) for i in range(2, 242)}
     (tmp_path / "rows.jsonl").write_text(
         "\n".join(json.dumps({"question": one, "answer": gold}) for one, gold in rows.items())

@@ -85,7 +85,7 @@ def sums(
 
 
 @pytest.mark.parametrize("probe_usd", [1000.0, 0.5])
-def test_an_interview_is_foretold_and_cut(tmp_path: Path, probe_usd: float) -> None:
+def test_an_interview_is_foretold_and_cut(tmp_path, probe_usd):
     teacher = Dear()
     interview, warnings, ledger = sums(tmp_path, teacher, probe_usd, teacher.said)
     notes = teacher.said
@@ -98,7 +98,7 @@ def test_an_interview_is_foretold_and_cut(tmp_path: Path, probe_usd: float) -> N
     assert 0 < ledger.spent_usd <= probe_usd
 
 
-def test_a_second_interview_says_that_nothing_is_paid(tmp_path: Path) -> None:
+def test_a_second_interview_says_that_nothing_is_paid(tmp_path):
     """Prompts that lost the first time are not asked the second time either, and not foretold."""
     first, *_ = sums(tmp_path, Dear(), 1000.0, [])
     found = first.hold()
@@ -113,7 +113,7 @@ def test_a_second_interview_says_that_nothing_is_paid(tmp_path: Path) -> None:
     assert ledger.spent_usd == spent and same.exact == found.exact and same.usd == 0
 
 
-def test_what_is_asked_again_is_foretold_before_it_is_paid(tmp_path: Path) -> None:
+def test_what_is_asked_again_is_foretold_before_it_is_paid(tmp_path):
     teacher = Chatty()
     interview, _, ledger = sums(tmp_path, teacher, 10_000.0, teacher.said)
     interview.hold()
@@ -132,9 +132,7 @@ def test_what_is_asked_again_is_foretold_before_it_is_paid(tmp_path: Path) -> No
     assert ledger.spent_usd > first_high, "the first range alone does not hold it"
 
 
-def test_how_many_answers_an_endpoint_gives_at_once_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_many_answers_an_endpoint_gives_at_once_is_measured(tmp_path, monkeypatch):
     monkeypatch.setenv("PARROT_KEY", KEY)
     with ChatServer() as server:
         server.delay_s = 0.1

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.errors import ConfigError
 from stratos.core.redact import CARD, EMAIL, PHONE, SECRET
@@ -85,14 +84,12 @@ def linear_only(monkeypatch: pytest.MonkeyPatch) -> None:
           for t, x in texts(40)], ("prompt", "response"), AnswerKind.TEXTS),
     ],
 )  # fmt: skip
-def test_columns_and_kind_of_answers_are_told(
-    tmp_path: Path, rows: list[dict[str, Any]], columns: tuple[str, str], kind: AnswerKind
-) -> None:
+def test_columns_and_kind_of_answers_are_told(tmp_path, rows, columns, kind):
     facts = read_facts(lines(tmp_path / "rows.jsonl", rows))
     assert ((facts.text, facts.answer), facts.kind) == (columns, kind)
 
 
-def test_that_numbers_of_a_column_that_nobody_named_are_labels_is_said(tmp_path: Path) -> None:
+def test_that_numbers_of_a_column_that_nobody_named_are_labels_is_said(tmp_path):
     rows = [{"review": t, "stars": k % 5, "mood": x} for k, (t, x) in enumerate(texts(40))]
     path = lines(
         tmp_path / "rows.jsonl", [{k: row[k] for k in ("review", "stars")} for row in rows]
@@ -126,9 +123,7 @@ OBJECTS: dict[str, Callable[[int], Any]] = {
 @pytest.mark.parametrize("form", OBJECTS)
 @pytest.mark.parametrize("text", [*FREE_TEXT_NAMES, "label", "text"])
 @pytest.mark.parametrize("answer", ["work_order", "text", "summary"])
-def test_objects_are_the_answer_to_a_text_of_any_name(
-    tmp_path: Path, text: str, answer: str, form: str
-) -> None:
+def test_objects_are_the_answer_to_a_text_of_any_name(tmp_path, text, answer, form):
     if text == answer:
         answer = "fields"
     for is_reversed in (False, True):
@@ -152,7 +147,7 @@ def test_objects_are_the_answer_to_a_text_of_any_name(
         ("email", "intent"), ("expected", "found"), ("topic", "department"),
     ],
 )  # fmt: skip
-def test_the_column_of_few_values_is_the_answer(tmp_path: Path, text: str, answer: str) -> None:
+def test_the_column_of_few_values_is_the_answer(tmp_path, text, answer):
     long = {label: f"{label} of a very long name that no text is as long as" for label in WORDS}
     for pairs in (texts(40), [(t, long[x][:40]) for t, x in texts(40)]):
         for columns in ((text, answer), (answer, text)):
@@ -176,9 +171,7 @@ def test_the_column_of_few_values_is_the_answer(tmp_path: Path, text: str, answe
         ({"note": "text", "extra": order, "fields": order}, {}, None),
     ],
 )
-def test_objects_beside_other_columns(
-    tmp_path: Path, row: dict[str, Any], given: dict[str, str], columns: tuple[str, str] | None
-) -> None:
+def test_objects_beside_other_columns(tmp_path, row, given, columns):
     rows = []
     for k, (t, x) in enumerate(texts(40)):
         values = {"text": f"{t} and so on", "short": t[:20], "few": x, "Chinese": f"修理左踏板{k}"}
@@ -193,7 +186,7 @@ def test_objects_beside_other_columns(
     assert (facts.text, facts.answer) == columns
 
 
-def test_one_column_is_not_both(tmp_path: Path) -> None:
+def test_one_column_is_not_both(tmp_path):
     with pytest.raises(ConfigError, match="--text <column> --label <column>"):
         read_facts(table(tmp_path / "a.csv", "text,label", texts(30)), "text", "text")
 
@@ -212,13 +205,13 @@ FORMS: dict[str, Callable[[Path], str]] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
+def test_every_format_says_the_same(tmp_path, name):
     facts = read_facts(FORMS[name](tmp_path / name))
     assert (facts.n_rows, facts.n_labelled) == (60, 60)
     assert facts.labels == Counter(label for _, label in texts(60))
 
 
-def test_parquet_is_read(tmp_path: Path) -> None:
+def test_parquet_is_read(tmp_path):
     import pyarrow
     import pyarrow.parquet
 
@@ -230,7 +223,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     assert read_facts(str(path)).n_labelled == 60
 
 
-def test_rows_that_a_run_cannot_use_are_counted(tmp_path: Path) -> None:
+def test_rows_that_a_run_cannot_use_are_counted(tmp_path):
     rows: list[Any] = [{"text": t, "label": x} for t, x in texts(30)]
     rows += [rows[0], {"text": rows[1]["text"].upper(), "label": "other"}]
     rows += [{"text": "", "label": "login"}, {"text": "a new one", "label": ""}, [1]]
@@ -241,13 +234,13 @@ def test_rows_that_a_run_cannot_use_are_counted(tmp_path: Path) -> None:
     assert facts.needs_skip and "task.on_error=skip" in command(facts, measure(facts))
 
 
-def test_near_duplicates_are_counted(tmp_path: Path) -> None:
+def test_near_duplicates_are_counted(tmp_path):
     long = "please tell me why the parcel that I ordered last week has not arrived at my door"
     rows = [(f"{long} yet", "late"), (f"{long} today", "late"), *texts(20)]
     assert read_facts(table(tmp_path / "a.csv", "text,label", rows)).n_near == 2
 
 
-def test_personal_data_and_keys_are_named_and_never_shown(tmp_path: Path) -> None:
+def test_personal_data_and_keys_are_named_and_never_shown(tmp_path):
     secrets = ["ann.lee@example.org", "4111 1111 1111 1111", "+49 30 1234567", KEY]
     rows = [(f"{t} {x}", a) for (t, a), x in zip(texts(30), [*secrets, *[""] * 26], strict=True)]
     facts = read_facts(table(tmp_path / "a.csv", "text,label", rows))
@@ -261,7 +254,7 @@ def test_personal_data_and_keys_are_named_and_never_shown(tmp_path: Path) -> Non
     assert not [secret for secret in (*secrets, "lee@", "4111", "30 12") if secret in seen]
 
 
-def test_personal_data_in_any_column_are_named_with_it(tmp_path: Path) -> None:
+def test_personal_data_in_any_column_are_named_with_it(tmp_path):
     rows = [(t, a, f"81.20.30.{k}", "ssn 123 45 6789") for k, (t, a) in enumerate(texts(30))]
     facts = read_facts(table(tmp_path / "a.csv", "text,label,host,note", rows))
     assert {(f.kind, f.column, f.n_rows) for f in facts.personal} == {
@@ -269,7 +262,7 @@ def test_personal_data_in_any_column_are_named_with_it(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_labels_in_the_text_and_rows_sorted_by_time_are_said(tmp_path: Path) -> None:
+def test_labels_in_the_text_and_rows_sorted_by_time_are_said(tmp_path):
     days = [f"{day:02}.{month:02}.2026" for month in (1, 2) for day in range(1, 21)]
     rows = [(f"queue {a}: {t}", a, day) for (t, a), day in zip(texts(40), days, strict=True)]
     facts = read_facts(table(tmp_path / "a.csv", "text,label,day", rows))
@@ -291,9 +284,7 @@ IDS: dict[str, Callable[[int], Any]] = {
 
 
 @pytest.mark.parametrize("form", IDS)
-def test_an_id_in_place_of_the_label_is_named_with_the_column_of_labels(
-    tmp_path: Path, form: str
-) -> None:
+def test_an_id_in_place_of_the_label_is_named_with_the_column_of_labels(tmp_path, form):
     rows = [{"id": IDS[form](k), "body": t, "team": x} for k, (t, x) in enumerate(texts(60))]
     path = lines(tmp_path / "rows.jsonl", rows)
     facts = read_facts(path, answer="id")
@@ -307,7 +298,7 @@ def test_an_id_in_place_of_the_label_is_named_with_the_column_of_labels(
     assert read_facts(path).answer == "team"
 
 
-def test_an_answer_of_its_own_in_each_row_may_be_no_id(tmp_path: Path) -> None:
+def test_an_answer_of_its_own_in_each_row_may_be_no_id(tmp_path):
     some = list(enumerate(texts(60)))
     read_off = [
         {"text": f"order T-{k:03}: {t}", "code": f"T-{k:03}", "team": x} for k, (t, x) in some
@@ -353,8 +344,8 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_that_cannot_be_looked_at_is_refused_with_what_to_type(
-    tmp_path: Path, name: str, snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, name, snapshot, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     file, write = REFUSED[name]
     write(Path(file))
@@ -363,19 +354,19 @@ def test_a_file_that_cannot_be_looked_at_is_refused_with_what_to_type(
     assert str(caught.value) == snapshot
 
 
-def test_a_column_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+def test_a_column_that_is_not_there_is_refused_with_the_nearest(tmp_path):
     path = table(tmp_path / "a.csv", "body,queue", texts(30))
     with pytest.raises(ConfigError, match="Did you mean queue"):
         look(path, answer="queu")
 
 
-def test_answers_may_begin_late_in_the_file(tmp_path: Path) -> None:
+def test_answers_may_begin_late_in_the_file(tmp_path):
     rows = [(f"{t} late", "") for t, _ in texts(1_200)] + texts(30)
     facts = read_facts(table(tmp_path / "a.csv", "text,label", rows))
     assert (facts.n_unlabelled, facts.n_labelled) == (1_200, 30)
 
 
-def test_names_that_are_given_are_taken(tmp_path: Path) -> None:
+def test_names_that_are_given_are_taken(tmp_path):
     rows = [(t, x, k % 2) for k, (t, x) in enumerate(texts(30))]
     path = table(tmp_path / "a.csv", "body,team,state", rows)
     facts = read_facts(path, "body", "STATE")
@@ -390,9 +381,7 @@ def tickets(tmp_path: Path) -> str:
     return table(tmp_path / "tickets.csv", "text,label", texts(300))
 
 
-def test_a_student_is_measured_on_rows_that_are_no_test(
-    tickets: str, linear_only: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_student_is_measured_on_rows_that_are_no_test(tickets, linear_only, monkeypatch):
     task = JsonlTask(tickets, question="text", answer="label")
     read = FileTask.items
     splits: list[str] = []
@@ -412,7 +401,7 @@ def test_a_student_is_measured_on_rows_that_are_no_test(
     assert measured.gain.low <= measured.gain.mean <= measured.gain.high
 
 
-def test_rows_that_are_not_learnt_from_are_counted(tmp_path: Path, linear_only: None) -> None:
+def test_rows_that_are_not_learnt_from_are_counted(tmp_path, linear_only):
     pairs = texts(250)
     looked = look(table(tmp_path / "a.csv", "text,label", [*pairs, pairs[0]]))
     measured = looked.measured
@@ -421,7 +410,7 @@ def test_rows_that_are_not_learnt_from_are_counted(tmp_path: Path, linear_only: 
     assert "left out: 1 repeated" in " ".join(str(looked).split())
 
 
-def test_the_numbers_are_those_of_the_probe_of_a_run(tickets: str, linear_only: None) -> None:
+def test_the_numbers_are_those_of_the_probe_of_a_run(tickets, linear_only):
     from stratos.config import StudentConfig
     from stratos.models.kinds.learnt_rows import Rows, studied
     from stratos.probe.kind_probes import learning_curve
@@ -442,7 +431,7 @@ def test_the_numbers_are_those_of_the_probe_of_a_run(tickets: str, linear_only: 
     assert (measured.curve.gain_low, measured.curve.gain_high) == (curve.gain_low, curve.gain_high)
 
 
-def test_what_the_nearest_row_does_needs_no_training(tmp_path: Path, linear_only: None) -> None:
+def test_what_the_nearest_row_does_needs_no_training(tmp_path, linear_only):
     rng = random.Random(0)
     sentences = {
         "late": "where is the parcel that I ordered",
@@ -453,9 +442,7 @@ def test_what_the_nearest_row_does_needs_no_training(tmp_path: Path, linear_only
     assert measured.baselines[0].name == "lookup" and measured.worth is Worth.NO
 
 
-def test_rows_that_look_mislabelled_are_named_with_line_and_likely_label(
-    tmp_path: Path, linear_only: None
-) -> None:
+def test_rows_that_look_mislabelled_are_named_with_line_and_likely_label(tmp_path, linear_only):
     rows = [(f"{text} {' '.join(WORDS[x])}", x) for text, x in texts(400)]
     order = [*WORDS, *WORDS]
     wrong = {k: order[order.index(rows[k][1]) + 1 + k % 2] for k in range(0, 400, 25)}
@@ -476,7 +463,7 @@ def test_rows_that_look_mislabelled_are_named_with_line_and_likely_label(
     assert any(line.endswith("… (whole: --verbose)") for line in measured_lines(*parts))
 
 
-def test_a_token_that_tells_the_label_is_a_leak(tmp_path: Path) -> None:
+def test_a_token_that_tells_the_label_is_a_leak(tmp_path):
     leaky = [(f"{t} [action={x[0]}]", x) for t, x in texts(60)]
     facts = read_facts(table(tmp_path / "a.csv", "text,label", leaky))
     assert facts.leaks == {x: f"[action={x[0]}]" for x in WORDS}
@@ -484,14 +471,14 @@ def test_a_token_that_tells_the_label_is_a_leak(tmp_path: Path) -> None:
     assert not read_facts(table(tmp_path / "b.csv", "text,label", texts(60))).leaks
 
 
-def test_look_and_run_say_the_same_of_too_few_rows(tmp_path: Path) -> None:
+def test_look_and_run_say_the_same_of_too_few_rows(tmp_path):
     path = table(tmp_path / "a.csv", "text,label", texts(19))
     few = TooFewToTell(19, 100)
     assert look(path).measured.why == str(few)
     assert few in ClassifyTask(path).complaints
 
 
-def test_labels_that_no_text_tells_are_not_said_to_pay(tmp_path: Path, linear_only: None) -> None:
+def test_labels_that_no_text_tells_are_not_said_to_pay(tmp_path, linear_only):
     rng = random.Random(1)
     rows = [(t, rng.choice("ab")) for t, _ in texts(120)]
     measured = look(table(tmp_path / "a.csv", "text,label", rows)).measured
@@ -509,15 +496,13 @@ def test_labels_that_no_text_tells_are_not_said_to_pay(tmp_path: Path, linear_on
         ([(f"what is {k} and {k}?", 2 * k) for k in range(60)], Worth.LANGUAGE_MODEL),
     ],
 )  # fmt: skip
-def test_what_is_not_measured_says_why(
-    tmp_path: Path, rows: list[tuple[str, Any]], worth: Worth
-) -> None:
+def test_what_is_not_measured_says_why(tmp_path, rows, worth):
     looked = look(table(tmp_path / "a.csv", "text,label", rows))
     assert looked.measured.worth is worth and not looked.measured.students
     assert bool(looked.next) == (worth is Worth.LANGUAGE_MODEL)
 
 
-def test_objects_whose_values_stand_in_the_text_are_for_a_tagger(tmp_path: Path) -> None:
+def test_objects_whose_values_stand_in_the_text_are_for_a_tagger(tmp_path):
     rng = random.Random(0)
     rows = []
     for _ in range(80):
@@ -528,7 +513,7 @@ def test_objects_whose_values_stand_in_the_text_are_for_a_tagger(tmp_path: Path)
     assert measured.worth is Worth.YES
 
 
-def test_several_labels_have_a_micro_f1(tmp_path: Path, linear_only: None) -> None:
+def test_several_labels_have_a_micro_f1(tmp_path, linear_only):
     pairs = zip(texts(90), texts(90, seed=1), strict=True)
     rows = [{"text": f"{a[0]} and {b[0]}", "tags": [a[1], b[1]]} for a, b in pairs]
     measured = look(lines(tmp_path / "a.jsonl", rows)).measured
@@ -539,7 +524,7 @@ def test_several_labels_have_a_micro_f1(tmp_path: Path, linear_only: None) -> No
 # --- what is said ---------------------------------------------------------------------------------
 
 
-def test_a_look_is_short_whatever_is_in_the_file(tmp_path: Path, linear_only: None) -> None:
+def test_a_look_is_short_whatever_is_in_the_file(tmp_path, linear_only):
     looked = look(table(tmp_path / "tickets.csv", "text,label", texts(300)))
     finding = read_facts(table(tmp_path / "p.csv", "text,label", [("a@b.org x", "y")])).personal[0]
     labels = {f"{'a very long name of a label ' * 4}{k}": 10**6 - k for k in range(150)}
@@ -573,9 +558,7 @@ def test_a_look_is_short_whatever_is_in_the_file(tmp_path: Path, linear_only: No
     assert max(map(len, said)) <= 100
 
 
-def test_a_look_as_it_is_printed(
-    tickets: str, linear_only: None, snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_as_it_is_printed(tickets, linear_only, snapshot, monkeypatch):
     monkeypatch.chdir(Path(tickets).parent)
     looked = look("tickets.csv")
     assert str(looked) == snapshot

@@ -20,13 +20,13 @@ def answered(right: str, f1: float = 0.0, cut: bool = False) -> Answered:
     )
 
 
-def test_sizes() -> None:
+def test_sizes():
     assert sizes(16) == [8, 16]
     assert sizes(20) == [8, 16, 20]
     assert sizes(8) == [8] and sizes(2) == [2]
 
 
-def test_a_prompt_that_cannot_win_any_more_is_dropped() -> None:
+def test_a_prompt_that_cannot_win_any_more_is_dropped():
     tried = {"a": answered("1111"), "b": answered("0000"), "c": answered("0111")}
     assert left_in(tried, 16) == ["a", "c"]  # none of four lies below all of four
     # All that is left would not make up for what it lacks.
@@ -37,7 +37,7 @@ def test_a_prompt_that_cannot_win_any_more_is_dropped() -> None:
     assert left_in({**late, "c": answered("1111")}, 32) == ["a", "b"]
 
 
-def test_the_better_half_goes_on() -> None:
+def test_the_better_half_goes_on():
     tried = {
         "a": answered("10000000"),
         "b": answered("0" * 8, f1=0.1),
@@ -50,13 +50,13 @@ def test_the_better_half_goes_on() -> None:
     assert left_in(few, 16) == ["c", "d"]
 
 
-def test_where_nothing_is_right_after_eight_items_none_is_asked_more() -> None:
+def test_where_nothing_is_right_after_eight_items_none_is_asked_more():
     assert left_in({"a": answered("0000"), "b": answered("0000")}, 16) == ["a", "b"]
     assert left_in({"a": answered("0" * 8), "b": answered("0" * 8)}, 16) == []
     assert left_in({"a": answered("0" * 8), "b": answered("0" * 7 + "1")}, 16) == ["a", "b"]
 
 
-def test_cut_answers_may_still_win() -> None:
+def test_cut_answers_may_still_win():
     best, cut = answered("1111"), answered("0000", cut=True)
     assert not can_win(cut, best, 16)
     assert cut.n_cut_and_wrong == cut.n_truncated == 4
@@ -68,9 +68,7 @@ def test_cut_answers_may_still_win() -> None:
     ("whole", "cut", "are_read"),
     [("..", 6, True), ("...", 5, False), (".!..", 4, False), (".!.!", 4, True), ("", 8, True)],
 )
-def test_longer_answers_are_worth_asking_for_where_whole_ones_are_answers(
-    whole: str, cut: int, are_read: bool
-) -> None:
+def test_longer_answers_are_worth_asking_for_where_whole_ones_are_answers(whole, cut, are_read):
     """Each "!" is an answer that can be read; one or two tell nothing yet."""
     finishes = ["stop"] * len(whole) + [LENGTH] * cut
     parsed = [mark == "!" for mark in whole] + [False] * cut
@@ -82,7 +80,7 @@ def test_longer_answers_are_worth_asking_for_where_whole_ones_are_answers(
     assert answers.is_readable == are_read
 
 
-def test_the_winner_is_the_best_of_those_that_were_asked_most() -> None:
+def test_the_winner_is_the_best_of_those_that_were_asked_most():
     tried = {"a": answered("0000", f1=0.2), "b": answered("0000", f1=0.4), "c": answered("11")}
     assert winner(tried, ("a", "b", "c")) == "b"
     even = {"a": answered("0101"), "b": answered("1010")}

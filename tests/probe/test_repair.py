@@ -57,7 +57,7 @@ class Confused(Pupil):
         return "card lost" if label == "card stolen" and not (is_shown and self.learns) else label
 
 
-def test_a_repaired_prompt_that_helps_is_taken(tmp_path: Path) -> None:
+def test_a_repaired_prompt_that_helps_is_taken(tmp_path):
     world, teacher = Tickets(tmp_path), Confused()
     record = world.probe(teacher)
     (found,) = record.teachers
@@ -79,7 +79,7 @@ def test_a_repaired_prompt_that_helps_is_taken(tmp_path: Path) -> None:
     assert repair.prompt not in world.task.prompts
 
 
-def test_one_that_does_not_help_is_not(tmp_path: Path) -> None:
+def test_one_that_does_not_help_is_not(tmp_path):
     world = Tickets(tmp_path)
     record = world.probe(Confused(learns=False))
     (found,) = record.teachers
@@ -88,7 +88,7 @@ def test_one_that_does_not_help_is_not(tmp_path: Path) -> None:
     assert with_repaired_prompts(world.config(), record).task is world.task
 
 
-def test_nothing_is_tried_where_no_row_lacks_its_label(tmp_path: Path) -> None:
+def test_nothing_is_tried_where_no_row_lacks_its_label(tmp_path):
     world = Tickets(tmp_path)
     world.task = ClassifyTask(str(tmp_path / "tickets.jsonl"))
     (found,) = world.probe(Confused()).teachers
@@ -96,12 +96,12 @@ def test_nothing_is_tried_where_no_row_lacks_its_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("learns", [True, False])
-def test_in_words(tmp_path: Path, learns: bool, snapshot: Any) -> None:
+def test_in_words(tmp_path, learns, snapshot):
     (found,) = Tickets(tmp_path).probe(Confused(learns=learns)).teachers
     assert str(LabelsConfused("t", found.confused, found.repair)) == snapshot
 
 
-def test_examples_are_the_rows_most_like_the_other_label() -> None:
+def test_examples_are_the_rows_most_like_the_other_label():
     one = ["my card is lost", "hello there", "lost at sea"]
     other = ["my card is stolen", "thieves"]
     assert most_alike(one, other, 1) == (["my card is lost"], ["my card is stolen"])

@@ -63,7 +63,7 @@ def rows(folder: Path, solutions: dict[str, str], with_solution: bool) -> Path:
 
 
 @pytest.mark.slow
-def test_gsm8k(tmp_path: Path, server: PerfectServer) -> None:
+def test_gsm8k(tmp_path, server):
     files = (f"task.path={GSM8K / 'train.jsonl'}", f"task.test_path={GSM8K / 'test.jsonl'}")
     said = command(
         tmp_path, server, "+task=gsm8k", *files, "strategy=alignment", "strategy.n_items=200",
@@ -82,9 +82,7 @@ def test_gsm8k(tmp_path: Path, server: PerfectServer) -> None:
 
 
 @pytest.mark.parametrize("with_solution", [True, False])
-def test_a_file_of_ones_own(
-    tmp_path: Path, server: PerfectServer, with_solution: bool, solutions: dict[str, str]
-) -> None:
+def test_a_file_of_ones_own(tmp_path, server, with_solution, solutions):
     """Where only the numbers are known the model is asked for those, and chats all the same."""
     path = rows(tmp_path, solutions, with_solution)
     split = ("'task.split_answer=\"####\"'".strip("'"),) if with_solution else ()
@@ -100,9 +98,7 @@ def test_a_file_of_ones_own(
 
 
 @pytest.mark.slow
-def test_a_server_that_always_cuts_is_named_beside_the_number(
-    tmp_path: Path, server: PerfectServer
-) -> None:
+def test_a_server_that_always_cuts_is_named_beside_the_number(tmp_path, server):
     server.cuts_at = 16
     files = (f"task.path={GSM8K / 'train.jsonl'}", f"task.test_path={GSM8K / 'test.jsonl'}")
     said = command(
@@ -127,9 +123,7 @@ def test_a_server_that_always_cuts_is_named_beside_the_number(
 
 
 @pytest.mark.slow
-def test_a_limit_of_the_user_is_kept_to_and_its_cuts_are_said(
-    tmp_path: Path, server: PerfectServer
-) -> None:
+def test_a_limit_of_the_user_is_kept_to_and_its_cuts_are_said(tmp_path, server):
     files = (f"task.path={GSM8K / 'train.jsonl'}", f"task.test_path={GSM8K / 'test.jsonl'}")
     said = command(
         tmp_path,

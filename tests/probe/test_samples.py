@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pupil import Pupil, World
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
 from stratos.core.errors import TeacherError
@@ -50,7 +49,7 @@ def told(record: Probe) -> dict[str, Any]:
     return {measure.name: measure for measure in record.complexity.measures}
 
 
-def test_agreement_of_samples(world: World) -> None:
+def test_agreement_of_samples(world):
     teacher = Wavering()
     record = world.probe(teacher, probe=ProbeConfig(n_items=40, n_trial_items=8))
     items = world.task.items("validation", 8)
@@ -79,7 +78,7 @@ def test_agreement_of_samples(world: World) -> None:
     assert again.drawn == []
 
 
-def test_samples_count_in_the_money_of_the_probe_and_are_cut_with_it(world: World) -> None:
+def test_samples_count_in_the_money_of_the_probe_and_are_cut_with_it(world):
     few = ProbeConfig(
         n_items=10, max_items=10, n_trial_items=2, n_samples=3, n_sample_items=5, max_tokens=32
     )
@@ -100,7 +99,7 @@ def test_samples_count_in_the_money_of_the_probe_and_are_cut_with_it(world: Worl
     assert any("samples less" in text for text in world.said)
 
 
-def test_why_nothing_was_drawn(world: World, snapshot: SnapshotAssertion) -> None:
+def test_why_nothing_was_drawn(world, snapshot):
     few = ProbeConfig(n_items=10, max_items=10, n_trial_items=2)
     silent = world.probe(Pupil(), probe=few)
     measure = told(silent)["agreement between samples"]
@@ -119,9 +118,7 @@ def test_why_nothing_was_drawn(world: World, snapshot: SnapshotAssertion) -> Non
         ProbeConfig(n_samples=1)
 
 
-def test_a_teacher_that_fails_to_draw_is_still_a_teacher(
-    world: World, snapshot: SnapshotAssertion
-) -> None:
+def test_a_teacher_that_fails_to_draw_is_still_a_teacher(world, snapshot):
     class Refusing(Wavering):
         def sample(self, questions: Any, keep: Any = None) -> list[Answer]:
             if any(question.temperature for question in questions):

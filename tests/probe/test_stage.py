@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from pupil import Pupil, World
 from real_teacher import needs_smollm2, smollm2
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
 from stratos.core.errors import ConfigError, TeacherError
@@ -31,7 +30,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_measures_with_the_best_prompt(world: World) -> None:
+def test_measures_with_the_best_prompt(world):
     teacher = Pupil()
     record = world.probe(teacher)
     (found,) = record.teachers
@@ -57,7 +56,7 @@ def test_measures_with_the_best_prompt(world: World) -> None:
     assert world.ticks == sorted(world.ticks) and world.ticks[-1] == 1.0
 
 
-def test_a_teacher_that_is_right_only_with_room_is_given_it(world: World) -> None:
+def test_a_teacher_that_is_right_only_with_room_is_given_it(world):
     """It declines half of what it is asked, and reasons about the rest, whatever the prompt."""
 
     class Reasons(Pupil):
@@ -77,14 +76,14 @@ def test_a_teacher_that_is_right_only_with_room_is_given_it(world: World) -> Non
     assert found.exact.mean == 0.5 and not found.is_cut_short
 
 
-def test_only_validation_items_are_asked(world: World) -> None:
+def test_only_validation_items_are_asked(world):
     teacher = Pupil()
     world.probe(teacher)
     asked = {chat[-1]["content"].splitlines()[0] for chat in teacher.chats_seen}
     assert asked == {item.question for item in world.task.items("validation", 40)}
 
 
-def test_tells_echoes_from_answers(world: World) -> None:
+def test_tells_echoes_from_answers(world):
     (found,) = world.probe(Pupil(knows=0)).teachers
     examples = world.task.example_answers("default")
     gold = [item.answer for item in world.task.items("validation", 40)]
@@ -93,7 +92,7 @@ def test_tells_echoes_from_answers(world: World) -> None:
     assert found.echoes == 1.0 - found.exact.mean
 
 
-def test_every_prompt_and_raw_answer_is_kept(world: World) -> None:
+def test_every_prompt_and_raw_answer_is_kept(world):
     record = world.probe(Pupil(knows=200))
     rows = [json.loads(line) for line in Path(record.answers_path).read_text().splitlines()]
     assert [row["kind"] for row in rows] == ["answer"] * (3 * 8 + 32)
@@ -106,7 +105,7 @@ def test_every_prompt_and_raw_answer_is_kept(world: World) -> None:
         assert row["parsed"] == world.task.parse(row["answer"])
 
 
-def test_a_second_run_asks_nothing(world: World) -> None:
+def test_a_second_run_asks_nothing(world):
     first = world.probe(Pupil(), run="first").teachers[0]
     teacher = Pupil()
     second = world.probe(teacher, run="second").teachers[0]
@@ -115,9 +114,7 @@ def test_a_second_run_asks_nothing(world: World) -> None:
     assert replace(second, n_cached=0, cpu_seconds=0) == replace(first, cpu_seconds=0)
 
 
-def test_teachers_that_cannot_be_asked_are_left_out_with_reasons(
-    world: World, snapshot: SnapshotAssertion
-) -> None:
+def test_teachers_that_cannot_be_asked_are_left_out_with_reasons(world, snapshot):
     absent, broken = Pupil("absent", reason="no key"), Pupil("broken")
     broken.reply = lambda chat: (_ for _ in ()).throw(TeacherError("out of paper"))  # type: ignore
     record = world.probe(absent, Pupil(), broken)
@@ -138,9 +135,7 @@ class Narrow(Pupil):
         return "so it is" if number >= self.reads else None
 
 
-def test_questions_beyond_the_context_are_said_and_a_teacher_of_none_is_left_out(
-    world: World,
-) -> None:
+def test_questions_beyond_the_context_are_said_and_a_teacher_of_none_is_left_out(world):
     some = Narrow()
     some.reads = 150
     (found,) = world.probe(some).teachers
@@ -152,9 +147,7 @@ def test_questions_beyond_the_context_are_said_and_a_teacher_of_none_is_left_out
     assert "cannot read 40 of 40 questions" in record.unreachable["blind"]
 
 
-def test_a_probe_beyond_its_money_is_cut_and_said(
-    world: World, snapshot: SnapshotAssertion
-) -> None:
+def test_a_probe_beyond_its_money_is_cut_and_said(world, snapshot):
     teacher = Pupil(usd_per_million=10_000.0)  # $0.12 an answer
     record = world.probe(teacher, limits=LimitsConfig(probe_usd=6.0))
     (found,) = record.teachers
@@ -168,7 +161,7 @@ def test_a_probe_beyond_its_money_is_cut_and_said(
     assert poor.unreachable == snapshot
 
 
-def test_complexity(world: World) -> None:
+def test_complexity(world):
     declared = world.probe(Pupil(), complexity=ComplexityConfig(level="medium")).complexity
     assert (declared.level, declared.declared) == ("medium", True)
     measured = world.probe(Pupil(knows=0), run="b").complexity
@@ -187,7 +180,7 @@ def test_complexity(world: World) -> None:
     assert [length_level(n, mine) for n in (5, 6, 9)] == ["low", "medium", "high"]
 
 
-def test_complexity_is_told_in_numbers(world: World) -> None:
+def test_complexity_is_told_in_numbers(world):
     record = world.probe(Pupil())
     (found,) = record.teachers
     told = {measure.name: measure for measure in record.complexity.measures}
@@ -200,16 +193,14 @@ def test_complexity_is_told_in_numbers(world: World) -> None:
     assert from_json(to_json(record), Probe) == record
 
 
-def test_agreement_and_entropy() -> None:
+def test_agreement_and_entropy():
     assert agreement_and_entropy([["a", "a"], ["a", "b"]]) == (0.5, 0.5)
     assert agreement_and_entropy([[None, None]]) == (0.0, 1.0)
     assert agreement_and_entropy([["a"] * 4]) == (1.0, 0.0)
     assert agreement_and_entropy([["a"], []]) is None
 
 
-def test_a_coverage_near_a_threshold_asks_more_and_says_what_stays_open(
-    world: World, snapshot: SnapshotAssertion
-) -> None:
+def test_a_coverage_near_a_threshold_asks_more_and_says_what_stays_open(world, snapshot):
     items = world.task.items("validation", 60)
     numbers = sorted(int(item.question.split()[2]) for item in items[:20])
     middle = Pupil(knows=numbers[6])  # 6 of 20: on both sides of 30%
@@ -229,7 +220,7 @@ def test_a_coverage_near_a_threshold_asks_more_and_says_what_stays_open(
     ) / found.n_items  # fmt: skip
 
 
-def test_what_is_settled_or_declared_asks_no_more(world: World) -> None:
+def test_what_is_settled_or_declared_asks_no_more(world):
     few = ProbeConfig(n_items=20, max_items=60, n_trial_items=4)
     assert world.probe(Pupil(), probe=few).teachers[0].n_items == 20
     items = world.task.items("validation", 20)
@@ -241,7 +232,7 @@ def test_what_is_settled_or_declared_asks_no_more(world: World) -> None:
     assert world.said == []
 
 
-def test_more_items_keep_within_the_money_of_the_probe(world: World) -> None:
+def test_more_items_keep_within_the_money_of_the_probe(world):
     items = world.task.items("validation", 20)
     numbers = sorted(int(item.question.split()[2]) for item in items)
     middle = Pupil(knows=numbers[6], usd_per_million=100.0)  # $0.0012 an answer
@@ -252,7 +243,7 @@ def test_more_items_keep_within_the_money_of_the_probe(world: World) -> None:
     assert found.usd <= 0.08
 
 
-def test_what_asks_more_is_what_would(world: World) -> None:
+def test_what_asks_more_is_what_would(world):
     everything = world.task.items("validation", 10_000)
     numbers = sorted(int(item.question.split()[2]) for item in everything)
     middle = Pupil(knows=numbers[round(0.3 * len(numbers))])
@@ -271,13 +262,13 @@ def test_what_asks_more_is_what_would(world: World) -> None:
     assert "limits.probe_usd or limits.budget_usd asks more; " in told
 
 
-def test_looks() -> None:
+def test_looks():
     assert looks(16, 64, 256) == [16, 64, 128, 256]
     assert looks(16, 64, 200) == [16, 64, 128, 200]
     assert looks(64, 64, 64) == looks(64, 64, 10) == [64]
 
 
-def test_a_hopeless_teacher_is_left_alone(world: World) -> None:
+def test_a_hopeless_teacher_is_left_alone(world):
     config = ProbeConfig(n_items=40, max_items=40, n_trial_items=16)
     blind = Pupil(knows=0)
     (found,) = world.probe(blind, probe=config).teachers
@@ -292,13 +283,13 @@ def test_a_hopeless_teacher_is_left_alone(world: World) -> None:
     assert free.n_items == 40
 
 
-def test_a_look_is_the_stricter_the_more_there_are() -> None:
+def test_a_look_is_the_stricter_the_more_there_are():
     assert undecided(27, 64, [0.3, 0.5]) == [0.5]
     assert undecided(27, 64, [0.3, 0.5], n_looks=3) == [0.3, 0.5]
     assert undecided(1, 64, [0.3, 0.5], n_looks=3) == []
 
 
-def test_the_sequential_test_errs_as_seldom_as_it_says() -> None:
+def test_the_sequential_test_errs_as_seldom_as_it_says():
     rng = random.Random(0)
     sizes, wrong, n_tests = looks(16, 64, 512), 0, 2000
     for _ in range(n_tests):
@@ -314,7 +305,7 @@ class Without(JsonlTask):
         return [] if split == "validation" else super().items(split, *args, **kwargs)
 
 
-def test_no_validation_items(world: World, snapshot: SnapshotAssertion) -> None:
+def test_no_validation_items(world, snapshot):
     world.task = Without(world.task.path, metric="numeric", validation_share=1e-9)
     with pytest.raises(ConfigError) as caught:
         world.probe(Pupil())
@@ -323,7 +314,7 @@ def test_no_validation_items(world: World, snapshot: SnapshotAssertion) -> None:
 
 @pytest.mark.slow
 @needs_smollm2
-def test_a_small_real_teacher_is_blind_on_mahjong(world: World) -> None:
+def test_a_small_real_teacher_is_blind_on_mahjong(world):
     from stratos.tasks.mahjong import MahjongTask
 
     world.task = MahjongTask()

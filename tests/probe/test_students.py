@@ -38,9 +38,7 @@ def measured(tmp_path: Path, *students: StudentConfig, **changes: Any) -> tuple[
     return probe_students(config, ITEMS, context)
 
 
-def test_a_student_with_weights_is_asked_and_one_without_is_not(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_student_with_weights_is_asked_and_one_without_is_not(folder, tmp_path):
     student = StudentConfig("half_trained", path=str(folder))
     (found,) = measured(tmp_path, StudentConfig("random"), student)
     evaluate = EvaluateConfig(max_new_tokens=12, batch_size=60)
@@ -62,7 +60,7 @@ def test_a_student_with_weights_is_asked_and_one_without_is_not(
     assert (row.value, row.of, row.note) == (found.exact, "half_trained", "20 validation items")
 
 
-def test_what_takes_too_long_or_cannot_be_loaded_is_said(folder: Path, tmp_path: Path) -> None:
+def test_what_takes_too_long_or_cannot_be_loaded_is_said(folder, tmp_path):
     student = StudentConfig("tiny", path=str(folder))
     (late,) = measured(tmp_path, student, student_seconds=0.0)
     assert late.exact is None

@@ -54,14 +54,14 @@ def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sweep_report(sweep_dir)
 
 
-def test_the_run_page_opens_offline_and_in_silence(page: Any, run_page: Path) -> None:
+def test_the_run_page_opens_offline_and_in_silence(page, run_page):
     page.open(run_page)
     assert [section.get_attribute("id") for section in page.all("main section")] == SECTIONS
     assert page.requests() == [run_page.as_uri()]
     assert page.console() == []
 
 
-def test_what_a_model_wrote_does_nothing(page: Any, run_page: Path) -> None:
+def test_what_a_model_wrote_does_nothing(page, run_page):
     page.open(run_page)
     assert page.js("return typeof window.hacked") == "undefined"
     shown = page.js("return document.querySelector('#examples').textContent")
@@ -75,7 +75,7 @@ def test_what_a_model_wrote_does_nothing(page: Any, run_page: Path) -> None:
     assert page.js("return typeof window.hacked") == "undefined"
 
 
-def test_hovering_a_plan_tells_what_it_is(page: Any, run_page: Path) -> None:
+def test_hovering_a_plan_tells_what_it_is(page, run_page):
     from selenium.webdriver import ActionChains
 
     page.open(run_page)
@@ -95,7 +95,7 @@ def test_hovering_a_plan_tells_what_it_is(page: Any, run_page: Path) -> None:
     assert tip.is_displayed()
 
 
-def test_axes_can_be_chosen(page: Any, run_page: Path) -> None:
+def test_axes_can_be_chosen(page, run_page):
     from selenium.webdriver.support.select import Select
 
     page.open(run_page)
@@ -129,7 +129,7 @@ def picked(page: Any) -> dict[str, list[str]]:
     }
 
 
-def test_a_click_shows_a_plan_beside_the_chosen_one(page: Any, run_page: Path) -> None:
+def test_a_click_shows_a_plan_beside_the_chosen_one(page, run_page):
     from selenium.webdriver import ActionChains
 
     page.open(run_page)
@@ -151,7 +151,7 @@ def test_a_click_shows_a_plan_beside_the_chosen_one(page: Any, run_page: Path) -
     assert page.console() == []
 
 
-def test_the_keyboard_reaches_every_plan(page: Any, run_page: Path) -> None:
+def test_the_keyboard_reaches_every_plan(page, run_page):
     from selenium.webdriver.common.keys import Keys
 
     page.open(run_page)
@@ -179,7 +179,7 @@ def test_the_keyboard_reaches_every_plan(page: Any, run_page: Path) -> None:
     assert not tip.is_displayed()
 
 
-def test_what_a_picked_plan_is_called_does_nothing(page: Any, tmp_path: Path) -> None:
+def test_what_a_picked_plan_is_called_does_nothing(page, tmp_path):
     plan = factory.make_plan()
     hostile = replace(plan.frontier[0], student=factory.HOSTILE, teacher=factory.HOSTILE,
                       servers={"serve": factory.HOSTILE})  # fmt: skip
@@ -198,7 +198,7 @@ def column(page: Any, selector: str, index: int) -> list[str]:
             for row in page.all(f"{selector} tbody tr")]  # fmt: skip
 
 
-def test_the_frontier_sorts(page: Any, run_page: Path) -> None:
+def test_the_frontier_sorts(page, run_page):
     page.open(run_page)
     table = "#frontier table.sortable"
     header = page.all(f"{table} th[data-sort]")[2]
@@ -211,7 +211,7 @@ def test_the_frontier_sorts(page: Any, run_page: Path) -> None:
     assert [float(value) for value in column(page, table, 2)] == sorted(costs, reverse=True)
 
 
-def test_answers_can_be_filtered(page: Any, run_page: Path) -> None:
+def test_answers_can_be_filtered(page, run_page):
     page.open(run_page)
     page.js("document.querySelector('[data-filter=wrong]').click()")
     shown = [a for a in page.all("article") if a.is_displayed()]
@@ -219,7 +219,7 @@ def test_answers_can_be_filtered(page: Any, run_page: Path) -> None:
     assert {article.get_attribute("data-outcome") for article in shown} == {"wrong"}
 
 
-def test_all_answers_can_be_browsed_and_searched(page: Any, run_page: Path) -> None:
+def test_all_answers_can_be_browsed_and_searched(page, run_page):
     from selenium.webdriver.support.select import Select
 
     page.open(run_page)
@@ -241,9 +241,7 @@ def test_all_answers_can_be_browsed_and_searched(page: Any, run_page: Path) -> N
     assert {a.get_attribute("data-gold") for a in shown()} == {"2p 5p"}
 
 
-def test_answers_that_came_as_data_look_like_those_that_are_markup(
-    page: Any, tmp_path: Path, records: dict[str, Any]
-) -> None:
+def test_answers_that_came_as_data_look_like_those_that_are_markup(page, tmp_path, records):
     """Ten thousand answers: below 5 MB, all found by search, and made only when they are shown."""
     factory.write_hydra(tmp_path, ["+task=mahjong"])
     hostile = {
@@ -292,12 +290,12 @@ def test_answers_that_came_as_data_look_like_those_that_are_markup(
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_pages_are_clean_to_axe(page: Any, run_page: Path, sweep_page: Path, dark: bool) -> None:
+def test_pages_are_clean_to_axe(page, run_page, sweep_page, dark):
     assert page.open(run_page).violations(dark) == []
     assert page.open(sweep_page, 400).violations(dark) == []
 
 
-def test_a_plan_that_is_picked_has_a_command_to_copy(page: Any, run_page: Path) -> None:
+def test_a_plan_that_is_picked_has_a_command_to_copy(page, run_page):
     page.open(run_page)
     command = page.one("#picked-command")
     assert command.text.endswith(" stratos +task=mahjong cloud=aws")
@@ -318,15 +316,13 @@ def test_a_plan_that_is_picked_has_a_command_to_copy(page: Any, run_page: Path) 
 
 
 @pytest.mark.parametrize("width", [400, 768, 1200, 3840])
-def test_nothing_is_wider_than_the_window(
-    page: Any, run_page: Path, sweep_page: Path, width: int
-) -> None:
+def test_nothing_is_wider_than_the_window(page, run_page, sweep_page, width):
     assert page.open(run_page, width).overflow() <= 0
     assert page.open(sweep_page, width).overflow() <= 0
 
 
 @pytest.mark.parametrize("width", [500, 1280])
-def test_the_jobs_of_a_sweep_fit_the_window(page: Any, sweep_page: Path, width: int) -> None:
+def test_the_jobs_of_a_sweep_fit_the_window(page, sweep_page, width):
     page.open(sweep_page, width)
     table = "document.querySelector('#jobs .scroll')"
     assert page.js(f"return {table}.scrollWidth - {table}.clientWidth") <= 0
@@ -337,7 +333,7 @@ def test_the_jobs_of_a_sweep_fit_the_window(page: Any, sweep_page: Path, width: 
     assert len(colours) == 8
 
 
-def test_the_sweep_page_opens_sorts_and_leads_to_its_runs(page: Any, sweep_page: Path) -> None:
+def test_the_sweep_page_opens_sorts_and_leads_to_its_runs(page, sweep_page):
     page.open(sweep_page, 1500)
     assert page.requests() == [sweep_page.as_uri()]
     assert page.js("return typeof window.hacked") == "undefined"
@@ -355,7 +351,7 @@ def test_the_sweep_page_opens_sorts_and_leads_to_its_runs(page: Any, sweep_page:
     assert page.chrome.current_url.endswith("/11/report.html") or page.all("#scorecard")
 
 
-def test_a_mark_of_the_sweep_leads_to_its_run(page: Any, sweep_page: Path) -> None:
+def test_a_mark_of_the_sweep_leads_to_its_run(page, sweep_page):
     from selenium.webdriver import ActionChains
 
     page.open(sweep_page, 1500)
@@ -365,7 +361,7 @@ def test_a_mark_of_the_sweep_leads_to_its_run(page: Any, sweep_page: Path) -> No
     assert page.chrome.current_url.endswith("/0/report.html")
 
 
-def test_no_script_is_needed_to_read(page: Any, run_page: Path) -> None:
+def test_no_script_is_needed_to_read(page, run_page):
     page.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         page.open(run_page)

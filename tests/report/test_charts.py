@@ -38,9 +38,7 @@ from stratos.report.charts import (
         (TOKENS, [8192, 23_000_000]),
     ],
 )
-def test_values_and_ticks_lie_on_the_axis_in_order(
-    quantity: charts.Quantity, values: list[float]
-) -> None:
+def test_values_and_ticks_lie_on_the_axis_in_order(quantity, values):
     scale = Scale(quantity, values)
     places = [scale.fraction(value) for value in sorted(values)]
     assert all(0 <= at <= 1 for at in places)
@@ -52,7 +50,7 @@ def test_values_and_ticks_lie_on_the_axis_in_order(
     assert len({label for _, label in ticks}) == len(ticks)
 
 
-def test_a_log_scale_is_logarithmic_and_says_its_decades() -> None:
+def test_a_log_scale_is_logarithmic_and_says_its_decades():
     scale = Scale(USD, [0.1, 1.0, 10.0])
     low, middle, high = (scale.fraction(v) for v in (0.1, 1.0, 10.0))
     assert middle - low == pytest.approx(high - middle)
@@ -60,19 +58,19 @@ def test_a_log_scale_is_logarithmic_and_says_its_decades() -> None:
     assert dict((label, at) for at, label in scale.ticks())["$1"] == pytest.approx(middle, abs=1e-4)
 
 
-def test_zero_on_a_log_scale_stands_apart_at_the_left() -> None:
+def test_zero_on_a_log_scale_stands_apart_at_the_left():
     scale = Scale(USD, [0.0, 0.5, 20.0])
     assert scale.fraction(0.0) < scale.fraction(0.5) - 0.05
     assert scale.ticks()[0][1] == "$0"
     assert scale.ticks()[0][0] == scale.fraction(0.0)
 
 
-def test_accuracy_never_leaves_its_range() -> None:
+def test_accuracy_never_leaves_its_range():
     assert Scale(ACCURACY, [0.2, 1.0]).fraction(1.0) == 1.0
     assert Scale(ACCURACY, [0.0, 1.0]).fraction(0.0) == 0.0
 
 
-def test_a_plot_places_marks_on_all_axes_and_skips_what_is_missing() -> None:
+def test_a_plot_places_marks_on_all_axes_and_skips_what_is_missing():
     plot = charts.plot(
         "t",
         (USD, LATENCY),
@@ -92,7 +90,7 @@ def test_a_plot_places_marks_on_all_axes_and_skips_what_is_missing() -> None:
     assert plot.lines[0]["at"][0]["accuracy"] < plot.marks[1]["at"]["accuracy"]  # type: ignore[index]
 
 
-def test_smoothing_keeps_a_constant_and_follows_a_step() -> None:
+def test_smoothing_keeps_a_constant_and_follows_a_step():
     assert charts.smooth([2.0] * 30) == pytest.approx([2.0] * 30)
     stepped = charts.smooth([0.0] * 50 + [1.0] * 50)
     assert stepped[49] == 0
@@ -116,7 +114,7 @@ def points(n: int = 40, rate: float | None = 0.01) -> list[CurvePoint]:
     ]
 
 
-def test_every_measurement_has_a_curve() -> None:
+def test_every_measurement_has_a_curve():
     plots = {plot.title: plot for plot in curve_plots(points())}
     assert list(plots) == [
         "Training loss",
@@ -135,12 +133,12 @@ def test_every_measurement_has_a_curve() -> None:
     assert len(plots["Loss on validation items"].marks) == 4
 
 
-def test_a_quantity_that_no_point_has_is_not_drawn() -> None:
+def test_a_quantity_that_no_point_has_is_not_drawn():
     old = [CurvePoint(i, i, 1.0) for i in range(1, 5)]
     assert [plot.title for plot in curve_plots(old)] == ["Training loss"]
 
 
-def test_jobs_are_drawn_over_each_other() -> None:
+def test_jobs_are_drawn_over_each_other():
     jobs = {str(i): points(20 + i) for i in range(N_COLOURS + 3)}
     exact, loss = overlaid(jobs)
     assert len(exact.lines) == len(loss.lines) == N_COLOURS

@@ -1,8 +1,4 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,7 +7,7 @@ from stratos.report.costs import Spend, cost_rows, read_ledger, stage_seconds
 from tests.report import factory
 
 
-def test_hours_here_are_priced_as_planned(records: dict[str, Any]) -> None:
+def test_hours_here_are_priced_as_planned(records):
     rows = {row.role: row for row in cost_rows(records["plan"], records)}
     assert list(rows) == ["teacher", "train", "serve", "total"]
     train = rows["train"]
@@ -27,14 +23,14 @@ def test_hours_here_are_priced_as_planned(records: dict[str, Any]) -> None:
     )
 
 
-def test_a_corpus_that_a_teacher_wrote_counts_as_the_teachers_time(records: dict[str, Any]) -> None:
+def test_a_corpus_that_a_teacher_wrote_counts_as_the_teachers_time(records):
     factory.change(records, "synthesize", teacher_tokens=1000)
     rows = {row.role: row for row in cost_rows(records["plan"], records)}
     assert rows["teacher"].stages == ("probe", "synthesize")
     assert rows["train"].stages == ("distill",)
 
 
-def test_hours_of_a_job_are_those_of_all_its_attempts(records: dict[str, Any]) -> None:
+def test_hours_of_a_job_are_those_of_all_its_attempts(records):
     spends = tuple(
         Spend("train", seconds / 3600, "train", "distill", seconds, "a server")
         for seconds in (95.5, 2150.5, 29.0)
@@ -49,7 +45,7 @@ def test_hours_of_a_job_are_those_of_all_its_attempts(records: dict[str, Any]) -
     assert stage_seconds(records, spends[2:])["distill"] == records["distill"].seconds
 
 
-def test_hours_of_a_job_stand_beside_its_money(records: dict[str, Any]) -> None:
+def test_hours_of_a_job_stand_beside_its_money(records):
     """A corpus that no teacher wrote takes a server of the role that makes data all the same."""
     factory.change(records, "synthesize", teacher_tokens=0)
     here = {row.role: row for row in cost_rows(records["plan"], records)}
@@ -62,7 +58,7 @@ def test_hours_of_a_job_stand_beside_its_money(records: dict[str, Any]) -> None:
     )
 
 
-def test_spend_goes_to_the_role_that_it_names() -> None:
+def test_spend_goes_to_the_role_that_it_names():
     spends = (
         Spend("teacher gpt-x", 0.5, "teacher"),
         Spend("teacher gpt-x", 0.25, "teacher"),
@@ -76,7 +72,7 @@ def test_spend_goes_to_the_role_that_it_names() -> None:
     assert rows["total"].measured_usd is None
 
 
-def test_a_ledger_line_that_was_cut_short_is_skipped(tmp_path: Path) -> None:
+def test_a_ledger_line_that_was_cut_short_is_skipped(tmp_path):
     path = tmp_path / "ledger.jsonl"
     assert read_ledger(path) == ()
     whole = (
@@ -86,7 +82,7 @@ def test_a_ledger_line_that_was_cut_short_is_skipped(tmp_path: Path) -> None:
     assert read_ledger(path) == (Spend("teacher a", 1.5, "teacher"),)
 
 
-def test_reserves_stand_beside_what_was_spent(records: dict[str, Any]) -> None:
+def test_reserves_stand_beside_what_was_spent(records):
     plan = replace(records["plan"], egress_usd=0.25)
     reserves = {
         "teacher": Reserve(1.5, 0.5, released_usd=1.0),

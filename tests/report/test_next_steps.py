@@ -11,7 +11,7 @@ from stratos.report.frontier import next_steps
 from tests.report import factory
 
 
-def test_a_longer_training_and_another_student_have_gain_price_and_command(tmp_path: Path) -> None:
+def test_a_longer_training_and_another_student_have_gain_price_and_command(tmp_path):
     factory.write_hydra(tmp_path, ["+task=mahjong", "trainer.max_tokens=5"])
     student = trained(0.5, 0.65, 0.8)
     steps = next_steps(
@@ -44,7 +44,7 @@ def longer(tmp_path: Path, student: Student) -> list[str]:
     ]
 
 
-def test_the_curve_of_the_training_tells_where_it_has_become_flat(tmp_path: Path) -> None:
+def test_the_curve_of_the_training_tells_where_it_has_become_flat(tmp_path):
     def twice(*exact: float) -> float:
         prediction = longer(tmp_path, trained(*exact))[0]
         return float(prediction.partition("%")[0])
@@ -52,7 +52,7 @@ def test_the_curve_of_the_training_tells_where_it_has_become_flat(tmp_path: Path
     assert twice(0.8, 0.8, 0.8) < 84 < twice(0.3, 0.55, 0.8)
 
 
-def test_more_of_a_training_that_overfits_is_not_advised(tmp_path: Path) -> None:
+def test_more_of_a_training_that_overfits_is_not_advised(tmp_path):
     def student(last: float, *validation_losses: float | None) -> Student:
         curve = tuple(
             CurvePoint(i, 300_000 * i, 1 / i, exact, loss)
@@ -68,7 +68,7 @@ def test_more_of_a_training_that_overfits_is_not_advised(tmp_path: Path) -> None
     assert len(longer(tmp_path, student(0.8, 0.9, 0.4, 0.6))) == 2
 
 
-def test_what_nobody_can_tell_of_a_longer_training_is_not_predicted(tmp_path: Path) -> None:
+def test_what_nobody_can_tell_of_a_longer_training_is_not_predicted(tmp_path):
     again = longer(tmp_path, trained(0.5, 0.65, 0.8, epochs=101.0))
     assert again == [f"unknown: each row would be read {n} times" for n in (202, 404)]
     once = longer(tmp_path, trained(0.8))
@@ -78,7 +78,7 @@ def test_what_nobody_can_tell_of_a_longer_training_is_not_predicted(tmp_path: Pa
     assert all(step.endswith(ends) for step in longer(tmp_path, few))
 
 
-def test_nothing_is_promised_of_a_student_that_has_learnt_nothing(tmp_path: Path) -> None:
+def test_nothing_is_promised_of_a_student_that_has_learnt_nothing(tmp_path):
     student = replace(
         factory.make_student(), validation_exact=0.02, n_validation_items=500, train_tokens=1_000
     )
@@ -87,7 +87,7 @@ def test_nothing_is_promised_of_a_student_that_has_learnt_nothing(tmp_path: Path
     assert next_steps(tmp_path, None, None, None, student, is_taught=True) == ()
 
 
-def test_a_better_teacher_is_named_where_the_student_learns_from_one(tmp_path: Path) -> None:
+def test_a_better_teacher_is_named_where_the_student_learns_from_one(tmp_path):
     probe = factory.make_probe()
     [ours] = probe.teachers
     better = replace(ours, teacher="gpt_4o", exact=Interval(0.7, 0.6, 0.8))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,7 +24,7 @@ def answers(right: list[bool], first: int = 0) -> list[KeptAnswer]:
     ]  # fmt: skip
 
 
-def test_the_counts_are_those_of_shared_items(snapshot: Any) -> None:
+def test_the_counts_are_those_of_shared_items(snapshot):
     ours = answers([True] * 6 + [False] * 4)  # 0 to 9
     theirs = answers([False, True, True, True, True, True, True, False], first=4)  # 4 to 11
     result = paired(ours, theirs)
@@ -38,7 +36,7 @@ def test_the_counts_are_those_of_shared_items(snapshot: Any) -> None:
     assert describe(result, ("A", "B")) == snapshot
 
 
-def test_items_with_other_labels_are_counted_and_the_better_one_stands_first(snapshot: Any) -> None:
+def test_items_with_other_labels_are_counted_and_the_better_one_stands_first(snapshot):
     ours, theirs = answers([True] * 104), answers([False] * 104)
     for i in range(18):
         theirs[i] = replace(theirs[i], gold="another")
@@ -51,7 +49,7 @@ def test_items_with_other_labels_are_counted_and_the_better_one_stands_first(sna
     assert describe(back, ("B", "A")) == text, "it says one thing in both orders"
 
 
-def test_an_item_of_another_gold_answer_is_another_item() -> None:
+def test_an_item_of_another_gold_answer_is_another_item():
     ours, theirs = answers([True]), answers([True])
     theirs[0] = KeptAnswer("0", "all", "question 0", "another", [], "", 1, RIGHT, 0.0)
     assert paired(ours, theirs) is None
@@ -59,7 +57,7 @@ def test_an_item_of_another_gold_answer_is_another_item() -> None:
 
 
 @pytest.mark.parametrize(("lead", "outcome"), [(40, "second"), (-40, "first"), (0, "open")])
-def test_a_sure_lead_is_one_in_both_orders(lead: int, outcome: str) -> None:
+def test_a_sure_lead_is_one_in_both_orders(lead, outcome):
     ours = [True] * 200 + [False] * 100
     theirs = [True] * (200 + lead) + [False] * (100 - lead)
     result = paired(answers(ours), answers(theirs))
@@ -71,7 +69,7 @@ def test_a_sure_lead_is_one_in_both_orders(lead: int, outcome: str) -> None:
     assert back.p_value == result.p_value
 
 
-def test_equal_students_are_seldom_told_apart() -> None:
+def test_equal_students_are_seldom_told_apart():
     rng, wrong = random.Random(0), 0
     for _ in range(400):
         ours = answers([rng.random() < 0.8 for _ in range(150)])
@@ -82,7 +80,7 @@ def test_equal_students_are_seldom_told_apart() -> None:
     assert wrong <= 0.05 * 400
 
 
-def test_what_a_card_knows_of_earlier_trainings_is_no_setting(tmp_path: Path) -> None:
+def test_what_a_card_knows_of_earlier_trainings_is_no_setting(tmp_path):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text(
         "seed: 1\nstudent:\n  name: a\n  runs:\n    - {task: b, accuracy: 0.9}\n"

@@ -13,7 +13,7 @@ from stratos.core.formats import hours, usd
 from stratos.core.intervals import on_items, wilson
 from stratos.records import Interval, LoadResult, Plan, Prediction, Tried
 from stratos.report.costs import Spend
-from stratos.report.planned import Figures, Kind, PlannedRow, judged, planned_rows
+from stratos.report.planned import Figures, PlannedRow, judged, planned_rows
 from stratos.run.summary import _planned
 from tests.report import factory
 
@@ -39,13 +39,13 @@ def costing(plan: Plan, low: float, usd: float, high: float) -> Plan:
     return replace(plan, usd=serving + usd, usd_range=(serving + low, serving + high))
 
 
-def test_an_accuracy_inside_its_interval_held(records: dict[str, Any]) -> None:
+def test_an_accuracy_inside_its_interval_held(records):
     row = rows(predicting(records["plan"], 0.97, 0.95, 0.985), records)["accuracy"]
     assert (row.planned, row.interval, row.outcome) == ("97.0%", "95.0–98.5%", "inside")
     assert row.measured == "97.9% (96.8–98.6%)"
 
 
-def test_an_accuracy_outside_of_it_missed(records: dict[str, Any]) -> None:
+def test_an_accuracy_outside_of_it_missed(records):
     for mean, low, high in ((0.9, 0.88, 0.92), (0.999, 0.998, 1.0)):
         row = rows(predicting(records["plan"], mean, low, high), records)["accuracy"]
         assert row.outcome == "outside"
@@ -60,7 +60,7 @@ def test_an_accuracy_outside_of_it_missed(records: dict[str, Any]) -> None:
         ("dollars", 3.0, False),
     ],
 )  # fmt: skip
-def test_what_came_better_is_no_failure(kind: Kind, measured: float, is_better: bool) -> None:
+def test_what_came_better_is_no_failure(kind, measured, is_better):
     low, high = {"accuracy": (0.88, 0.92), "rate": (9.0, 11.0)}.get(kind, (1.0, 2.0))
     outcome = judged(measured, (low, high), "")
     row = PlannedRow("x", "", "", "", outcome, kind, Figures(measured, None, low, high))
@@ -68,7 +68,7 @@ def test_what_came_better_is_no_failure(kind: Kind, measured: float, is_better: 
     assert row.is_worse == (outcome == "outside" and not is_better)
 
 
-def test_the_error_of_few_test_items_is_no_miss(records: dict[str, Any]) -> None:
+def test_the_error_of_few_test_items_is_no_miss(records):
     plan = predicting(records["plan"], 0.9, 0.88, 0.92)
     scorecard = records["evaluate"]
     student = scorecard.score("student")
@@ -85,9 +85,7 @@ def test_the_error_of_few_test_items_is_no_miss(records: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("bound", "outcome"), [(0.3, "outside"), (0.86, "outside"), (0.975, "inside"), (0.99, "inside")]
 )
-def test_a_bound_that_is_overrun_by_more_than_chance_missed(
-    records: dict[str, Any], bound: float, outcome: str
-) -> None:
+def test_a_bound_that_is_overrun_by_more_than_chance_missed(records, bound, outcome):
     """979 of 1,000 is 97.9%; so many items may show 98.4% where the truth is 97.5%."""
     plan = predicting(records["plan"], 0.0, 0.0, bound, is_known=False)
     row = rows(plan, records)["accuracy"]
@@ -96,15 +94,13 @@ def test_a_bound_that_is_overrun_by_more_than_chance_missed(
     assert row.note.endswith("as 1,000 test items may show it")
 
 
-def test_what_was_not_predicted_is_not_judged(records: dict[str, Any]) -> None:
+def test_what_was_not_predicted_is_not_judged(records):
     old = replace(records["plan"], accuracy=Interval(0.5, 0.0, 1.0, "unknown: no recorded run"))
     row = rows(old, records)["accuracy"]
     assert (row.planned, row.interval, row.outcome) == ("unknown", "", "open")
 
 
-def test_another_machine_s_hours_and_latency_are_shown_and_not_judged(
-    records: dict[str, Any],
-) -> None:
+def test_another_machine_s_hours_and_latency_are_shown_and_not_judged(records):
     by_quantity = rows(records["plan"], records)
     for quantity in (TIME, "latency, p95"):
         assert by_quantity[quantity].outcome == "open"
@@ -112,7 +108,7 @@ def test_another_machine_s_hours_and_latency_are_shown_and_not_judged(
     assert by_quantity["dollars"].outcome == "open"
 
 
-def test_what_went_before_the_plan_is_in_neither_time(records: dict[str, Any]) -> None:
+def test_what_went_before_the_plan_is_in_neither_time(records):
     plan = local(records["plan"])
     before = rows(replace(plan, hours_range=(0.5, 0.7)), records)[TIME]
     with_pilot = replace(plan, hours_range=(0.5, 0.7), spent_hours=2.0)
@@ -127,7 +123,7 @@ def test_what_went_before_the_plan_is_in_neither_time(records: dict[str, Any]) -
     assert row.width == pytest.approx(1.4) and row.interval_with_width.endswith(" (1.4×)")
 
 
-def test_the_time_until_trained_counts_neither_test_nor_load_test(records: dict[str, Any]) -> None:
+def test_the_time_until_trained_counts_neither_test_nor_load_test(records):
     plan = local(records["plan"])
     row = rows(plan, records)[TIME]
     for stage in ("evaluate", "deploy"):
@@ -135,7 +131,7 @@ def test_the_time_until_trained_counts_neither_test_nor_load_test(records: dict[
         assert rows(plan, {**records, stage: longer})[TIME] == row
 
 
-def test_a_long_pilot_hides_neither_the_error_nor_the_width(records: dict[str, Any]) -> None:
+def test_a_long_pilot_hides_neither_the_error_nor_the_width(records):
     took = sum(records[name].seconds for name in ("synthesize", "distill"))
     took = (took + records["evaluate"].score("teacher").seconds) / 3600
     plan = replace(local(records["plan"]), hours=took / 3, hours_range=(took / 4, took / 2))
@@ -145,14 +141,14 @@ def test_a_long_pilot_hides_neither_the_error_nor_the_width(records: dict[str, A
     assert row.figures.planned and row.figures.measured / row.figures.planned == pytest.approx(3)
 
 
-def test_a_training_too_short_to_predict_from_is_said(records: dict[str, Any]) -> None:
+def test_a_training_too_short_to_predict_from_is_said(records):
     plan = predicting(records["plan"], 0, 0, 1, is_known=False, tried=Tried(0, 64, 65_000))
     row = rows(plan, records)["accuracy"]
     assert (row.planned, row.outcome) == ("0 of 64 at 65k tokens", "open")
     assert row.note == "too short a training to predict from"
 
 
-def test_hours_and_dollars_of_this_machine_are_judged(records: dict[str, Any]) -> None:
+def test_hours_and_dollars_of_this_machine_are_judged(records):
     corpus, student = records["synthesize"], records["distill"]
     teacher = records["evaluate"].score("teacher")
     took = (corpus.seconds + student.seconds + teacher.seconds) / 3600
@@ -175,7 +171,7 @@ def test_hours_and_dollars_of_this_machine_are_judged(records: dict[str, Any]) -
     assert again["dollars"].measured == "$0.20"
 
 
-def test_what_is_predicted_of_a_trained_student_is_no_hit(records: dict[str, Any]) -> None:
+def test_what_is_predicted_of_a_trained_student_is_no_hit(records):
     mean = records["evaluate"].score("student").slice().exact.mean
     plan = predicting(records["plan"], mean, 0.01, 0.99)
     assert rows(plan, records)["accuracy"].outcome == "inside"
@@ -191,9 +187,7 @@ def test_what_is_predicted_of_a_trained_student_is_no_hit(records: dict[str, Any
     assert rows(replace(bound, is_late=True), records, paid)["accuracy"].outcome == "open"
 
 
-def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(
-    records: dict[str, Any],
-) -> None:
+def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(records):
     plan = records["plan"]
     servers = tuple(role for role in plan.roles if role.role != "teacher")
     hosted = replace(plan.role("teacher"), offer=None, usd=1.0, usd_range=(0.8, 1.3))
@@ -205,9 +199,7 @@ def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(
     ].outcome == ("outside")
 
 
-def test_a_room_s_stage_that_the_plan_knew_nothing_of_is_on_neither_side(
-    records: dict[str, Any],
-) -> None:
+def test_a_room_s_stage_that_the_plan_knew_nothing_of_is_on_neither_side(records):
     role = replace(records["plan"].role("teacher"), offer=None, usd=2.0, usd_range=(1.9, 2.1))
     roles = (role, *(each for each in records["plan"].roles if each.role != "teacher"))
     spends = [
@@ -222,9 +214,7 @@ def test_a_room_s_stage_that_the_plan_knew_nothing_of_is_on_neither_side(
     assert (row.planned, row.measured, row.outcome) == ("$2.50", "$2.50", "inside")
 
 
-def test_servers_that_were_rented_are_compared_with_what_is_paid_until_served(
-    records: dict[str, Any],
-) -> None:
+def test_servers_that_were_rented_are_compared_with_what_is_paid_until_served(records):
     plan = records["plan"]
     spends = (
         Spend("teacher x", 0.5, "teacher", "synthesize"),
@@ -238,9 +228,7 @@ def test_servers_that_were_rented_are_compared_with_what_is_paid_until_served(
     assert row.note == "servers were rented for distill"
 
 
-def test_serving_for_the_horizon_is_no_part_of_a_run_whose_stages_were_all_jobs(
-    records: dict[str, Any],
-) -> None:
+def test_serving_for_the_horizon_is_no_part_of_a_run_whose_stages_were_all_jobs(records):
     plan = records["plan"]
     before = sum(role.usd for role in plan.roles if role.role != "serve") + plan.egress_usd
     serve = replace(plan.role("serve"), usd=36.0)
@@ -268,9 +256,7 @@ def test_serving_for_the_horizon_is_no_part_of_a_run_whose_stages_were_all_jobs(
     assert rows(plan, records, *dearer)["dollars until served"].outcome == "outside"
 
 
-def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(
-    records: dict[str, Any],
-) -> None:
+def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(records):
     plan, student = records["plan"], records["distill"]
     train = plan.role("train")
     hosted = replace(plan.role("teacher"), offer=None)
@@ -300,7 +286,7 @@ def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(
     assert "measured on this machine" in begun_here.note
 
 
-def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -> None:
+def test_a_hosted_teacher_s_answers_come_many_at_once(records):
     plan = local(records["plan"])
     servers = tuple(role for role in plan.roles if role.role != "teacher")
     hosted = replace(plan.role("teacher"), offer=None, usd=1.0, usd_range=None)
@@ -333,8 +319,8 @@ def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -
     ],
 )
 def test_other_work_excuses_what_is_slower_and_not_what_is_faster(
-    records: dict[str, Any], answer_ms: float, per_s: float, outcomes: tuple[str, str]
-) -> None:
+    records, answer_ms, per_s, outcomes
+):
     deployment = replace(
         records["deploy"],
         was_busy=True,
@@ -359,7 +345,7 @@ def test_other_work_excuses_what_is_slower_and_not_what_is_faster(
     assert speed[0].outcome == ("inside" if answer_ms == 70 else "outside")
 
 
-def test_a_bound_says_how_far_below_it_is(records: dict[str, Any]) -> None:
+def test_a_bound_says_how_far_below_it_is(records):
     predicted = Prediction(Interval(2.0, 0.0, 2.0), 0.1)
     factory.change(records, "deploy", memory_gib=predicted)
     row = rows(records["plan"], records)["memory of the server, here"]
@@ -367,12 +353,12 @@ def test_a_bound_says_how_far_below_it_is(records: dict[str, Any]) -> None:
     assert row.note == "5% of the most that a plan counts with"
 
 
-def test_nothing_is_compared_that_was_not_measured(records: dict[str, Any]) -> None:
+def test_nothing_is_compared_that_was_not_measured(records):
     assert planned_rows(None, records) == ()
     assert planned_rows(records["plan"], {"plan": records["plan"]}) == ()
 
 
-def test_a_miss_is_red_in_the_terminal(records: dict[str, Any]) -> None:
+def test_a_miss_is_red_in_the_terminal(records):
     def shown(plan: Plan) -> str:
         console = Console(width=160, force_terminal=True, color_system="standard", record=True)
         with console.capture() as caught:
@@ -387,7 +373,7 @@ def test_a_miss_is_red_in_the_terminal(records: dict[str, Any]) -> None:
     assert "MISSED" not in inside and "\x1b[1;31m" not in inside
 
 
-def test_the_range_of_so_many_items_holds_as_often_as_it_says() -> None:
+def test_the_range_of_so_many_items_holds_as_often_as_it_says():
     """Draw the accuracy from the prediction's normal, then the items: 95% lie inside."""
     import random
 

@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import shlex
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,7 +8,7 @@ from stratos.report import frontier, sweep_jobs
 from tests.report import factory
 
 
-def test_the_command_can_be_pasted(tmp_path: Path) -> None:
+def test_the_command_can_be_pasted(tmp_path):
     overrides = ["+task=mine", "cloud.regions=[us-east-1, eu-west-1]", "x='a b'"]
     factory.write_hydra(tmp_path, overrides)
     sources = [
@@ -26,7 +23,7 @@ def test_the_command_can_be_pasted(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_what_was_not_kept_is_empty_and_what_is_corrupt_is_said(tmp_path: Path) -> None:
+def test_what_was_not_kept_is_empty_and_what_is_corrupt_is_said(tmp_path):
     assert sweep_jobs.overrides_of(tmp_path) == ()
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("a: b")
@@ -37,12 +34,12 @@ def test_what_was_not_kept_is_empty_and_what_is_corrupt_is_said(tmp_path: Path) 
         sweep_jobs.overrides_of(tmp_path)
 
 
-def test_versions_and_machine_are_named() -> None:
+def test_versions_and_machine_are_named():
     assert {"python", "torch", "hydra-core"} <= set(sweep_jobs.versions())
     assert {"system", "processor", "cores"} <= set(sweep_jobs.machine())
 
 
-def test_a_command_with_a_change_leaves_out_what_it_replaces(tmp_path: Path) -> None:
+def test_a_command_with_a_change_leaves_out_what_it_replaces(tmp_path):
     factory.write_hydra(
         tmp_path,
         ["+task=mine", "student=local", "student.path=/models/a", "trainer.max_tokens=5", "seed=3"],
@@ -55,7 +52,7 @@ def test_a_command_with_a_change_leaves_out_what_it_replaces(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
-def test_a_plan_whose_model_has_no_name_has_no_command(tmp_path: Path) -> None:
+def test_a_plan_whose_model_has_no_name_has_no_command(tmp_path):
     factory.write_hydra(tmp_path, ["+task=mahjong"])
     plan = factory.make_plan()
     point = next(candidate for candidate in plan.frontier if candidate.student == plan.student)

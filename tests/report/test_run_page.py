@@ -80,9 +80,7 @@ def make(run_dir: Path, records: dict[str, Any] | None = None, **config: Any) ->
     return read(run_dir / "report.html")
 
 
-def test_the_page_tells_the_whole_run(
-    tmp_path: Path, records: dict[str, Any], snapshot: Any
-) -> None:
+def test_the_page_tells_the_whole_run(tmp_path, records, snapshot):
     factory.write_hydra(tmp_path, ["+task=mahjong", "cloud=aws", "limits.budget_usd=25"])
     line = {"kind": "settled", "what": "teacher gpt", "role": "teacher", "usd": 0.25}
     paid = json.dumps({**line, "total_usd": 0.25})
@@ -110,7 +108,7 @@ def test_the_page_tells_the_whole_run(
     assert page.loads == []
 
 
-def test_what_limits_are_worth_and_what_the_choice_gains(tmp_path: Path) -> None:
+def test_what_limits_are_worth_and_what_the_choice_gains(tmp_path):
     page = make(tmp_path)
     plan = page.section("plan")
     assert "the plan needs $2.56." in plan and "(900 ms) buys accuracy +0.004." in plan
@@ -124,9 +122,7 @@ def test_what_limits_are_worth_and_what_the_choice_gains(tmp_path: Path) -> None
     assert "1.5 times answers differ in length" in plan
 
 
-def test_whether_it_pays_is_said_first_and_the_ways_are_listed(
-    tmp_path: Path, records: dict[str, Any]
-) -> None:
+def test_whether_it_pays_is_said_first_and_the_ways_are_listed(tmp_path, records):
     price = Interval(0.002, 0.0018, 0.0022)
     hosted = Way("gpt<b>", False, Interval(0.9, 0.8, 0.95), price, 900.0, retires="2027-01-01")
     poor = replace(hosted, name="poor", why_not="12.0% (8.0–20.0%), surely less accurate")
@@ -145,7 +141,7 @@ def test_whether_it_pays_is_said_first_and_the_ways_are_listed(
         assert words in shown, shown[:3000]
 
 
-def test_mixed_servers_and_egress_are_counted(tmp_path: Path, records: dict[str, Any]) -> None:
+def test_mixed_servers_and_egress_are_counted(tmp_path, records):
     plan = records["plan"]
     serve = plan.role("serve")
     mixed = (*plan.roles[:2], replace(serve, usd=2.0), replace(serve, offer=factory.G5, count=2,
@@ -156,7 +152,7 @@ def test_mixed_servers_and_egress_are_counted(tmp_path: Path, records: dict[str,
     assert "leaves regions and clouds $0.25" in money
 
 
-def test_secrets_of_the_config_stay_out(tmp_path: Path) -> None:
+def test_secrets_of_the_config_stay_out(tmp_path):
     factory.write_hydra(tmp_path, ["+task=mahjong", "teacher.api_key=sk-abcdefghijklmnopqrstuv"])
     make(tmp_path)
     text = (tmp_path / "report.html").read_text()
@@ -166,7 +162,7 @@ def test_secrets_of_the_config_stay_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [*itertools.combinations(STAGES, 1), STAGES[1:], STAGES])
-def test_stages_that_did_not_run_are_named(tmp_path: Path, missing: tuple[str, ...]) -> None:
+def test_stages_that_did_not_run_are_named(tmp_path, missing):
     records = {k: v for k, v in factory.make_records(tmp_path).items() if k not in missing}
     page = make(tmp_path, records)
     for stage in missing:
@@ -176,7 +172,7 @@ def test_stages_that_did_not_run_are_named(tmp_path: Path, missing: tuple[str, .
         assert (f"the stage {stage} was not part of this run" in whole) == (stage in missing)
 
 
-def test_a_run_without_a_plan_says_so(tmp_path: Path) -> None:
+def test_a_run_without_a_plan_says_so(tmp_path):
     page = make(tmp_path, {"probe": factory.make_probe(), "plan": None})
     assert "Teachers measured, nothing planned yet" in page.section("result")
 
@@ -202,15 +198,13 @@ CLOSE = {"student_exact": factory.share(60, 128), "ratio": 60 / 62, "ratio_at_le
     ],
     ids=["no better", "worse", "no ratio"],
 )
-def test_the_headline_says_how_student_and_teacher_compare(
-    tmp_path: Path, records: dict[str, Any], compared: dict[str, Any], words: str
-) -> None:
+def test_the_headline_says_how_student_and_teacher_compare(tmp_path, records, compared, words):
     comparison = replace(records["evaluate"].comparison, **compared)
     factory.change(records, "evaluate", comparison=comparison)
     assert words in make(tmp_path, records).section("result")
 
 
-def test_what_needs_no_model_is_the_headline(tmp_path: Path, records: dict[str, Any]) -> None:
+def test_what_needs_no_model_is_the_headline(tmp_path, records):
     share = factory.share(979, 1000)
     linear = Versus("linear", "TF-IDF", 1000, share, share, 3, 3, 1.0)
     factory.change(records, "evaluate", against=(linear,))
@@ -229,7 +223,7 @@ def test_what_needs_no_model_is_the_headline(tmp_path: Path, records: dict[str, 
     assert headline.index("You need no model for this") < ratio
 
 
-def test_a_micro_f1_is_no_share_of_rows() -> None:
+def test_a_micro_f1_is_no_share_of_rows():
     share = factory.share(52, 59)
     versus = Versus("linear", "TF-IDF", 59, share, share, 3, 3, 1.0)
     assert shares_of(versus) == "the student has 88.1% of 59 test rows right, TF-IDF 88.1%"
@@ -239,7 +233,7 @@ def test_a_micro_f1_is_no_share_of_rows() -> None:
     )
 
 
-def test_one_slice_is_not_told_apart_from_all(tmp_path: Path, records: dict[str, Any]) -> None:
+def test_one_slice_is_not_told_apart_from_all(tmp_path, records):
     scores = tuple(
         replace(score, slices=(replace(score.slices[0], slice="main"), score.slice()))
         for score in records["evaluate"].scores
@@ -252,7 +246,7 @@ def test_one_slice_is_not_told_apart_from_all(tmp_path: Path, records: dict[str,
         assert "main" not in page.section(section).lower()
 
 
-def test_one_question_is_no_questions(tmp_path: Path, records: dict[str, Any]) -> None:
+def test_one_question_is_no_questions(tmp_path, records):
     compared = replace(records["evaluate"].comparison, n_items=1, ratio_at_least=0.7, p_value=1.0)
     factory.change(records, "evaluate", comparison=compared)
     factory.change(records, "distill", steps=1)
@@ -264,7 +258,7 @@ def test_one_question_is_no_questions(tmp_path: Path, records: dict[str, Any]) -
     assert " in 1 step " in page.section("training")
 
 
-def test_an_unknown_accuracy_is_called_so(tmp_path: Path) -> None:
+def test_an_unknown_accuracy_is_called_so(tmp_path):
     plan = factory.make_plan()
     points = tuple(replace(p, accuracy=0.0, accuracy_known=False) for p in plan.frontier)
     unknown = Interval(0.5, 0.0, 1.0, "unknown: no recorded run of llama-1m on mahjong")
@@ -277,7 +271,7 @@ def test_an_unknown_accuracy_is_called_so(tmp_path: Path) -> None:
     assert "Hours until trained against cost" in page.section("frontier")
 
 
-def test_odd_numbers_do_not_break_the_page(tmp_path: Path, records: dict[str, Any]) -> None:
+def test_odd_numbers_do_not_break_the_page(tmp_path, records):
     nan = float("nan")
     factory.change(
         records,
@@ -296,7 +290,7 @@ def test_odd_numbers_do_not_break_the_page(tmp_path: Path, records: dict[str, An
     assert "nan" not in " ".join(page.text.values()).replace("finance", "").lower()
 
 
-def test_examples_that_are_gone_or_broken_are_said(tmp_path: Path, records: dict[str, Any]) -> None:
+def test_examples_that_are_gone_or_broken_are_said(tmp_path, records):
     path = Path(records["evaluate"].examples_path)
     path.write_bytes(path.read_bytes() + b'{"question": "cut sh\n[1]\n\xff\n')
     assert "3 lines could not be read" in make(tmp_path, records).section("examples")
@@ -304,13 +298,13 @@ def test_examples_that_are_gone_or_broken_are_said(tmp_path: Path, records: dict
     assert "The answers cannot be read from" in make(tmp_path, records).section("examples")
 
 
-def test_a_moved_run_folder_finds_its_examples(tmp_path: Path) -> None:
+def test_a_moved_run_folder_finds_its_examples(tmp_path):
     records = factory.make_records(tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
     assert "held-out questions" in make(tmp_path / "new", records).section("examples")
 
 
-def test_hostile_text_is_text(tmp_path: Path, records: dict[str, Any]) -> None:
+def test_hostile_text_is_text(tmp_path, records):
     hostile = factory.HOSTILE
     row = {
         **dict.fromkeys(("question", "gold", "slice", "teacher"), hostile),
@@ -336,9 +330,7 @@ def test_hostile_text_is_text(tmp_path: Path, records: dict[str, Any]) -> None:
     assert "\u202e" not in raw.decode()
 
 
-def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
-    tmp_path: Path, records: dict[str, Any]
-) -> None:
+def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(tmp_path, records):
     evidence = make(tmp_path).section("evidence")
     assert "Served as the weights as evaluated" in evidence and "Points lost" not in evidence
     whole = Export(

@@ -49,7 +49,7 @@ def choose(page: Any, override: str, value: str) -> None:
     )  # fmt: skip
 
 
-def test_jobs_are_filtered_by_what_was_varied(page: Any, sweep: Path) -> None:
+def test_jobs_are_filtered_by_what_was_varied(page, sweep):
     page.open(sweep / "index.html", 1500)
     assert len(shown(page)) == 12
     choose(page, "student", "stratos_1m")
@@ -80,7 +80,7 @@ def drawn(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [500, 1500])
-def test_a_filter_hides_jobs_in_any_window(page: Any, sweep: Path, width: int) -> None:
+def test_a_filter_hides_jobs_in_any_window(page, sweep, width):
     page.open(sweep / "index.html", width)
     assert len(drawn(page)) == 12
     choose(page, "student", "stratos_1m")
@@ -93,7 +93,7 @@ def test_a_filter_hides_jobs_in_any_window(page: Any, sweep: Path, width: int) -
 
 
 @pytest.mark.parametrize("width", [1000, 1200, 1500])
-def test_overrides_break_at_their_parts_alone(page: Any, sweep: Path, width: int) -> None:
+def test_overrides_break_at_their_parts_alone(page, sweep, width):
     page.open(sweep / "index.html", width)
     broken = page.js(
         """return [...document.querySelectorAll('.overrides code')].flatMap((code) =>
@@ -106,7 +106,7 @@ def test_overrides_break_at_their_parts_alone(page: Any, sweep: Path, width: int
     assert broken == [] and page.overflow() <= 0
 
 
-def test_the_frontier_is_that_of_the_jobs_shown(page: Any, sweep: Path) -> None:
+def test_the_frontier_is_that_of_the_jobs_shown(page, sweep):
     page.open(sweep / "index.html", 1500)
     points = page.js(
         "const plot = JSON.parse(document.querySelector('#compare figure').dataset.plot);"
@@ -126,7 +126,7 @@ def test_the_frontier_is_that_of_the_jobs_shown(page: Any, sweep: Path) -> None:
     assert page.one("#compare .frontier").get_attribute("points")
 
 
-def test_two_jobs_are_compared_as_the_command_does(page: Any, sweep: Path) -> None:
+def test_two_jobs_are_compared_as_the_command_does(page, sweep):
     page.open(sweep / "index.html", 1500)
     assert not page.one("#pair").is_displayed()
     buttons = page.all("#jobs button.pick")
@@ -161,8 +161,8 @@ def test_two_jobs_are_compared_as_the_command_does(page: Any, sweep: Path) -> No
     [(0, 0, 5), (3, 9, 40), (700, 600, 3000), (1, 0, 1), (5, 0, 9)],
 )
 def test_the_mathematics_of_the_page_is_that_of_the_command(
-    page: Any, sweep: Path, only_first: int, only_second: int, n: int
-) -> None:
+    page, sweep, only_first, only_second, n
+):
     from stratos.evaluate.metrics import paired_difference
 
     page.open(sweep / "index.html", 1500)
@@ -175,5 +175,5 @@ def test_the_mathematics_of_the_page_is_that_of_the_command(
     ) == pytest.approx([low, high], abs=1e-9)
 
 
-def test_no_secret_is_in_the_settings(sweep: Path) -> None:
+def test_no_secret_is_in_the_settings(sweep):
     assert "sk-abcdef" not in (sweep / "index.html").read_text()

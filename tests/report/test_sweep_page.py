@@ -51,7 +51,7 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_job_is_there_whatever_became_of_it(sweep: Path) -> None:
+def test_every_job_is_there_whatever_became_of_it(sweep):
     jobs = {job.name: job for job in read_jobs(sweep)}
     assert list(jobs) == ["0", "1", "2", "3", "4", "10"]
     assert {name: job.status for name, job in jobs.items()} == {
@@ -65,7 +65,7 @@ def test_every_job_is_there_whatever_became_of_it(sweep: Path) -> None:
     assert "evaluate" in jobs["3"].records
 
 
-def test_the_page_compares_them(sweep: Path) -> None:
+def test_the_page_compares_them(sweep):
     page = sweep_report(sweep)
     assert page == sweep / "index.html"
     text = page.read_text()
@@ -80,7 +80,7 @@ def test_the_page_compares_them(sweep: Path) -> None:
     assert "No space left &lt;b&gt;here&lt;/b&gt;." in text
 
 
-def test_the_best_job_is_so_on_validation_items(tmp_path: Path) -> None:
+def test_the_best_job_is_so_on_validation_items(tmp_path):
     """Of two jobs the one that the test items would prefer is worse on validation items."""
     for name, right in (("0", 0.9), ("1", 0.95)):
         add_job(tmp_path / name, [f"student={name}"])
@@ -126,7 +126,7 @@ def test_the_end_of_a_sweep_names_the_best_job_and_ties(
     assert line.startswith("\t#0 : done → ") and "50.0% (40.4–59.6%)" in line
 
 
-def test_what_needs_no_model_is_said_before_any_ratio(tmp_path: Path) -> None:
+def test_what_needs_no_model_is_said_before_any_ratio(tmp_path):
     add_job(tmp_path / "0", ["student=a"])
     share = factory.share(979, 1000)
     linear = Versus("linear", "TF-IDF", 1000, share, share, 3, 3, 1.0)
@@ -143,14 +143,14 @@ def test_what_needs_no_model_is_said_before_any_ratio(tmp_path: Path) -> None:
     assert row.index("not told apart") < row.index("21.7×")
 
 
-def test_a_job_at_work_is_called_running(sweep: Path) -> None:
+def test_a_job_at_work_is_called_running(sweep):
     with (sweep / "1" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert read_jobs(sweep)[1].status == "running"
     assert read_jobs(sweep)[1].status == "unfinished"
 
 
-def test_only_what_was_asked_for_has_to_be_there(tmp_path: Path) -> None:
+def test_only_what_was_asked_for_has_to_be_there(tmp_path):
     for name, config in (
         ("a", {"stages": ["probe", "plan"], "deploy": {"name": "local"}}),
         ("b", {"stages": ["probe", "plan", "deploy"], "deploy": {"name": "none"}}),
@@ -163,7 +163,7 @@ def test_only_what_was_asked_for_has_to_be_there(tmp_path: Path) -> None:
     assert "No job was measured to the end" in sweep_report(tmp_path).read_text()
 
 
-def test_folders_named_by_overrides_are_found(tmp_path: Path) -> None:
+def test_folders_named_by_overrides_are_found(tmp_path):
     factory.write_hydra(tmp_path / "seed=1" / "student=a,b", ["seed=1"])
     (tmp_path / "seed=1" / "student=a,b" / "plan.json").mkdir()
     (tmp_path / "seed=1" / "student=a,b" / ".hydra" / "overrides.yaml").write_text("{[")
@@ -173,12 +173,12 @@ def test_folders_named_by_overrides_are_found(tmp_path: Path) -> None:
     assert sweep_report(tmp_path).exists()
 
 
-def test_secrets_in_overrides_stay_out(tmp_path: Path) -> None:
+def test_secrets_in_overrides_stay_out(tmp_path):
     factory.write_hydra(tmp_path / "0", ["teacher.api_key=verysecret", "seed=1"])
     assert "verysecret" not in sweep_report(tmp_path).read_text()
 
 
-def test_a_folder_without_jobs_is_an_error(tmp_path: Path, snapshot: Any) -> None:
+def test_a_folder_without_jobs_is_an_error(tmp_path, snapshot):
     with pytest.raises(ReportError) as error:
         sweep_report(tmp_path / "gone")
     assert str(error.value).replace(str(tmp_path), "sweeps") == snapshot(name="gone")
@@ -188,7 +188,7 @@ def test_a_folder_without_jobs_is_an_error(tmp_path: Path, snapshot: Any) -> Non
     assert str(error.value).replace(str(tmp_path), "sweeps") == snapshot(name="a job")
 
 
-def test_the_command_writes_the_page(sweep: Path) -> None:
+def test_the_command_writes_the_page(sweep):
     done = stratos("report", str(sweep))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{sweep / 'index.html'}\n", "")
     done = stratos("report", str(sweep / "nope"))

@@ -16,7 +16,7 @@ def point(tokens: int, accuracy: float) -> PilotPoint:
     return PilotPoint(tokens, accuracy, 128, 1000, 1.0, 1.0, 1.0)
 
 
-def test_the_learning_curve_is_a_measure_or_said_not_to_be() -> None:
+def test_the_learning_curve_is_a_measure_or_said_not_to_be():
     record = factory.make_probe()
     *measures, curve = complexity_rows(record, None)
     assert tuple(measures) == record.complexity.measures
@@ -37,7 +37,7 @@ def items(*answers: str) -> list[Item]:
     return [Item(str(i), "main", f"q{i}", answer) for i, answer in enumerate(answers)]
 
 
-def test_a_matrix_counts_right_against_answered() -> None:
+def test_a_matrix_counts_right_against_answered():
     some = items("bug", "bug", "bug", "praise", "praise", "praise")
     counts = confusion(some, ["bug", "BUG", "praise", "praise", None, "what?"])
     assert counts == {"bug": {"bug": 2, "praise": 1}, "praise": {NO_LABEL: 2, "praise": 1}}
@@ -50,7 +50,7 @@ def test_a_matrix_counts_right_against_answered() -> None:
     assert round(table.macro_f1, 3) == 0.6
 
 
-def test_answers_that_hardly_repeat_are_no_labels() -> None:
+def test_answers_that_hardly_repeat_are_no_labels():
     assert confusion(items("1", "2", "3", "4"), ["1", "2", "3", "4"]) == {}
     assert confusion(items("1", "1", "1"), ["1", "1", "1"]) == {}
     assert label_table(ModelScore("student", "s", ())) is None

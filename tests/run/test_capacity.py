@@ -54,8 +54,8 @@ def lacks(server: str) -> CapacityError:
 
 
 def test_another_type_of_the_same_region_is_tried_before_another_region(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys
+):
     config = config_of(tmp_path / "run")
     west = "aws/us-west-2/g4.xlarge"
     configs = run(
@@ -76,9 +76,7 @@ def test_another_type_of_the_same_region_is_tried_before_another_region(
     assert again.cloud == configs[-1].cloud
 
 
-def test_another_region_is_what_the_user_allows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_region_is_what_the_user_allows(tmp_path, monkeypatch):
     for n, cloud in enumerate(({"regions": ("us-*",)}, {"residency": ("us", "eu")})):
         config = config_of(tmp_path / str(n), **cloud)
         *_, last = run(config, monkeypatch, lacks(FIRST), InfeasibleError("no plan"), 1.0)
@@ -87,9 +85,7 @@ def test_another_region_is_what_the_user_allows(
         )  # fmt: skip
 
 
-def test_where_no_other_region_does_either_that_is_the_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_no_other_region_does_either_that_is_the_error(tmp_path, monkeypatch):
     with pytest.raises(InfeasibleError, match="nowhere"):
         run(
             config_of(tmp_path / "run"), monkeypatch,
@@ -99,8 +95,8 @@ def test_where_no_other_region_does_either_that_is_the_error(
 
 @pytest.mark.parametrize(("deadline_hours", "waits"), [(3.0, True), (2.0, False), (None, False)])
 def test_a_deadline_that_leaves_time_waits_for_a_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadline_hours: float | None, waits: bool
-) -> None:
+    tmp_path, monkeypatch, deadline_hours, waits
+):
     monkeypatch.setattr(pipeline, "WAIT_S", 0.05)
     empty: dict = dict.fromkeys(Plan.__dataclass_fields__)
     # 0.1 h were taken before it.
@@ -117,9 +113,7 @@ def test_a_deadline_that_leaves_time_waits_for_a_server(
     assert configs[-1].cloud == config.cloud, "what could not be had is tried again"
 
 
-def test_a_server_is_tried_again_after_hours_unless_a_student_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_is_tried_again_after_hours_unless_a_student_is_made(tmp_path, monkeypatch):
     config = config_of(tmp_path)
     run(config, monkeypatch, lacks(FIRST), lacks(SECOND), 1.0)
     path = tmp_path / NAME
@@ -134,7 +128,7 @@ def test_a_server_is_tried_again_after_hours_unless_a_student_is_made(
     assert without_refused(config).cloud.quotas == {SECOND: 0}
 
 
-def test_what_another_cloud_did_not_have_limits_nothing(tmp_path: Path) -> None:
+def test_what_another_cloud_did_not_have_limits_nothing(tmp_path):
     config = config_of(tmp_path)
     refuse(tmp_path, lacks(FIRST))
     assert without_refused(config).cloud.quotas == {FIRST: 0}
@@ -154,7 +148,7 @@ def planned(run: Path, *words: str) -> Done:
 
 
 @pytest.mark.slow
-def test_limits_that_no_server_meets_are_no_lack_of_servers(probed: Path) -> None:
+def test_limits_that_no_server_meets_are_no_lack_of_servers(probed):
     refuse(probed, lacks(SECOND))
     refused = (probed / NAME).read_bytes()
     done = planned(probed, "limits.budget_usd=0.001")
@@ -164,7 +158,7 @@ def test_limits_that_no_server_meets_are_no_lack_of_servers(probed: Path) -> Non
 
 
 @pytest.mark.slow
-def test_where_a_refused_server_would_do_that_is_said(probed: Path) -> None:
+def test_where_a_refused_server_would_do_that_is_said(probed):
     refuse(probed, lacks("aws/us-east-1/*"))
     done = planned(probed)
     assert done.returncode == 1

@@ -3,7 +3,6 @@
 import io
 import re
 import time
-from pathlib import Path
 
 import pytest
 from rich.console import Console as RichConsole
@@ -57,7 +56,7 @@ def test_a_long_run_is_told_of_ever_more_seldom(monkeypatch):
         assert fewest <= file.getvalue().count("\n") <= most, level
 
 
-def test_a_line_is_broken_between_words_and_never_in_a_path() -> None:
+def test_a_line_is_broken_between_words_and_never_in_a_path():
     file = io.StringIO()
     path = "folder/" * 20
     shown = Console(RichConsole(file=file, width=300), Level.DEFAULT)
@@ -75,14 +74,14 @@ def test_a_line_is_broken_between_words_and_never_in_a_path() -> None:
         (Level.VERBOSE, ["rows", "detail", "verdict"]),
     ],
 )
-def test_each_level_has_its_lines(level: Level, names: list[str]) -> None:
+def test_each_level_has_its_lines(level, names):
     file = io.StringIO()
     lines = [Line(name, "text") for name in ("rows", "detail", "why", "verdict")]
     Console(RichConsole(file=file, width=100), level).show(lines)
     assert [line.split()[0] for line in file.getvalue().splitlines()] == names
 
 
-def test_a_long_warning_is_whole_where_all_is_printed() -> None:
+def test_a_long_warning_is_whole_where_all_is_printed():
     for level, is_whole in ((Level.DEFAULT, False), (Level.VERBOSE, True)):
         for text in ("word " * 100, f"{'word/' * 100} is a path"):
             file = io.StringIO()
@@ -106,7 +105,7 @@ def test_no_color_is_heeded(monkeypatch, is_off):
 
 
 @pytest.mark.parametrize("ended", [SystemExit(143), SystemExit(129), KeyboardInterrupt()])
-def test_a_run_that_a_signal_ends_says_how_it_goes_on(ended: BaseException, tmp_path: Path) -> None:
+def test_a_run_that_a_signal_ends_says_how_it_goes_on(ended, tmp_path):
     out = io.StringIO()
     console = Console(RichConsole(file=out, width=200), folder=tmp_path)
     with pytest.raises(type(ended)), console.closing():
@@ -117,5 +116,5 @@ def test_a_run_that_a_signal_ends_says_how_it_goes_on(ended: BaseException, tmp_
     assert out.getvalue().count("Interrupted.") == 1
 
 
-def test_a_line_of_progress_comes_once_a_minute_at_most() -> None:
+def test_a_line_of_progress_comes_once_a_minute_at_most():
     assert console._HEARTBEAT_S >= 60

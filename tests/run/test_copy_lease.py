@@ -27,9 +27,7 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copy_store, "SETTLES_S", 0.0)
 
 
-def test_the_second_of_two_commands_is_shown_the_first(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_the_second_of_two_commands_is_shown_the_first(tmp_path, url, warned):
     one = mirror(folder(tmp_path / "first"), url, warned)
     other = mirror(folder(tmp_path / "second"), url, warned)
     me = Process.this()
@@ -61,18 +59,14 @@ def test_a_lease_whose_holder_is_gone_is_taken_over(
         assert held(one) == (2, one.lease.token)
 
 
-def test_a_holder_that_is_seen_alive_keeps_its_lease_whatever_the_clock_says(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_a_holder_that_is_seen_alive_keeps_its_lease_whatever_the_clock_says(tmp_path, url, warned):
     one = mirror(folder(tmp_path / "first"), url, warned)
     leased(one, Process.of(os.getppid()), age_s=2 * LEASE_S)
     with pytest.raises(BusyError, match="in /there"), one.lease.hold():
         pass
 
 
-def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_of_the_folder_that_a_copy_was_of_are_named(tmp_path, url, warned, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     spec = JobSpec("stratos-lost-distill", "distill", tmp_path / "lost", "train", 1, 1.0)
     submission.add_to_list(Submission.of(Queue(), spec, id="7", label="queue job 7"))
@@ -86,7 +80,7 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
     ), warned
 
 
-def test_who_has_lost_its_lease_copies_no_more(tmp_path: Path, url: str, warned: list[str]) -> None:
+def test_who_has_lost_its_lease_copies_no_more(tmp_path, url, warned):
     first = folder(tmp_path / "first")
     one = mirror(first, url, warned)
     with one.lease.hold():
@@ -99,9 +93,7 @@ def test_who_has_lost_its_lease_copies_no_more(tmp_path: Path, url: str, warned:
     assert held(one) == (2, "another")
 
 
-def test_who_was_thought_gone_changes_nothing_of_its_successor(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_who_was_thought_gone_changes_nothing_of_its_successor(tmp_path, url, warned):
     first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
     one, other = mirror(folder(first), url, warned), mirror(second, url, warned)
     second.mkdir()
@@ -123,9 +115,7 @@ def test_who_was_thought_gone_changes_nothing_of_its_successor(
     assert content(third) == work(content(second))
 
 
-def test_a_lease_is_renewed_while_files_take_long(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_is_renewed_while_files_take_long(tmp_path, url, warned, monkeypatch):
     monkeypatch.setattr(copy_store, "RENEW_S", 0.1)
     one = mirror(folder(tmp_path / "first"), url, warned)
     with one.lease.hold():
@@ -181,9 +171,7 @@ def test_of_many_that_take_over_one_lease_one_has_it(
     assert list(had[0].store.sizes(LEASES)) == [f"{number}.json"]
 
 
-def test_who_is_so_late_that_the_next_two_have_come_has_nothing(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_is_so_late_that_the_next_two_have_come_has_nothing(tmp_path, url, warned, monkeypatch):
     late, look = mirror(folder(tmp_path / "late"), url, warned), None
     leased(late, dead())
     look = late.lease.last
@@ -202,9 +190,7 @@ def test_who_is_so_late_that_the_next_two_have_come_has_nothing(
     assert held(fourth) == (4, fourth.lease.token)
 
 
-def test_who_slept_while_another_went_on_and_ended_changes_nothing(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_who_slept_while_another_went_on_and_ended_changes_nothing(tmp_path, url, warned):
     slept = mirror(folder(tmp_path / "first"), url, warned)
     slept.lease.take()
     slept.push()

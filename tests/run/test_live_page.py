@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -51,7 +50,7 @@ def train(folder: Path) -> ProgressFile:
     return progress
 
 
-def test_progress_is_what_was_said_last(tmp_path: Path) -> None:
+def test_progress_is_what_was_said_last(tmp_path):
     train(tmp_path)
     progress = read_progress(tmp_path)
     assert progress is not None and (progress.stage, progress.share) == ("distill", 0.4)
@@ -60,9 +59,7 @@ def test_progress_is_what_was_said_last(tmp_path: Path) -> None:
     assert read_progress(tmp_path / "elsewhere") is None
 
 
-def test_time_left_is_that_of_the_part_at_its_own_pace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_left_is_that_of_the_part_at_its_own_pace(tmp_path, monkeypatch):
     now = 1_000.0
     monkeypatch.setattr(time, "time", lambda: now)
     progress = ProgressFile(tmp_path)
@@ -76,7 +73,7 @@ def test_time_left_is_that_of_the_part_at_its_own_pace(
         now += 2 * n
 
 
-def test_a_long_curve_keeps_its_shape_and_every_measurement(tmp_path: Path) -> None:
+def test_a_long_curve_keeps_its_shape_and_every_measurement(tmp_path):
     progress = ProgressFile(tmp_path)
     progress.begin("distill")
     for step in range(1, 2001):
@@ -86,14 +83,14 @@ def test_a_long_curve_keeps_its_shape_and_every_measurement(tmp_path: Path) -> N
     assert len(curve) <= 400 and sum(point.exact is not None for point in curve) == 20
 
 
-def test_nothing_is_written_into_a_folder_that_is_gone(tmp_path: Path) -> None:
+def test_nothing_is_written_into_a_folder_that_is_gone(tmp_path):
     progress = ProgressFile(tmp_path, is_gone=lambda: True)
     progress.begin("probe")
     assert not (tmp_path / PROGRESS).exists()
 
 
 @pytest.mark.browser
-def test_a_run_at_work_shows_stage_money_curve_and_samples(page: Any, folder: Path) -> None:
+def test_a_run_at_work_shows_stage_money_curve_and_samples(page, folder):
     train(folder)
     with locked(folder / ".lock"):
         assert write_live_page(folder) == "running"
@@ -119,7 +116,7 @@ def test_a_run_at_work_shows_stage_money_curve_and_samples(page: Any, folder: Pa
 
 
 @pytest.mark.browser
-def test_it_leads_to_the_report_once_that_is_there(page: Any, folder: Path) -> None:
+def test_it_leads_to_the_report_once_that_is_there(page, folder):
     records = factory.make_records(folder)
     for stage in ("distill", "evaluate", "deploy"):
         save(folder / f"{stage}.json", stage, "f", records[stage])
@@ -136,14 +133,14 @@ def test_it_leads_to_the_report_once_that_is_there(page: Any, folder: Path) -> N
         time.sleep(0.2)
 
 
-def test_a_run_that_was_killed_says_how_it_goes_on(folder: Path) -> None:
+def test_a_run_that_was_killed_says_how_it_goes_on(folder):
     train(folder)
     assert write_live_page(folder) == "unfinished"
     page = (folder / "live.html").read_text()
     assert f"hydra.run.dir={folder}" in page and 'http-equiv="refresh"' not in page
 
 
-def test_status_writes_the_page_of_a_run(folder: Path) -> None:
+def test_status_writes_the_page_of_a_run(folder):
     done = stratos("status", str(folder), "--page")
     assert done.stdout.strip() == f"Page    {folder / 'live.html'}"
     assert (folder / "live.html").exists()
@@ -151,7 +148,7 @@ def test_status_writes_the_page_of_a_run(folder: Path) -> None:
     assert none.returncode == 2
 
 
-def test_a_watched_run_writes_it_and_takes_its_progress_away(tmp_path: Path) -> None:
+def test_a_watched_run_writes_it_and_takes_its_progress_away(tmp_path):
     done = stratos(
         "plan", "+task=mahjong", "cloud=aws", "logger=none", "stages=[probe]", "teacher=none",
         "--watch", f"hydra.run.dir={tmp_path / 'run'}",

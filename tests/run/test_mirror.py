@@ -8,14 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from copied import FILES, at, content, folder, mirror, objects, synced, work
-from s3_server import S3
 
 from stratos.core.errors import StratosError
 from stratos.run import copy_store
@@ -31,9 +29,7 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copy_store, "SETTLES_S", 0.0)
 
 
-def test_another_machine_goes_on_and_the_first_one_after_it(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_another_machine_goes_on_and_the_first_one_after_it(tmp_path, url, warned):
     first = folder(tmp_path / "first")
     synced(first, url, warned)
     # Hydra writes the config of a command before anything is fetched.
@@ -48,9 +44,7 @@ def test_another_machine_goes_on_and_the_first_one_after_it(
     assert warned == []
 
 
-def test_where_both_have_gone_on_nothing_is_lost(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_where_both_have_gone_on_nothing_is_lost(tmp_path, url, warned):
     first, second = folder(tmp_path / "first"), tmp_path / "second"
     synced(first, url, warned)
     synced(second, url, warned)
@@ -106,9 +100,7 @@ with killed.lease.hold():
 @pytest.mark.kill
 @pytest.mark.parametrize("moment", ["0", "1", "2", "before", "behind"])
 @pytest.mark.parametrize("url", ["file", "s3"], indirect=True)
-def test_a_writer_that_is_killed_leaves_the_copy_before(
-    tmp_path: Path, url: str, warned: list[str], moment: str
-) -> None:
+def test_a_writer_that_is_killed_leaves_the_copy_before(tmp_path, url, warned, moment):
     first = folder(tmp_path / "first")
     before = objects(synced(first, url, warned))
     folder(first, {"plan.json": b"{1}", "distill.json": b"{2}", "ledger.jsonl": b"{3}"})
@@ -126,9 +118,7 @@ def test_a_writer_that_is_killed_leaves_the_copy_before(
 
 
 @pytest.mark.parametrize("url", ["s3"], indirect=True)
-def test_an_s3_that_refuses_in_the_midst_keeps_the_copy_before(
-    tmp_path: Path, url: str, warned: list[str], s3: S3
-) -> None:
+def test_an_s3_that_refuses_in_the_midst_keeps_the_copy_before(tmp_path, url, warned, s3):
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
     before = one.store.read(MANIFEST, Manifest)
@@ -152,9 +142,7 @@ def test_an_s3_that_refuses_in_the_midst_keeps_the_copy_before(
 
 
 @pytest.mark.parametrize("moment", ["1e300", "-1", '"yesterday"'])
-def test_an_odd_date_is_said_to_be_damage(
-    moment: str, tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_an_odd_date_is_said_to_be_damage(moment, tmp_path, url, warned):
     one = synced(folder(tmp_path / "first"), url, warned)
     text = one.store.system.cat_file(one.store.at(MANIFEST)).decode()
     one.store.system.pipe_file(
@@ -164,7 +152,7 @@ def test_an_odd_date_is_said_to_be_damage(
         synced(tmp_path / "second", url, warned)
 
 
-def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str]) -> None:
+def test_what_is_damaged_is_refused(tmp_path, url, warned):
     one = synced(folder(tmp_path / "first"), url, warned)
     manifest = one.store.read(MANIFEST, Manifest)
     one.store.system.pipe_file(at(one, manifest.files["corpus/train.jsonl"]), b"rovs")
@@ -174,9 +162,7 @@ def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str])
     assert not list(second.glob("*.json"))
 
 
-def test_a_file_outside_of_the_run_folder_is_refused(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_a_file_outside_of_the_run_folder_is_refused(tmp_path, url, warned):
     one = synced(folder(tmp_path / "first"), url, warned)
     manifest = one.store.read(MANIFEST, Manifest)
     manifest.files["../../out"] = manifest.files["plan.json"]
@@ -187,7 +173,7 @@ def test_a_file_outside_of_the_run_folder_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_copy_that_was_lost_is_made_again(tmp_path: Path, url: str, warned: list[str]) -> None:
+def test_a_copy_that_was_lost_is_made_again(tmp_path, url, warned):
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
     one.store.system.rm(one.store.root, recursive=True)
@@ -198,9 +184,7 @@ def test_a_copy_that_was_lost_is_made_again(tmp_path: Path, url: str, warned: li
     assert content(second) == work(FILES)
 
 
-def test_an_object_that_was_lost_is_stored_again(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_an_object_that_was_lost_is_stored_again(tmp_path, url, warned):
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
     manifest = one.store.read(MANIFEST, Manifest)
@@ -212,9 +196,7 @@ def test_an_object_that_was_lost_is_stored_again(
     assert content(second) == work(FILES)
 
 
-def test_links_to_files_are_copied_and_others_are_said(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_links_to_files_are_copied_and_others_are_said(tmp_path, url, warned):
     first = folder(tmp_path / "first")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "rows.jsonl").write_bytes(b"rows")
@@ -238,14 +220,12 @@ def test_links_to_files_are_copied_and_others_are_said(
     ("nosuch://bucket/a", "there is no file system nosuch"),
     ("file:///proc/1/no/such", "cannot be written to"),
 ])  # fmt: skip
-def test_a_url_that_cannot_be_used_is_said_before_anything_runs(
-    tmp_path: Path, warned: list[str], wrong: str, told: str
-) -> None:
+def test_a_url_that_cannot_be_used_is_said_before_anything_runs(tmp_path, warned, wrong, told):
     with pytest.raises(StratosError, match=told):
         synced(folder(tmp_path / "first"), wrong, warned)
 
 
-def test_what_passes_is_not_copied(tmp_path: Path, url: str, warned: list[str]) -> None:
+def test_what_passes_is_not_copied(tmp_path, url, warned):
     half = {".lock": b"", "jobs/distill.lock": b"", ".plan.json.new": b"", "x/.a.1.2.tmp": b"",
             ".bundle.new/model.safetensors": b"", "x/.y.old/z": b""}  # fmt: skip
     synced(folder(tmp_path / "first", {**FILES, **half}), url, warned)
@@ -254,9 +234,7 @@ def test_what_passes_is_not_copied(tmp_path: Path, url: str, warned: list[str]) 
     assert content(second) == work(FILES)
 
 
-def test_what_was_fetched_in_part_is_fetched_again(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_fetched_in_part_is_fetched_again(tmp_path, url, warned, monkeypatch):
     synced(folder(tmp_path / "first"), url, warned)
     second = tmp_path / "second"
     second.mkdir()
@@ -279,9 +257,7 @@ def test_what_was_fetched_in_part_is_fetched_again(
     assert content(second) == work(FILES)
 
 
-def test_a_large_file_that_grows_all_the_time_is_copied(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_that_grows_all_the_time_is_copied(tmp_path, url, warned, monkeypatch):
     first, second = folder(tmp_path / "first"), tmp_path / "second"
     one = mirror(first, url, warned)
     copy = copy_store.copy_and_digest
@@ -303,8 +279,8 @@ def test_a_large_file_that_grows_all_the_time_is_copied(
 
 
 def test_a_file_that_is_written_to_in_its_place_stays_as_it_was_copied(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, url, warned, monkeypatch
+):
     first, second = folder(tmp_path / "first"), tmp_path / "second"
     one, copy = synced(first, url, warned), copy_store.copy_and_digest
     (first / "corpus" / "train.jsonl").write_bytes(b"other rows")
@@ -342,8 +318,8 @@ def emptied(path: Path) -> None:
 
 @pytest.mark.parametrize("lose", [deleted, made_anew, emptied])
 def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
-    tmp_path: Path, url: str, warned: list[str], lose: Callable[[Path], None]
-) -> None:
+    tmp_path, url, warned, lose
+):
     first = folder(tmp_path / "first", {**FILES, LOCK: b""})
     one = mirror(first, url, warned)
     with one.lease.hold():
@@ -368,8 +344,8 @@ def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
 
 
 def test_a_folder_that_is_deleted_file_by_file_is_not_copied_half(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, url, warned, monkeypatch
+):
     first = folder(tmp_path / "first", {**FILES, LOCK: b""})
     one = mirror(first, url, warned)
     with one.lease.hold():
@@ -383,9 +359,7 @@ def test_a_folder_that_is_deleted_file_by_file_is_not_copied_half(
     assert manifest.files.keys() == FILES.keys()
 
 
-def test_a_record_that_the_user_deleted_between_two_commands_stays_deleted(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_a_record_that_the_user_deleted_between_two_commands_stays_deleted(tmp_path, url, warned):
     first = folder(tmp_path / "first")
     synced(first, url, warned)
     (first / "plan.json").unlink()
@@ -395,9 +369,7 @@ def test_a_record_that_the_user_deleted_between_two_commands_stays_deleted(
     assert warned == []
 
 
-def test_what_was_fetched_and_that_the_copy_is_whole_is_said(
-    tmp_path: Path, url: str, warned: list[str]
-) -> None:
+def test_what_was_fetched_and_that_the_copy_is_whole_is_said(tmp_path, url, warned):
     notes: list[str] = []
     for name in ("first", "second"):
         run = folder(tmp_path / name, FILES if name == "first" else {})
@@ -411,7 +383,7 @@ def test_what_was_fetched_and_that_the_copy_is_whole_is_said(
     assert warned == []
 
 
-def test_a_path_below_the_current_folder_is_no_url(tmp_path: Path, warned: list[str]) -> None:
+def test_a_path_below_the_current_folder_is_no_url(tmp_path, warned):
     for wrong, right in (("file://tmp/user/x", "file:///tmp/user/x"),
                          ("local://x", "local:///x"),
                          ("file://./x", f"file://{Path.cwd()}/x")):  # fmt: skip

@@ -1,13 +1,10 @@
 """`--json`: one line on standard output, whatever comes of the run."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from probed_run import probe_by_hand
@@ -15,9 +12,7 @@ from probed_run import probe_by_hand
 from stratos.core.output import is_for_machines, say_ended, stdout_kept, take_flags
 
 
-def test_the_line_is_written_if_it_was_asked_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_line_is_written_if_it_was_asked_for(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("STRATOS_JSON", "")
     assert take_flags(["stratos", "+task=x"]) == ["stratos", "+task=x"] and not is_for_machines()
     say_ended(tmp_path, ["probe"], {}, 0.0)
@@ -32,9 +27,7 @@ def test_the_line_is_written_if_it_was_asked_for(
     }  # fmt: skip
 
 
-def test_what_others_write_goes_to_standard_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_others_write_goes_to_standard_error(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("STRATOS_JSON", "1")
     with stdout_kept():
         print("[HYDRA] Launching 2 jobs locally")
@@ -49,7 +42,7 @@ def test_what_others_write_goes_to_standard_error(
 
 
 @pytest.mark.slow
-def test_a_run_that_ends_and_one_that_fails_write_one_line(tmp_path: Path) -> None:
+def test_a_run_that_ends_and_one_that_fails_write_one_line(tmp_path):
     run = tmp_path / "run"
     probe_by_hand(run)
     env = {**os.environ, "WANDB_MODE": "disabled", "STRATOS_CACHE": str(tmp_path / "cache")}

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import STAGES, StudentConfig
 from stratos.core.errors import NothingLearntError
@@ -44,7 +43,7 @@ def folder(tmp_path: Path, rows: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_the_same_task_goes_on(folder: Path, rows: Path) -> None:
+def test_the_same_task_goes_on(folder, rows):
     def told(**task: Any) -> Reason | None:
         return refusal(config_of(**task), folder, "hydra.run.dir")
 
@@ -58,9 +57,7 @@ def test_the_same_task_goes_on(folder: Path, rows: Path) -> None:
     assert told(path=str(moved), _target_="a.Other") is not None
 
 
-def test_another_task_is_refused_with_what_to_type(
-    folder: Path, rows: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_another_task_is_refused_with_what_to_type(folder, rows, snapshot):
     other = rows.with_name("other.csv")
     other.write_text("text,label\nx,y\n")
     for task in (
@@ -73,9 +70,7 @@ def test_another_task_is_refused_with_what_to_type(
         assert str(reason).replace(str(folder.parent), "<folder>") == snapshot(name="one of rows")
 
 
-def test_what_tells_nothing_is_no_other_task(
-    folder: Path, rows: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_what_tells_nothing_is_no_other_task(folder, rows, snapshot):
     other = config_of(path="other.csv", name="other")
     (folder / "probe.json").write_text("{")
     assert refusal(other, folder, "hydra.run.dir") is None
@@ -113,7 +108,7 @@ def student(exact: float = 0.0, n_items: int = 46, epochs: float | None = 9.0) -
     )  # fmt: skip
 
 
-def test_after_a_quarter_of_the_training_on_rows_it_is_not_trained() -> None:
+def test_after_a_quarter_of_the_training_on_rows_it_is_not_trained():
     with pytest.raises(NothingLearntError, match=r"0 of 46 .*student=smollm2_135m.*plan.pilot="):
         stop_before_training(setup(), PLAN, pilot(10_000))
 
@@ -130,16 +125,16 @@ def test_after_a_quarter_of_the_training_on_rows_it_is_not_trained() -> None:
     ],
     ids=["short", "one right", "few items", "a curve that starts late", "a plan", "no pilot"],
 )
-def test_what_is_open_is_trained(settings: dict[str, Any], of_pilot: Any) -> None:
+def test_what_is_open_is_trained(settings, of_pilot):
     stop_before_training(setup(**settings), PLAN, of_pilot)
 
 
-def test_where_the_task_makes_its_data_the_whole_training_tells() -> None:
+def test_where_the_task_makes_its_data_the_whole_training_tells():
     with pytest.raises(NothingLearntError):
         stop_before_training(setup(has_rows=False), PLAN, pilot(38_000))
 
 
-def test_a_whole_training_in_vain_is_not_bundled() -> None:
+def test_a_whole_training_in_vain_is_not_bundled():
     with pytest.raises(NothingLearntError, match=r"stages=\[evaluate,report\] hydra.run.dir="):
         stop_before_evaluation(setup(), student())
     for settings in (setup(False, 10_000), setup(max_tokens=9_000)):
@@ -147,7 +142,7 @@ def test_a_whole_training_in_vain_is_not_bundled() -> None:
             stop_before_evaluation(settings, student())
 
 
-def test_what_has_hardly_begun_or_has_learnt_something_goes_on() -> None:
+def test_what_has_hardly_begun_or_has_learnt_something_goes_on():
     stop_before_evaluation(setup(False, 9_000), student())
     stop_before_evaluation(setup(), student(epochs=0.9))
     stop_before_evaluation(setup(), student(1 / 46))

@@ -45,7 +45,7 @@ def mark(stage: Stage[Any], marks: dict[str, str] | None = None, **plain: Any) -
     return resume.fingerprint(stage, config_of(**plain), made, marks or {})
 
 
-def test_fingerprint_is_of_what_the_stage_reads() -> None:
+def test_fingerprint_is_of_what_the_stage_reads():
     stage = Stage("plan", "", Corpus, reads=("limits",), after=("probe",))
     first = mark(stage, {"probe": "a"}, limits={"budget_usd": 1}, trainer={"x": 1})
     assert first == mark(stage, {"probe": "a"}, limits={"budget_usd": 1}, trainer={"x": 2})
@@ -54,7 +54,7 @@ def test_fingerprint_is_of_what_the_stage_reads() -> None:
     assert first != mark(replace(stage, version=2), {"probe": "a"}, limits={"budget_usd": 1})
 
 
-def test_a_key_of_a_group_is_that_of_each_of_its_candidates() -> None:
+def test_a_key_of_a_group_is_that_of_each_of_its_candidates():
     stage = Stage("probe", "", Corpus, ("strategy.min_coverage",))
     one = mark(stage, strategy={"min_coverage": 0.5, "objective": "jsd"})
     assert one == mark(stage, strategy={"min_coverage": 0.5, "objective": "forward_kl"})
@@ -67,7 +67,7 @@ def test_a_key_of_a_group_is_that_of_each_of_its_candidates() -> None:
     assert two != mark(stage, strategy={"candidates": less})
 
 
-def test_fingerprint_may_be_of_single_keys_and_of_parts_of_a_record() -> None:
+def test_fingerprint_may_be_of_single_keys_and_of_parts_of_a_record():
     stage = Stage(
         "distill", "", Corpus, ("evaluate.batch_size",), after=("plan",), only={"plan": ("task",)}
     )
@@ -79,7 +79,7 @@ def test_fingerprint_may_be_of_single_keys_and_of_parts_of_a_record() -> None:
     assert first != resume.fingerprint(stage, config, other, {"plan": "a"})
 
 
-def test_fingerprint_follows_the_records_that_a_stage_takes_where_there_are_any() -> None:
+def test_fingerprint_follows_the_records_that_a_stage_takes_where_there_are_any():
     stage = Stage("plan", "", Corpus, reads=(), after=("probe",), uses=("pilot",))
     without = mark(stage, {"probe": "a"})
     assert without == mark(stage, {"probe": "a", "distill": "x"})  # of no concern to it
@@ -90,7 +90,7 @@ def test_fingerprint_follows_the_records_that_a_stage_takes_where_there_are_any(
     assert inputs["upstream"] == {"pilot": "b"}
 
 
-def test_fingerprint_is_of_what_the_record_remembers() -> None:
+def test_fingerprint_is_of_what_the_record_remembers():
     stage = Stage("plan", "", Corpus, reads=(), remembers=("strategy",))
 
     def of(own: Corpus | None) -> str:
@@ -100,7 +100,7 @@ def test_fingerprint_is_of_what_the_record_remembers() -> None:
     assert len({of(None), of(CORPUS), of(replace(CORPUS, strategy="other"))}) == 3
 
 
-def test_fingerprint_follows_the_files_that_the_config_names(tmp_path: Path) -> None:
+def test_fingerprint_follows_the_files_that_the_config_names(tmp_path):
     stage = Stage("plan", "", Corpus, reads=("cloud",))
     catalog = tmp_path / "offers.csv"
     catalog.write_text("a")
@@ -110,7 +110,7 @@ def test_fingerprint_follows_the_files_that_the_config_names(tmp_path: Path) -> 
     assert first != mark(stage, cloud={"catalog": ["builtin", str(catalog)]})
 
 
-def test_files_that_a_stage_reads_outside_of_the_run_folder(tmp_path: Path) -> None:
+def test_files_that_a_stage_reads_outside_of_the_run_folder(tmp_path):
     run, data = tmp_path / "run", tmp_path / "data"
     for path in (run / "corpus" / "train", data / "a.jsonl", data / "b.jsonl", data / "gpus.csv",
                  data / "elsewhere" / "train", data / "weights" / "model"):  # fmt: skip
@@ -133,7 +133,7 @@ def test_files_that_a_stage_reads_outside_of_the_run_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("named", ["{0}", "{0}/*/vms.csv", "{0}/aws/vms.csv,{0}/gcp/vms.csv"])
-def test_fingerprint_follows_every_file_of_a_folder_or_pattern(tmp_path: Path, named: str) -> None:
+def test_fingerprint_follows_every_file_of_a_folder_or_pattern(tmp_path, named):
     stage = Stage("plan", "", Corpus, reads=("cloud",))
     for cloud in ("aws", "gcp"):
         (tmp_path / cloud).mkdir()
@@ -146,7 +146,7 @@ def test_fingerprint_follows_every_file_of_a_folder_or_pattern(tmp_path: Path, n
     assert len(marks) == 3
 
 
-def test_fingerprint_is_of_the_versions_of_the_code() -> None:
+def test_fingerprint_is_of_the_versions_of_the_code():
     """Of the stage, and of the classes that the config names for it."""
     stage = Stage("synthesize", "", Corpus, reads=("task", "teacher", "strategy"))
     config = config_of(task={}, teacher={}, strategy={})
@@ -175,12 +175,12 @@ def test_fingerprint_is_of_the_versions_of_the_code() -> None:
     assert changed == told
 
 
-def test_a_short_training_of_the_pilot_is_as_old_as_what_it_runs() -> None:
+def test_a_short_training_of_the_pilot_is_as_old_as_what_it_runs():
     of_parts = stages.SYNTHESIZE.version + stages.DISTILL.version
     assert stages.PILOT_TRAINING.version == of_parts
 
 
-def test_a_record_comes_back(tmp_path: Path) -> None:
+def test_a_record_comes_back(tmp_path):
     (tmp_path / "corpus.jsonl").write_bytes(b"x")
     assert resume.find(stages.SYNTHESIZE, tmp_path) is None
     resume.keep(stages.SYNTHESIZE, tmp_path, "mark", CORPUS)
@@ -188,7 +188,7 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b'{"stage": "synthesize"}'])
-def test_a_corrupt_record_is_not_used(tmp_path: Path, damage: bytes) -> None:
+def test_a_corrupt_record_is_not_used(tmp_path, damage):
     path = tmp_path / "synthesize.json"
     path.write_bytes(damage)
     kept = resume.find(stages.SYNTHESIZE, tmp_path)
@@ -196,7 +196,7 @@ def test_a_corrupt_record_is_not_used(tmp_path: Path, damage: bytes) -> None:
     assert kept.trouble.startswith(f"{path} is corrupt (")
 
 
-def test_a_folder_of_another_format_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_another_format_is_refused(tmp_path):
     resume.keep(stages.SYNTHESIZE, tmp_path, "mark", CORPUS)
     path = tmp_path / "synthesize.json"
     made = json.loads(path.read_text())
@@ -209,7 +209,7 @@ def test_a_folder_of_another_format_is_refused(tmp_path: Path) -> None:
             resume.find(stages.SYNTHESIZE, tmp_path)
 
 
-def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) -> None:
+def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path):
     folder = tmp_path / "corpus"
     folder.mkdir()
     for name in ("a", "b"):
@@ -226,7 +226,7 @@ def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) ->
     assert resume.find(stages.SYNTHESIZE, tmp_path).trouble == f"{names} is gone"
 
 
-def test_a_record_that_was_written_when_its_folder_was_gone_is_not_used(tmp_path: Path) -> None:
+def test_a_record_that_was_written_when_its_folder_was_gone_is_not_used(tmp_path):
     resume.keep(stages.SYNTHESIZE, tmp_path, "mark", replace(CORPUS, path=str(tmp_path / "corpus")))
     kept = resume.find(stages.SYNTHESIZE, tmp_path)
     assert kept is not None and kept.record is None
@@ -249,13 +249,13 @@ def test_a_record_that_was_written_when_its_folder_was_gone_is_not_used(tmp_path
         ),
     ],
 )
-def test_a_disk_that_cannot_be_written_is_said_clearly(number: int, message: str) -> None:
+def test_a_disk_that_cannot_be_written_is_said_clearly(number, message):
     with pytest.raises(StratosError) as caught, disk_errors("plan", Path("/run")):
         raise OSError(number, os.strerror(number), "/x/y")
     assert str(caught.value) == message
 
 
-def test_a_full_disk_is_met_for_real() -> None:
+def test_a_full_disk_is_met_for_real():
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
@@ -267,7 +267,7 @@ def test_a_full_disk_is_met_for_real() -> None:
         file.write("x" * 100_000)
 
 
-def test_other_os_errors_are_bugs_and_stay_what_they_are() -> None:
+def test_other_os_errors_are_bugs_and_stay_what_they_are():
     with pytest.raises(FileNotFoundError), disk_errors("plan", Path("/run")):
         Path("/nowhere/at/all").read_text()
 
@@ -279,7 +279,7 @@ def _hold(path: str, held: Any) -> None:
 
 
 @pytest.mark.kill
-def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
+def test_a_lock_ends_with_the_process_that_holds_it(tmp_path):
     path = tmp_path / "lock"
     context = multiprocessing.get_context("fork")
     held = context.Event()
@@ -300,9 +300,7 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
     holder.join()
 
 
-def test_fingerprint_follows_what_a_users_own_task_rests_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fingerprint_follows_what_a_users_own_task_rests_on(tmp_path, monkeypatch):
     """Its base class among our tasks, the user's modules that it imports, rows by any key.
 
     Also those of which it takes a plain value, and those that it imports in a function.
@@ -349,18 +347,18 @@ def test_fingerprint_follows_what_a_users_own_task_rests_on(
 # --- the table of stages against the code ---------------------------------------------------------
 
 
-def test_the_table_has_every_stage_in_order() -> None:
+def test_the_table_has_every_stage_in_order():
     added = [stage.name for stage in stages.ADDED]  # by rooms of contrib
     assert tuple(BY_NAME) == ("probe", "pilot", *STAGES[1:-1], *added, STAGES[-1])
 
 
-def test_a_short_training_of_the_pilot_rests_on_what_its_corpus_and_its_training_do() -> None:
+def test_a_short_training_of_the_pilot_rests_on_what_its_corpus_and_its_training_do():
     for stage in (stages.SYNTHESIZE, stages.DISTILL):
         assert set(stage.reads) <= set(stages.PILOT_TRAINING.reads)
 
 
 @pytest.mark.parametrize("name", [stage for stage in BY_NAME if stage != "report"])
-def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name: str) -> None:
+def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name):
     of_fields = {"teachers": "teacher", "students": "student", "strategies": "strategy"}
     used = {of_fields.get(field, field) for field in fields_read(name, "Config")}
     reads = {key.partition(".")[0] for key in BY_NAME[name].reads}
@@ -378,7 +376,7 @@ def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name: str) ->
     assert used - free <= reads
 
 
-def test_the_probe_reads_no_more_of_a_strategy_than_its_keys() -> None:
+def test_the_probe_reads_no_more_of_a_strategy_than_its_keys():
     from stratos.config import ComplexityConfig
     from stratos.probe.stage import _thresholds
     from stratos.synthesize.alignment import AlignmentLogits
@@ -409,7 +407,7 @@ def test_the_probe_reads_no_more_of_a_strategy_than_its_keys() -> None:
 
 
 @pytest.mark.parametrize("name", ["synthesize", "distill"])
-def test_only_lists_every_field_of_the_plan_that_the_stage_reads(name: str) -> None:
+def test_only_lists_every_field_of_the_plan_that_the_stage_reads(name):
     shown_only = {"roles_of"}  # what an hour costs is shown while it trains, and changes nothing
     assert fields_read(name, "Plan") - shown_only <= set(BY_NAME[name].only["plan"])
 

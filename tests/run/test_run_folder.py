@@ -28,7 +28,7 @@ def kept(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["elsewhere", "with a space", "run-2"])
-def test_what_a_record_names_is_looked_for_where_it_lies_now(tmp_path: Path, name: str) -> None:
+def test_what_a_record_names_is_looked_for_where_it_lies_now(tmp_path, name):
     old, new = tmp_path / "run", tmp_path / name
     old.mkdir()
     kept(old)
@@ -42,7 +42,7 @@ def test_what_a_record_names_is_looked_for_where_it_lies_now(tmp_path: Path, nam
     assert found is not None and "has changed since it was written" in found.trouble
 
 
-def test_a_copy_does_not_lean_on_the_folder_that_it_was_copied_from(tmp_path: Path) -> None:
+def test_a_copy_does_not_lean_on_the_folder_that_it_was_copied_from(tmp_path):
     old, new = tmp_path / "run", tmp_path / "copy"
     for folder in (old, new):
         folder.mkdir()
@@ -61,7 +61,7 @@ def test_a_copy_does_not_lean_on_the_folder_that_it_was_copied_from(tmp_path: Pa
         ("it isn't in {old}/bundle", "it isn't in {old}/bundle"),
     ],
 )  # fmt: skip
-def test_names_that_begin_alike_and_commands(tmp_path: Path, told: str, now: str) -> None:
+def test_names_that_begin_alike_and_commands(tmp_path, told, now):
     places = {"old": tmp_path / "a run", "new": tmp_path / "b run", "out": tmp_path / "out"}
     for one in ("old", "new"):
         places[one].mkdir()
@@ -72,7 +72,7 @@ def test_names_that_begin_alike_and_commands(tmp_path: Path, told: str, now: str
     assert records.from_json(bytes(opened.record), Report).path == now.format(**places)
 
 
-def test_nothing_is_written_where_a_run_folder_was(tmp_path: Path) -> None:
+def test_nothing_is_written_where_a_run_folder_was(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / LOCK).touch()
@@ -94,9 +94,7 @@ class Stuck:
         raise OSError("the socket does not close")
 
 
-def test_an_error_outranks_what_fails_in_cleaning_up_behind_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_error_outranks_what_fails_in_cleaning_up_behind_it(tmp_path, capsys):
     config = factory.make_config(tmp_path / "run", teachers=(Stuck(),))
     cause = StratosError("The plan has no server.")
     with pytest.raises(StratosError) as caught, opened(config, STAGES):

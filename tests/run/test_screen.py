@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.records import LoadResult
 from stratos.run.screen import lines_of
@@ -106,32 +105,30 @@ def type_words(folder: Path, *words: str, env: Mapping[str, str] | None = None) 
 
 
 @pytest.mark.slow
-def test_a_good_run(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_a_good_run(tmp_path, snapshot):
     write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.9)
     assert type_words(tmp_path, *DEPLOY) == snapshot
     assert type_words(tmp_path, *DEPLOY, "--quiet") == snapshot(name="quiet")
 
 
 @pytest.mark.slow
-def test_a_poor_run(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_a_poor_run(tmp_path, snapshot):
     write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.2)
     assert type_words(tmp_path, "deploy=none") == snapshot
 
 
-def test_a_run_that_is_refused(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_a_run_that_is_refused(tmp_path, snapshot):
     write_rows(tmp_path / "tickets.jsonl", 240)
     assert type_words(tmp_path, "limits.accuracy=0.999", ONE) == snapshot
 
 
-def test_a_run_over_its_budget(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_a_run_over_its_budget(tmp_path, snapshot):
     write_rows(tmp_path / "tickets.jsonl", 240)
     assert type_words(tmp_path, "cloud=aws", "limits.budget_usd=0.05", ONE) == snapshot
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_and_goes_on(
-    tmp_path: Path, snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_killed_and_goes_on(tmp_path, snapshot, monkeypatch):
     write_rows(tmp_path / "tickets.jsonl", 240)
 
     def terminated(*arguments: Any, **named: Any) -> None:
@@ -144,7 +141,7 @@ def test_a_run_that_is_killed_and_goes_on(
 
 
 @pytest.mark.slow
-def test_a_run_with_a_hosted_teacher(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_a_run_with_a_hosted_teacher(tmp_path, snapshot):
     write_rows(tmp_path / "tickets.jsonl", 240, share_known=0.9, seed=2)
     write_rows(tmp_path / "more.jsonl", 100, seed=1, has_labels=False)
     with LabellingServer() as server:
@@ -159,7 +156,7 @@ def test_a_run_with_a_hosted_teacher(tmp_path: Path, snapshot: SnapshotAssertion
     assert printed == snapshot
 
 
-def test_how_to_leave_the_load_test_out_is_said_where_there_was_one(tmp_path: Path) -> None:
+def test_how_to_leave_the_load_test_out_is_said_where_there_was_one(tmp_path):
     deployment = replace(make_records(tmp_path)["deploy"], load=None)
     tried = LoadResult(9.0, 900, 100.0, True, 1.0, 1.0, 9.0, 12.0, 30.0, ())
     [without] = lines_of(deployment)
@@ -168,9 +165,7 @@ def test_how_to_leave_the_load_test_out_is_said_where_there_was_one(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("n", "shown"), [(1, "1 row without"), (260, "260 rows without")])
-def test_rows_that_are_left_out_are_counted_in_their_number(
-    n: int, shown: str, tmp_path: Path
-) -> None:
+def test_rows_that_are_left_out_are_counted_in_their_number(n, shown, tmp_path):
     made = make_records(tmp_path)["synthesize"]
     corpus = replace(
         made, strategy="supervised", refused={"row without an answer": n}, n_by_source={}
@@ -179,7 +174,7 @@ def test_rows_that_are_left_out_are_counted_in_their_number(
     assert f"{n} left out ({shown} an answer)" in line.text
 
 
-def test_a_slice_that_is_surely_worse_is_named(tmp_path: Path) -> None:
+def test_a_slice_that_is_surely_worse_is_named(tmp_path):
     card = make_records(tmp_path)["evaluate"]
     [test] = [line.text for line in lines_of(card) if line.name == "test"]
     assert "by slice" not in test

@@ -44,7 +44,7 @@ def config() -> Any:
     )  # fmt: skip
 
 
-def test_with_weights_all_stages_go(config: Any) -> None:
+def test_with_weights_all_stages_go(config):
     there = plan("small", TEACHER, TRAIN, SERVE)
     assert {why_here(config, one, there) for one in ("synthesize", "distill", "evaluate", "deploy")
             } == {None}  # fmt: skip
@@ -52,7 +52,7 @@ def test_with_weights_all_stages_go(config: Any) -> None:
     assert why_here(config, "deploy", there) == Because("deploy=none leaves nothing to do")
 
 
-def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
+def test_what_asks_a_hosted_teacher_stays(config):
     there = plan("big", replace(TEACHER, offer=None), TRAIN, SERVE)
     [strategy] = config.strategies
     assert why_here(config, "evaluate", there) == STAYS
@@ -64,9 +64,7 @@ def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
     assert why_here(config, "synthesize", there) == STAYS
 
 
-def test_a_probe_goes_where_no_hosted_teacher_can_be_asked(
-    config: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_goes_where_no_hosted_teacher_can_be_asked(config, monkeypatch):
     monkeypatch.delenv("BIG_KEY", raising=False)
     assert why_here(config, "probe", None) is None
     monkeypatch.setenv("BIG_KEY", "abc")
@@ -76,6 +74,6 @@ def test_a_probe_goes_where_no_hosted_teacher_can_be_asked(
     assert why_here(config, "probe", None) == STAYS
 
 
-def test_the_keys_that_no_job_gets(config: Any) -> None:
+def test_the_keys_that_no_job_gets(config):
     config.teachers = (LOCAL, HOSTED, replace(HOSTED, api_key_env=None), HOSTED)
     assert keys_of(config) == ("BIG_KEY",)

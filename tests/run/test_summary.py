@@ -1,7 +1,7 @@
 """What the summary says of the student, of limits that it misses and of what is as good."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,9 +47,7 @@ def records(right: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("accuracy", "right", "is_missed"), [(0.9, 89, True), (0.9, 90, False), (None, 0, False)]
 )
-def test_an_accuracy_that_is_missed_is_said(
-    accuracy: float | None, right: int, is_missed: bool
-) -> None:
+def test_an_accuracy_that_is_missed_is_said(accuracy, right, is_missed):
     config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=accuracy))
     found = missed_limit(config.limits, records(right))
     missed = LimitMissed(0.9, wilson(right, 100), "", right / 100)
@@ -57,7 +55,7 @@ def test_an_accuracy_that_is_missed_is_said(
     assert missed_limit(config.limits, {}) is None
 
 
-def test_the_screen_holds_each_prediction_that_missed(tmp_path: Path) -> None:
+def test_the_screen_holds_each_prediction_that_missed(tmp_path):
     made = make_records(tmp_path)
     accuracy = Interval(0.995, 0.99, 0.999, "2 recorded runs")
     made["plan"] = replace(made["plan"], accuracy=accuracy, hours_range=(0.0, 1e-9))
@@ -83,13 +81,11 @@ def lines_named(name: str, folder: Path, made: Mapping[str, Any]) -> list[Line]:
 
 
 @pytest.mark.parametrize(("format", "whole"), [("", 0.89), ("q4_k_m", 0.91), ("q4_k_m", 0.8)])
-def test_a_missed_limit_says_what_the_precision_has_to_do_with_it(
-    format: str, whole: float, snapshot: Any
-) -> None:
+def test_a_missed_limit_says_what_the_precision_has_to_do_with_it(format, whole, snapshot):
     assert str(LimitMissed(0.9, wilson(89, 100), format, whole)) == snapshot
 
 
-def test_what_the_served_format_loses_is_said(snapshot: Any) -> None:
+def test_what_the_served_format_loses_is_said(snapshot):
     export = Export(
         "q8_0", 1, 1200, 1190, Interval(0.96, 0.9, 1.0), Interval(0.96, 0.9, 1.0),
         Interval(-0.01, -0.44, 0.62), 1.0, 1.0, 1.0, 1.0, 8, 1.0, 1.0,
@@ -129,9 +125,7 @@ class Helps(RoomConfig):
         return None if "added" in records else Because("Add something.")
 
 
-def test_a_room_s_record_says_itself_what_it_came_to(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_room_s_record_says_itself_what_it_came_to(capsys, tmp_path):
     config: Any = SimpleNamespace(
         limits=LimitsConfig(),
         run_dir=tmp_path,
@@ -146,9 +140,7 @@ def test_a_room_s_record_says_itself_what_it_came_to(
     assert f"added      3 in {tmp_path}\n" in capsys.readouterr().out
 
 
-def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_limit_that_is_missed_has_the_remedies_of_rooms(capsys, tmp_path, monkeypatch):
     for module in ("stratos.run.summary", "stratos.report.run_verdict"):
         monkeypatch.setattr(f"{module}.missed_limit", lambda limits, records: Because("Not met."))
     config: Any = SimpleNamespace(
@@ -164,7 +156,7 @@ def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
         assert ("next       Add something." in printed) == is_helped
 
 
-def test_a_model_that_is_needless_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_is_needless_is_refused(tmp_path):
     right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
     by_role = {
         "student": [right] * 36 + [wrong] * 4,
@@ -230,9 +222,7 @@ def judged_card(right_by_role: Mapping[str, int], n_items: int) -> Scorecard:
         ({"student": 9, "lookup": 0, "majority": 0}, "serve", ["90.0%", "0.0%"]),
     ],
 )
-def test_the_verdict_is_beside_the_best_that_is_free(
-    right_by_role: Mapping[str, int], outcome: str, shares: Sequence[str]
-) -> None:
+def test_the_verdict_is_beside_the_best_that_is_free(right_by_role, outcome, shares):
     config: Any = SimpleNamespace(
         limits=LimitsConfig(),
         rooms={},
@@ -260,9 +250,7 @@ def test_the_verdict_is_beside_the_best_that_is_free(
         ("mail me at ann@example.com", 2.0, 30, "accuracy"),  # the teacher is better
     ],
 )
-def test_what_speaks_for_a_student_as_good_as_its_teacher(
-    text: str, p95_ms: float, right: int, reason: str
-) -> None:
+def test_what_speaks_for_a_student_as_good_as_its_teacher(text, p95_ms, right, reason):
     by_role = {"student": right, "teacher": 38, "majority": 1}
     asked = SimpleNamespace(teacher="teacher", seconds=9.0, n_items=10)
     made = {
@@ -282,7 +270,7 @@ def test_what_speaks_for_a_student_as_good_as_its_teacher(
     assert "900 ms" in judgement.text or reason != "latency"
 
 
-def test_a_student_that_gives_one_answer_is_not_to_be_served() -> None:
+def test_a_student_that_gives_one_answer_is_not_to_be_served():
     config: Any = SimpleNamespace(
         limits=LimitsConfig(), rooms={}, task=None, teachers=(), students=()
     )
@@ -297,9 +285,7 @@ def test_a_student_that_gives_one_answer_is_not_to_be_served() -> None:
 @pytest.mark.parametrize(
     ("outcome", "names"), [("serve", ["host", "detail"]), ("stay", ["detail"] * 2)]
 )
-def test_how_to_host_is_said_of_what_is_to_be_served(
-    tmp_path: Path, outcome: str, names: Sequence[str]
-) -> None:
+def test_how_to_host_is_said_of_what_is_to_be_served(tmp_path, outcome, names):
     config: Any = SimpleNamespace(
         run_dir=tmp_path, rooms={}, limits=LimitsConfig(), task=SimpleNamespace(n_unanswered=0)
     )
@@ -315,7 +301,7 @@ def test_how_to_host_is_said_of_what_is_to_be_served(
 
 
 @pytest.mark.parametrize("left_out", [{}, {"encoder": "Type: pip install it"}])
-def test_an_encoder_that_is_not_here_is_what_may_help(left_out: dict[str, str]) -> None:
+def test_an_encoder_that_is_not_here_is_what_may_help(left_out):
     config: Any = SimpleNamespace(
         limits=LimitsConfig(),
         rooms={},
@@ -339,8 +325,8 @@ def test_an_encoder_that_is_not_here_is_what_may_help(left_out: dict[str, str]) 
     ],
 )
 def test_a_student_that_is_often_wrong_is_not_served_beside_baselines_that_do_nothing(
-    n_right: int, planned: tuple[float, float, float] | None, outcome: str
-) -> None:
+    n_right, planned, outcome
+):
     config: Any = SimpleNamespace(
         limits=LimitsConfig(), rooms={}, task=None, teachers=(), students=()
     )
@@ -356,7 +342,7 @@ def test_a_student_that_is_often_wrong_is_not_served_beside_baselines_that_do_no
     assert "50 rows: people (20) and date (3)." in printed
 
 
-def test_what_the_test_asks_in_other_wordings_is_said_beside_what_is_right_of_known_ones() -> None:
+def test_what_the_test_asks_in_other_wordings_is_said_beside_what_is_right_of_known_ones():
     card = judged_card({"student": 30, "majority": 20}, 50)
     [*_, line] = [line.text for line in lines_of(card) if line.name == "test"]
     assert "wordings" not in line

@@ -17,12 +17,12 @@ from stratos.core.extensions import extensions
 from stratos.run.stages import STAGES
 
 
-def test_every_version_stands_for_its_code() -> None:
+def test_every_version_stands_for_its_code():
     names = closures.troubles()
     assert not names, closures.message(names)
 
 
-def test_what_a_room_adds_to_a_stage_is_behind_its_version() -> None:
+def test_what_a_room_adds_to_a_stage_is_behind_its_version():
     behind = {stage.name: closures.closure_of(stage) for stage in STAGES}
     for room in extensions():
         for target, stage in ((room.speedups, "distill"), (room.decoder, "evaluate")):
@@ -30,7 +30,7 @@ def test_what_a_room_adds_to_a_stage_is_behind_its_version() -> None:
             assert not target or file in behind[stage]
 
 
-def test_what_is_wrong_with_a_version() -> None:
+def test_what_is_wrong_with_a_version():
     old = Version(2, "a")
     assert closures.trouble(old, old) == ""
     assert closures.trouble(Version(2, "b"), old) == closures.CHANGED
@@ -91,7 +91,7 @@ def digest() -> str:
     return closures.digest(closures.closure(["plan/stage.py"], ()))
 
 
-def test_a_closure_is_what_is_imported_when_it_runs(house: Path) -> None:
+def test_a_closure_is_what_is_imported_when_it_runs(house):
     forget()
     assert closures.closure(["plan/stage.py"], ()) == {
         "plan/stage.py", "catalog/__init__.py", "catalog/table.py", "catalog/later.py",
@@ -114,7 +114,7 @@ def test_a_closure_is_what_is_imported_when_it_runs(house: Path) -> None:
         ("import seen", "import another"),
     ],
 )
-def test_what_changes_no_record_changes_no_digest(house: Path, old: str, new: str) -> None:
+def test_what_changes_no_record_changes_no_digest(house, old, new):
     before = digest()
     assert old in STAGE
     (house / "plan" / "stage.py").write_text(STAGE.replace(old, new))
@@ -123,7 +123,7 @@ def test_what_changes_no_record_changes_no_digest(house: Path, old: str, new: st
 
 @pytest.mark.parametrize(("old", "new"), [("LIMIT = 3", "LIMIT = 4"), ("a prompt", "prompts"),
                                           ("n > LIMIT", "n >= LIMIT")])  # fmt: skip
-def test_what_may_change_a_record_changes_the_digest(house: Path, old: str, new: str) -> None:
+def test_what_may_change_a_record_changes_the_digest(house, old, new):
     before = digest()
     (house / "plan" / "stage.py").write_text(STAGE.replace(old, new))
     assert digest() != before
@@ -134,7 +134,7 @@ def test_what_may_change_a_record_changes_the_digest(house: Path, old: str, new:
     [("catalog/offers.csv", True), ("core/money.py", True), ("core/errors.py", False),
      ("tasks/seen.py", False)],
 )  # fmt: skip
-def test_files_behind_a_stage(house: Path, path: str, counts: bool) -> None:
+def test_files_behind_a_stage(house, path, counts):
     before = digest()
     (house / path).write_text("2")
     assert (digest() != before) == counts

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import EvaluateConfig, StudentConfig
 from stratos.core.context import Context
@@ -59,7 +58,7 @@ class Sampler(DrawingTeacher, Adder):
         return Answer(text, 10, 5, 0.0)
 
 
-def test_harder_questions_are_asked_more_often(tmp_path: Path) -> None:
+def test_harder_questions_are_asked_more_often(tmp_path):
     task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
     corpus, _ = run(tmp_path, task, Alignment(n_items=1000, n_samples=4), (teacher,))
     times = Counter(number for number, _, _ in teacher.calls)
@@ -74,7 +73,7 @@ def test_harder_questions_are_asked_more_often(tmp_path: Path) -> None:
     assert samples == sorted(samples)
 
 
-def test_the_shortest_right_answer_is_learnt(tmp_path: Path) -> None:
+def test_the_shortest_right_answer_is_learnt(tmp_path):
     task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
     strategy = Alignment(n_items=1000, n_samples=4, best="shortest", temperature=1.0)
     run(tmp_path, task, strategy, (teacher,))
@@ -83,7 +82,7 @@ def test_the_shortest_right_answer_is_learnt(tmp_path: Path) -> None:
     assert {temperature for _, sample, temperature in teacher.calls if sample} == {1.0}
 
 
-def test_lucky_guesses_are_outvoted(tmp_path: Path) -> None:
+def test_lucky_guesses_are_outvoted(tmp_path):
     task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
     strategy = Alignment(n_items=1000, n_samples=4, best="majority")
     corpus, _ = run(tmp_path, task, strategy, (teacher,))
@@ -96,17 +95,13 @@ def test_lucky_guesses_are_outvoted(tmp_path: Path) -> None:
     }
 
 
-def test_a_teacher_that_cannot_draw_is_asked_with_each_prompt(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_teacher_that_cannot_draw_is_asked_with_each_prompt(tmp_path, snapshot):
     corpus, warnings = run(tmp_path, sums(tmp_path), Alignment(n_items=50, n_samples=9), (Adder(),))
     assert corpus.n_items == 50
     assert warnings == snapshot
 
 
-def test_a_teacher_that_is_always_wrong_is_found_out_early(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_teacher_that_is_always_wrong_is_found_out_early(tmp_path, snapshot):
     task, teacher = replace(sums(tmp_path), prompts=("default",)), Adder(knows=0)
     with pytest.raises(TeacherError) as caught:
         run(tmp_path, task, Alignment(n_items=400, n_samples=4), (teacher,))
@@ -123,7 +118,7 @@ def test_a_teacher_that_is_always_wrong_is_found_out_early(
         run(tmp_path, task, Alignment(n_items=60), (Adder(knows=0, bare=True),))
 
 
-def test_a_text_begins_as_the_teacher_began_it(tmp_path: Path) -> None:
+def test_a_text_begins_as_the_teacher_began_it(tmp_path):
     task = sums(tmp_path)
     item = task.items("train", 1)[0]
     path = f" Twice that number, added up.\nAnswer: {item.answer}"
@@ -133,7 +128,7 @@ def test_a_text_begins_as_the_teacher_began_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_local_teacher_draws_further_answers(student: Path, tmp_path: Path) -> None:
+def test_a_local_teacher_draws_further_answers(student, tmp_path):
     # Half trained, it is right the more often the more answers it is asked for.
     teacher = HuggingFaceTeacher("tiny", path=str(student), dtype="float32")
     made = {}
@@ -167,7 +162,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_likelihood_is_that_of_the_model(student: Path) -> None:
+def test_likelihood_is_that_of_the_model(student):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -213,9 +208,7 @@ class Largest(Adder):
     ("usd", "skip_known", "skips"),
     [(0.0, "auto", False), (1.0, "auto", True), (0.0, "always", True), (1.0, "never", False)],
 )
-def test_what_the_student_knows_is_not_bought(
-    student: Path, tmp_path: Path, usd: float, skip_known: Any, skips: bool
-) -> None:
+def test_what_the_student_knows_is_not_bought(student, tmp_path, usd, skip_known, skips):
     task, teacher = Larger(), Largest(usd=usd)
     config = with_student(task, teacher, Alignment(n_items=40, skip_known=skip_known), student)
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
@@ -261,9 +254,7 @@ def asked_from(path: str, folder: Path, home: Path, **settings: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_student_of_the_hub_is_fetched_once_before_it_is_asked(
-    student: Path, tmp_path: Path
-) -> None:
+def test_a_student_of_the_hub_is_fetched_once_before_it_is_asked(student, tmp_path):
     home, n_known = tmp_path / "home", asked_from(str(student), tmp_path / "a", tmp_path)
     assert 0 < int(n_known) < 40
     with HubServer(student) as hub:
@@ -275,15 +266,13 @@ def test_a_student_of_the_hub_is_fetched_once_before_it_is_asked(
 
 
 @pytest.mark.slow
-def test_a_student_that_cannot_be_fetched_is_told_before_the_teacher_is_paid(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_student_that_cannot_be_fetched_is_told_before_the_teacher_is_paid(tmp_path, snapshot):
     printed = asked_from(NAME, tmp_path, tmp_path / "home", HF_HUB_OFFLINE="1")
     cause = printed.partition("before training: ")[2].partition("\n")[0]
     assert cause and printed.replace(cause, "CAUSE") == snapshot
 
 
-def test_a_question_that_leaks_a_held_out_one_is_not_paid(tmp_path: Path) -> None:
+def test_a_question_that_leaks_a_held_out_one_is_not_paid(tmp_path):
     rows = [
         {"question": f"{' '.join(f'{word}{i // 2}' for word in LETTERS)} and {i}", "answer": "yes"}
         for i in range(200)

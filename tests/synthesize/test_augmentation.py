@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 from stratos.synthesize.supervised import BLIND, REPEATED, Augmentation
@@ -32,7 +31,7 @@ class Author(EchoTeacher):
         return Answer(reply, 10, 5, 0.0, finish="stop")
 
 
-def test_new_questions_are_learnt_where_a_blind_answer_agrees(tmp_path: Path) -> None:
+def test_new_questions_are_learnt_where_a_blind_answer_agrees(tmp_path):
     task = sums(tmp_path, 200)
     corpus, _ = run(tmp_path / "run", task, Augmentation(), (Author(),), prompt="default")
     rows = rows_of(corpus)
@@ -49,7 +48,7 @@ def test_new_questions_are_learnt_where_a_blind_answer_agrees(tmp_path: Path) ->
     assert corpus.refused[REPEATED] == len(train), "what only repeats a row adds nothing"
 
 
-def test_what_is_held_out_is_not_written_anew(tmp_path: Path) -> None:
+def test_what_is_held_out_is_not_written_anew(tmp_path):
     @dataclass
     class Copies(Author):
         def reply(self, chat: Any) -> Answer:

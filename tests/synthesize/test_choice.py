@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import ComplexityConfig
 from stratos.core.intervals import n_above, wilson
@@ -129,7 +128,7 @@ def test_a_student_without_symbols_takes_the_tokenizer_of_a_teacher_that_fits():
     assert names_taken(90, replace(roomy, vocab_size=1024)) == ["alignment", "injection"]
 
 
-def test_a_certain_teacher_is_learnt_from_by_its_text(snapshot: SnapshotAssertion):
+def test_a_certain_teacher_is_learnt_from_by_its_text(snapshot):
     assert names_taken(90, entropy_nats=0.051) == ["alignment_logits", "injection"]
     assert names_taken(90, entropy_nats=0.05) == ["alignment_logits", "injection"]
     assert names_taken(90, entropy_nats=0.049) == ["alignment", "injection"]
@@ -150,7 +149,7 @@ def test_a_strategy_that_was_asked_for_alone_is_not_second_guessed():
     ]
 
 
-def test_reasons(snapshot: SnapshotAssertion):
+def test_reasons(snapshot):
     low = verdicts(10, can_reverse=False)
     assert low["alignment"].why_not is Reason.COVERAGE
     assert low["alignment"].concerns == "teacher"
@@ -212,7 +211,7 @@ def names_of_rows(*strategies, **changes):
     return {name for name, verdict in of_rows(*strategies, **changes).items() if verdict.is_taken}
 
 
-def test_answers_that_a_file_has_are_learnt_and_not_asked_for(snapshot: SnapshotAssertion) -> None:
+def test_answers_that_a_file_has_are_learnt_and_not_asked_for(snapshot):
     three = (Alignment(), Injection(), Supervised())
     by_name = of_rows(*three)
     assert names_of_rows(*three) == {"supervised"}
@@ -223,7 +222,7 @@ def test_answers_that_a_file_has_are_learnt_and_not_asked_for(snapshot: Snapshot
     assert names_of_rows(*three, n_made=10) == {"supervised", "injection"}
 
 
-def test_what_a_teacher_adds_may_be_asked_for() -> None:
+def test_what_a_teacher_adds_may_be_asked_for():
     two = (Alignment(), Supervised())
     assert names_of_rows(*two, prompt="reasoning") == {"alignment", "supervised"}
     unsure = of_rows(*two, right=60, prompt="reasoning")["alignment"]
@@ -232,7 +231,7 @@ def test_what_a_teacher_adds_may_be_asked_for() -> None:
     assert "injection" in names_of_rows(Injection(rationale="teacher"), Supervised())
 
 
-def test_a_strategy_that_is_named_alone_is_not_replaced(snapshot: SnapshotAssertion) -> None:
+def test_a_strategy_that_is_named_alone_is_not_replaced(snapshot):
     assert names_of_rows(Alignment()) == {"alignment"}
     assert names_of_rows(Injection()) == {"injection"}
     without_rows = of_rows(Injection(), Supervised(), n_rows=None)
@@ -250,13 +249,13 @@ LABELLED = (Alignment(), Injection(), Supervised(), PseudoLabels())
     ids=["90-pseudo_labels", "70-supervised"],
 )
 def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(
-    right, expected, refused, snapshot: SnapshotAssertion
+    right, expected, refused, snapshot
 ):
     assert names_of_rows(*LABELLED, right=right, n_unlabelled=50) == {expected}
     assert of_rows(*LABELLED, right=right, n_unlabelled=50)[refused].reason == snapshot
 
 
-def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAssertion) -> None:
+def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot):
     def labels(right: int) -> Verdict:
         return of_rows(*LABELLED, right=right, n_unlabelled=50)["pseudo_labels"]
 
@@ -266,7 +265,7 @@ def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAs
     assert wilson(0.75 * n, n).low >= 0.7 > wilson(0.75 * (n - 1), n - 1).low
 
 
-def test_labels_that_gold_rows_correct_are_planned_beside_the_rows_alone() -> None:
+def test_labels_that_gold_rows_correct_are_planned_beside_the_rows_alone():
     corrects = StudentFacts("linear", False, 0, corrects_labels=True, has_gain=True)
 
     def taken(right: int, *strategies: Strategy, facts: StudentFacts = corrects) -> list[str]:
@@ -280,7 +279,7 @@ def test_labels_that_gold_rows_correct_are_planned_beside_the_rows_alone() -> No
     assert taken(70, Supervised(), PseudoLabels(min_coverage=0.7)) == ["supervised"]
 
 
-def test_without_rows_to_label_there_are_no_pseudo_labels(snapshot: SnapshotAssertion):
+def test_without_rows_to_label_there_are_no_pseudo_labels(snapshot):
     by_name = of_rows(*LABELLED)
     assert by_name["supervised"].is_taken
     assert by_name["pseudo_labels"].why_not is Reason.TASK

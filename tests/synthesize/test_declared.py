@@ -1,10 +1,7 @@
 """A declared complexity, from the command line to the plan: each thing that it sets."""
 
-from __future__ import annotations
-
 import pytest
 from hydra.types import RunMode
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
 from stratos.cli.build import build
@@ -123,7 +120,7 @@ def test_what_it_sets_is_what_records_are_made_from():
     assert with_declared(low.plain) == low.plain
 
 
-def test_what_contradicts_it(snapshot: SnapshotAssertion):
+def test_what_contradicts_it(snapshot):
     with pytest.raises(ConfigError) as caught:
         composed("strategy=injection", "complexity=low")
     assert str(caught.value) == snapshot
@@ -132,7 +129,7 @@ def test_what_contradicts_it(snapshot: SnapshotAssertion):
         composed("complexity=low", "complexity.n_samples=0")
 
 
-def test_a_task_without_a_way_back(snapshot: SnapshotAssertion):
+def test_a_task_without_a_way_back(snapshot):
     config = composed("complexity=high")
     essay = StubTask("essay")
     assert list(contradictions(essay, config.strategies, config.complexity)) == snapshot

@@ -70,7 +70,7 @@ def kinds(rows: list[dict[str, str]]) -> Counter[int]:
     return Counter(int(row["question"].split()[2]) % 5 for row in rows)
 
 
-def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> None:
+def test_the_teacher_writes_what_holds_without_the_answer(tmp_path):
     task, teacher = bare(tmp_path), Explainer()
     strategy = Injection(n_items=1000, rationale="teacher")
     corpus, warnings = run(tmp_path, task, strategy, (teacher,))
@@ -107,7 +107,7 @@ class Narrow(Explainer):
         return "so it is" if number % 5 == unread else None
 
 
-def test_what_passes_the_context_is_refused_under_that_name(tmp_path: Path) -> None:
+def test_what_passes_the_context_is_refused_under_that_name(tmp_path):
     task, teacher = bare(tmp_path), Narrow()
     corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="teacher"), (teacher,))
     all_kinds = kinds([{"question": item.question} for item in task.items("train", 1000)])
@@ -115,7 +115,7 @@ def test_what_passes_the_context_is_refused_under_that_name(tmp_path: Path) -> N
     assert corpus.refused[NotWritten.UNREAD.value] == all_kinds[0] + all_kinds[1]
 
 
-def test_without_retries_what_could_be_mended_is_refused(tmp_path: Path) -> None:
+def test_without_retries_what_could_be_mended_is_refused(tmp_path):
     task = bare(tmp_path)
     strategy = Injection(n_items=1000, rationale="teacher", n_retries=0)
     corpus, _ = run(tmp_path, task, strategy, (Explainer(),))
@@ -127,7 +127,7 @@ def test_without_retries_what_could_be_mended_is_refused(tmp_path: Path) -> None
     }
 
 
-def test_what_the_teacher_cannot_explain_falls_to_the_file(tmp_path: Path) -> None:
+def test_what_the_teacher_cannot_explain_falls_to_the_file(tmp_path):
     task = sums(tmp_path)
     corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="teacher"), (Explainer(),))
     rows = rows_of(corpus)
@@ -150,7 +150,7 @@ class Babbler(Explainer):
         return "No."
 
 
-def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path: Path) -> None:
+def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path):
     strategy = Injection(n_items=200, rationale="teacher", n_retries=0, balance=0.0)
     teacher = Babbler()
     corpus, warnings = run(tmp_path, sums(tmp_path), strategy, (teacher,))
@@ -164,7 +164,7 @@ def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path: Path) ->
         run(tmp_path, bare, strategy, (Babbler(),))
 
 
-def test_steps_are_checked_where_the_task_can(tmp_path: Path) -> None:
+def test_steps_are_checked_where_the_task_can(tmp_path):
     @dataclass
     class Wrong(Explainer):
         def _write(self, chat: Any) -> str:
@@ -180,14 +180,14 @@ def test_steps_are_checked_where_the_task_can(tmp_path: Path) -> None:
     assert teacher.readings == [], "checked steps need no second reading"
 
 
-def test_a_labelled_set_without_reasoning_is_learnt_bare(tmp_path: Path) -> None:
+def test_a_labelled_set_without_reasoning_is_learnt_bare(tmp_path):
     corpus, warnings = run(tmp_path, bare(tmp_path), Injection(n_items=1000))
     assert corpus.n_items > 100
     assert all(row["completion"] == row["answer"] for row in rows_of(corpus))
     assert (corpus.refused, warnings) == ({}, [])
 
 
-def test_without_reasoning_the_bare_answer_of_what_holds_is_learnt(tmp_path: Path) -> None:
+def test_without_reasoning_the_bare_answer_of_what_holds_is_learnt(tmp_path):
     task = sums(tmp_path, wrong=tuple(range(0, 600, 2)))
     corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="none"))
     rows = rows_of(corpus)
@@ -196,14 +196,14 @@ def test_without_reasoning_the_bare_answer_of_what_holds_is_learnt(tmp_path: Pat
     assert set(corpus.refused) == {"unverified"}
 
 
-def test_the_reading_holds_neither_answer_nor_conclusion() -> None:
+def test_the_reading_holds_neither_answer_nor_conclusion():
     item = Item("i", "main", "What is 3 + 4?", "7")
     assert "7" in request(item)[1]["content"]
     assert "7" not in reading(item, "Three and four.")[1]["content"]
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-def test_difficulties_are_evened_out(strength: float) -> None:
+def test_difficulties_are_evened_out(strength):
     def drawn() -> Any:
         for k in range(20_000):
             n_steps = 1 if k % 10 < 7 else k % 10
@@ -219,7 +219,7 @@ def test_difficulties_are_evened_out(strength: float) -> None:
     assert tally.refused[SURPLUS] > 0
 
 
-def test_wrong_settings() -> None:
+def test_wrong_settings():
     with pytest.raises(ValueError, match="at least 1"):
         Injection(n_items=0)
     with pytest.raises(ValueError, match="between 0 and 1"):

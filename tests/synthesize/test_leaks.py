@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.synthesize.admission import NEAR, listed_by
 from stratos.synthesize.stage import advice
@@ -53,14 +52,12 @@ def item(question: str, rationale: str = "") -> Item:
         ("", "", None),
     ],
 )
-def test_what_repeats_a_held_out_question(
-    question: str, completion: str, reason: str | None
-) -> None:
+def test_what_repeats_a_held_out_question(question, completion, reason):
     held_out = HeldOut([item(DUCKS), item(SHORT)])
     assert held_out.leak(item(question), completion) == reason
 
 
-def test_what_all_questions_have_in_common_is_no_leak() -> None:
+def test_what_all_questions_have_in_common_is_no_leak():
     def question(k: int) -> Item:
         return item(
             "Read the following message of a customer and say what it is about, in one word "
@@ -76,7 +73,7 @@ def test_what_all_questions_have_in_common_is_no_leak() -> None:
     assert known.leak(question(3)) == Leak.EXACT
 
 
-def test_copies_of_one_question_are_no_phrase_however_many_they_are() -> None:
+def test_copies_of_one_question_are_no_phrase_however_many_they_are():
     rng = random.Random(0)
     base = [f"w{k}" for k in range(60)]
 
@@ -90,7 +87,7 @@ def test_copies_of_one_question_are_no_phrase_however_many_they_are() -> None:
     assert all(held_out.leak(copy()) == Leak.OVERLAP for _ in range(20))
 
 
-def test_text_without_spaces_is_compared_by_its_characters() -> None:
+def test_text_without_spaces_is_compared_by_its_characters():
     rng = random.Random(0)
 
     def text(n: int) -> str:
@@ -103,7 +100,7 @@ def test_text_without_spaces_is_compared_by_its_characters() -> None:
     assert held_out.leak(item(text(200))) is None
 
 
-def test_every_planted_leak_is_found(tmp_path: Path) -> None:
+def test_every_planted_leak_is_found(tmp_path):
     rng = random.Random(0)
     words = [f"w{k}" for k in range(500)]
     rows = [
@@ -122,7 +119,7 @@ def test_every_planted_leak_is_found(tmp_path: Path) -> None:
         assert held_out.leak(item(planted)) == Leak.OVERLAP
 
 
-def test_gsm8k_training_questions_that_repeat_a_test_question_are_few() -> None:
+def test_gsm8k_training_questions_that_repeat_a_test_question_are_few():
     if not GSM8K.is_dir():
         pytest.skip("no GSM8K beside the checkout")
     task = MathTask(
@@ -136,7 +133,7 @@ def test_gsm8k_training_questions_that_repeat_a_test_question_are_few() -> None:
     assert sum(reason is not None for reason in refused) < 20
 
 
-def test_refused_rows_come_with_what_to_type(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_refused_rows_come_with_what_to_type(tmp_path, snapshot):
     """A phrase of eight questions is a leak for thirteen words, and none where it is allowed."""
     phrase = "the customer writes to us about an order that has not been delivered in time"
     rows = [{"question": f"{phrase} {k}", "answer": str(k)} for k in range(8)]
@@ -180,13 +177,13 @@ def row(question: str, answer: str = "7") -> Item:
         (row("16 eggs"), False),
     ],
 )
-def test_what_is_a_near_duplicate(copy: Item, is_near: bool) -> None:
+def test_what_is_a_near_duplicate(copy, is_near):
     near = NearDuplicates(0.8)
     assert not near.is_near(row(STORY))
     assert near.is_near(copy) is is_near
 
 
-def test_phrases_of_the_task_do_not_count() -> None:
+def test_phrases_of_the_task_do_not_count():
     animals = ["cow", "goat", "heron", "otter", "badger", "mole", "stoat", "hare"]
 
     def question(name: str) -> Item:
@@ -201,7 +198,7 @@ def test_phrases_of_the_task_do_not_count() -> None:
     assert sum(without.is_near(question(name)) for name in animals) > 0
 
 
-def test_many_copies_are_no_phrase_and_characters_are_compared_without_spaces() -> None:
+def test_many_copies_are_no_phrase_and_characters_are_compared_without_spaces():
     words = STORY.split()
     copies = [row(" ".join([*words[:k], "so", *words[k + 1 :]])) for k in range(30) if k != 9]
     near = NearDuplicates(0.6, copies)
@@ -211,7 +208,7 @@ def test_many_copies_are_no_phrase_and_characters_are_compared_without_spaces() 
     assert near.is_near(row(chinese.replace(chinese[50], "的")))
 
 
-def test_planted_copies_are_found_among_thousands() -> None:
+def test_planted_copies_are_found_among_thousands():
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghij", k=6)) for _ in range(2000)]
     texts = [rng.choices(words, k=60) for _ in range(2000)]
@@ -229,7 +226,7 @@ def test_planted_copies_are_found_among_thousands() -> None:
     assert not any(near.is_near(row(" ".join(text))) for text in far)
 
 
-def test_the_same_in_every_run() -> None:
+def test_the_same_in_every_run():
     first, second = NearDuplicates(0.8), NearDuplicates(0.8)
     for near in (first, second):
         near.is_near(row(STORY))

@@ -118,9 +118,7 @@ def planned(serve_usd: float = 0.0) -> Plan:
     )  # fmt: skip
 
 
-def test_a_corpus_goes_on_when_the_budget_rises(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_corpus_goes_on_when_the_budget_rises(world, capsys):
     world.plan()
     budget = 12 * USD + MOST
     first = world.synthesize(budget)
@@ -150,9 +148,7 @@ def test_a_corpus_goes_on_when_the_budget_rises(
     assert world.n_asked == N
 
 
-def test_what_the_planned_servers_need_is_not_spent_on_answers(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_the_planned_servers_need_is_not_spent_on_answers(world, caplog):
     world.plan(serve_usd=8.0)
     budget = 12 * USD + MOST + 8.0  # as much as for all 40, if nothing were held
     first = world.synthesize(budget)
@@ -172,7 +168,7 @@ def test_what_the_planned_servers_need_is_not_spent_on_answers(
         assert run.state.ledger.totals.reserves["serve"].released_usd is None
 
 
-def test_what_is_held_for_a_teacher_stays_until_a_later_stage_has_asked_it(world: World) -> None:
+def test_what_is_held_for_a_teacher_stays_until_a_later_stage_has_asked_it(world):
     added: Stage[Any] = Stage(
         name="added", function="", record=object, reads=(), is_part_of="deploy",
         releases=(TEACHER,),
@@ -186,9 +182,7 @@ def test_what_is_held_for_a_teacher_stays_until_a_later_stage_has_asked_it(world
         assert run.state.ledger.totals.reserves["teacher"].released_usd == 1.0
 
 
-def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_for(
-    world: World,
-) -> None:
+def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_for(world):
     """The job is submitted with the high end of its hours alone; serving waits until it is done."""
     node = Offer("queue", "gpu", "node", None, 0, 8.0, 32.0, 0.0, 3.0)
     train = RoleChoice("train", node, 1, False, 1.0, 3.0, usd_range=(2.0, 9.0))
@@ -207,7 +201,7 @@ def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_f
                     hold_money(run.state, PLAN, plan)
 
 
-def test_a_lost_ledger_is_no_fresh_budget(world: World) -> None:
+def test_a_lost_ledger_is_no_fresh_budget(world):
     world.plan()
     world.synthesize(12 * USD + MOST)
     (world.run_dir / "ledger.jsonl").unlink()
@@ -218,7 +212,7 @@ def test_a_lost_ledger_is_no_fresh_budget(world: World) -> None:
     assert world.n_asked == n_asked
 
 
-def test_a_probe_goes_on_when_the_budget_rises(world: World) -> None:
+def test_a_probe_goes_on_when_the_budget_rises(world):
     budget = 12 * USD + MOST
     first = world.probe(budget)
     assert first.cut_at_usd == budget
@@ -232,7 +226,7 @@ def test_a_probe_goes_on_when_the_budget_rises(world: World) -> None:
     assert world.n_asked == n_all
 
 
-def test_another_student_is_measured_and_no_answer_is_paid_a_second_time(world: World) -> None:
+def test_another_student_is_measured_and_no_answer_is_paid_a_second_time(world):
     first = world.probe(None, "one")
     n_asked, usd = world.n_asked, world.spent_usd
     assert n_asked > 0 and usd == pytest.approx(n_asked * USD)

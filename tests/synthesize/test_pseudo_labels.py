@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import StudentConfig
 from stratos.records import ModelCard
@@ -66,7 +65,7 @@ class Committee(DrawingTeacher):
         return Answer(LABELS[(number + shift) % 3], 10, 5, 0.0, finish="stop")
 
 
-def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
+def test_rows_are_labelled_where_the_answers_agree(tmp_path):
     task, teacher = task_of(tmp_path), Committee()
     corpus, warnings = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
     learnt = {row["question"]: row["answer"] for row in rows_of(corpus)}
@@ -93,7 +92,7 @@ def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
     assert any("30 rows are worth labelling by hand" in case for case in warnings)
 
 
-def test_the_list_filled_in_is_a_file_of_rows(tmp_path: Path) -> None:
+def test_the_list_filled_in_is_a_file_of_rows(tmp_path):
     run(
         tmp_path / "run",
         task_of(tmp_path),
@@ -108,7 +107,7 @@ def test_the_list_filled_in_is_a_file_of_rows(tmp_path: Path) -> None:
     assert ClassifyTask(str(tmp_path / "tickets.jsonl")).n_train > 72
 
 
-def test_the_money_ends_between_rows_and_not_within_one(tmp_path: Path) -> None:
+def test_the_money_ends_between_rows_and_not_within_one(tmp_path):
     task, teacher = task_of(tmp_path), Committee(usd=1000.0)
     # A row costs two answers of 15 tokens at $1000 a million: $0.03; what one may cost is more.
     corpus, warnings = run(
@@ -126,9 +125,7 @@ def test_the_money_ends_between_rows_and_not_within_one(tmp_path: Path) -> None:
     assert any("less" in line for line in warnings)
 
 
-def test_how_often_the_first_answers_agree_is_said_before_the_others_are_paid(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_how_often_the_first_answers_agree_is_said_before_the_others_are_paid(tmp_path, snapshot):
     task, teacher = task_of(tmp_path), Committee(usd=1000.0)
     _, warnings = run(
         tmp_path / "run", task, PseudoLabels(max_tokens=5), (teacher,), prompt="default",
@@ -138,7 +135,7 @@ def test_how_often_the_first_answers_agree_is_said_before_the_others_are_paid(
     assert line_of_votes == snapshot
 
 
-def test_rows_have_one_answer_each_where_gold_labels_correct_it(tmp_path: Path) -> None:
+def test_rows_have_one_answer_each_where_gold_labels_correct_it(tmp_path):
     task, teacher = task_of(tmp_path), Committee()
     linear = StudentConfig("linear", "linear")
     strategy = PseudoLabels()
@@ -153,7 +150,7 @@ def test_rows_have_one_answer_each_where_gold_labels_correct_it(tmp_path: Path) 
     assert strategy.most_samples(config_of(task, strategy, ())) == 5
 
 
-def test_an_answer_that_is_no_label_is_left_out_as_such(tmp_path: Path) -> None:
+def test_an_answer_that_is_no_label_is_left_out_as_such(tmp_path):
     strategy = PseudoLabels(n_first=0)
     corpus, _ = run(tmp_path / "run", task_of(tmp_path), strategy, (Stranger(),), prompt="default")
     assert corpus.refused[NO_LABEL] == 60
@@ -177,7 +174,7 @@ class Guesser(Committee):
         return Answer(LABELS[(number + question.sample) % 3], 10, 5, 0.0, finish="stop")
 
 
-def test_a_teacher_that_hardly_ever_agrees_is_asked_no_more(tmp_path: Path) -> None:
+def test_a_teacher_that_hardly_ever_agrees_is_asked_no_more(tmp_path):
     teacher = Guesser()
     task = task_of(tmp_path)
     corpus, warnings = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
@@ -192,7 +189,7 @@ def test_a_teacher_that_hardly_ever_agrees_is_asked_no_more(tmp_path: Path) -> N
     assert len({number for number, _ in everything.calls}) == 60
 
 
-def test_votes() -> None:
+def test_votes():
     item = Item("1", "main", "?", "")
     votes = Votes(item)
     assert (votes.agreement, votes.disagreement, votes.best) == (0.0, 0.0, None)
@@ -208,7 +205,7 @@ def test_votes() -> None:
 # --- rows worth a label: doubtful, with others like them, and not twice the same ------------------
 
 
-def test_a_dense_group_of_doubtful_rows_comes_first_and_once() -> None:
+def test_a_dense_group_of_doubtful_rows_comes_first_and_once():
     group, alone, sure = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
     vectors = np.array([*[group] * 5, alone, *[sure] * 5], np.float32)
     doubt = np.array([*[0.5] * 5, 0.9, *[0.01] * 5], np.float32)
@@ -217,12 +214,12 @@ def test_a_dense_group_of_doubtful_rows_comes_first_and_once() -> None:
     assert [round(gain, 2) for _, gain in rows] == [2.5, 0.9, 0.05]
 
 
-def test_no_more_rows_than_there_are() -> None:
+def test_no_more_rows_than_there_are():
     assert suggested(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), 5) == []
     assert len(suggested(np.eye(2, dtype=np.float32), np.array([0.5, 0.4], np.float32), 5)) == 2
 
 
-def test_a_student_of_a_kind_gets_its_rows_by_expected_gain(tmp_path: Path) -> None:
+def test_a_student_of_a_kind_gets_its_rows_by_expected_gain(tmp_path):
     task, student = task_of(tmp_path), StudentConfig("linear", "linear")
     corpus, _ = run(
         tmp_path / "run",

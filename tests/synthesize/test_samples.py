@@ -33,13 +33,11 @@ def attempts(*answers: str, gold: str = "7") -> list[Attempt]:
         ("majority", [""], 1, False),
     ],
 )
-def test_easy_questions_are_settled_sooner(
-    rule: str, answers: list[str], n_left: int, expected: bool
-) -> None:
+def test_easy_questions_are_settled_sooner(rule, answers, n_left, expected):
     assert settled(rule, attempts(*answers), n_left) is expected
 
 
-def test_which_right_answer_is_learnt() -> None:
+def test_which_right_answer_is_learnt():
     tried = attempts("1/a", "7/a long way to it", "7/short", "7/of medium size")
     assert choose("first", tried).text == "a long way to it"
     assert choose("shortest", tried).text == "short"
@@ -48,14 +46,14 @@ def test_which_right_answer_is_learnt() -> None:
     assert choose("likeliest", tried).text == "a long way to it"
 
 
-def test_a_lucky_guess_is_outvoted() -> None:
+def test_a_lucky_guess_is_outvoted():
     assert choose("majority", attempts("7", "1", "1")) == "outvoted"
     assert choose("majority", attempts("7", "1")) == "outvoted"
     assert choose("majority", attempts("7", "1", "2", "7")).is_right
     assert choose("shortest", attempts("7", "1", "1")).is_right
 
 
-def test_why_none_is_learnt() -> None:
+def test_why_none_is_learnt():
     assert choose("first", attempts("1", "")) == "wrong"
     assert choose("first", attempts("", "")) == "cut off"
     assert choose("first", [Attempt("?", None, False)]) == "not parsable"

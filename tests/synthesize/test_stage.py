@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, ConfigError, TeacherError
@@ -32,7 +31,7 @@ from tests.synthesize.adder import Adder, rows_of, run, sums
 from tests.teachers.questions import cached_ask
 
 
-def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
+def test_injection_writes_verified_training_items(tmp_path):
     task = sums(tmp_path)
     assert isinstance(Injection(), Strategy) and isinstance(Alignment(), Strategy)
     corpus, warnings = run(tmp_path, task, Injection(n_items=200))
@@ -50,7 +49,7 @@ def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
     assert from_json(to_json(corpus), Corpus) == corpus
 
 
-def test_the_rows_of_a_file_are_learnt_as_they_are(tmp_path: Path) -> None:
+def test_the_rows_of_a_file_are_learnt_as_they_are(tmp_path):
     task = sums(tmp_path)
     corpus, warnings = run(tmp_path, task, Supervised())
     rows = rows_of(corpus)
@@ -75,7 +74,7 @@ def test_the_rows_of_a_file_are_learnt_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_seed_makes_the_same_corpus(tmp_path: Path) -> None:
+def test_the_same_seed_makes_the_same_corpus(tmp_path):
     from stratos.tasks.mahjong import MahjongTask
 
     made = []
@@ -107,7 +106,7 @@ class Hostile(JsonlTask):
         yield from [*good, *good[:2], *leaked, mirrored, replace(good[1], id="x", rationale="")]
 
 
-def test_what_is_refused_is_counted_by_reason(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_what_is_refused_is_counted_by_reason(tmp_path, snapshot):
     corpus, warnings = run(
         tmp_path,
         Hostile(sums(tmp_path).path, metric="numeric", rationale="why"),
@@ -123,7 +122,7 @@ def test_what_is_refused_is_counted_by_reason(tmp_path: Path, snapshot: Snapshot
     assert warnings == snapshot
 
 
-def test_broken_lines_that_were_skipped_are_counted(tmp_path: Path) -> None:
+def test_broken_lines_that_were_skipped_are_counted(tmp_path):
     task = sums(tmp_path, n=100)
     with Path(task.path).open("a") as file:
         file.write('\n{\n{"question": "\\u001b[2J", "answer": "<b>"}')
@@ -134,7 +133,7 @@ def test_broken_lines_that_were_skipped_are_counted(tmp_path: Path) -> None:
     assert warnings == [], "the run warned of them before anything was asked"
 
 
-def test_hostile_text_is_escaped_where_it_is_shown(tmp_path: Path) -> None:
+def test_hostile_text_is_escaped_where_it_is_shown(tmp_path):
     class Escaping(Hostile):
         def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
             yield from JsonlTask.reverse(self, 3, seed)
@@ -147,7 +146,7 @@ def test_hostile_text_is_escaped_where_it_is_shown(tmp_path: Path) -> None:
     assert f"\\u001b[2J\\u202e: {NoPath()}" in warnings[0]
 
 
-def test_rationales_that_end_elsewhere_are_refused(tmp_path: Path) -> None:
+def test_rationales_that_end_elsewhere_are_refused(tmp_path):
     wrong = tuple(range(0, 600, 3))
     corpus, _ = run(tmp_path, sums(tmp_path, wrong=wrong), Injection(n_items=1000))
     numbers = {int(row["question"].split()[2]) for row in rows_of(corpus)}
@@ -157,7 +156,7 @@ def test_rationales_that_end_elsewhere_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_alignment_keeps_what_the_task_verifies(tmp_path: Path) -> None:
+def test_alignment_keeps_what_the_task_verifies(tmp_path):
     task, teacher = sums(tmp_path), Adder()
     corpus, warnings = run(tmp_path, task, Alignment(n_items=300), (teacher,))
     rows = rows_of(corpus)
@@ -178,13 +177,13 @@ def test_alignment_keeps_what_the_task_verifies(tmp_path: Path) -> None:
     assert (again.sha256, silent.seen) == (corpus.sha256, [])
 
 
-def test_alignment_puts_bare_answers_into_canonical_spelling(tmp_path: Path) -> None:
+def test_alignment_puts_bare_answers_into_canonical_spelling(tmp_path):
     corpus, _ = run(tmp_path, sums(tmp_path), Alignment(n_items=50), (Adder(bare=True),))
     for row in rows_of(corpus):
         assert (row["completion"], row["rationale"]) == (row["answer"], "")
 
 
-def test_alignment_tries_further_prompts(tmp_path: Path) -> None:
+def test_alignment_tries_further_prompts(tmp_path):
     task = sums(tmp_path)
     strategy = Alignment(n_items=200, n_samples=2)
     corpus, _ = run(tmp_path, task, strategy, (Adder(),), prompt="default")
@@ -202,7 +201,7 @@ class Dear(Adder):
         return replace(super().card(), usd_per_million_output_tokens=1000.0)
 
 
-def test_alignment_stops_where_the_money_ends(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_alignment_stops_where_the_money_ends(tmp_path, snapshot):
     # Nothing tells how long answers are: it is not refused beforehand.
     task, notes = sums(tmp_path), []
     strategy = Alignment(n_items=300)
@@ -216,9 +215,7 @@ def test_alignment_stops_where_the_money_ends(tmp_path: Path, snapshot: Snapshot
     assert notes == snapshot
 
 
-def test_alignment_that_the_probe_shows_to_cost_too_much_is_refused(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_alignment_that_the_probe_shows_to_cost_too_much_is_refused(tmp_path, snapshot):
     task, notes = sums(tmp_path), []
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     probed = task.items("validation", 40)
@@ -236,9 +233,7 @@ def test_alignment_that_the_probe_shows_to_cost_too_much_is_refused(
     assert len(teacher.seen) == 200
 
 
-def test_a_teachers_reasoning_that_costs_too_much_is_refused(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_teachers_reasoning_that_costs_too_much_is_refused(tmp_path, snapshot):
     task, notes, teacher = sums(tmp_path), [], Dear()
     strategy = Injection(n_items=200, rationale="teacher")
     with pytest.raises(BudgetError) as caught:
@@ -247,9 +242,7 @@ def test_a_teachers_reasoning_that_costs_too_much_is_refused(
     assert (teacher.seen, Ledger(tmp_path / "ledger").spent_usd, len(notes)) == ([], 0.0, 1)
 
 
-def test_a_plan_that_buys_a_batch_is_carried_out_as_one(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_plan_that_buys_a_batch_is_carried_out_as_one(tmp_path, snapshot):
     @dataclass
     class Batched(Dear):
         batch: bool = False
@@ -267,9 +260,7 @@ def test_a_plan_that_buys_a_batch_is_carried_out_as_one(
     assert [*notes, *warnings] == snapshot
 
 
-def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(tmp_path, snapshot):
     with pytest.raises(ConfigError) as caught:
         run(tmp_path, sums(tmp_path), Alignment(n_items=20), (Adder(knows=0),))
     assert str(caught.value) == snapshot
@@ -280,7 +271,7 @@ def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(
         run(tmp_path, sums(tmp_path), Injection(), planned="alignment")
 
 
-def test_an_interrupted_corpus_leaves_the_old_one(tmp_path: Path) -> None:
+def test_an_interrupted_corpus_leaves_the_old_one(tmp_path):
     path = tmp_path / "train.jsonl"
     item = Item("1", "s", "q", "a")
     with CorpusFile(path, HeldOut([]), lambda item: 1) as corpus:
@@ -294,7 +285,7 @@ def test_an_interrupted_corpus_leaves_the_old_one(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["train.jsonl"]
 
 
-def test_overhead_is_under_50_microseconds_an_item(tmp_path: Path) -> None:
+def test_overhead_is_under_50_microseconds_an_item(tmp_path):
     items = [
         Item(str(i), "s", f"question {i}", "12", rationale="step " * 120) for i in range(20_000)
     ]
@@ -308,7 +299,7 @@ def test_overhead_is_under_50_microseconds_an_item(tmp_path: Path) -> None:
     assert best < 50e-6
 
 
-def test_mahjong_items_come_fast_and_none_is_held_out(tmp_path: Path) -> None:
+def test_mahjong_items_come_fast_and_none_is_held_out(tmp_path):
     from stratos.tasks.mahjong import MahjongTask
 
     task = MahjongTask()

@@ -33,7 +33,7 @@ def grouped(some: list[str]) -> list[int]:
     return groups.groups().tolist()
 
 
-def test_signatures_in_files_give_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signatures_in_files_give_the_same_groups(monkeypatch):
     some = texts(400)
     in_memory = grouped(some)
     assert 60 < sum(group != k for k, group in enumerate(in_memory)) <= 100
@@ -43,14 +43,14 @@ def test_signatures_in_files_give_the_same_groups(monkeypatch: pytest.MonkeyPatc
     assert grouped(some) == in_memory
 
 
-def test_a_copy_in_letters_of_another_script_is_of_the_group() -> None:
+def test_a_copy_in_letters_of_another_script_is_of_the_group():
     latin = texts(40)
     cyrillic = [text.translate(str.maketrans("aeokmt", "аеокмт")) for text in latin]
     assert not set(latin) & set(cyrillic)
     assert grouped(latin + cyrillic)[40:] == grouped(latin)
 
 
-def test_words_and_numbers_of_plain_text_are_those_of_any_text() -> None:
+def test_words_and_numbers_of_plain_text_are_those_of_any_text():
     rng = random.Random(0)
     for _ in range(300):
         text = normalised("".join(chr(rng.randrange(128)) for _ in range(rng.randrange(99))))
@@ -71,14 +71,14 @@ def together(links: list[tuple[int, ...]], sessions: list[int] | None = None) ->
     return len(set(groups.groups().tolist()))
 
 
-def test_a_history_that_goes_on_is_one_group_however_long_it_is() -> None:
+def test_a_history_that_goes_on_is_one_group_however_long_it_is():
     grown = [tuple(range(1, k + 2)) for k in range(45)]
     assert together([*grown, *[(k,) for k in range(100, 200)]]) == 101
     # A beginning that goes on in a hundred ways is a phrase.
     assert together([(1, k) for k in range(100, 200)]) == 100
 
 
-def test_a_session_is_one_group_however_long_it_is() -> None:
+def test_a_session_is_one_group_however_long_it_is():
     assert together([()] * 400, [k % 10 for k in range(400)]) == 10
     assert together([()] * 100, [7] * 100) == 100, "an id that all have tells nothing"
     groups = Alike()
@@ -88,7 +88,7 @@ def test_a_session_is_one_group_however_long_it_is() -> None:
 
 
 @pytest.mark.parametrize("letters", [range(0x4E00, 0x4F00), range(0x0E01, 0x0E2F)])
-def test_texts_without_spaces_are_compared_by_their_characters(letters: range) -> None:
+def test_texts_without_spaces_are_compared_by_their_characters(letters):
     rng = random.Random(0)
     some = ["".join(chr(rng.choice(letters)) for _ in range(200)) for _ in range(40)]
     changed = [one[:90] + chr(letters[0]) + one[91:] for one in some]
@@ -97,14 +97,14 @@ def test_texts_without_spaces_are_compared_by_their_characters(letters: range) -
     assert len(set(groups)) >= 40
 
 
-def test_objects_on_one_line_are_compared_by_their_characters() -> None:
+def test_objects_on_one_line_are_compared_by_their_characters():
     rng = random.Random(0)
     one = ",".join(f'"{rng.choice(WORDS)}":"{rng.choice(WORDS)}"' for _ in range(30))
     first, second, other = grouped([one, f'"z":"y",{one}', one[::-1]])
     assert first == second != other
 
 
-def test_the_order_of_the_texts_changes_no_group() -> None:
+def test_the_order_of_the_texts_changes_no_group():
     rng = random.Random(0)
     template = " ".join(rng.choices(WORDS, k=40))
     some = [" ".join(rng.choices(WORDS, k=30)) for _ in range(2400)]

@@ -26,7 +26,7 @@ def tasks(folder: Path) -> list[Task]:
     return [MahjongTask(), JsonlTask(path=written(folder, rows))]
 
 
-def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
+def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path):
     for task in tasks(tmp_path):
         for item in task.items("validation", 4):
             found = task.item_of_chat(task.student_messages(item))
@@ -39,7 +39,7 @@ def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
     assert MahjongTask().item_of_chat(two) is None
 
 
-def test_what_is_wrong_is_seen_without_the_right_answer(tmp_path: Path) -> None:
+def test_what_is_wrong_is_seen_without_the_right_answer(tmp_path):
     mahjong = MahjongTask()
     one, other = mahjong.items("validation", 2)
     asked = mahjong.item_of_chat(mahjong.student_messages(one))
@@ -60,7 +60,7 @@ def test_what_is_wrong_is_seen_without_the_right_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
-def test_no_answer_is_refuted(text: str, tmp_path: Path) -> None:
+def test_no_answer_is_refuted(text, tmp_path):
     for task in tasks(tmp_path):
         item = task.items("validation", 1)[0]
         assert task.refute(item, text) is not None

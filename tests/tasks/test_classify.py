@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.tasks.base import Item, Task
 from stratos.tasks.classify import ClassifyTask
@@ -28,7 +26,7 @@ def task(tmp_path: Path) -> ClassifyTask:
     return ClassifyTask(write(tmp_path / "t.jsonl", rows), labels=LABELS)
 
 
-def test_keeps_the_contract_and_spells_labels_as_the_set_does(task: ClassifyTask) -> None:
+def test_keeps_the_contract_and_spells_labels_as_the_set_does(task):
     assert isinstance(task, Task)
     items = task.items("train", 1000)
     assert {item.answer for item in items} == set(LABELS)
@@ -36,9 +34,7 @@ def test_keeps_the_contract_and_spells_labels_as_the_set_does(task: ClassifyTask
     assert all(item.choices == () for item in items), "three labels are no choice of four"
 
 
-def test_labels_are_those_of_the_file_where_none_are_named(
-    task: ClassifyTask, tmp_path: Path
-) -> None:
+def test_labels_are_those_of_the_file_where_none_are_named(task, tmp_path):
     assert {i.answer for i in ClassifyTask(task.path).items("train", 99)} == {
         label.upper() for label in LABELS
     }
@@ -49,9 +45,7 @@ def test_labels_are_those_of_the_file_where_none_are_named(
         ClassifyTask(write(tmp_path / "one.jsonl", [{"text": "a", "label": "x"}]))
 
 
-def test_labels_outside_the_set_are_named_by_line(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
-) -> None:
+def test_labels_outside_the_set_are_named_by_line(tmp_path, worded, snapshot):
     rows = [
         {"text": "a", "label": "bug"},
         {"text": "b", "label": "bugs"},
@@ -79,18 +73,18 @@ def test_labels_outside_the_set_are_named_by_line(
         ("", None),
     ],
 )
-def test_labels_are_read(task: ClassifyTask, text: str, label: str | None) -> None:
+def test_labels_are_read(task, text, label):
     assert task.parse(text) == label
     assert task.score(text, Item("", "main", "", "bug")).exact == float(label == "bug")
 
 
-def test_a_label_within_another_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_label_within_another_is_not_taken_for_it(tmp_path):
     rows = [{"text": f"t{i}", "label": ["good", "very good"][i % 2]} for i in range(50)]
     task = ClassifyTask(write(tmp_path / "g.jsonl", rows))
     assert task.parse("It is very good indeed") == "very good"
 
 
-def test_examples_show_all_labels_in_turn(task: ClassifyTask) -> None:
+def test_examples_show_all_labels_in_turn(task):
     item = task.items("validation", 1)[0]
     chat = task.messages(item)
     labels = ", ".join(LABELS)
@@ -100,7 +94,7 @@ def test_examples_show_all_labels_in_turn(task: ClassifyTask) -> None:
     assert len(answers) == 8
 
 
-def test_four_labels_are_a_choice(tmp_path: Path) -> None:
+def test_four_labels_are_a_choice(tmp_path):
     rows = [{"text": f"t{i}", "label": "abcd"[i % 4]} for i in range(80)]
     task = ClassifyTask(write(tmp_path / "f.jsonl", rows))
     for item in task.items("train", 80):

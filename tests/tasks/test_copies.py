@@ -54,7 +54,7 @@ def largest(texts: Texts) -> int:
         (lambda: [["so", "to", *one] for one in (*copies(42, 2), *copies(400, 60))], 40),
     ],
 )
-def test_copies_are_found_however_many_there_are(texts: Callable[[], Texts], n_least: int) -> None:
+def test_copies_are_found_however_many_there_are(texts, n_least):
     RNG.seed(1)
     assert largest(texts()) >= n_least
 
@@ -72,12 +72,12 @@ def test_copies_are_found_however_many_there_are(texts: Callable[[], Texts], n_l
         ),
     ],
 )
-def test_what_a_template_was_filled_in_for_is_no_copy(texts: Callable[[], Texts]) -> None:
+def test_what_a_template_was_filled_in_for_is_no_copy(texts):
     RNG.seed(1)
     assert largest(texts()) <= 10
 
 
-def test_copies_of_what_is_filled_in_are_found() -> None:
+def test_copies_of_what_is_filled_in_are_found():
     RNG.seed(2)
     template = some(40)
     contents = [*copies(42, 1, some(30)), *[some(30) for _ in range(458)]]

@@ -45,33 +45,33 @@ def tickets(n: int, labels: list[str], text: str = ENGLISH) -> list[dict[str, An
     return [{"text": text.format(i=i), "label": labels[i % len(labels)]} for i in range(n)]
 
 
-def test_enough_rows_of_one_kind_raise_no_doubt(tmp_path: Path) -> None:
+def test_enough_rows_of_one_kind_raise_no_doubt(tmp_path):
     task = templated(write(tmp_path / "t.jsonl", tickets(400, ["a", "b"])))
     assert task.refusals() == []
     assert task.complaints == ()
 
 
-def test_six_rows_for_eight_labels_are_refused_with_counts(tmp_path: Path) -> None:
+def test_six_rows_for_eight_labels_are_refused_with_counts(tmp_path):
     labels = tuple("abcdefgh")
     path = write(tmp_path / "t.jsonl", tickets(6, list("abcdef")))
     refusals = ClassifyTask(path, labels=labels).refusals()
     assert refusals == [MoreLabelsThanRows(path, n_rows=6, n_train=4, n_labels=8, least=5)]
 
 
-def test_one_validation_row_is_refused(tmp_path: Path) -> None:
+def test_one_validation_row_is_refused(tmp_path):
     rows = [{"question": f"What is {i}?", "answer": f"It is {i}"} for i in range(7)]
     path = write(tmp_path / "q.jsonl", rows)
     n_rows = {"train": 4, "validation": 1, "test": 2}
     assert JsonlTask(path).refusals() == [TooFewRows(path, n_rows, least=2)]
 
 
-def test_few_rows_are_said_with_what_they_can_tell(tmp_path: Path) -> None:
+def test_few_rows_are_said_with_what_they_can_tell(tmp_path):
     task = templated(write(tmp_path / "t.jsonl", tickets(80, ["a", "b"])))
     n = {split: len(task.items(split, 99)) for split in ("validation", "test")}
     assert task.complaints == (WideIntervals(n),)
 
 
-def test_labels_that_differ_in_case_and_spacing_are_one_and_said(tmp_path: Path) -> None:
+def test_labels_that_differ_in_case_and_spacing_are_one_and_said(tmp_path):
     rows = tickets(400, ["Late  parcel", "refund"])
     for place in (0, 4, 6):
         rows[place]["label"] = "late parcel"
@@ -82,7 +82,7 @@ def test_labels_that_differ_in_case_and_spacing_are_one_and_said(tmp_path: Path)
     assert task.complaints == (MergedSpellings(path, spellings),)
 
 
-def test_a_label_that_looks_like_another_is_said(tmp_path: Path) -> None:
+def test_a_label_that_looks_like_another_is_said(tmp_path):
     rows = tickets(400, ["billing", "refund"])
     for place in range(0, 12, 2):
         rows[place]["label"] = "biling"
@@ -102,19 +102,19 @@ def test_a_label_that_looks_like_another_is_said(tmp_path: Path) -> None:
         ("cat", "car", False),
     ],
 )
-def test_a_slip_of_one_key_is_said(tmp_path: Path, rare: str, common: str, is_said: bool) -> None:
+def test_a_slip_of_one_key_is_said(tmp_path, rare, common, is_said):
     rows = [*tickets(63, [common, "delivery", "login"]), {"text": "once more", "label": rare}]
     complaints = ClassifyTask(write(tmp_path / "t.jsonl", rows)).complaints
     assert (LikelyTypos((Typo(rare, 1, common, 21),)) in complaints) == is_said
 
 
-def test_labels_without_rows_are_said(tmp_path: Path) -> None:
+def test_labels_without_rows_are_said(tmp_path):
     rows = [*tickets(400, ["a", "b"]), {"text": "once", "label": "c"}]
     task = templated(write(tmp_path / "t.jsonl", rows), labels=("a", "b", "c", "d"))
     assert task.complaints == (UnusedLabels(("d",)), RareLabels({"c": 1}, least=5))
 
 
-def test_a_label_of_the_test_file_alone_is_said(tmp_path: Path) -> None:
+def test_a_label_of_the_test_file_alone_is_said(tmp_path):
     path = write(tmp_path / "t.jsonl", tickets(200, ["a", "b"]))
     tests = [
         {"text": f"Test of the row {i} that is here", "label": "abc"[i % 3]} for i in range(60)
@@ -128,7 +128,7 @@ def test_a_label_of_the_test_file_alone_is_said(tmp_path: Path) -> None:
     assert UnlearnableLabels({"c": 20}) in task.complaints
 
 
-def test_an_enormous_answer_is_a_broken_line(tmp_path: Path) -> None:
+def test_an_enormous_answer_is_a_broken_line(tmp_path):
     rows = [
         {"question": f"What is {i}?", "answer": "x" * (1 + 30_000 * (i == 2))} for i in range(9)
     ]
@@ -141,7 +141,7 @@ def test_an_enormous_answer_is_a_broken_line(tmp_path: Path) -> None:
     assert skipped.left_out == {"broken line": 1}
 
 
-def test_two_languages_are_said_with_counts(tmp_path: Path) -> None:
+def test_two_languages_are_said_with_counts(tmp_path):
     rows = [*tickets(300, ["a", "b"]), *tickets(100, ["a", "b"], GERMAN)]
     path = write(tmp_path / "t.jsonl", rows)
     task = templated(path)
@@ -165,11 +165,11 @@ def test_two_languages_are_said_with_counts(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_languages(text: str, language: str | None) -> None:
+def test_languages(text, language):
     assert language_of(text) == language
 
 
-def test_an_id_in_place_of_the_answer_is_told_from_answers_that_differ(tmp_path: Path) -> None:
+def test_an_id_in_place_of_the_answer_is_told_from_answers_that_differ(tmp_path):
     def rows(answer: Callable[[int], str], text: str = "text {i}") -> list[dict[str, Any]]:
         return [
             {"question": text.format(i=i), "answer": answer(i), "team": "abc"[i % 3], "x": str(i)}
@@ -193,7 +193,7 @@ def test_an_id_in_place_of_the_answer_is_told_from_answers_that_differ(tmp_path:
 
 
 @pytest.mark.parametrize("n", [60, 300, 11_000])
-def test_an_id_is_no_label(tmp_path: Path, n: int) -> None:
+def test_an_id_is_no_label(tmp_path, n):
     rows = [{"id": f"m{i}", "text": f"t {i}", "label": "abc"[i % 3]} for i in range(n)]
     path = write(tmp_path / "t.jsonl", rows)
     with pytest.raises(ValueError) as caught:
@@ -203,7 +203,7 @@ def test_an_id_is_no_label(tmp_path: Path, n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [60, 300])
-def test_an_id_that_a_few_rows_share_is_no_label(tmp_path: Path, n: int) -> None:
+def test_an_id_that_a_few_rows_share_is_no_label(tmp_path, n):
     rows = [
         {"id": f"m{i - i % 15 // 14}", "text": f"t {i}", "label": "abc"[i % 3]} for i in range(n)
     ]
@@ -218,7 +218,7 @@ def test_an_id_that_a_few_rows_share_is_no_label(tmp_path: Path, n: int) -> None
     )
 
 
-def test_an_id_beside_no_labels_is_no_label(tmp_path: Path) -> None:
+def test_an_id_beside_no_labels_is_no_label(tmp_path):
     path = write(tmp_path / "t.jsonl", [{"id": f"m{i}", "text": f"t {i}"} for i in range(300)])
     with pytest.raises(ValueError, match=r"if they are ids, .* task.answer=<field>"):
         ClassifyTask(path, answer="id")

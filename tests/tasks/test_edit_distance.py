@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import time
-from pathlib import Path
 
 import pytest
 
@@ -31,7 +30,7 @@ def edited(text: str, n: int, rng: random.Random) -> str:
     return text
 
 
-def test_distances_are_those_of_the_textbook() -> None:
+def test_distances_are_those_of_the_textbook():
     rng = random.Random(0)
     for _ in range(500):
         a = "".join(rng.choices("abc", k=rng.randrange(1, 80)))
@@ -43,7 +42,7 @@ def test_distances_are_those_of_the_textbook() -> None:
         assert _distance(*_differing(a, b)) == textbook(a, b)
 
 
-def test_what_is_near_is_what_all_pairs_tell() -> None:
+def test_what_is_near_is_what_all_pairs_tell():
     rng = random.Random(1)
     texts = [" ".join(rng.choices(WORDS, k=rng.randrange(2, 9))) for _ in range(60)]
     asked = [edited(rng.choice(texts), rng.randrange(6), rng) for _ in range(120)]
@@ -67,12 +66,12 @@ def test_what_is_near_is_what_all_pairs_tell() -> None:
         ("", False),
     ],
 )
-def test_typos_and_a_changed_number_are_near(text: str, is_near: bool) -> None:
+def test_typos_and_a_changed_number_are_near(text, is_near):
     assert NearTexts(["Anna has 3 red apples and buys 2."]).has_near(text) == is_near
 
 
 @pytest.mark.parametrize("is_template", [False, True])
-def test_a_thousand_questions_and_ten_thousand_rows_take_two_seconds(is_template: bool) -> None:
+def test_a_thousand_questions_and_ten_thousand_rows_take_two_seconds(is_template):
     rng = random.Random(2)
     if is_template:
         made = [f"What is the sum of {k} and {rng.randrange(10**9)}?" for k in range(11_000)]
@@ -84,7 +83,7 @@ def test_a_thousand_questions_and_ten_thousand_rows_take_two_seconds(is_template
     assert time.process_time() - start < 4, n
 
 
-def test_a_typo_is_seen_behind_an_instruction_that_all_share() -> None:
+def test_a_typo_is_seen_behind_an_instruction_that_all_share():
     rng = random.Random(4)
     head = " ".join(rng.choices(WORDS, k=60))
     made = [f"{head} {' '.join(rng.choices(WORDS, k=90))}" for _ in range(1100)]
@@ -95,7 +94,7 @@ def test_a_typo_is_seen_behind_an_instruction_that_all_share() -> None:
     assert time.process_time() - start < 1
 
 
-def test_a_task_counts_the_test_rows_that_are_near_training_rows(tmp_path: Path) -> None:
+def test_a_task_counts_the_test_rows_that_are_near_training_rows(tmp_path):
     rng = random.Random(3)
     rows = [" ".join(rng.choices(WORDS, k=9)) for _ in range(300)]
     tested = [text.replace("e", "3", 1) for text in rows[:30]]

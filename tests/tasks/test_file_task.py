@@ -33,7 +33,7 @@ def class_of(path: Path) -> type[Task]:
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_no_class_changes_a_hook_or_takes_away_a_setting_of_another(path: Path) -> None:
+def test_no_class_changes_a_hook_or_takes_away_a_setting_of_another(path):
     cls = class_of(path)
     private = [
         name
@@ -47,13 +47,13 @@ def test_no_class_changes_a_hook_or_takes_away_a_setting_of_another(path: Path) 
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_a_task_of_files_has_one_class_above_it_or_two(path: Path) -> None:
+def test_a_task_of_files_has_one_class_above_it_or_two(path):
     cls = class_of(path)
     above = [base for base in cls.__mro__[1:] if issubclass(base, FileTask)]
     assert len(above) <= 2, "a class of what conversations have in common may stand between"
 
 
-def test_a_prompt_that_is_added_reads_no_file_again() -> None:
+def test_a_prompt_that_is_added_reads_no_file_again():
     rows = [{"text": f"ticket {n}", "label": "ab"[n % 2]} for n in range(60)]
     system = fsspec.filesystem("memory")
     with system.open("/tickets.jsonl", "w") as file:
@@ -89,7 +89,7 @@ class Pairs(FileTask[Content]):
             yield f"line {number}", row
 
 
-def test_a_format_of_its_own_is_read_in_every_file_of_the_task(tmp_path: Path) -> None:
+def test_a_format_of_its_own_is_read_in_every_file_of_the_task(tmp_path):
     labelled, others = tmp_path / "pairs.txt.gz", tmp_path / "others.txt"
     lines = [f"What is {n}? => {n}\n" for n in range(60)]
     labelled.write_bytes(gzip.compress("".join(lines).encode("utf-16")))

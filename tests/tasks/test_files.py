@@ -11,16 +11,14 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.errors import ConfigError
 from stratos.tasks.classify import ClassifyTask
@@ -48,7 +46,7 @@ def jsonl(path: Path) -> str:
     return str(path)
 
 
-def test_one_table_in_three_formats_is_one_task(tmp_path: Path) -> None:
+def test_one_table_in_three_formats_is_one_task(tmp_path):
     paths = [parquet(tmp_path / "t.parquet"), csv(tmp_path / "t.csv"), jsonl(tmp_path / "t.jsonl")]
     tasks = [JsonlTask(path) for path in [*paths, f"file://{paths[2]}"]]
     for split in ("train", "validation", "test"):
@@ -62,9 +60,7 @@ def test_one_table_in_three_formats_is_one_task(tmp_path: Path) -> None:
     [("id;question;answer", ";", "semicolons"), ("question\tanswer", "\t", "tabs"),
      ('"question, in full"|question|answer', "|", "vertical bars")],
 )  # fmt: skip
-def test_columns_of_a_csv_are_separated_as_its_header_shows(
-    tmp_path: Path, header: str, sign: str, name: str
-) -> None:
+def test_columns_of_a_csv_are_separated_as_its_header_shows(tmp_path, header, sign, name):
     path = tmp_path / "t.csv"
     n_before = header.count(sign) - 1
     rows = [sign.join([*("x,y" for _ in range(n_before)), f"what, {i}", str(i)]) for i in range(30)]
@@ -75,7 +71,7 @@ def test_columns_of_a_csv_are_separated_as_its_header_shows(
     assert task.notes[0].startswith(f"{path}: read with {name} between its columns")
 
 
-def test_a_header_that_leaves_open_what_separates_is_refused(tmp_path: Path) -> None:
+def test_a_header_that_leaves_open_what_separates_is_refused(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("question;a\tanswer;b\n1;2\t3;4\n")
     with pytest.raises(ValueError, match=r"separated by semicolons or tabs\. Save it as CSV with"):
@@ -91,9 +87,7 @@ def test_a_header_that_leaves_open_what_separates_is_refused(tmp_path: Path) -> 
      (lzma.compress, "xz -dk <it>"), (lambda data: b"PK\x03\x04" + data, "unzip <it>"),
      (lambda data: b"SQLite format 3\x00" + data, "sqlite3 -csv -header <it> ")],
 )  # fmt: skip
-def test_what_is_packed_says_how_it_is_unpacked(
-    tmp_path: Path, packed: Callable[[bytes], bytes], typed: str
-) -> None:
+def test_what_is_packed_says_how_it_is_unpacked(tmp_path, packed, typed):
     for name in ("t.jsonl", "t.csv"):
         path = tmp_path / name
         path.write_bytes(packed(b'{"question": "a", "answer": "b"}\n'))
@@ -101,9 +95,7 @@ def test_what_is_packed_says_how_it_is_unpacked(
             JsonlTask(str(path))
 
 
-def test_gzip_is_read_as_what_it_unpacks_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gzip_is_read_as_what_it_unpacks_to(tmp_path, monkeypatch):
     lines = "".join(f'{{"question": "what {i}", "answer": "{i}"}}\n' for i in range(30))
     table = "question;answer\n" + "".join(f"what {i};{i}\n" for i in range(30))
     for name, text in (("t.jsonl.gz", lines), ("t.csv.gz", table)):
@@ -120,7 +112,7 @@ def test_gzip_is_read_as_what_it_unpacks_to(
         JsonlTask(str(path))
 
 
-def test_columns_that_look_swapped_are_named(tmp_path: Path) -> None:
+def test_columns_that_look_swapped_are_named(tmp_path):
     path, schema = tmp_path / "t.jsonl", tmp_path / "schema.json"
     rows = [{"question": {"n": i}, "answer": f"number {i} it is"} for i in range(30)]
     path.write_text("\n".join(map(json.dumps, rows)))
@@ -135,9 +127,7 @@ def test_columns_that_look_swapped_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [60, 11_000])
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
-def test_labels_that_look_swapped_with_texts_are_named(
-    tmp_path: Path, n: int, on_error: Literal["stop", "skip"]
-) -> None:
+def test_labels_that_look_swapped_with_texts_are_named(tmp_path, n, on_error):
     teams = ["bills", "parcels", "log in"]
     path = tmp_path / "t.csv"
     text = "".join(f"{teams[i % 3]},what is to be done with case {i}\n" for i in range(n))
@@ -151,9 +141,7 @@ def test_labels_that_look_swapped_with_texts_are_named(
     assert str(caught.value) == swapped
 
 
-def test_a_file_that_is_not_there_has_those_beside_it(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
-) -> None:
+def test_a_file_that_is_not_there_has_those_beside_it(tmp_path, worded, snapshot):
     for name in ("bank.csv", "bank.txt", "other.csv"):
         (tmp_path / name).write_text("question,answer\n")
     task = JsonlTask(f"{tmp_path}/bank.cvs")
@@ -162,7 +150,7 @@ def test_a_file_that_is_not_there_has_those_beside_it(
     assert worded(caught.value) == snapshot
 
 
-def test_broken_files_of_each_kind(tmp_path: Path) -> None:
+def test_broken_files_of_each_kind(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"question,answer\na,1,2\nb\n\xff,1\nc,2\n")
     found = list(read_records(str(tmp_path / "a.csv")))
     assert found == [
@@ -233,9 +221,7 @@ def n_items(path: str, home: Path, **env: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_file_of_the_hub_is_fetched_once_and_kept(
-    hub: tuple[str, list[str]], tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_file_of_the_hub_is_fetched_once_and_kept(hub, tmp_path, snapshot):
     endpoint, asked = hub
     path = "hf://datasets/org/set@~parquet/main/test/0000.parquet"
     here = str(len(JsonlTask(parquet(tmp_path / "t.parquet")).items("train", 99)))
@@ -252,7 +238,7 @@ def test_a_file_of_the_hub_is_fetched_once_and_kept(
     assert "hf:// names a file of a data set" in n_items("hf://org/set", home)
 
 
-def test_a_csv_of_another_suffix_is_told_what_to_be_called(tmp_path: Path) -> None:
+def test_a_csv_of_another_suffix_is_told_what_to_be_called(tmp_path):
     rows = tmp_path / "library.txt"
     rows.write_text("text,label\n" + "".join(f"text {i},a\n" for i in range(60)))
     with pytest.raises(ValueError) as caught:

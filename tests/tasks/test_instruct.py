@@ -44,29 +44,29 @@ def tokenizer_with(template: str):
     return tokenizer
 
 
-def test_the_instruction_takes_the_place_of_a_default_system_message() -> None:
+def test_the_instruction_takes_the_place_of_a_default_system_message():
     assert rendered(WITH_DEFAULT, QUESTION) == f"[system]{TOLD}[user]my lamp[assistant]"
     assert rendered(WITH_DEFAULT, QUESTION, "") == f"[system]You help.{ASKED}"
 
 
 @pytest.mark.parametrize("told", ["Hello 😀", "漢 𠀀 \u2028", "{{ 7*7 }} %} {# x", "a\\u0041"])
-def test_every_character_of_an_instruction_is_asked_as_it_is(told: str) -> None:
+def test_every_character_of_an_instruction_is_asked_as_it_is(told):
     text = rendered(WITH_DEFAULT, QUESTION, told)
     assert text == f"[system]{told}[user]my lamp[assistant]"
     assert tokenizer_with(WITH_DEFAULT)(text)["input_ids"]
 
 
-def test_half_a_character_of_an_instruction_is_replaced() -> None:
+def test_half_a_character_of_an_instruction_is_replaced():
     assert rendered(WITH_DEFAULT, QUESTION, "a\ud800") == f"[system]a?{ASKED}"
 
 
-def test_a_system_message_of_a_client_takes_the_place_of_the_instruction() -> None:
+def test_a_system_message_of_a_client_takes_the_place_of_the_instruction():
     chat = [SYSTEM, *QUESTION]
     assert rendered(WITH_DEFAULT, chat) == f"[system]Be brief.{ASKED}"
 
 
 @pytest.mark.parametrize("template", [REFUSING, SILENT])
-def test_a_template_without_a_system_message_has_it_before_the_question(template: str) -> None:
+def test_a_template_without_a_system_message_has_it_before_the_question(template):
     assert rendered(template, QUESTION) == f"[user]{TOLD}\n\nmy lamp[assistant]"
     own = "[user]Be brief.\n\nmy lamp[assistant]"
     assert rendered(template, [SYSTEM, *QUESTION]) == own
@@ -74,7 +74,7 @@ def test_a_template_without_a_system_message_has_it_before_the_question(template
     assert rendered(template, turns) == f"[user]{TOLD}\n\nmy lamp[assistant]x[user]more[assistant]"
 
 
-def test_a_student_that_is_trained_again_has_the_new_instruction() -> None:
+def test_a_student_that_is_trained_again_has_the_new_instruction():
     tokenizer = tokenizer_with(WITH_DEFAULT)
     for told in ("old", "new"):
         instruct(tokenizer, told)
@@ -82,7 +82,7 @@ def test_a_student_that_is_trained_again_has_the_new_instruction() -> None:
     assert text == "[system]new[user]my lamp"
 
 
-def test_a_student_of_random_weights_leaves_a_system_message_out() -> None:
+def test_a_student_of_random_weights_leaves_a_system_message_out():
     from stratos.distill.tokenizer import trained_tokenizer
 
     tokenizer = trained_tokenizer(["my lamp"], 300)
@@ -92,13 +92,13 @@ def test_a_student_of_random_weights_leaves_a_system_message_out() -> None:
     assert render([SYSTEM, *QUESTION], tokenize=False, add_generation_prompt=True) == bare
 
 
-def test_a_task_without_an_instruction_tells_nothing() -> None:
+def test_a_task_without_an_instruction_tells_nothing():
     from stratos.tasks.mahjong import MahjongTask
 
     assert MahjongTask().system_prompt == ""
 
 
-def test_the_labels_are_in_the_instruction_of_a_classification(tmp_path) -> None:
+def test_the_labels_are_in_the_instruction_of_a_classification(tmp_path):
     import json
 
     from stratos.tasks.classify import ClassifyTask

@@ -9,13 +9,11 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.limited import limited
@@ -54,26 +52,26 @@ def task(tmp_path: Path) -> JsonlTask:
     return JsonlTask(path, metric="numeric", rationale="why")
 
 
-def test_keeps_the_contract(task: JsonlTask) -> None:
+def test_keeps_the_contract(task):
     assert isinstance(task, Task)
     assert task.can_reverse
     assert all(not item.rationale for item in JsonlTask(task.path).reverse(20))
     assert task.vocabulary() is None
 
 
-def test_a_field_for_the_reasoning_that_no_line_has_is_refused(task: JsonlTask) -> None:
+def test_a_field_for_the_reasoning_that_no_line_has_is_refused(task):
     with pytest.raises(ValueError, match=r"task\.rationale=wy: no line of .* has a value there"):
         JsonlTask(task.path, metric="numeric", rationale="wy").items("train", 1)
 
 
-def test_of_conversations_it_is_said_what_names_their_task(tmp_path: Path) -> None:
+def test_of_conversations_it_is_said_what_names_their_task(tmp_path):
     rows = [{"messages": [{"role": "user", "content": f"Hello {i}"}]} for i in range(20)]
     path = write(tmp_path / "my chats.jsonl", rows)
     with pytest.raises(ValueError, match=re.escape(f"See which: stratos look '{path}'")):
         JsonlTask(path)
 
 
-def test_rows_that_repeat_are_counted_and_said_once(tmp_path: Path) -> None:
+def test_rows_that_repeat_are_counted_and_said_once(tmp_path):
     rows = [{"question": f"What is {k} + 1?", "answer": str(k + 1)} for k in range(60)]
     task = JsonlTask(write(tmp_path / "a.jsonl", [*rows, *rows[:20], *rows[:5]]))
     assert task.left_out == {REPEAT: 25}
@@ -82,7 +80,7 @@ def test_rows_that_repeat_are_counted_and_said_once(tmp_path: Path) -> None:
     assert told == [f"Left out of {task.path}: {REPEAT}: 25."]
 
 
-def test_answers_that_contradict_are_shown_where_they_differ(tmp_path: Path) -> None:
+def test_answers_that_contradict_are_shown_where_they_differ(tmp_path):
     rows = [{"question": f"What is {k} + 1?", "answer": str(k + 1)} for k in range(60)]
     long = json.dumps([{"name": "set_light", "arguments": {"zone": "nursery", "percent": 5}}])
     both = [{"question": "dim it", "answer": one} for one in (long, long.replace("5", "7"))]
@@ -92,7 +90,7 @@ def test_answers_that_contradict_are_shown_where_they_differ(tmp_path: Path) -> 
     assert str(Contradiction(2, " and ".join(shown))) in str(error.value)
 
 
-def test_splits_are_disjoint_and_complete(task: JsonlTask) -> None:
+def test_splits_are_disjoint_and_complete(task):
     splits = {name: task.items(name, 1000) for name in ("train", "validation", "test")}
     ids = [item.id for items in splits.values() for item in items]
     assert len(ids) == len(set(ids)) == 400
@@ -106,7 +104,7 @@ def copied(rows: list[dict[str, Any]], ends: str = "!;:") -> list[dict[str, Any]
 
 
 @pytest.mark.parametrize("has_test_file", [False, True])
-def test_copies_of_a_question_are_measured_once(tmp_path: Path, has_test_file: bool) -> None:
+def test_copies_of_a_question_are_measured_once(tmp_path, has_test_file):
     """An interval counts its items as independent; copies of one question are one."""
     rows = sums(80)
     tests = sums(20, start=900)
@@ -131,7 +129,7 @@ def test_copies_of_a_question_are_measured_once(tmp_path: Path, has_test_file: b
     assert {i.id for i in other.items("test", 999)} == {i.id for i in more.items("test", 999)}
 
 
-def test_questions_that_differ_in_punctuation_and_answer_are_no_copies(tmp_path: Path) -> None:
+def test_questions_that_differ_in_punctuation_and_answer_are_no_copies(tmp_path):
     rows = [
         {"question": f"{i}{sign}3", "answer": f"{sign} {i}"} for i in range(60) for sign in "-*/"
     ]
@@ -140,9 +138,7 @@ def test_questions_that_differ_in_punctuation_and_answer_are_no_copies(tmp_path:
     assert n == 180 and task.left_out == {}
 
 
-def test_splits_stay_when_rows_are_added_moved_or_respelled(
-    task: JsonlTask, tmp_path: Path
-) -> None:
+def test_splits_stay_when_rows_are_added_moved_or_respelled(task, tmp_path):
     rows = sums(50, start=9_000) + sums(400)[::-1]
     rows = [{**row, "question": f"  {row['question'].upper()} "} for row in rows]
     changed = JsonlTask(write(tmp_path / "b.jsonl", rows), metric="numeric")
@@ -151,14 +147,14 @@ def test_splits_stay_when_rows_are_added_moved_or_respelled(
         assert before <= {item.id for item in changed.items(split, 1000)}
 
 
-def test_a_smaller_draw_is_a_prefix_and_seeds_differ(task: JsonlTask) -> None:
+def test_a_smaller_draw_is_a_prefix_and_seeds_differ(task):
     ten = task.items("train", 10)
     assert ten == task.items("train", 200)[:10]
     assert ten != task.items("train", 10, seed=1)
     assert len(task.items("train", 10_000)) < 400
 
 
-def test_slices_alternate(tmp_path: Path) -> None:
+def test_slices_alternate(tmp_path):
     rows = [{**row, "kind": "easy" if i % 4 else "hard"} for i, row in enumerate(sums(400))]
     path = write(tmp_path / "s.jsonl", rows)
     task = JsonlTask(path, slice="kind", slices=("easy", "hard"))
@@ -168,7 +164,7 @@ def test_slices_alternate(tmp_path: Path) -> None:
         JsonlTask(path, slice="kind", slices=("easy",))
 
 
-def test_choices_hold_gold_once_and_stay(task: JsonlTask) -> None:
+def test_choices_hold_gold_once_and_stay(task):
     items = task.items("validation", 50)
     for item in items:
         assert len(set(item.choices)) == 4
@@ -178,7 +174,7 @@ def test_choices_hold_gold_once_and_stay(task: JsonlTask) -> None:
     assert items == JsonlTask(task.path, metric="numeric", rationale="why").items("validation", 50)
 
 
-def test_prompts(task: JsonlTask) -> None:
+def test_prompts(task):
     item = task.items("validation", 1)[0]
     default, zero_shot, reasoning = (task.messages(item, name) for name in task.prompts)
     assert [message["role"] for message in default] == [
@@ -207,7 +203,7 @@ def test_prompts(task: JsonlTask) -> None:
     ]
 
 
-def test_reverse_gives_verified_training_items(task: JsonlTask) -> None:
+def test_reverse_gives_verified_training_items(task):
     items = list(task.reverse(50))
     train = {item.id for item in task.items("train", 1000)}
     assert len(items) == 50
@@ -220,7 +216,7 @@ def test_reverse_gives_verified_training_items(task: JsonlTask) -> None:
     assert task.verify(wrong) == PathEndsElsewhere("1000001", item.answer)
 
 
-def test_scores_by_metric(tmp_path: Path) -> None:
+def test_scores_by_metric(tmp_path):
     def score(metric: str, gold: str, text: str) -> tuple[float, float]:
         task = JsonlTask(
             write(tmp_path / "one.jsonl", [{"question": "q", "answer": gold}]), metric=metric
@@ -279,7 +275,7 @@ class HalfRight:
         return 0.5
 
 
-def test_a_verifier_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verifier_of_the_users_own(tmp_path, monkeypatch):
     rows = [{"question": f"q{i}", "answer": "a; b"} for i in range(40)]
     path = write(tmp_path / "sets.jsonl", rows)
     here = __name__.partition(".")[0]
@@ -304,11 +300,8 @@ def test_a_verifier_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_verifier_is_tried_on_a_gold_answer_when_the_file_is_read(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    worded: Callable[[object], str],
-    snapshot: SnapshotAssertion,
-) -> None:
+    tmp_path, monkeypatch, worded, snapshot
+):
     monkeypatch.setenv("STRATOS_ALLOW_TARGETS", __name__.partition(".")[0])
     verifier = {"_target_": f"{__name__}.SameSet"}
     good = [{"question": f"q{i}", "answer": "a, b"} for i in range(9)]
@@ -323,7 +316,7 @@ def test_a_verifier_is_tried_on_a_gold_answer_when_the_file_is_read(
     assert half == GoldNotRight("HalfRight", 0.5, "a, b", f"line 1 of {path}")
 
 
-def test_a_verifier_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verifier_that_does_not_end_is_ended(monkeypatch):
     monkeypatch.setattr(metrics, "limited", functools.partial(limited, seconds=0.5))
     own, endless = Own(Evaluates()), "9**99999999"
     assert own.compare("2 + 2", "4") == 1
@@ -348,7 +341,7 @@ for module in ("__main__", "mine"):
 """
 
 
-def test_a_verifier_of_a_notebook_runs_without_limits_and_says_so(tmp_path: Path) -> None:
+def test_a_verifier_of_a_notebook_runs_without_limits_and_says_so(tmp_path):
     rows = [{"question": f"q{i}", "answer": str(i)} for i in range(40)]
     path = write(tmp_path / "rows.jsonl", rows)
     (tmp_path / "script.py").write_text(OF_A_NOTEBOOK)
@@ -363,7 +356,7 @@ def test_a_verifier_of_a_notebook_runs_without_limits_and_says_so(tmp_path: Path
     assert "without limits" not in of_module
 
 
-def test_multiple_choice(tmp_path: Path) -> None:
+def test_multiple_choice(tmp_path):
     rows = [
         {"question": f"Pick {i % 4} of row {i}", "options": ["w", "x", "y", "z"], "answer": gold}
         for i, gold in enumerate(["x", "B", "(b)", " X "] * 20)
@@ -380,7 +373,7 @@ def test_multiple_choice(tmp_path: Path) -> None:
         JsonlTask(write(tmp_path / "bad.jsonl", [row]), metric="multiple_choice")
 
 
-def test_lookup_takes_the_nearest_question(tmp_path: Path) -> None:
+def test_lookup_takes_the_nearest_question(tmp_path):
     rows = [
         {"question": f"capital of {land}", "answer": town}
         for land, town in (("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome"))
@@ -392,9 +385,7 @@ def test_lookup_takes_the_nearest_question(tmp_path: Path) -> None:
     assert task.lookup([], asked) == [""]
 
 
-def test_every_broken_line_is_named(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
-) -> None:
+def test_every_broken_line_is_named(tmp_path, worded, snapshot):
     path = tmp_path / "bad.jsonl"
     lines = [
         b'\xef\xbb\xbf{"question": "a", "answer": 1}',
@@ -415,9 +406,7 @@ def test_every_broken_line_is_named(
     assert worded(caught.value) == snapshot
 
 
-def test_lines_with_one_cause_are_one_line(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
-) -> None:
+def test_lines_with_one_cause_are_one_line(tmp_path, worded, snapshot):
     rows = [{"question": f"q{i}", "answer": "many" if i % 3 == 0 else "1"} for i in range(90)]
     rows += [{"question": "x", "anwser": "1"}, {"question": "y", "answer": "few"}]
     with pytest.raises(ValueError) as caught:
@@ -425,9 +414,7 @@ def test_lines_with_one_cause_are_one_line(
     assert worded(caught.value) == snapshot
 
 
-def test_broken_lines_can_be_skipped_and_are_counted(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
-) -> None:
+def test_broken_lines_can_be_skipped_and_are_counted(tmp_path, worded, snapshot):
     rows: list[Any] = [*sums(100), "{", {"question": "What is 1 + 1?", "answer": "3"}]
     rows += [{"question": "what is 7+7", "answer": 14}, {"question": "x", "answer": "\x1b[m"}]
     task = JsonlTask(write(tmp_path / "s.jsonl", rows), metric="numeric", on_error="skip")
@@ -443,9 +430,7 @@ def test_broken_lines_can_be_skipped_and_are_counted(
         JsonlTask(write(tmp_path / "b.jsonl", ["{"]), on_error="skip")
 
 
-def test_each_question_with_two_answers_is_said_once(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
-) -> None:
+def test_each_question_with_two_answers_is_said_once(tmp_path, worded, snapshot):
     rows = [{"question": f"q{i % 3}", "answer": f"{i // 3}"} for i in range(6)]
     rows += [{"question": "q2", "answer": str(n)} for n in range(2, 9)]
     with pytest.raises(ValueError) as caught:
@@ -453,7 +438,7 @@ def test_each_question_with_two_answers_is_said_once(
     assert worded(caught.value) == snapshot
 
 
-def test_a_test_file_is_tested_whole_and_never_trained_on(tmp_path: Path) -> None:
+def test_a_test_file_is_tested_whole_and_never_trained_on(tmp_path):
     path = write(tmp_path / "train.jsonl", sums(300))
     tested = [{"question": "what is 5+5", "answer": 10}, *sums(50, start=1000)]
     task = JsonlTask(path, test_path=write(tmp_path / "test.jsonl", tested), metric="numeric")
@@ -464,9 +449,7 @@ def test_a_test_file_is_tested_whole_and_never_trained_on(tmp_path: Path) -> Non
     assert task.left_out == {"training question of the test file": 1}
 
 
-def test_a_field_that_no_line_has_is_said_once(
-    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
-) -> None:
+def test_a_field_that_no_line_has_is_said_once(tmp_path, worded, snapshot):
     path = write(tmp_path / "q.jsonl", [{"prompt": str(n), "answer": n} for n in range(30)])
     for on_error in ("stop", "skip"):
         with pytest.raises(ValueError) as caught:
@@ -484,12 +467,7 @@ def test_a_field_that_no_line_has_is_said_once(
         {"question": "text", "answer": "label", "rationale": "whyy"},
     ],
 )
-def test_a_field_whose_name_is_misspelled_is_told_its_nearest(
-    tmp_path: Path,
-    wrong: dict[str, str],
-    worded: Callable[[object], str],
-    snapshot: SnapshotAssertion,
-) -> None:
+def test_a_field_whose_name_is_misspelled_is_told_its_nearest(tmp_path, wrong, worded, snapshot):
     rows = [{"id": n, "text": f"t{n}", "label": "ab"[n % 2], "why": "x"} for n in range(30)]
     path = write(tmp_path / "q.jsonl", rows)
     with pytest.raises(ValueError) as caught:
@@ -497,7 +475,7 @@ def test_a_field_whose_name_is_misspelled_is_told_its_nearest(
     assert worded(caught.value) == snapshot
 
 
-def test_the_sizes_of_the_splits_are_said(tmp_path: Path) -> None:
+def test_the_sizes_of_the_splits_are_said(tmp_path):
     path = write(tmp_path / "q.jsonl", sums(100))
     task = JsonlTask(path, metric="numeric")
     n = [len(task.items(split, 100)) for split in ("train", "validation", "test")]
@@ -516,18 +494,14 @@ def test_the_sizes_of_the_splits_are_said(tmp_path: Path) -> None:
         ([{"a b": f"{n}", "c": "x"} for n in range(9)], "… and task.answer=…"),
     ],
 )
-def test_of_two_fields_the_one_with_fewer_texts_is_offered_as_the_answer(
-    tmp_path: Path, rows: list[dict[str, str]], named: str
-) -> None:
+def test_of_two_fields_the_one_with_fewer_texts_is_offered_as_the_answer(tmp_path, rows, named):
     with pytest.raises(ValueError, match=re.escape(f"task.question={named}")):
         JsonlTask(write(tmp_path / "q.jsonl", rows))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
-def test_another_encoding_that_shows_at_its_beginning_is_read(
-    tmp_path: Path, encoding: str, suffix: str
-) -> None:
+def test_another_encoding_that_shows_at_its_beginning_is_read(tmp_path, encoding, suffix):
     rows = [{"question": f"où est {k} 𝄞?", "answer": k} for k in range(40)]
     forms = {
         "jsonl": "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows),
@@ -540,7 +514,7 @@ def test_another_encoding_that_shows_at_its_beginning_is_read(
     assert JsonlTask(str(path)).items("train", 99) == plain.items("train", 99)
 
 
-def test_what_is_cut_within_a_character_of_utf_16_is_refused(tmp_path: Path) -> None:
+def test_what_is_cut_within_a_character_of_utf_16_is_refused(tmp_path):
     path = tmp_path / "cut.csv"
     path.write_bytes("question,answer\na,b\n".encode("utf-16")[:-1])
     with pytest.raises(ValueError, match="it is no UTF-16"):
@@ -548,7 +522,7 @@ def test_what_is_cut_within_a_character_of_utf_16_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_an_array_of_objects_is_read_like_lines(tmp_path: Path, encoding: str) -> None:
+def test_an_array_of_objects_is_read_like_lines(tmp_path, encoding):
     rows = [{"question": f"what is {k}?", "answer": k} for k in range(40)]
     path = tmp_path / "array.json"
     path.write_text(json.dumps(rows, indent=1), encoding=encoding)
@@ -558,20 +532,20 @@ def test_an_array_of_objects_is_read_like_lines(tmp_path: Path, encoding: str) -
     }
 
 
-def test_a_spreadsheet_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_spreadsheet_is_said_to_be_one(tmp_path):
     path = tmp_path / "book.xlsx"
     path.write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match="Save it as CSV"):
         JsonlTask(str(path))
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(ValueError) as caught:
         JsonlTask(str(tmp_path))
     assert str(caught.value) == f"{tmp_path}: it is a folder. Name a file in it."
 
 
-def test_a_long_list_is_cut_and_counted(tmp_path: Path) -> None:
+def test_a_long_list_is_cut_and_counted(tmp_path):
     path = write(tmp_path / "bad.jsonl", [json.dumps(i) for i in range(50)])
     with pytest.raises(ValueError) as caught:
         JsonlTask(path)
@@ -581,7 +555,7 @@ def test_a_long_list_is_cut_and_counted(tmp_path: Path) -> None:
     assert len(lines) == 23
 
 
-def test_empty_missing_and_wrong_settings(tmp_path: Path) -> None:
+def test_empty_missing_and_wrong_settings(tmp_path):
     with pytest.raises(ValueError, match="has no lines"):
         JsonlTask(write(tmp_path / "empty.jsonl", [""]))
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -594,7 +568,7 @@ def test_empty_missing_and_wrong_settings(tmp_path: Path) -> None:
         JsonlTask(write(tmp_path / "r.jsonl", [{"question": "q", "answer": "("}]), metric="regex")
 
 
-def test_surrogates_and_control_characters_are_data(tmp_path: Path) -> None:
+def test_surrogates_and_control_characters_are_data(tmp_path):
     row = '{"question": "a\\ud800\\u0000\\u001b[31m<b>", "answer": "<script>"}'
     task = JsonlTask(write(tmp_path / "s.jsonl", [row]))
     item = next(i for s in ("train", "validation", "test") for i in task.items(s, 1))
@@ -602,7 +576,7 @@ def test_surrogates_and_control_characters_are_data(tmp_path: Path) -> None:
     assert task.score("<script>", item).exact == 1
 
 
-def test_the_yaml_fits_the_class(tmp_path: Path) -> None:
+def test_the_yaml_fits_the_class(tmp_path):
     from dataclasses import fields
 
     from omegaconf import OmegaConf
@@ -628,7 +602,7 @@ def test_the_yaml_fits_the_class(tmp_path: Path) -> None:
         '"quoted"',
     ],
 )
-def test_the_gold_answer_itself_is_right_whatever_it_looks_like(tmp_path: Path, gold: str) -> None:
+def test_the_gold_answer_itself_is_right_whatever_it_looks_like(tmp_path, gold):
     rows = [{"question": f"Row {i}?", "answer": gold if i % 2 else f"other {i}"} for i in range(40)]
     task = JsonlTask(write(tmp_path / "rows.jsonl", rows))
     (item, *_) = [one for one in task.items("train", 40) if one.answer == gold]
@@ -638,9 +612,7 @@ def test_the_gold_answer_itself_is_right_whatever_it_looks_like(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("gold", "said"), [("_private", "private"), ("$5", "5"), ("a*", "a")])
-def test_an_answer_without_a_sign_of_the_gold_one_is_wrong(
-    tmp_path: Path, gold: str, said: str
-) -> None:
+def test_an_answer_without_a_sign_of_the_gold_one_is_wrong(tmp_path, gold, said):
     rows = [{"question": f"Row {i}?", "answer": gold if i % 2 else f"other {i}"} for i in range(40)]
     task = JsonlTask(write(tmp_path / "rows.jsonl", rows))
     (item, *_) = [one for one in task.items("train", 40) if one.answer == gold]

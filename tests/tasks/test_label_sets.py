@@ -48,9 +48,7 @@ def task(tmp_path: Path) -> ClassifyTask:
 
 
 @pytest.mark.parametrize("separator", ["|", ", ", ";"])
-def test_lists_and_separators_are_the_same_rows(
-    task: ClassifyTask, tmp_path: Path, separator: str
-) -> None:
+def test_lists_and_separators_are_the_same_rows(task, tmp_path, separator):
     other = ClassifyTask(as_csv(tmp_path / "t.csv", separator))
     assert task.has_several_labels and other.has_several_labels
     assert set(task.all_labels) == set(other.all_labels) == set(LABELS)
@@ -60,7 +58,7 @@ def test_lists_and_separators_are_the_same_rows(
     assert task.left_out == other.left_out == {}
 
 
-def test_what_was_recognised_is_said_and_may_be_refused(tmp_path: Path) -> None:
+def test_what_was_recognised_is_said_and_may_be_refused(tmp_path):
     path = as_csv(tmp_path / "t.csv", ", ")
     note = ClassifyTask(path).notes[0]
     assert "80 of 120 rows" in note, note and "task.separator" in note
@@ -80,18 +78,16 @@ def test_what_was_recognised_is_said_and_may_be_refused(tmp_path: Path) -> None:
         (["a", "b", "a"], None),
     ],
 )
-def test_a_separator_is_one_where_what_it_separates_repeats(
-    answers: list[str], separator: str | None
-) -> None:
+def test_a_separator_is_one_where_what_it_separates_repeats(answers, separator):
     form = form_of(answers)
     assert (None if form is None else form.separator) == separator
 
 
-def test_a_separator_that_is_named_needs_no_proof() -> None:
+def test_a_separator_that_is_named_needs_no_proof():
     assert form_of(["home/garden", "shed"], "/") == SetForm("/", 1, 2)
 
 
-def test_rows_that_mix_lists_and_labels_are_named(tmp_path: Path) -> None:
+def test_rows_that_mix_lists_and_labels_are_named(tmp_path):
     lists = [{"text": text, "label": labels} for text, labels in rows()]
     one = [*lists, {"text": "a bare one", "label": "bug"}]
     with pytest.raises(ValueError, match=r'line 121: the answer "?bug"? is no list of labels'):
@@ -102,13 +98,13 @@ def test_rows_that_mix_lists_and_labels_are_named(tmp_path: Path) -> None:
         ClassifyTask(as_json(tmp_path / "b.jsonl", one))
 
 
-def test_labels_that_are_named_bind_every_one_of_a_row(tmp_path: Path) -> None:
+def test_labels_that_are_named_bind_every_one_of_a_row(tmp_path):
     lines = [{"text": text, "label": labels} for text, labels in rows()]
     with pytest.raises(ValueError, match="praise"):
         ClassifyTask(as_json(tmp_path / "t.jsonl", lines), labels=("bug", "billing"))
 
 
-def test_spellings_of_a_label_are_one(tmp_path: Path) -> None:
+def test_spellings_of_a_label_are_one(tmp_path):
     lines = [{"text": t, "label": [x.upper() for x in labels]} for t, labels in rows(6)]
     lines += [{"text": t, "label": labels} for t, labels in rows()[6:]]
     task = ClassifyTask(as_json(tmp_path / "t.jsonl", lines))
@@ -117,7 +113,7 @@ def test_spellings_of_a_label_are_one(tmp_path: Path) -> None:
     assert all(set(json.loads(answer)) <= set(LABELS) for answer in answers)
 
 
-def test_an_empty_field_is_no_answer_and_an_empty_list_is(tmp_path: Path) -> None:
+def test_an_empty_field_is_no_answer_and_an_empty_list_is(tmp_path):
     lines: list[dict[str, Any]] = [{"text": text, "label": labels} for text, labels in rows()]
     lines += [{"text": f"unlabelled {k}", "label": None} for k in range(5)]
     path = as_json(tmp_path / "t.jsonl", lines)
@@ -126,14 +122,14 @@ def test_an_empty_field_is_no_answer_and_an_empty_list_is(tmp_path: Path) -> Non
     assert any(item.answer == "[]" for item in task.items("train", 999))
 
 
-def test_a_label_with_few_rows_is_named(tmp_path: Path) -> None:
+def test_a_label_with_few_rows_is_named(tmp_path):
     lines = [{"text": text, "label": labels} for text, labels in rows()]
     lines += [{"text": f"rare {k}", "label": ["bug", "rare"]} for k in range(4)]
     task = ClassifyTask(as_json(tmp_path / "t.jsonl", lines))
     assert any("rare (" in str(reason) for reason in task.complaints)
 
 
-def test_a_teacher_is_told_the_labels_and_the_form(task: ClassifyTask) -> None:
+def test_a_teacher_is_told_the_labels_and_the_form(task):
     item = task.items("test", 1)[0]
     first, *turns = task.messages(item)
     assert all(label in first["content"] for label in LABELS)
@@ -158,11 +154,11 @@ def test_a_teacher_is_told_the_labels_and_the_form(task: ClassifyTask) -> None:
         ('The sets [1] are:\n["see [1]", "a [b]"]', '["a [b]", "see [1]"]'),
     ],
 )
-def test_answers_of_models_are_read(text: str, answer: str | None) -> None:
+def test_answers_of_models_are_read(text, answer):
     assert LabelSet(labels=LABELS).read(text) == answer
 
 
-def test_a_teacher_s_label_that_is_none_labels_no_row(task: ClassifyTask) -> None:
+def test_a_teacher_s_label_that_is_none_labels_no_row(task):
     item = task.items("train", 1)[0]
     assert task.labelled(item, '["weather"]') is None
     labelled = task.labelled(item, "Answer: praise, bug")
@@ -178,12 +174,12 @@ def test_a_teacher_s_label_that_is_none_labels_no_row(task: ClassifyTask) -> Non
         ("[]", "[]", 1, (0, 0)),
     ],
 )
-def test_scores_count_labels(text: str, gold: str, exact: int, labels: tuple[int, int]) -> None:
+def test_scores_count_labels(text, gold, exact, labels):
     score = LabelSet(labels=("a", "b")).score(text, Item("", "main", "", gold))
     assert (score.exact, score.labels, score.parsed) == (exact, labels, bool(text))
 
 
-def test_of_a_row_without_an_answer_it_is_said_what_no_label_is(tmp_path: Path) -> None:
+def test_of_a_row_without_an_answer_it_is_said_what_no_label_is(tmp_path):
     lines: list[dict[str, Any]] = [{"text": text, "label": labels} for text, labels in rows()]
     with pytest.raises(ValueError, match=r"\[\] where no label is right"):
         ClassifyTask(as_json(tmp_path / "t.jsonl", [*lines, {"text": "bare", "label": ""}]))

@@ -29,7 +29,7 @@ def gsm8k() -> MathTask:
 # --- GSM8K ---------------------------------------------------------------------------------------
 
 
-def test_every_gold_answer_of_gsm8k_is_read_back() -> None:
+def test_every_gold_answer_of_gsm8k_is_read_back():
     task = gsm8k()
     assert isinstance(task, Task)
     for path in (task.path, task.test_path):
@@ -42,7 +42,7 @@ def test_every_gold_answer_of_gsm8k_is_read_back() -> None:
             assert task.score(task.completion(item), item).exact == 1
 
 
-def test_the_official_test_file_is_the_test_split() -> None:
+def test_the_official_test_file_is_the_test_split():
     task = gsm8k()
     sizes = [len(task.items(split, 10_000)) for split in SPLITS]
     assert sizes[2] == 1319
@@ -51,7 +51,7 @@ def test_the_official_test_file_is_the_test_split() -> None:
     assert not families[2] & (families[0] | families[1])
 
 
-def test_few_of_the_gold_solutions_do_not_verify() -> None:
+def test_few_of_the_gold_solutions_do_not_verify():
     task = gsm8k()
     items = task.items("train", 2_000)
     wrong = [item for item in items if task.verify(item) is not None]
@@ -67,7 +67,7 @@ def test_few_of_the_gold_solutions_do_not_verify() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_left_of_gsm8k_that_does_not_verify() -> None:
+def test_what_is_left_of_gsm8k_that_does_not_verify():
     task = gsm8k()
     items = [item for split in SPLITS for item in task.items(split, 10_000)]
     problems = [problem for item in items if (problem := task.verify(item)) is not None]
@@ -87,9 +87,7 @@ def test_what_is_left_of_gsm8k_that_does_not_verify() -> None:
         ("140", "There are 100+20 = 120 of them.", False),
     ],
 )
-def test_a_path_has_to_reach_the_answer(
-    tmp_path: Path, answer: str, path: str, holds: bool
-) -> None:
+def test_a_path_has_to_reach_the_answer(tmp_path, answer, path, holds):
     rows = [{"question": f"{n}?", "answer": str(n)} for n in range(9)]
     task = MathTask(write(tmp_path / "rows.jsonl", rows))
     problem = task.verify(Item("", "", "How many?", answer, rationale=path))
@@ -151,13 +149,13 @@ def test_a_path_has_to_reach_the_answer(
         ("", None),
     ],
 )
-def test_sums(text: str, wrong: str | None) -> None:
+def test_sums(text, wrong):
     step = wrong_step(without_marks(text))
     assert (None if step is None else f"{step.calculation} = {step.result}") == wrong
 
 
 @pytest.mark.parametrize("text", ["1+" * 50_000 + "=2", "(" * 50_000 + "=1", "=" * 50_000])
-def test_hostile_sums_are_passed_over(text: str) -> None:
+def test_hostile_sums_are_passed_over(text):
     assert wrong_step(text) is None
 
 
@@ -176,7 +174,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-def test_all_thirty_of_each_named_year_are_tested_and_none_is_trained_on(tmp_path: Path) -> None:
+def test_all_thirty_of_each_named_year_are_tested_and_none_is_trained_on(tmp_path):
     rows = [row for year in range(2010, 2024) for row in problems(year, 30)] + problems(2024, 15)
     path = write(tmp_path / "aime.jsonl", rows)
     with pytest.raises(ValueError, match=r"AIME 2024 has 30 problems, .* has 15 of them"):
@@ -196,7 +194,7 @@ def test_all_thirty_of_each_named_year_are_tested_and_none_is_trained_on(tmp_pat
     assert task.score(r"… so it is \boxed{007}.", Item("", "", "", "7")).exact == 1
 
 
-def test_years_that_cannot_be(tmp_path: Path) -> None:
+def test_years_that_cannot_be(tmp_path):
     with pytest.raises(ValueError, match="name at least one"):
         AimeTask("x", years=())
     with pytest.raises(ValueError, match=r"test_paths.2020: that year is not among years"):

@@ -56,7 +56,7 @@ def split_of(task: JsonlTask) -> dict[str, str]:
     return {item.question: split for split, items in held.items() for item in items}
 
 
-def test_near_duplicates_are_of_one_split_whatever_the_order(tmp_path: Path) -> None:
+def test_near_duplicates_are_of_one_split_whatever_the_order(tmp_path):
     alone, bases = texts(400, 0), texts(30, 1)
     questions = [*alone, *(copy for base in bases for copy in copies(base))]
     path = write(tmp_path / "rows.jsonl", questions)
@@ -77,7 +77,7 @@ def test_near_duplicates_are_of_one_split_whatever_the_order(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("n", [12, 60, 600])
-def test_a_file_without_near_duplicates_is_split_as_ever(n: int, tmp_path: Path) -> None:
+def test_a_file_without_near_duplicates_is_split_as_ever(n, tmp_path):
     path = write(tmp_path / "rows.jsonl", texts(n, 3))
     one, other = JsonlTask(path), JsonlTask(path, compares_words=False)
     assert split_of(one) == split_of(other)
@@ -85,7 +85,7 @@ def test_a_file_without_near_duplicates_is_split_as_ever(n: int, tmp_path: Path)
     assert one.notes == other.notes and "ear duplicate" not in "".join(one.notes)
 
 
-def test_training_rows_that_nearly_are_of_the_test_file_are_left_out(tmp_path: Path) -> None:
+def test_training_rows_that_nearly_are_of_the_test_file_are_left_out(tmp_path):
     alone, bases = texts(200, 4), texts(5, 5)
     first = write(tmp_path / "train.jsonl", [*alone, *(copies(base)[0] for base in bases)])
     tested = [*texts(60, 6), *(copies(base)[1] for base in bases)]
@@ -95,7 +95,7 @@ def test_training_rows_that_nearly_are_of_the_test_file_are_left_out(tmp_path: P
     assert f"Left out of {first} and {task.test_path}: {doubts.NEAR}: 5." in task.notes
 
 
-def test_labels_written_from_one_template_each_stay_in_every_split(tmp_path: Path) -> None:
+def test_labels_written_from_one_template_each_stay_in_every_split(tmp_path):
     bases = texts(30, 7)
     questions = [copy for base in bases for copy in copies(base, 6)]
     labels = [f"label {k}" for k in range(len(bases)) for _ in range(6)]
@@ -107,9 +107,7 @@ def test_labels_written_from_one_template_each_stay_in_every_split(tmp_path: Pat
     assert "They are in several splits" in note
 
 
-def test_of_many_rows_only_exact_duplicates_are_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_many_rows_only_exact_duplicates_are_looked_for(tmp_path, monkeypatch):
     path = write(tmp_path / "rows.jsonl", [*texts(90, 8), *copies(texts(1, 9)[0])])
     told: dict[str, Any] = defaultdict(list)
     for name, limit in (("MOST_ROWS", 93), ("MOST_CHARACTERS", 2000)):
@@ -137,9 +135,7 @@ def templated(n_texts: int, n_words: int, n_copies: int = 10) -> tuple[list[str]
 
 
 @pytest.mark.parametrize("n_words", [7, 9, 12, 20])
-def test_short_texts_with_one_answer_that_differ_in_a_word_are_of_one_split(
-    n_words: int, tmp_path: Path
-) -> None:
+def test_short_texts_with_one_answer_that_differ_in_a_word_are_of_one_split(n_words, tmp_path):
     questions, labels = templated(60, n_words)
     task = ClassifyTask(write(tmp_path / "rows.jsonl", questions, labels), on_error="skip")
     split = split_of(task)
@@ -149,7 +145,7 @@ def test_short_texts_with_one_answer_that_differ_in_a_word_are_of_one_split(
     assert min(len(rows) for rows in task.splits.rows.values()) > 60
 
 
-def test_short_texts_with_other_answers_stay_apart(tmp_path: Path) -> None:
+def test_short_texts_with_other_answers_stay_apart(tmp_path):
     questions, _ = templated(10, 7)
     labels = [f"label {k % 3}" for k in range(len(questions))]  # alike texts have three of them
     rows = Rows.concat([ClassifyTask(write(tmp_path / "r.jsonl", questions, labels)).splits.pool])
@@ -158,9 +154,7 @@ def test_short_texts_with_other_answers_stay_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_templates", [2, 6])
-def test_test_questions_of_a_training_template_are_counted(
-    n_templates: int, tmp_path: Path
-) -> None:
+def test_test_questions_of_a_training_template_are_counted(n_templates, tmp_path):
     questions, labels = templated(n_templates, 9, 60)
     labels = [f"label {k // 60}" for k in range(len(labels))]
     task = ClassifyTask(write(tmp_path / "rows.jsonl", questions, labels), on_error="skip")
@@ -169,7 +163,7 @@ def test_test_questions_of_a_training_template_are_counted(
     assert f"Of the test {task.n_test} are within a word or two" in task.notes[0]
 
 
-def test_a_file_of_test_questions_leaves_training_rows_with_another_word(tmp_path: Path) -> None:
+def test_a_file_of_test_questions_leaves_training_rows_with_another_word(tmp_path):
     questions, labels = templated(30, 7)
     train = write(tmp_path / "train.jsonl", questions[::2], labels[::2])
     tested = write(tmp_path / "test.jsonl", questions[1::2], labels[1::2])
@@ -179,9 +173,7 @@ def test_a_file_of_test_questions_leaves_training_rows_with_another_word(tmp_pat
 
 
 @pytest.mark.parametrize("n_alone", [60, 4000])
-def test_that_the_test_asks_in_other_wordings_is_said_where_many_rows_are_alike(
-    n_alone: int, tmp_path: Path
-) -> None:
+def test_that_the_test_asks_in_other_wordings_is_said_where_many_rows_are_alike(n_alone, tmp_path):
     questions, labels = templated(60, 12)
     alone = texts(n_alone, 11)
     labels += [f"label {k % 6}" for k in range(n_alone)]

@@ -1,7 +1,5 @@
 """Answer extraction on tricky forms: what must be read, and what must not."""
 
-from __future__ import annotations
-
 import random
 import time
 from fractions import Fraction
@@ -106,18 +104,18 @@ FORMS = [
 ]
 
 
-def test_the_table_is_long_enough() -> None:
+def test_the_table_is_long_enough():
     assert len(FORMS) >= 60
     assert len({text for text, _ in FORMS}) == len(FORMS)
 
 
 @pytest.mark.parametrize(("text", "number"), FORMS)
-def test_tricky_forms(text: str, number: str | None) -> None:
+def test_tricky_forms(text, number):
     found = find_number(text)
     assert (None if found is None else write_number(found)) == number
 
 
-def test_every_number_reads_back_from_its_spelling() -> None:
+def test_every_number_reads_back_from_its_spelling():
     rng = random.Random(0)
     for _ in range(3000):
         top = rng.randrange(-(10 ** rng.randrange(1, 9)), 10**8)
@@ -136,12 +134,12 @@ def test_every_number_reads_back_from_its_spelling() -> None:
         *("9^400^400^400", "1e999", "2^" * 9_999, "<<" * 50_000),
     ],
 )
-def test_hostile_texts_are_read_in_no_time(text: str) -> None:
+def test_hostile_texts_are_read_in_no_time(text):
     started = time.process_time()
     find_number(text)
     find_answer(text)
     assert time.process_time() - started < 5, "a second is usual, beside other work two"
 
 
-def test_all_numbers_of_a_text_in_order() -> None:
+def test_all_numbers_of_a_text_in_order():
     assert numbers_in("2 of 1,000 at $1.50 (-3%)") == [2, 1000, Fraction(3, 2), -3]

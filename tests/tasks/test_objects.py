@@ -34,7 +34,7 @@ def task(tmp_path: Path) -> JsonlTask:
         json.dumps({**GOLD, "name": "ann  LEE", "n": 2.0}),
     ],
 )
-def test_an_object_is_right_however_it_is_written(task: JsonlTask, text: str) -> None:
+def test_an_object_is_right_however_it_is_written(task, text):
     item = next(i for s in ("train", "validation", "test") for i in task.items(s, 99) if i)
     item = item.__class__(item.id, item.slice, item.question, json.dumps(GOLD))
     assert task.score(text, item).exact == 1
@@ -51,19 +51,19 @@ def test_an_object_is_right_however_it_is_written(task: JsonlTask, text: str) ->
         {**GOLD, "tags": ["b", "a"]},
     ],
 )
-def test_an_object_with_another_value_is_wrong(other: dict) -> None:
+def test_an_object_with_another_value_is_wrong(other):
     assert not same(GOLD, other)
     assert same(GOLD, json.loads(json.dumps(GOLD)))
 
 
-def test_objects_of_a_file_are_answers(task: JsonlTask) -> None:
+def test_objects_of_a_file_are_answers(task):
     item = task.items("train", 1)[0]
     assert object_of(item.answer) == {**GOLD, "n": json.loads(item.answer)["n"]}
     assert task.completion(item) == item.answer
     assert task.score(item.answer, item).exact == 1
 
 
-def test_fields_are_named_by_where_they_are() -> None:
+def test_fields_are_named_by_where_they_are():
     assert fields_of({**GOLD, "a.b": {}}) == {
         ("name",): "Ann Lee",
         ("n",): 2,
@@ -75,14 +75,14 @@ def test_fields_are_named_by_where_they_are() -> None:
     assert nested(fields_of({**GOLD, "a.b": {}})) == {**GOLD, "a.b": {}}
 
 
-def test_what_is_no_object_is_read_as_before() -> None:
+def test_what_is_no_object_is_read_as_before():
     assert object_of("{") is None
     assert object_of('{"a": 1} and more') is None
     assert object_of("[" * 100_000 + "{" * 100_000 + "}") is None
     assert object_of(r"\boxed{5}") is None
 
 
-def test_labels_that_are_true_or_false_are_texts(tmp_path: Path) -> None:
+def test_labels_that_are_true_or_false_are_texts(tmp_path):
     rows = [{"question": f"mail {i}", "answer": i % 2 == 0} for i in range(40)]
     path = tmp_path / "spam.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))

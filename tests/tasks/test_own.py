@@ -43,12 +43,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
     return made
 
 
-def test_it_has_at_most_50_lines_and_four_methods_that_have_to_be_written(own: Task) -> None:
+def test_it_has_at_most_50_lines_and_four_methods_that_have_to_be_written(own):
     assert len(block("# roman.py").splitlines()) <= 50
     assert len(Task.__abstractmethods__) == 4 and not type(own).__abstractmethods__
 
 
-def test_its_splits_are_apart_and_its_answers_right(own: Task) -> None:
+def test_its_splits_are_apart_and_its_answers_right(own):
     names: tuple[Split, ...] = ("train", "validation", "test")
     splits = [{item.id for item in own.items(name, 9999)} for name in names]
     assert sum(map(len, splits)) == len(set().union(*splits)) == 3999
@@ -61,13 +61,13 @@ def test_its_splits_are_apart_and_its_answers_right(own: Task) -> None:
     assert all(own.verify(item) is None for item in own.reverse(99))
 
 
-def test_no_hook_of_a_task_is_looked_for_by_name() -> None:
+def test_no_hook_of_a_task_is_looked_for_by_name():
     looked = re.compile(r"(?:getattr|hasattr|isinstance)\([\w.]*\btask\s*,")
     files = (DOCS.parents[1] / "stratos").rglob("*.py")
     assert [str(path) for path in files if looked.search(path.read_text())] == []
 
 
-def test_what_it_does_not_write_has_a_default(own: Task) -> None:
+def test_what_it_does_not_write_has_a_default(own):
     item = own.items("train", 1)[0]
     assert own.student_messages(item) == [{"role": "user", "content": item.question}]
     assert own.completion(item) == item.answer
@@ -90,7 +90,7 @@ def test_what_it_does_not_write_has_a_default(own: Task) -> None:
     assert own.lookup([], [item]) == [""]
 
 
-def test_a_reverse_of_ones_own_is_not_replaced_by_the_drafts_of_a_parent(own: Task) -> None:
+def test_a_reverse_of_ones_own_is_not_replaced_by_the_drafts_of_a_parent(own):
     class Some(MahjongTask):
         def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
             return (item for item in super().reverse(n, seed) if item.slice == "general")
@@ -107,7 +107,7 @@ def test_a_reverse_of_ones_own_is_not_replaced_by_the_drafts_of_a_parent(own: Ta
 
 
 @pytest.mark.slow
-def test_the_command_plans_with_it_and_makes_its_corpus(own: Task, probed: Path) -> None:
+def test_the_command_plans_with_it_and_makes_its_corpus(own, probed):
     old = resume.find(PROBE, probed)
     assert old is not None and isinstance(old.record, Probe)
     resume.keep(PROBE, probed, "made by hand", replace(old.record, task="roman"))

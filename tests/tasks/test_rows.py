@@ -47,7 +47,7 @@ def write(path: Path, n_rows: int) -> str:
 
 
 @pytest.mark.slow
-def test_many_rows_are_read_once_in_little_time_and_memory(tmp_path: Path) -> None:
+def test_many_rows_are_read_once_in_little_time_and_memory(tmp_path):
     path = write(tmp_path / "many.jsonl", 100_000)
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, path], capture_output=True, text=True, check=True
@@ -60,7 +60,7 @@ def test_many_rows_are_read_once_in_little_time_and_memory(tmp_path: Path) -> No
     assert mib < 60
 
 
-def test_rows_beyond_memory_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_beyond_memory_lie_in_a_file(tmp_path, monkeypatch):
     path = write(tmp_path / "rows.jsonl", 400)
     small = JsonlTask(path, name="small").items("train", 400)
     monkeypatch.setattr(table, "_IN_MEMORY", 1000)
@@ -72,9 +72,7 @@ def test_rows_beyond_memory_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert sent.items("train", 400) == small
 
 
-def test_a_line_without_end_is_named_and_not_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_without_end_is_named_and_not_held(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LONGEST_LINE", 2**20)
     monkeypatch.setattr(files, "_CHUNK", 2**16)
     path = tmp_path / "long.jsonl"
@@ -89,16 +87,14 @@ def test_a_line_without_end_is_named_and_not_held(
         assert len(found) == 2 + long.endswith(good)
 
 
-def test_what_was_changed_is_read_again(tmp_path: Path) -> None:
+def test_what_was_changed_is_read_again(tmp_path):
     path = write(tmp_path / "rows.jsonl", 100)
     n_train = JsonlTask(path).n_train
     write(tmp_path / "rows.jsonl", 200)
     assert JsonlTask(path).n_train > n_train
 
 
-def test_wrong_choices_of_many_answers_depend_on_the_answers_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_choices_of_many_answers_depend_on_the_answers_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("stratos.tasks.file_task._MOST_CHOICES", 20)
     path = tmp_path / "rows.jsonl"
     write(path, 300)
@@ -111,13 +107,13 @@ def test_wrong_choices_of_many_answers_depend_on_the_answers_alone(
     assert all(len(set(item.choices)) == 4 for item in one)
 
 
-def test_thousands_of_answers_are_no_labels(tmp_path: Path) -> None:
+def test_thousands_of_answers_are_no_labels(tmp_path):
     path = write(tmp_path / "rows.jsonl", 11_000)
     with pytest.raises(ValueError, match="has more than 10,000 different answers in its field"):
         ClassifyTask(path)
 
 
-def test_labels_that_only_a_test_file_has_are_named(tmp_path: Path) -> None:
+def test_labels_that_only_a_test_file_has_are_named(tmp_path):
     rows = [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(60)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "new", "label": "c"}))
@@ -125,7 +121,7 @@ def test_labels_that_only_a_test_file_has_are_named(tmp_path: Path) -> None:
         ClassifyTask(str(tmp_path / "a.jsonl"), test_path=str(tmp_path / "b.jsonl"))
 
 
-def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path):
     pipe = tmp_path / "pipe.jsonl"
     os.mkfifo(pipe)
     for path, kind in ((str(pipe), "a named pipe"), ("/dev/zero", "a device")):

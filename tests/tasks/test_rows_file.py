@@ -49,12 +49,12 @@ class Stream:
     ],
     ids=["dicts", "generator", "pandas", "pandas with an index", "pyarrow", "another"],
 )
-def test_rows_are_read_as_they_were(rows: Any, tmp_path: Path) -> None:
+def test_rows_are_read_as_they_were(rows, tmp_path):
     write_rows(rows, tmp_path / "rows.jsonl")
     assert read(tmp_path / "rows.jsonl") == ROWS
 
 
-def test_what_is_missing_is_null_and_dates_are_texts(tmp_path: Path) -> None:
+def test_what_is_missing_is_null_and_dates_are_texts(tmp_path):
     day = datetime.datetime(2026, 11, 30, 7)
     table = pandas.DataFrame({"text": ["a", None], "at": [day, None], "n": [1.5, None]})
     write_rows(table, tmp_path / "a.jsonl")
@@ -80,14 +80,12 @@ def test_what_is_missing_is_null_and_dates_are_texts(tmp_path: Path) -> None:
     ],
     ids=["text", "object", "key", "columns", "number", "mixed"],
 )
-def test_what_is_no_row_is_named_and_nothing_is_written(
-    rows: Any, number: str, tmp_path: Path
-) -> None:
+def test_what_is_no_row_is_named_and_nothing_is_written(rows, number, tmp_path):
     with pytest.raises(ConfigError, match=number):
         write_rows(rows, tmp_path / "rows.jsonl")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_amount_of_money_is_a_text_of_all_its_digits(tmp_path: Path) -> None:
+def test_an_amount_of_money_is_a_text_of_all_its_digits(tmp_path):
     write_rows([{"usd": Decimal("1.10")}], tmp_path / "rows.jsonl")
     assert read(tmp_path / "rows.jsonl") == [{"usd": "1.10"}]

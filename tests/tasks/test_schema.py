@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from stratos.core.reasons import Reason
 from stratos.evaluate.metrics import field_shares
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
@@ -70,14 +69,14 @@ def answer(**changes: Any) -> str:
         ({"total": True}, 0),
     ],
 )
-def test_an_answer_is_right_where_it_is_valid_and_every_field_is(changes: Any, right: int) -> None:
+def test_an_answer_is_right_where_it_is_valid_and_every_field_is(changes, right):
     metric = BySchema(SCHEMA)
     gold = metric.canonical(json.dumps(GOLD))
     assert metric.compare(answer(**changes), gold) == right
     assert metric.overlap(answer(**changes), gold) <= 1
 
 
-def test_fields_are_scored_by_their_kind_also_in_an_answer_that_is_not_valid() -> None:
+def test_fields_are_scored_by_their_kind_also_in_an_answer_that_is_not_valid():
     metric = BySchema(SCHEMA)
     given = answer(total="3", goods=["a", "b"], note="paid by cash")
     scores = metric.field_scores(f"It is {given}", json.dumps(GOLD))
@@ -95,7 +94,7 @@ def test_fields_are_scored_by_their_kind_also_in_an_answer_that_is_not_valid() -
         _ = BySchema({"properties": {"a": {"x-score": "fuzzy"}}}).kinds
 
 
-def test_gold_answers_are_written_in_the_order_of_the_schema() -> None:
+def test_gold_answers_are_written_in_the_order_of_the_schema():
     metric = BySchema(SCHEMA)
     one = metric.canonical('{"total": 1, "of": {"id": 2}, "vendor": "x"}')
     assert one == '{"vendor": "x", "total": 1, "of": {"id": 2}}'
@@ -137,9 +136,7 @@ def test_gold_answers_are_written_in_the_order_of_the_schema() -> None:
         ({"properties": {"a": {"$id": "b"}}}, "$.properties.a", InnerId()),
     ],
 )
-def test_a_schema_that_cannot_be_trusted_is_refused_with_its_place(
-    schema: Any, place: str, reason: Reason
-) -> None:
+def test_a_schema_that_cannot_be_trusted_is_refused_with_its_place(schema, place, reason):
     assert why_refused(schema) == AtPlace(place, reason)
 
 
@@ -150,19 +147,19 @@ def test_a_schema_that_cannot_be_trusted_is_refused_with_its_place(
         ({"patternProperties": {"^(?!x)": {}}}, "$", "^(?!x)"),
     ],
 )
-def test_a_pattern_that_may_backtrack_is_refused(schema: Any, place: str, pattern: str) -> None:
+def test_a_pattern_that_may_backtrack_is_refused(schema, place, pattern):
     refused = why_refused(schema)
     assert isinstance(refused, AtPlace) and refused.location == place
     assert isinstance(refused.reason, UnsafePattern) and refused.reason.pattern == pattern
 
 
-def test_what_is_no_schema_is_refused() -> None:
+def test_what_is_no_schema_is_refused():
     refused = why_refused({"type": "objekt"})
     assert isinstance(refused, InvalidSchema) and refused.location == "$.type"
     assert why_refused([1]) == NoSchema("[1]")
 
 
-def test_recursion_that_ends_is_fine() -> None:
+def test_recursion_that_ends_is_fine():
     tree = {
         "type": "object",
         "properties": {
@@ -181,7 +178,7 @@ def test_recursion_that_ends_is_fine() -> None:
     assert isinstance(why_refused(deep), TooManyParts)
 
 
-def test_a_pattern_that_would_backtrack_without_end_is_matched_in_linear_time() -> None:
+def test_a_pattern_that_would_backtrack_without_end_is_matched_in_linear_time():
     schema = {
         "type": "object",
         "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}},
@@ -218,16 +215,14 @@ NUMBERS = {"type": "object", "properties": {"n": {"type": "integer"}, "x": {"typ
         (f'{{"x": 1e999, "n": 1{"0" * 320}}}', '{"x": 1, "n": 2}', 0),
     ],
 )
-def test_whole_numbers_are_equal_exactly_and_others_up_to_rounding(
-    given: str, gold: str, right: int
-) -> None:
+def test_whole_numbers_are_equal_exactly_and_others_up_to_rounding(given, gold, right):
     metric = BySchema(NUMBERS)
     assert metric.compare(given, metric.canonical(gold)) == right
     assert metric.overlap(given, gold) == right
     assert set(metric.field_scores(given, gold).values()) <= {0, 1}
 
 
-def test_a_number_beyond_all_floats_is_no_gold_value_and_not_valid() -> None:
+def test_a_number_beyond_all_floats_is_no_gold_value_and_not_valid():
     metric = BySchema(NUMBERS)
     for gold in ('{"x": 1e999}', '{"x": NaN}', '{"other": [-1e999]}'):
         with pytest.raises(ValueError, match="has a number that is not finite"):
@@ -237,7 +232,7 @@ def test_a_number_beyond_all_floats_is_no_gold_value_and_not_valid() -> None:
     assert refused == AtPlace("$.properties.x", InfiniteMultiple())
 
 
-def test_a_multiple_is_told_by_its_digits() -> None:
+def test_a_multiple_is_told_by_its_digits():
     prices = validator({"multipleOf": 0.01})
     assert all(prices.is_valid(json.loads(f"{k / 100:.2f}")) for k in range(1, 10_000))
     assert not any(map(prices.is_valid, (0.071, 19.995, 1e-7, 0.005)))
@@ -278,7 +273,7 @@ LINES: dict[str, Any] = {
         ([{"price": 1}], [{"price": 1}, {"price": 1}], 0),
     ],
 )
-def test_fields_in_lists_are_compared_by_their_kind(given: Any, gold: Any, right: int) -> None:
+def test_fields_in_lists_are_compared_by_their_kind(given, gold, right):
     metric = BySchema(LINES)
     told = "lines[].note text, lines[].tags set, lines[].price numeric"
     assert told in metric.described()
@@ -290,13 +285,13 @@ def test_fields_in_lists_are_compared_by_their_kind(given: Any, gold: Any, right
     assert spellings[0] == spellings[1]
 
 
-def test_a_kind_beside_a_reference_is_used() -> None:
+def test_a_kind_beside_a_reference_is_used():
     notes = {"a": {"$ref": "#/$defs/t", "x-score": "text"}, "b": {"$ref": "#/$defs/t"}}
     metric = BySchema({"properties": notes, "$defs": {"t": {"type": "string"}}})
     assert metric.described() == "a text, b exact"
 
 
-def test_elements_of_a_set_are_paired_by_their_kind() -> None:
+def test_elements_of_a_set_are_paired_by_their_kind():
     metric = BySchema(LINES)
     gold = json.dumps({"notes": ["a big red chair of wood", "two green tables", "a lamp"]})
     same = ["A lamp", "a red big chair of wood", "two green tables"]
@@ -316,7 +311,7 @@ def test_elements_of_a_set_are_paired_by_their_kind() -> None:
         ({"properties": {"a": {"x-score": "set", "properties": {"b": {}}}}}, "$.properties.a"),
     ],
 )
-def test_a_kind_where_none_is_used_is_refused(schema: Any, place: str) -> None:
+def test_a_kind_where_none_is_used_is_refused(schema, place):
     with pytest.raises(ValueError, match="x-score is not used here") as caught:
         _ = BySchema(schema).kinds
     assert str(caught.value).startswith(place)
@@ -334,7 +329,7 @@ def rows(n: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_task_takes_a_schema_in_place_of_its_metric(tmp_path: Path) -> None:
+def test_a_task_takes_a_schema_in_place_of_its_metric(tmp_path):
     schema = tmp_path / "a.json"
     schema.write_text(json.dumps(SCHEMA))
     path = write(tmp_path / "a.jsonl", rows(200))
@@ -358,7 +353,7 @@ def test_a_task_takes_a_schema_in_place_of_its_metric(tmp_path: Path) -> None:
     assert JsonlTask(path, schema=str(schema)).content_sha256 != before
 
 
-def test_rows_that_do_not_match_are_named_or_skipped(tmp_path: Path) -> None:
+def test_rows_that_do_not_match_are_named_or_skipped(tmp_path):
     schema = tmp_path / "a.json"
     schema.write_text(json.dumps({"name": "bill", "strict": True, "schema": SCHEMA}))
     assert read_schema(str(schema)) == SCHEMA  # what a provider takes as a response format
@@ -378,7 +373,7 @@ def test_rows_that_do_not_match_are_named_or_skipped(tmp_path: Path) -> None:
             JsonlTask(path, schema=str(schema))
 
 
-def test_a_task_without_a_schema_scores_no_fields_itself(tmp_path: Path) -> None:
+def test_a_task_without_a_schema_scores_no_fields_itself(tmp_path):
     task = JsonlTask(write(tmp_path / "a.jsonl", rows(200)))
     item = Item("1", "main", "q", '{"a": 1}')
     assert task.field_scores(item, "x") == {}
@@ -387,7 +382,7 @@ def test_a_task_without_a_schema_scores_no_fields_itself(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("by_anchor", [False, True])
 @pytest.mark.parametrize("is_endless", [False, True])
-def test_a_chain_of_references_is_checked_in_linear_time(by_anchor: bool, is_endless: bool) -> None:
+def test_a_chain_of_references_is_checked_in_linear_time(by_anchor, is_endless):
     n = 1000
     names = [f"#d{k}" if by_anchor else f"#/$defs/d{k}" for k in range(n)]
     defs: dict[str, Any] = {
@@ -408,7 +403,7 @@ def test_a_chain_of_references_is_checked_in_linear_time(by_anchor: bool, is_end
     assert told == (AtPlace("$", EndlessAnswer()) if is_endless else None)
 
 
-def test_one_of_several_ways_to_end_is_enough() -> None:
+def test_one_of_several_ways_to_end_is_enough():
     node = {"type": "object", "properties": {"x": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}}
     assert why_refused({**node, "required": ["x"]}) is None
     both = [{"$ref": "#"}, {"type": "array", "minItems": 1, "items": {"$ref": "#"}}]
@@ -428,7 +423,7 @@ def shared(keyword: str, depth: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("keyword", ["allOf", "anyOf", "properties"])
-def test_a_schema_that_shares_its_parts_too_often_is_refused(keyword: str, tmp_path: Path) -> None:
+def test_a_schema_that_shares_its_parts_too_often_is_refused(keyword, tmp_path):
     path = tmp_path / "schema.json"
     path.write_text(json.dumps(shared(keyword, 24)))
     with pytest.raises(ValueError, match=r"its \$refs lead to more than 200,000 parts"):
@@ -437,7 +432,7 @@ def test_a_schema_that_shares_its_parts_too_often_is_refused(keyword: str, tmp_p
     assert BySchema.of_file(str(path), 0.8).compare('{"x": {}}', '{"x": {}}') == 1
 
 
-def test_an_answer_that_takes_too_many_steps_is_wrong_and_says_so() -> None:
+def test_an_answer_that_takes_too_many_steps_is_wrong_and_says_so():
     patterns = {f"^a{k}(b|c)*$": {"type": "integer"} for k in range(2000)}
     metric = BySchema({"type": "object", "patternProperties": patterns})
     many = json.dumps({f"a{k}b": 1 for k in range(1000)})
@@ -453,7 +448,7 @@ HEAVY = "(?i)^[^a-z]{1000}$"
 """RE2 takes 8 ms of CPU to compile it."""
 
 
-def test_a_pattern_is_compiled_once_for_all_texts_of_an_answer() -> None:
+def test_a_pattern_is_compiled_once_for_all_texts_of_an_answer():
     names = {f"^a{k}(b|c)*$": {"type": "integer"} for k in range(2000)}
     answer = {f"x{k}": 1 for k in range(90)}
     texts = {"type": "array", "items": {"pattern": HEAVY}}
@@ -465,7 +460,7 @@ def test_a_pattern_is_compiled_once_for_all_texts_of_an_answer() -> None:
     assert time.process_time() - start < 3, "minutes where each text is matched alone"
 
 
-def test_patterns_that_would_take_each_answer_a_second_are_refused_at_once(tmp_path: Path) -> None:
+def test_patterns_that_would_take_each_answer_a_second_are_refused_at_once(tmp_path):
     fields = {f"f{k}": {"pattern": HEAVY.replace("1000", str(1000 - k))} for k in range(400)}
     path = tmp_path / "schema.json"
     path.write_text(json.dumps({"type": "object", "properties": fields}))
@@ -482,7 +477,7 @@ def test_patterns_that_would_take_each_answer_a_second_are_refused_at_once(tmp_p
     assert read_schema(str(path))["properties"] == few
 
 
-def test_python_matches_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_matches_within_a_limit(monkeypatch):
     monkeypatch.setattr("stratos.tasks.schema.document.find_spec", lambda name: None)
     monkeypatch.setattr("stratos.tasks.schema.document._MATCH_S", 0.5)
     metric = BySchema({"type": "object", "properties": {"x": {"pattern": "(a+)+b"}}})
@@ -491,7 +486,7 @@ def test_python_matches_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", [{}, {"x-score": "text"}])
-def test_long_lists_of_unique_elements_are_compared_in_linear_time(kind: dict[str, str]) -> None:
+def test_long_lists_of_unique_elements_are_compared_in_linear_time(kind):
     listed = {"type": "array", "uniqueItems": True, "items": {"type": "object"}} | kind
     metric = BySchema({"type": "object", "properties": {"x": listed}})
     first, second = (json.dumps({"x": [{"k": k} for k in range(n, n + 4000)]}) for n in (0, 9000))
@@ -506,7 +501,7 @@ def test_long_lists_of_unique_elements_are_compared_in_linear_time(kind: dict[st
     [([1, 1.0], False), ([1, True], True), ([[1, 2], [2, 1]], True), ([{"a": 1}] * 2, False),
      ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], False), ([[], {}, None, "", 0, False], True)],
 )  # fmt: skip
-def test_elements_are_unique_as_json_values(values: list[Any], is_unique: bool) -> None:
+def test_elements_are_unique_as_json_values(values, is_unique):
     assert validator({"uniqueItems": True}).is_valid(values) == is_unique
 
 

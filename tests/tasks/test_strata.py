@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ def divided(families: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_every_label_has_its_share_of_each_split(seed: int) -> None:
+def test_every_label_has_its_share_of_each_split(seed):
     labels = np.arange(304) % 8
     split = divided(hashes(304, seed), labels)
     for label in range(8):
@@ -42,7 +41,7 @@ def test_every_label_has_its_share_of_each_split(seed: int) -> None:
     [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (2, 0, 1)), (4, (2, 1, 1)), (10, (4, 1, 1))],
 )
 @pytest.mark.parametrize("seed", range(5))
-def test_a_rare_label_is_trained_on_first_then_tested(n: int, least: tuple, seed: int) -> None:
+def test_a_rare_label_is_trained_on_first_then_tested(n, least, seed):
     labels = np.array([1] * n + [0] * 200)
     found = Counter(divided(hashes(n + 200, seed), labels)[:n].tolist())
     assert found[TRAIN] >= least[0]
@@ -51,7 +50,7 @@ def test_a_rare_label_is_trained_on_first_then_tested(n: int, least: tuple, seed
     assert sum(found.values()) == n
 
 
-def test_few_rows_move_when_some_are_added_and_none_when_they_are_reordered() -> None:
+def test_few_rows_move_when_some_are_added_and_none_when_they_are_reordered():
     moved = []
     for seed in range(20):
         families, labels = hashes(304, seed), np.arange(304) % 8
@@ -65,7 +64,7 @@ def test_few_rows_move_when_some_are_added_and_none_when_they_are_reordered() ->
     assert np.mean(moved) < 6, "2% of the rows"
 
 
-def test_of_many_rows_none_moves() -> None:
+def test_of_many_rows_none_moves():
     families = hashes(20_000, 0)
     split = divided(families, families)
     place = families / 2.0**64
@@ -73,7 +72,7 @@ def test_of_many_rows_none_moves() -> None:
     assert len(divided(families[:0], families[:0])) == 0
 
 
-def test_rows_of_one_family_stay_together_whatever_their_labels() -> None:
+def test_rows_of_one_family_stay_together_whatever_their_labels():
     families = np.repeat(hashes(60, 3), 2)
     labels = np.arange(120) % 3
     split = divided(families, labels)
@@ -82,7 +81,7 @@ def test_rows_of_one_family_stay_together_whatever_their_labels() -> None:
     assert (divided(families[order], labels[order]) == split[order]).all()
 
 
-def test_a_small_file_has_rows_to_steer_by_and_to_test(tmp_path: Path) -> None:
+def test_a_small_file_has_rows_to_steer_by_and_to_test(tmp_path):
     for start in range(0, 400, 20):
         rows = [
             {"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(start, start + 20)
@@ -95,7 +94,7 @@ def test_a_small_file_has_rows_to_steer_by_and_to_test(tmp_path: Path) -> None:
         assert sizes[0] >= 9 and sizes[1] >= 2 and sizes[2] >= 3
 
 
-def test_slices_have_their_share_each(tmp_path: Path) -> None:
+def test_slices_have_their_share_each(tmp_path):
     rows = [
         {"text": f"ticket {i}", "label": "ab"[i % 2], "lang": "en" if i % 10 else "de"}
         for i in range(200)
@@ -133,9 +132,7 @@ def divided_by_group(families: np.ndarray, groups: np.ndarray, labels: np.ndarra
 
 @pytest.mark.parametrize(("n_groups", "n_single"), [(25, 100), (25, 0), (12, 40)])
 @pytest.mark.parametrize("seed", range(8))
-def test_groups_leave_each_label_its_share_of_every_split(
-    seed: int, n_groups: int, n_single: int
-) -> None:
+def test_groups_leave_each_label_its_share_of_every_split(seed, n_groups, n_single):
     families, groups, labels = grouped(seed, 6, n_groups, n_single)
     split = divided_by_group(families, groups, labels)
     for group in np.unique(groups):
@@ -151,7 +148,7 @@ def test_groups_leave_each_label_its_share_of_every_split(
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_few_groups_are_divided_nearly_as_well_as_they_can_be(seed: int) -> None:
+def test_few_groups_are_divided_nearly_as_well_as_they_can_be(seed):
     random = np.random.default_rng(seed)
     sizes = random.integers(1, 30, 7)
     groups = np.repeat(hashes(7, seed), sizes)
@@ -168,14 +165,14 @@ def test_few_groups_are_divided_nearly_as_well_as_they_can_be(seed: int) -> None
     assert excess(np.bincount(split, minlength=3)) <= min(map(excess, every)) + sizes.max() / 2
 
 
-def test_a_label_of_few_large_groups_is_trained_on_and_tested() -> None:
+def test_a_label_of_few_large_groups_is_trained_on_and_tested():
     groups = np.repeat(hashes(9, 0), [50, 30, *[20] * 7])
     labels = np.repeat(np.array([0, 0, *[1] * 7], np.uint64), [50, 30, *[20] * 7])
     split = divided_by_group(hashes(len(groups), 1), groups, labels)
     assert Counter(split[labels == 0].tolist()) == {TRAIN: 50, TEST: 30}
 
 
-def test_the_most_frequent_answer_of_a_group_is_its_label() -> None:
+def test_the_most_frequent_answer_of_a_group_is_its_label():
     label_of_group = np.repeat([0, 1, 0, 1, 0, 1, 0, 1], 8)
     groups = np.repeat(hashes(8, 3), 10)
     labels = np.concatenate([[*own, 2, 3] for own in np.split(label_of_group, 8)]).astype(np.uint64)

@@ -44,14 +44,14 @@ def rows_of(table: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_as_many_rows_as_show_that_a_teacher_is_good_enough() -> None:
+def test_as_many_rows_as_show_that_a_teacher_is_good_enough():
     for least in (0.5, 0.7, 0.9):
         n, hoped = n_to_check(least)
         assert wilson(hoped * n, n).low >= least - 1e-9
         assert wilson(hoped * (n - 2), n - 2).low < least
 
 
-def test_a_draw_has_each_group_by_its_share_and_each_text_alike_often() -> None:
+def test_a_draw_has_each_group_by_its_share_and_each_text_alike_often():
     many = TEXTS + [f"weather report {i} about the weather of the day" for i in range(400)]
     counts: Counter[str] = Counter()
     for seed in range(40):
@@ -65,7 +65,7 @@ def test_a_draw_has_each_group_by_its_share_and_each_text_alike_often() -> None:
     assert sorted(diverse(TEXTS, 1000)) == sorted(TEXTS)
 
 
-def test_rows_are_written_once_and_the_command_goes_on_with_their_labels(tmp_path: Path) -> None:
+def test_rows_are_written_once_and_the_command_goes_on_with_their_labels(tmp_path):
     path = written(tmp_path / "mails.csv", [(text, "") for text in TEXTS], ("Text", "Label"))
     table = tmp_path / "mails.to_label.csv"
     with pytest.raises(ConfigError, match=r"none of its 400 rows"):
@@ -88,7 +88,7 @@ def test_rows_are_written_once_and_the_command_goes_on_with_their_labels(tmp_pat
     assert labelled(node(path, validation_share=0.3))["validation_share"] == 0.3
 
 
-def test_a_file_of_texts_alone_is_one_without_answers(tmp_path: Path) -> None:
+def test_a_file_of_texts_alone_is_one_without_answers(tmp_path):
     path = written(tmp_path / "mails.csv", [(text,) for text in TEXTS], ("text",))
     with pytest.raises(ConfigError, match=r"to_label\.csv"):
         labelled(node(path))
@@ -96,16 +96,14 @@ def test_a_file_of_texts_alone_is_one_without_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["answer", "label|answer", "topic"])
-def test_a_column_whose_name_is_like_the_usual_one_holds_no_answers(
-    tmp_path: Path, answer: str
-) -> None:
+def test_a_column_whose_name_is_like_the_usual_one_holds_no_answers(tmp_path, answer):
     rows = [(text, f"{text}@example.org") for text in TEXTS]
     path = written(tmp_path / "mails.csv", rows, ("text", "sender"))
     with pytest.raises(ConfigError, match=r"to_label\.csv"):
         labelled(node(path, answer=answer))
 
 
-def test_what_has_an_answer_or_may_have_one_is_left_as_it_is(tmp_path: Path) -> None:
+def test_what_has_an_answer_or_may_have_one_is_left_as_it_is(tmp_path):
     rows = [(text, "") for text in TEXTS]
     some = written(tmp_path / "some.csv", [*rows, ("new", "card")], ("text", "label"))
     other = written(
@@ -131,7 +129,7 @@ def test_what_has_an_answer_or_may_have_one_is_left_as_it_is(tmp_path: Path) -> 
     assert not [*tmp_path.glob("*.to_label.csv")]
 
 
-def test_the_command_says_what_to_label_and_then_has_no_problem(tmp_path: Path) -> None:
+def test_the_command_says_what_to_label_and_then_has_no_problem(tmp_path):
     path = written(tmp_path / "mails.csv", [(text, "") for text in TEXTS], ("text", "label"))
     argv = ["+task=classify", f"task.path={path}"]
     with pytest.raises(ConfigError, match=r"^task: [^$]*strategy\.candidates\.pseudo_labels"):
@@ -142,7 +140,7 @@ def test_the_command_says_what_to_label_and_then_has_no_problem(tmp_path: Path) 
     assert checked.problems(*argv) == []
 
 
-def test_no_text_is_a_formula_in_a_spreadsheet_and_each_is_read_back(tmp_path: Path) -> None:
+def test_no_text_is_a_formula_in_a_spreadsheet_and_each_is_read_back(tmp_path):
     formulas = ["=1+2", "-3 stars from me", "+49 is my code", "@ann said so", "'=quoted", "'it is"]
     path = written(tmp_path / "rows.csv", [(text,) for text in formulas], ("text",))
     with pytest.raises(ConfigError):
@@ -153,7 +151,7 @@ def test_no_text_is_a_formula_in_a_spreadsheet_and_each_is_read_back(tmp_path: P
     assert {row["text"] for _, row in read_records(str(table))} == set(formulas)  # type: ignore[index]
 
 
-def test_a_folder_in_place_of_the_table_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_table_is_refused(tmp_path):
     path = written(tmp_path / "rows.csv", [(text,) for text in TEXTS], ("text",))
     path.with_suffix(".to_label.csv").mkdir()
     with pytest.raises(ConfigError, match=r"rows\.to_label\.csv"):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
@@ -30,7 +28,7 @@ def bare(n: int, start: int = 1000) -> list[dict[str, Any]]:
     return [{"text": row["text"]} for row in tickets(n, start)]
 
 
-def test_a_file_of_rows_without_answers(tmp_path: Path) -> None:
+def test_a_file_of_rows_without_answers(tmp_path):
     labelled = write(tmp_path / "tickets.jsonl", tickets(120))
     # Ten of them are questions of the labelled file, and one is there twice.
     more = write(tmp_path / "more.jsonl", [*bare(50), *bare(10, start=0), *bare(1)])
@@ -45,12 +43,7 @@ def test_a_file_of_rows_without_answers(tmp_path: Path) -> None:
     assert task.n_train + len(task.held_out()) == 120, "they are in no split"
 
 
-def test_rows_of_the_labelled_file_whose_answer_is_empty(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    worded: Callable[[object], str],
-    snapshot: SnapshotAssertion,
-) -> None:
+def test_rows_of_the_labelled_file_whose_answer_is_empty(tmp_path, monkeypatch, worded, snapshot):
     rows = [
         *tickets(120),
         *({"text": f"open {i}", "label": one} for i, one in enumerate(["", None])),
@@ -73,7 +66,7 @@ def test_rows_of_the_labelled_file_whose_answer_is_empty(
     assert not any(isinstance(complaint, AnswersNotRead) for complaint in same.complaints)
 
 
-def test_an_answer_is_read_as_the_task_reads_it(tmp_path: Path) -> None:
+def test_an_answer_is_read_as_the_task_reads_it(tmp_path):
     labelled = write(tmp_path / "tickets.jsonl", tickets(120))
     more = write(tmp_path / "more.jsonl", bare(5))
     task = ClassifyTask(labelled, unlabelled_path=more)
@@ -85,7 +78,7 @@ def test_an_answer_is_read_as_the_task_reads_it(tmp_path: Path) -> None:
     assert task.as_row(item, "") == {"text": item.question, "label": ""}
 
 
-def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+def test_what_is_not_read_is_said(tmp_path):
     labelled = write(tmp_path / "tickets.jsonl", tickets(120))
     more = write(tmp_path / "more.jsonl", [*bare(5), *tickets(2, start=2000)])
     complaints = ClassifyTask(labelled, unlabelled_path=more).complaints

@@ -1,9 +1,6 @@
 """Every reason of the tasks in words: what a reader meets, once."""
 
-from __future__ import annotations
-
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.reasons import Reason
 from stratos.tasks import words
@@ -92,7 +89,7 @@ REASONS = (
 )
 
 
-def test_every_reason_is_here() -> None:
+def test_every_reason_is_here():
     classes = {
         one
         for module in (words, schema, mahjong)
@@ -103,5 +100,5 @@ def test_every_reason_is_here() -> None:
 
 
 @pytest.mark.parametrize("reason", REASONS, ids=lambda one: type(one).__name__)
-def test_a_reason_in_words(reason: Reason, snapshot: SnapshotAssertion) -> None:
+def test_a_reason_in_words(reason, snapshot):
     assert str(reason) == snapshot

@@ -69,7 +69,7 @@ def whole(teacher: Writes, limit: AnswerLimit, *lengths: int) -> ChatGroup:
     return result
 
 
-def test_cut_answers_are_asked_for_again_with_more_room() -> None:
+def test_cut_answers_are_asked_for_again_with_more_room():
     teacher = Writes()
     result = whole(teacher, AnswerLimit(20, "data"), 5, 100, 300, 20)
     assert [answer.output_tokens for answer in result.answers] == [5, 100, 300, 20]
@@ -78,14 +78,14 @@ def test_cut_answers_are_asked_for_again_with_more_room() -> None:
     assert teacher.requests[4:] == [("100", 80), ("300", 80), ("100", 320), ("300", 320)]
 
 
-def test_one_in_twenty_may_be_cut() -> None:
+def test_one_in_twenty_may_be_cut():
     teacher = Writes()
     result = whole(teacher, AnswerLimit(20, "data"), *[5] * 19, 100)
     assert len(teacher.requests) == 20 and result.truncated == [19]
     assert result.limit.complaint("t", result.answers) is None
 
 
-def test_where_more_room_does_not_help_the_limit_is_fixed() -> None:
+def test_where_more_room_does_not_help_the_limit_is_fixed():
     @dataclass
     class Capped(Writes):
         def write(self, questions: Sequence[Question]) -> list[Answer]:
@@ -100,7 +100,7 @@ def test_where_more_room_does_not_help_the_limit_is_fixed() -> None:
     assert result.wider(teacher) is None
 
 
-def test_the_money_the_context_and_the_time_bound_the_room() -> None:
+def test_the_money_the_context_and_the_time_bound_the_room():
     poor = Writes()
     replies = iter([4, 1])
     [result] = ask_whole(
@@ -124,7 +124,7 @@ def test_the_money_the_context_and_the_time_bound_the_room() -> None:
         whole(strict, AnswerLimit(200, "data"), 5)
 
 
-def test_a_limit_of_the_user_is_kept() -> None:
+def test_a_limit_of_the_user_is_kept():
     teacher = Writes(context=15)
     result = whole(teacher, AnswerLimit(20, "probe.max_tokens=20", is_fixed=True), 100)
     assert result.truncated == [0] and len(teacher.requests) == 1
@@ -140,7 +140,7 @@ class Repeats(Writes):
         return "| 0 | 0 | 0 |\n" * self.n_rows + "Answer: 3"
 
 
-def test_a_table_of_equal_rows_is_cut_as_anything_else() -> None:
+def test_a_table_of_equal_rows_is_cut_as_anything_else():
     teacher = Repeats()
     result = whole(teacher, AnswerLimit(200, "data"), 1, 1)
     assert [answer.text[-9:] for answer in result.answers] == ["Answer: 3"] * 2
@@ -149,7 +149,7 @@ def test_a_table_of_equal_rows_is_cut_as_anything_else() -> None:
     assert fixed.truncated == [0], "what is not asked again is counted as cut"
 
 
-def test_what_repeats_itself_in_four_times_the_room_is_not_asked_a_third_time() -> None:
+def test_what_repeats_itself_in_four_times_the_room_is_not_asked_a_third_time():
     teacher = Repeats(n_rows=10**4)
     result = whole(teacher, AnswerLimit(200, "data"), 1, 1)
     assert [n for _, n in teacher.requests] == [200, 200, 800, 800]
@@ -161,7 +161,7 @@ def test_what_repeats_itself_in_four_times_the_room_is_not_asked_a_third_time() 
     assert first.measured_by(result.answers).tokens == 200
 
 
-def test_reasoning_that_the_text_does_not_hold_is_a_longer_answer() -> None:
+def test_reasoning_that_the_text_does_not_hold_is_a_longer_answer():
     @dataclass
     class Reasons(Writes):
         """Its answer stands behind 1,500 tokens of reasoning, which are no part of the text."""
@@ -192,7 +192,7 @@ def test_reasoning_that_the_text_does_not_hold_is_a_longer_answer() -> None:
         assert not result.limit.is_fixed
 
 
-def test_what_is_asked_again_is_foretold_before() -> None:
+def test_what_is_asked_again_is_foretold_before():
     teacher = Writes()
     foretold: list[tuple[int, list[int]]] = []
 
@@ -204,7 +204,7 @@ def test_what_is_asked_again_is_foretold_before() -> None:
     assert foretold == [(3, [80, 80]), (5, [320, 320])]
 
 
-def test_the_limit_is_lowered_to_what_the_context_takes() -> None:
+def test_the_limit_is_lowered_to_what_the_context_takes():
     limit = AnswerLimit(1000, "data")
     assert fitting(Writes(), chats(1), limit) is limit
     assert fitting(Writes(context=300), chats(1), limit).tokens == 250
@@ -212,7 +212,7 @@ def test_the_limit_is_lowered_to_what_the_context_takes() -> None:
     assert fitting(Writes(context=5), chats(1), limit).tokens == 1000
 
 
-def test_limits_of_the_data() -> None:
+def test_limits_of_the_data():
     class Data:
         def answer_texts(self, prompt: str) -> list[str]:
             return {"bare": ["yes", "perhaps"], "long": ["x" * 1256]}.get(prompt, [])
@@ -225,7 +225,7 @@ def test_limits_of_the_data() -> None:
         assert unknown.is_provisional and unknown.tokens == MEASURED_TOKENS
 
 
-def test_the_first_answers_set_a_limit_that_nothing_else_tells() -> None:
+def test_the_first_answers_set_a_limit_that_nothing_else_tells():
     teacher = Writes()
     result = whole(teacher, limit_of([]), 100, 150)
     assert result.limit.measured_by(result.answers) == AnswerLimit(348, "the first 2 answers")
@@ -239,7 +239,7 @@ def test_the_first_answers_set_a_limit_that_nothing_else_tells() -> None:
     assert known.measured_by(result.answers) is known
 
 
-def test_prompts_share_a_call_and_only_those_that_matter_get_more() -> None:
+def test_prompts_share_a_call_and_only_those_that_matter_get_more():
     teacher = Writes()
     calls: list[int] = []
 

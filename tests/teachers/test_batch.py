@@ -21,7 +21,6 @@ from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.openai import OpenAITeacher
-from tests.teachers.chat_server import ChatServer
 from tests.teachers.provider import Bill, Provider, Reply
 from tests.teachers.questions import are_right, cached_ask, chat, chats, parrot, questions
 
@@ -54,7 +53,7 @@ def statuses(**of_questions: list[int]) -> Any:
     return rule
 
 
-def test_a_batch_costs_half_and_comes_back_in_order(provider: Provider, context: Context) -> None:
+def test_a_batch_costs_half_and_comes_back_in_order(provider, context):
     teacher = batcher(provider)
     answers = cached_ask(teacher, chats(50), 8, context)
     assert len(answers) == 50 and are_right(answers)
@@ -66,7 +65,7 @@ def test_a_batch_costs_half_and_comes_back_in_order(provider: Provider, context:
     assert set(provider.tries.values()) == {1}
 
 
-def test_a_teacher_becomes_one_that_asks_in_batches(provider: Provider, context: Context) -> None:
+def test_a_teacher_becomes_one_that_asks_in_batches(provider, context):
     teacher = batcher(provider, batch=False)
     batched = teacher.as_batch()
     assert teacher.takes_batches and batched.identity() == teacher.identity()
@@ -75,9 +74,7 @@ def test_a_teacher_becomes_one_that_asks_in_batches(provider: Provider, context:
     teacher.close()
 
 
-def test_lines_that_fail_or_are_missing_go_into_the_next_batch(
-    provider: Provider, context: Context
-) -> None:
+def test_lines_that_fail_or_are_missing_go_into_the_next_batch(provider, context):
     provider.rule = statuses(w1=[500], w2=[0, 429])
     answers = cached_ask(batcher(provider), chats(4), 8, context)
     assert len(answers) == 4 and are_right(answers)
@@ -85,9 +82,7 @@ def test_lines_that_fail_or_are_missing_go_into_the_next_batch(
     assert context.ledger.spent_usd == pytest.approx(4 * USD)
 
 
-def test_what_is_too_long_stops_nothing_and_is_asked_again(
-    provider: Provider, context: Context
-) -> None:
+def test_what_is_too_long_stops_nothing_and_is_asked_again(provider, context):
     provider.rule = statuses(w1=[400])
     provider.refusal = "This model's maximum context length is 8 tokens."
     answers = cached_ask(batcher(provider), chats(3), 8, context)
@@ -103,9 +98,7 @@ def test_what_is_too_long_stops_nothing_and_is_asked_again(
     [{"uploads": Reply(404)}, {"batch_failure": "Billing hard limit has been reached"}],
     ids=["upload", "batch"],
 )
-def test_what_is_refused_is_not_counted(
-    provider: Provider, context: Context, changes: dict[str, Any]
-) -> None:
+def test_what_is_refused_is_not_counted(provider, context, changes):
     for name, value in changes.items():
         setattr(provider, name, value)
     with pytest.raises(TeacherError):
@@ -116,9 +109,7 @@ def test_what_is_refused_is_not_counted(
 
 
 @pytest.mark.slow
-def test_what_batches_leave_of_their_money_pays_for_the_next(
-    provider: Provider, context: Context
-) -> None:
+def test_what_batches_leave_of_their_money_pays_for_the_next(provider, context):
     """An answer costs a fraction of its ceiling; all are asked where the answers fit."""
     ledger = Ledger(context.run_dir / "tight.jsonl", 45 * USD)
     tight = replace(context, ledger=ledger)
@@ -131,13 +122,13 @@ def test_what_batches_leave_of_their_money_pays_for_the_next(
         list(stream_ask(batcher(provider), questions(50, start=40), tight))
 
 
-def test_a_provider_that_lists_something_else_has_no_earlier_batches(server: ChatServer) -> None:
+def test_a_provider_that_lists_something_else_has_no_earlier_batches(server):
     """Its answer to every GET is its list of models."""
     teacher = batcher(server, api_key_env="PARROT_KEY")
     assert list(teacher.stream(iter(()), None)) == []
 
 
-def test_what_is_refused_is_said(provider: Provider, context: Context) -> None:
+def test_what_is_refused_is_said(provider, context):
     provider.rule = statuses(w1=[400])
     with pytest.raises(TeacherError, match=r"a question of a batch after 1 try \(HTTP 400\)"):
         cached_ask(batcher(provider), chats(3), 8, context)
@@ -163,9 +154,7 @@ cached_ask(batcher(sys.argv[1]), chats(20), 8, context)
 
 @pytest.mark.slow
 @pytest.mark.kill
-def test_a_batch_of_a_killed_run_is_waited_for_not_paid_again(
-    provider: Provider, tmp_path: Path
-) -> None:
+def test_a_batch_of_a_killed_run_is_waited_for_not_paid_again(provider, tmp_path):
     provider.batch_s = 6.0
     command = [sys.executable, "-c", ASKER, provider.base_url, str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT)
@@ -215,7 +204,7 @@ print(most_mib() - before)
 
 
 @pytest.mark.slow
-def test_a_batch_takes_no_more_memory_than_its_files(provider: Provider, tmp_path: Path) -> None:
+def test_a_batch_takes_no_more_memory_than_its_files(provider, tmp_path):
     """400 questions of 0.1 MB and as long answers, which come in the reverse order."""
     command = [sys.executable, "-c", STREAMER, provider.base_url, str(tmp_path)]
     done = subprocess.run(

@@ -38,7 +38,7 @@ def answer_key(identity: str, chat: list[Message], max_tokens: int) -> str:
     return question_key(identity, Question(chat, max_tokens))
 
 
-def test_the_second_time_nothing_is_asked(context: Context, warnings: list[str]) -> None:
+def test_the_second_time_nothing_is_asked(context, warnings):
     teacher = EchoTeacher()
     first = cached_ask(teacher, chats(5), 8, context)
     second = cached_ask(teacher, chats(7), 8, context)
@@ -49,7 +49,7 @@ def test_the_second_time_nothing_is_asked(context: Context, warnings: list[str])
     assert warnings == []
 
 
-def test_whatever_decides_an_answer_is_in_its_key() -> None:
+def test_whatever_decides_an_answer_is_in_its_key():
     chat = [{"role": "user", "content": "a"}]
     keys = {
         answer_key("x", chat, 8),
@@ -62,14 +62,14 @@ def test_whatever_decides_an_answer_is_in_its_key() -> None:
     assert answer_key("x", [{"content": "a", "role": "user"}], 8) in keys
 
 
-def test_equal_questions_are_asked_once(context: Context) -> None:
+def test_equal_questions_are_asked_once(context):
     teacher = EchoTeacher()
     answers = cached_ask(teacher, chats(2) + chats(2), 8, context)
     assert teacher.calls == ["word 0", "word 1"]
     assert [answer.cached for answer in answers] == [False, False, True, True]
 
 
-def test_what_came_before_a_failure_is_kept(context: Context) -> None:
+def test_what_came_before_a_failure_is_kept(context):
     with pytest.raises(TeacherError):
         cached_ask(EchoTeacher(fails_at=3), chats(6), 8, context)
     teacher = EchoTeacher()
@@ -77,7 +77,7 @@ def test_what_came_before_a_failure_is_kept(context: Context) -> None:
     assert teacher.calls == ["word 3", "word 4", "word 5"]
 
 
-def test_a_corrupt_entry_is_asked_again_and_said(context: Context, warnings: list[str]) -> None:
+def test_a_corrupt_entry_is_asked_again_and_said(context, warnings):
     cached_ask(EchoTeacher(), chats(3), 8, context)
     file = context.cache_dir / FILE_NAME
     with sqlite3.connect(file) as db:
@@ -91,9 +91,7 @@ def test_a_corrupt_entry_is_asked_again_and_said(context: Context, warnings: lis
 
 
 @pytest.mark.parametrize("where", ["head", "middle"])
-def test_a_corrupt_file_is_set_aside_and_said(
-    context: Context, warnings: list[str], where: str
-) -> None:
+def test_a_corrupt_file_is_set_aside_and_said(context, warnings, where):
     cached_ask(EchoTeacher(), chats(300), 8, context)
     file = context.cache_dir / FILE_NAME
     data = bytearray(file.read_bytes())
@@ -112,9 +110,7 @@ def test_a_corrupt_file_is_set_aside_and_said(
     assert again.calls == []
 
 
-def test_a_folder_that_cannot_be_written_costs_the_cache_only(
-    tmp_path: Path, warnings: list[str]
-) -> None:
+def test_a_folder_that_cannot_be_written_costs_the_cache_only(tmp_path, warnings):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     context = Context(tmp_path, blocked / "cache", Ledger(tmp_path / "l"), warn=warnings.append)
@@ -130,7 +126,7 @@ def run_asker(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def test_many_processes_share_the_file(tmp_path: Path) -> None:
+def test_many_processes_share_the_file(tmp_path):
     askers = [run_asker(tmp_path, 0, 200, 0.001) for _ in range(3)]
     outputs = [asker.communicate(timeout=60)[0] for asker in askers]
     assert [asker.returncode for asker in askers] == [0, 0, 0]
@@ -141,7 +137,7 @@ def test_many_processes_share_the_file(tmp_path: Path) -> None:
     assert [answers[key].text for key in keys] == [f"word {i}" for i in range(200)]
 
 
-def test_kept_answers_are_counted_wherever_they_are_among_the_questions(context: Context) -> None:
+def test_kept_answers_are_counted_wherever_they_are_among_the_questions(context):
     teacher = EchoTeacher()
     questions = [Question(chat, 8) for chat in chats(900)]
     assert n_kept(teacher, questions, context.cache_dir) == 0
@@ -172,14 +168,14 @@ for index in range(20):
 """
 
 
-def test_a_new_file_is_opened_by_many_at_the_same_moment(tmp_path: Path) -> None:
+def test_a_new_file_is_opened_by_many_at_the_same_moment(tmp_path):
     command = [sys.executable, "-c", OPENERS, str(tmp_path)]
     assert subprocess.run(command, capture_output=True, text=True).stdout == ""
     assert len(list(tmp_path.glob(f"*/{FILE_NAME}"))) == 20
 
 
 @pytest.mark.kill
-def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path, context: Context) -> None:
+def test_killed_in_the_middle_nothing_is_lost(tmp_path, context):
     asker = run_asker(tmp_path / "cache", 0, 10_000, 0.005)
     assert asker.stdout is not None
     n_known = next(int(line.split()[1]) for line in asker.stdout if line.startswith("kept 20"))
@@ -192,7 +188,7 @@ def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path, context: Context) 
     assert 4_000 < len(teacher.calls) <= 5_000
 
 
-def test_values_survive(tmp_path: Path) -> None:
+def test_values_survive(tmp_path):
     cache = AnswerCache(tmp_path, pytest.fail)
     answer = Answer("ü\n\x1b[31m<b>\x00", 3, 4, 0.25)
     cache.put("k", answer)
@@ -218,7 +214,7 @@ def texts_in(cache: Path, n: int) -> list[str]:
     return [texts[key].text for key in sorted(texts)]
 
 
-def test_another_cache_takes_over_what_is_whole(tmp_path: Path) -> None:
+def test_another_cache_takes_over_what_is_whole(tmp_path):
     run, warnings = tmp_path / "run", list[str]()
     filled(run, tmp_path / "first", warnings, range(3))
     filled(run, tmp_path / "first", warnings, range(3, 5))
@@ -236,7 +232,7 @@ def test_another_cache_takes_over_what_is_whole(tmp_path: Path) -> None:
     assert warnings == []
 
 
-def test_a_cache_that_has_some_of_a_file_takes_over_the_others(tmp_path: Path) -> None:
+def test_a_cache_that_has_some_of_a_file_takes_over_the_others(tmp_path):
     run, warnings = tmp_path / "run", list[str]()
     filled(run, tmp_path / "first", warnings, range(100))
     second = AnswerCache(tmp_path / "second", warnings.append)
@@ -248,9 +244,7 @@ def test_a_cache_that_has_some_of_a_file_takes_over_the_others(tmp_path: Path) -
     assert warnings == []
 
 
-def test_files_are_parts_and_their_size_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_parts_and_their_size_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "_PART_BYTES", 1000)
     monkeypatch.setattr(cache, "MOST_BYTES", 4000)
     run, warnings = tmp_path / "run", list[str]()

@@ -34,13 +34,13 @@ UNTIED = {
 }  # fmt: skip
 
 
-def test_there_are_enough() -> None:
+def test_there_are_enough():
     assert len(HOSTED) >= 10 and len(STUDENTS) >= 12
     assert {plain["outputs_may_train"] for plain in HOSTED.values()} == {True, False, None}
 
 
 @pytest.mark.parametrize("name", sorted(HOSTED))
-def test_a_hosted_teacher_says_price_date_source_context_and_terms(name: str) -> None:
+def test_a_hosted_teacher_says_price_date_source_context_and_terms(name):
     plain = {key: value for key, value in HOSTED[name].items() if key != "_target_"}
     problems: list[str] = []
     teacher = read_dataclass(plain, OpenAITeacher, "teacher", problems)
@@ -58,21 +58,21 @@ def test_a_hosted_teacher_says_price_date_source_context_and_terms(name: str) ->
 
 
 @pytest.mark.parametrize("name", sorted(HOSTED))
-def test_the_terms_of_a_hosted_teacher_are_in_the_table_that_cards_show(name: str) -> None:
+def test_the_terms_of_a_hosted_teacher_are_in_the_table_that_cards_show(name):
     terms = terms_of(HOSTED[name]["license"])
     assert terms is not None and all(terms.values()) and terms["source"].startswith("https://")
     answer = {"yes": True, "no": False, "unknown": None}[terms["may_train"]]
     assert answer is HOSTED[name]["outputs_may_train"]
 
 
-def test_terms_that_forbid_training_have_to_be_acknowledged(server) -> None:
+def test_terms_that_forbid_training_have_to_be_acknowledged(server):
     terms = {"outputs_may_train": False, "license": "Parrot terms"}
     assert parrot(server, **terms).unreachable() == TermsForbid("Parrot terms")
     assert parrot(server, **terms, accept_terms=True).unreachable() is None
 
 
 @pytest.mark.parametrize("name", sorted(STUDENTS))
-def test_a_student_has_as_many_parameters_as_its_shape(name: str) -> None:
+def test_a_student_has_as_many_parameters_as_its_shape(name):
     problems: list[str] = []
     student = read_dataclass(STUDENTS[name], StudentConfig, "student", problems)
     assert problems == [] and student is not None

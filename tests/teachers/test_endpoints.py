@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from stratos.core.context import Context
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.server import HOST, free_port, serving
@@ -57,7 +56,7 @@ def pair() -> Iterator[tuple[ChatServer, ChatServer]]:
         yield first, second
 
 
-def test_endpoints_share_evenly_with_all_of_their_room_in_use(context: Context) -> None:
+def test_endpoints_share_evenly_with_all_of_their_room_in_use(context):
     all_at_once = threading.Barrier(3 * 4, timeout=60)
 
     def gate(number: int) -> None:
@@ -74,7 +73,7 @@ def test_endpoints_share_evenly_with_all_of_their_room_in_use(context: Context) 
         assert [len(server.requests) for server in servers] == [9, 9, 9]
 
 
-def test_the_slow_one_is_asked_less(context: Context, pair: tuple[ChatServer, ...]) -> None:
+def test_the_slow_one_is_asked_less(context, pair):
     slow, fast = pair
 
     def gate(number: int) -> None:
@@ -90,9 +89,7 @@ def test_the_slow_one_is_asked_less(context: Context, pair: tuple[ChatServer, ..
 @pytest.mark.kill
 @pytest.mark.parametrize("max_retries", [0, 8])
 @pytest.mark.parametrize("n_servers", [2, 3])
-def test_one_is_killed_in_the_middle(
-    tmp_path: Path, context: Context, warnings: list[str], n_servers: int, max_retries: int
-) -> None:
+def test_one_is_killed_in_the_middle(tmp_path, context, warnings, n_servers, max_retries):
     n, log = 200, tmp_path / "tried"
     context = replace(context, ledger=Ledger(tmp_path / "ledger.jsonl", 1.0))
     with ExitStack() as stack:
@@ -123,9 +120,7 @@ def test_one_is_killed_in_the_middle(
     assert warning.startswith(f"Teacher parrot: {url} keeps failing (") and warning.endswith(AGAIN)
 
 
-def test_a_pause_that_one_asks_for_holds_back_that_one(
-    context: Context, warnings: list[str]
-) -> None:
+def test_a_pause_that_one_asks_for_holds_back_that_one(context, warnings):
     times: list[list[float]] = [[], []]
 
     def busy(text: str, n_tries: int) -> Reply:
@@ -157,9 +152,7 @@ def test_a_pause_that_one_asks_for_holds_back_that_one(
         (401, "refused the key in PARROT_KEY. Type: export PARROT_KEY=<a valid key>"),
     ],
 )
-def test_one_that_refuses_key_or_model_is_left_out(
-    context: Context, warnings: list[str], pair: tuple[ChatServer, ...], status: int, words: str
-) -> None:
+def test_one_that_refuses_key_or_model_is_left_out(context, warnings, pair, status, words):
     good, bad = pair
     good.delay_s = 0.01
     bad.faults.extend([status] * 50)
@@ -173,9 +166,7 @@ def test_one_that_refuses_key_or_model_is_left_out(
     assert warning.endswith("questions go to the other endpoints.")
 
 
-def test_all_that_refuse_the_key_stop_the_run_after_one_try_each(
-    context: Context, pair: tuple[ChatServer, ...]
-) -> None:
+def test_all_that_refuse_the_key_stop_the_run_after_one_try_each(context, pair):
     teacher = parrot(*pair, api_key_env=None)
     assert teacher.unreachable() == WrongKey(pair[0].base_url, None)
     with pytest.raises(TeacherError, match=r"wants a key\. Name its variable"):
@@ -183,9 +174,7 @@ def test_all_that_refuse_the_key_stop_the_run_after_one_try_each(
     assert [len(server.requests) for server in pair] == [1, 1]
 
 
-def test_a_refused_prompt_is_no_fault_of_the_endpoint(
-    context: Context, pair: tuple[ChatServer, ...]
-) -> None:
+def test_a_refused_prompt_is_no_fault_of_the_endpoint(context, pair):
     for server in pair:
         server.faults.append(400)
     with pytest.raises(TeacherError, match="refused a prompt of 6 bytes"):
@@ -193,9 +182,7 @@ def test_a_refused_prompt_is_no_fault_of_the_endpoint(
     assert sum(len(server.requests) for server in pair) == 1
 
 
-def test_what_one_endpoint_finds_too_long_another_may_read(
-    context: Context, warnings: list[str], pair: tuple[ChatServer, ...]
-) -> None:
+def test_what_one_endpoint_finds_too_long_another_may_read(context, warnings, pair):
     short = (400, {}, "This model's maximum context length is 8 tokens.")
     first, second = pair
     first.faults.extend([short] * 100)
@@ -209,7 +196,7 @@ def test_what_one_endpoint_finds_too_long_another_may_read(
     assert len(warnings) == 1
 
 
-def test_all_down_is_said_after_the_retries(context: Context) -> None:
+def test_all_down_is_said_after_the_retries(context):
     with Provider(always(status=503)) as first, Provider(always(status=503)) as second:
         teacher = parrot(first, second, max_retries=2, concurrency=4)
         with pytest.raises(TeacherError) as caught:
@@ -220,8 +207,8 @@ def test_all_down_is_said_after_the_retries(context: Context) -> None:
 
 
 def test_one_that_is_down_at_first_is_left_out_and_comes_back(
-    tmp_path: Path, context: Context, warnings: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, context, warnings, monkeypatch
+):
     monkeypatch.setattr(scheduler, "_SHORTEST_PAUSE_S", 0.2)
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
@@ -236,7 +223,7 @@ def test_one_that_is_down_at_first_is_left_out_and_comes_back(
     assert len(warnings) == 1
 
 
-def test_places_of_one_model_are_one_teacher_to_the_cache(context: Context) -> None:
+def test_places_of_one_model_are_one_teacher_to_the_cache(context):
     """What was kept under one place is found under each that was ever named beside it."""
     with ExitStack() as stack:
         a, b, c = [stack.enter_context(Provider()) for _ in range(3)]
@@ -266,7 +253,7 @@ def test_places_of_one_model_are_one_teacher_to_the_cache(context: Context) -> N
     assert a.tries["word 0"] == 2
 
 
-def test_settings_are_checked() -> None:
+def test_settings_are_checked():
     with pytest.raises(ValueError, match="base_url wants one URL, or a list of several"):
         parrot("http://a/v1", "http://a/v1/")
     with pytest.raises(ValueError, match="base_url wants one URL"):
@@ -296,30 +283,30 @@ def took(n_tokens: int) -> dict[str, int]:
 @pytest.mark.parametrize(
     "finish", ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"]
 )
-def test_providers_have_words_of_their_own_for_it(finish: str) -> None:
+def test_providers_have_words_of_their_own_for_it(finish):
     for usage in (took(100), took(70), None):
         assert answer(finish, usage).finish == LENGTH
 
 
 @pytest.mark.parametrize("finish", [None, "", "stop", "eos"])
-def test_the_tokens_tell_where_the_reason_does_not(finish: Any) -> None:
+def test_the_tokens_tell_where_the_reason_does_not(finish):
     for n_tokens in (100, 101):
         assert answer(finish, took(n_tokens)).finish == LENGTH
     assert answer(finish, took(99)).finish == (finish or "")
 
 
-def test_what_ends_by_itself_beyond_the_limit_is_whole() -> None:
+def test_what_ends_by_itself_beyond_the_limit_is_whole():
     assert answer("stop", took(150)).finish == "stop"
     assert answer(None, took(150)).finish == LENGTH
 
 
-def test_tokens_that_are_counted_from_bytes_show_no_cut() -> None:
+def test_tokens_that_are_counted_from_bytes_show_no_cut():
     for finish in ("stop", None):
         cut = answer(finish, None)
         assert (cut.output_tokens, cut.is_estimated, cut.finish) == (100, True, finish or "")
 
 
-def test_reasoning_that_is_not_shown_counts_as_all_that_was_allowed() -> None:
+def test_reasoning_that_is_not_shown_counts_as_all_that_was_allowed():
     assert answer("stop", None, "3").output_tokens == 1
     assert answer("stop", None, "3", thinking="so " * 20).output_tokens == 61
     hidden = answer("stop", None, "3", reasoning_details=[{"type": "reasoning.encrypted"}])
@@ -350,14 +337,14 @@ class Priced(EchoTeacher):
         return self.reason
 
 
-def test_the_next_are_those_that_cost_less_and_can_be_asked() -> None:
+def test_the_next_are_those_that_cost_less_and_can_be_asked():
     dear, middle, free = Priced("dear", usd=9.0), Priced("middle", usd=3.0), Priced("free")
     absent, dearer = Priced("absent", usd=1.0, reason="no key"), Priced("dearer", usd=20.0)
     teachers = going_down(dear, [free, dearer, absent, dear, middle])
     assert [teacher.name for teacher in teachers] == ["dear", "middle", "free"]
 
 
-def test_the_rest_is_answered_by_the_next(context: Context, warnings: list[str]) -> None:
+def test_the_rest_is_answered_by_the_next(context, warnings):
     poor = replace(context, ledger=Ledger(context.run_dir / "l", 0.001))
     teachers = [Priced("dear", usd=10.0), Priced("cheap", usd=0.1)]
     seen: list[tuple[int, int]] = []
@@ -373,7 +360,7 @@ def test_the_rest_is_answered_by_the_next(context: Context, warnings: list[str])
     assert len(warnings) == 1
 
 
-def test_the_last_one_stops(context: Context) -> None:
+def test_the_last_one_stops(context):
     poor = replace(context, ledger=Ledger(context.run_dir / "l", 0.001))
     with pytest.raises(BudgetError):
         list(stream_down([Priced("dear", usd=10.0)], questions(99), poor))
@@ -407,9 +394,7 @@ def upstream(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @needs_smollm2
 @pytest.mark.slow
-def test_a_real_model_is_asked_through_every_kind_of_fault(
-    upstream: str, model: Path, context: Context
-) -> None:
+def test_a_real_model_is_asked_through_every_kind_of_fault(upstream, model, context):
     def rule(text: str, n_tries: int) -> Reply:
         faults = EVERY_FAULT[QUESTIONS.index(text) :: len(QUESTIONS) * 8]
         return faults[n_tries - 1] if n_tries <= len(faults) else Reply()
@@ -432,7 +417,7 @@ def test_a_real_model_is_asked_through_every_kind_of_fault(
 
 @pytest.mark.slow
 @needs_smollm2
-def test_a_model_that_the_server_does_not_have(upstream: str, model: Path) -> None:
+def test_a_model_that_the_server_does_not_have(upstream, model):
     absent = OpenAITeacher(
         "other", f"{model}-x", base_url=upstream, api_key_env=None, max_retries=0
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,7 @@ from tests.teachers.questions import Asker, are_right, cached_ask, chats, parrot
 WIDE = {"concurrency": 32, "timeout_s": 5.0}
 
 
-def test_every_combination_of_faults_is_outlived(context: Context) -> None:
+def test_every_combination_of_faults_is_outlived(context):
     def rule(text: str, n_tries: int) -> Reply:
         return EVERY_FAULT[int(text.split()[1])] if n_tries == 1 else Reply()
 
@@ -34,7 +33,7 @@ def test_every_combination_of_faults_is_outlived(context: Context) -> None:
     assert server.most_in_flight <= 32
 
 
-def test_a_reply_without_end_is_not_read_to_its_end(context: Context) -> None:
+def test_a_reply_without_end_is_not_read_to_its_end(context):
     def rule(text: str, n_tries: int) -> Reply:
         return Reply(n_tokens=2**21 if n_tries == 1 else None)
 
@@ -44,7 +43,7 @@ def test_a_reply_without_end_is_not_read_to_its_end(context: Context) -> None:
     assert set(server.tries.values()) == {2}
 
 
-def test_two_faults_in_a_row_and_a_tenth_of_all_tries(context: Context) -> None:
+def test_two_faults_in_a_row_and_a_tenth_of_all_tries(context):
     seed, n = 0, 60
 
     def rule(text: str, n_tries: int) -> Reply:
@@ -67,9 +66,7 @@ def test_two_faults_in_a_row_and_a_tenth_of_all_tries(context: Context) -> None:
 @pytest.mark.parametrize(
     ("n", "budget"), [pytest.param(1000, 1.0, marks=pytest.mark.slow), (300, 0.007)]
 )
-def test_the_budget_holds_with_a_thousand_calls_in_flight_and_faults(
-    tmp_path: Path, n: int, budget: float
-) -> None:
+def test_the_budget_holds_with_a_thousand_calls_in_flight_and_faults(tmp_path, n, budget):
     ledger = Ledger(tmp_path / "ledger.jsonl", budget)
     context = Context(tmp_path, tmp_path / "cache", ledger)
     rule = flaky(0.3, delay_s=0.05, faults=EVERY_FAULT)
@@ -97,7 +94,7 @@ def test_the_budget_holds_with_a_thousand_calls_in_flight_and_faults(
     assert set(server.answered.values()) <= {0, 1}
 
 
-def test_what_the_server_asks_for_is_waited_by_all(context: Context) -> None:
+def test_what_the_server_asks_for_is_waited_by_all(context):
     def rule(text: str, n_tries: int) -> Reply:
         first = text == "word 3" and n_tries == 1
         return Reply(status=429, retry_after="0.6") if first else Reply(delay_s=0.01)
@@ -122,13 +119,13 @@ def test_what_the_server_asks_for_is_waited_by_all(context: Context) -> None:
         ({}, None),
     ],
 )
-def test_the_pause_that_a_server_asks_for_is_read(headers, seconds) -> None:
+def test_the_pause_that_a_server_asks_for_is_read(headers, seconds):
     from stratos.teachers.reply import retry_after_s
 
     assert retry_after_s(headers) == seconds
 
 
-def test_waits_grow_with_jitter_and_never_undercut_the_server() -> None:
+def test_waits_grow_with_jitter_and_never_undercut_the_server():
     waits = [[scheduler.wait_s(n, None, lambda d=d: d) for d in (0.0, 1.0)] for n in (1, 2, 3, 20)]
     assert all(high == 2 * low for low, high in waits)
     assert [high for _, high in waits] == [0.02, 0.04, 0.08, 20.0]
@@ -136,14 +133,14 @@ def test_waits_grow_with_jitter_and_never_undercut_the_server() -> None:
     assert 7.0 < scheduler.wait_s(1, 7.0, lambda: 1.0) < 8.0
 
 
-def test_requests_keep_the_rate_that_the_endpoint_allows(context: Context) -> None:
+def test_requests_keep_the_rate_that_the_endpoint_allows(context):
     with Provider(models=()) as server:
         started = time.monotonic()
         cached_ask(parrot(server, max_requests_per_minute=1200.0), chats(21), 8, context)
         assert time.monotonic() - started >= 20 * 0.05
 
 
-def test_cache_modes(context: Context) -> None:
+def test_cache_modes(context):
     with Provider(models=()) as server:
         cached_ask(parrot(server), chats(2), 8, context)
         cached_ask(parrot(server, cache="read"), chats(3), 8, context)
@@ -158,7 +155,7 @@ def test_cache_modes(context: Context) -> None:
 
 
 @pytest.mark.kill
-def test_killed_again_and_again_only_what_is_missing_is_asked(tmp_path: Path) -> None:
+def test_killed_again_and_again_only_what_is_missing_is_asked(tmp_path):
     n, concurrency = 240, 16
     with Provider(always(delay_s=0.02), bill=Bill(1.0, 1.0), models=()) as server:
         for kill_at in (40, 100, 170):
@@ -173,7 +170,7 @@ def test_killed_again_and_again_only_what_is_missing_is_asked(tmp_path: Path) ->
     assert ledger.spent_usd >= server.bill.usd - 1e-9
 
 
-def test_processes_at_once_ask_each_question_once(tmp_path: Path) -> None:
+def test_processes_at_once_ask_each_question_once(tmp_path):
     with Provider(always(delay_s=0.01), bill=Bill(1.0, 1.0), models=()) as server:
         askers = [Asker(server.base_url, tmp_path, 120) for _ in range(3)]
         for asker in askers:
@@ -182,9 +179,7 @@ def test_processes_at_once_ask_each_question_once(tmp_path: Path) -> None:
     assert Ledger(tmp_path / "ledger.jsonl").spent_usd == pytest.approx(server.bill.usd)
 
 
-def test_a_first_answer_that_is_long_in_coming_lets_others_be_asked(
-    context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_answer_that_is_long_in_coming_lets_others_be_asked(context, monkeypatch):
     def rule(text: str, n_tries: int) -> Reply:
         return Reply(delay_s=2.0 if text == "word 0" else 0.01)
 
@@ -206,7 +201,7 @@ def test_a_first_answer_that_is_long_in_coming_lets_others_be_asked(
         answers.close()
 
 
-def test_a_wrong_key_is_asked_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_is_asked_once(context, monkeypatch):
     with Provider(always(delay_s=0.3), key="right", models=()) as server:
         monkeypatch.setenv("PARROT_KEY", "wrong")
         with pytest.raises(TeacherError, match="refused the key in PARROT_KEY"):
@@ -214,7 +209,7 @@ def test_a_wrong_key_is_asked_once(context: Context, monkeypatch: pytest.MonkeyP
         assert server.n_tries == 1
 
 
-def test_an_endpoint_that_is_down_is_not_worked_through(context: Context) -> None:
+def test_an_endpoint_that_is_down_is_not_worked_through(context):
     with Provider(always(status=503, delay_s=0.1), models=("parrot-large",)) as server:
         teacher = parrot(server, api_key_env=None, max_retries=2, concurrency=4)
         with pytest.raises(TeacherError, match="gave no answer after 3 tries"):

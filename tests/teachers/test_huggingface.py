@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.teachers.base import TOO_LONG, Teacher
 from stratos.teachers.huggingface import HuggingFaceTeacher, parsed_once
@@ -37,7 +36,7 @@ QUESTIONS = (
 
 
 @pytest.mark.slow
-def test_answers_equal_those_of_plain_generation() -> None:
+def test_answers_equal_those_of_plain_generation():
     teacher = smollm2()
     import torch
 
@@ -73,7 +72,7 @@ def test_answers_equal_those_of_plain_generation() -> None:
 
 
 @pytest.mark.slow
-def test_a_single_short_chat_and_no_chat() -> None:
+def test_a_single_short_chat_and_no_chat():
     teacher = smollm2()
     assert teacher.ask([], 4) == []
     (answer,) = teacher.ask([[{"role": "user", "content": "Say hello."}]], 4)
@@ -81,7 +80,7 @@ def test_a_single_short_chat_and_no_chat() -> None:
 
 
 @pytest.mark.slow
-def test_weights_are_loaded_once_and_not_at_all_for_known_answers(context: Any) -> None:
+def test_weights_are_loaded_once_and_not_at_all_for_known_answers(context):
     teacher = smollm2()
     first = cached_ask(teacher, chats(*QUESTIONS[:2]), 4, context)
     loaded = teacher._loaded
@@ -101,14 +100,14 @@ def facts(teacher: HuggingFaceTeacher) -> dict[str, int]:
     return {"n_params": card.n_params, "context_length": card.context_length}
 
 
-def test_a_prompt_beyond_the_context_is_refused() -> None:
+def test_a_prompt_beyond_the_context_is_refused():
     teacher = smollm2()
     with pytest.raises(TeacherError, match=r'of "word word .* pass its context of 8,192 tokens'):
         teacher.ask([[{"role": "user", "content": text}] for text in ("short", "word " * 9000)], 4)
 
 
 @pytest.mark.slow
-def test_a_prompt_beyond_the_context_leaves_the_others_answered(context: Context) -> None:
+def test_a_prompt_beyond_the_context_leaves_the_others_answered(context):
     teacher = smollm2()
     texts = ("short", "word " * 9000, "word " * 2000)
     chats = [[{"role": "user", "content": text}] for text in texts]
@@ -122,7 +121,7 @@ def test_a_prompt_beyond_the_context_leaves_the_others_answered(context: Context
 
 
 @pytest.mark.slow
-def test_one_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_file_is_parsed_once(monkeypatch):
     import gguf
     from transformers import AutoConfig, AutoTokenizer, modeling_gguf_pytorch_utils
 

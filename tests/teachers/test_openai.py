@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.errors import TeacherError
 from stratos.teachers import openai_settings
@@ -32,7 +30,7 @@ def message_of(caught: pytest.ExceptionInfo[BaseException], server: ChatServer) 
     return str(caught.value).replace(server.base_url, "<server>")
 
 
-def test_answers_in_order_with_bounded_concurrency(server: ChatServer) -> None:
+def test_answers_in_order_with_bounded_concurrency(server):
     server.delay_s = 0.02
     teacher = parrot(server, concurrency=4)
     assert isinstance(teacher, Teacher)
@@ -50,22 +48,20 @@ def test_answers_in_order_with_bounded_concurrency(server: ChatServer) -> None:
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, "cut", "garbage", "empty"])
-def test_a_passing_fault_is_retried(server: ChatServer, fault) -> None:
+def test_a_passing_fault_is_retried(server, fault):
     server.faults.append(fault)
     (answer,) = parrot(server).ask(chats(1), 5)
     assert answer.text == "WORD 0"
     assert len(server.requests) == 2
 
 
-def test_waits_as_long_as_the_server_says(server: ChatServer) -> None:
+def test_waits_as_long_as_the_server_says(server):
     server.faults.append((429, {"Retry-After": "1.3"}))
     parrot(server).ask(chats(1), 5)
     assert server.times[1] - server.times[0] >= 1.25
 
 
-def test_gives_up_after_all_retries_and_keeps_what_came(
-    server: ChatServer, context, snapshot: SnapshotAssertion
-) -> None:
+def test_gives_up_after_all_retries_and_keeps_what_came(server, context, snapshot):
     teacher = parrot(server, max_retries=1, concurrency=1, usd_per_million_input_tokens=1000.0)
     server.faults.extend([None, None, 500, 500, 500, 500])
     with pytest.raises(TeacherError) as caught:
@@ -80,7 +76,7 @@ def test_gives_up_after_all_retries_and_keeps_what_came(
     assert len(server.requests) == before + 2
 
 
-def test_a_wrong_key_is_tried_once_and_never_shown(server: ChatServer, monkeypatch) -> None:
+def test_a_wrong_key_is_tried_once_and_never_shown(server, monkeypatch):
     monkeypatch.setenv("PARROT_KEY", "sk-wrong-0123456789abcdef")
     with pytest.raises(TeacherError) as caught:
         parrot(server, concurrency=8).ask(chats(100), 5)
@@ -90,7 +86,7 @@ def test_a_wrong_key_is_tried_once_and_never_shown(server: ChatServer, monkeypat
     assert parrot(server).unreachable() == reason
 
 
-def test_no_key_says_which_variable(server: ChatServer, monkeypatch) -> None:
+def test_no_key_says_which_variable(server, monkeypatch):
     monkeypatch.delenv("PARROT_KEY")
     assert parrot(server).unreachable() == NoKey("PARROT_KEY")
     with pytest.raises(TeacherError, match="PARROT_KEY is not set"):
@@ -99,9 +95,7 @@ def test_no_key_says_which_variable(server: ChatServer, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("key", ["sk-0123\r", "sk-01\n23", "sk-é☃", "sk 0123", "\u200bsk-0123"])
-def test_a_key_that_no_header_carries_is_said_and_not_shown(
-    server: ChatServer, monkeypatch, key: str
-) -> None:
+def test_a_key_that_no_header_carries_is_said_and_not_shown(server, monkeypatch, key):
     monkeypatch.setenv("PARROT_KEY", key)
     reason = OddKey("PARROT_KEY")
     assert parrot(server).unreachable() == reason
@@ -111,45 +105,41 @@ def test_a_key_that_no_header_carries_is_said_and_not_shown(
     assert server.requests == []
 
 
-def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(
-    snapshot: SnapshotAssertion,
-) -> None:
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(snapshot):
     with pytest.raises(ValueError) as caught:
         OpenAITeacher("t", "m", api_key_env="sk-0123456789")
     assert str(caught.value) == snapshot
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "localhost/v1", "ftp://a/v1", "http://", ""])
-def test_an_address_that_is_no_url(url: str) -> None:
+def test_an_address_that_is_no_url(url):
     with pytest.raises(ValueError) as caught:
         OpenAITeacher("t", "m", base_url=("https://a/v1", url))
     assert str(caught.value).startswith(f"base_url={url} is no address of the form")
 
 
-def test_unknown_model_offers_the_nearest(server: ChatServer, snapshot: SnapshotAssertion) -> None:
+def test_unknown_model_offers_the_nearest(server, snapshot):
     with pytest.raises(TeacherError) as caught:
         parrot(server, model="parot-large").ask(chats(50), 5)
     assert message_of(caught, server) == snapshot
     assert len(server.requests) == 1
 
 
-def test_an_address_without_its_version_is_mended_by_what_is_said() -> None:
+def test_an_address_without_its_version_is_mended_by_what_is_said():
     with Provider(models=("parrot-large",)) as provider:
         bare = provider.base_url.removesuffix("/v1")
         assert parrot(bare, max_retries=0).unreachable() == OtherAddress(bare, provider.base_url)
         assert parrot(provider, max_retries=0).unreachable() is None
 
 
-def test_a_server_that_is_not_there() -> None:
+def test_a_server_that_is_not_there():
     teacher = parrot("http://127.0.0.1:9/v1", max_retries=0)
     assert teacher.unreachable() == NoConnection("http://127.0.0.1:9/v1")
     with pytest.raises(TeacherError, match="gave no answer after 1 try "):
         teacher.ask(chats(1), 5)
 
 
-def test_money_is_reserved_before_and_settled_after(
-    server: ChatServer, context, warnings, snapshot: SnapshotAssertion
-) -> None:
+def test_money_is_reserved_before_and_settled_after(server, context, warnings, snapshot):
     teacher = parrot(
         server, usd_per_million_input_tokens=1000.0, usd_per_million_output_tokens=10_000.0
     )
@@ -165,7 +155,7 @@ def test_money_is_reserved_before_and_settled_after(
     assert len(server.requests) == 4
 
 
-def test_input_that_was_read_before_is_paid_at_its_own_price(server: ChatServer, context) -> None:
+def test_input_that_was_read_before_is_paid_at_its_own_price(server, context):
     prices = {"usd_per_million_input_tokens": 1000.0, "usd_per_million_output_tokens": 10_000.0}
     server.n_cached = 80
     # 20 tokens in at the full price, 80 at a tenth, 10 out.
@@ -196,12 +186,12 @@ def test_input_that_was_read_before_is_paid_at_its_own_price(server: ChatServer,
         ({"extra_body": {"n": 4, "stream": True}}, "extra_body may not set n, stream"),
     ],
 )
-def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         OpenAITeacher("x", "m", **settings)
 
 
-def test_facts_and_terms_of_the_settings_are_on_the_card() -> None:
+def test_facts_and_terms_of_the_settings_are_on_the_card():
     card = OpenAITeacher("x", "m", facts={"context_length": 128}, license="terms").card()
     assert (card.context_length, card.n_params, card.usd_per_million_input_tokens) == (128, 0, None)
 
@@ -212,7 +202,7 @@ TODAY = datetime.date(2026, 11, 26)
 SHIPPED = {teacher.name: teacher for teacher in shipped_teachers()}
 
 
-def test_the_dates_of_the_shipped_teachers_have_a_source() -> None:
+def test_the_dates_of_the_shipped_teachers_have_a_source():
     assert len(SHIPPED) >= 17
     for teacher in SHIPPED.values():
         assert "https://" in teacher.retires_source, teacher.name
@@ -225,12 +215,12 @@ def test_the_dates_of_the_shipped_teachers_have_a_source() -> None:
     assert SHIPPED["gpt_5_mini"].retires == "2026-12-11"
 
 
-def test_a_shipped_teacher_is_read_as_the_settings_of_the_class_that_its_yaml_names() -> None:
+def test_a_shipped_teacher_is_read_as_the_settings_of_the_class_that_its_yaml_names():
     assert f"{OpenAITeacher.__module__}.{OpenAITeacher.__qualname__}" == openai_settings._CLASS
     assert issubclass(OpenAITeacher, type(SHIPPED["openai"]))
 
 
-def test_the_teachers_of_the_default_list_live_and_may_be_learnt_from() -> None:
+def test_the_teachers_of_the_default_list_live_and_may_be_learnt_from():
     import yaml
 
     from stratos.core.extensions import conf_dir
@@ -252,14 +242,14 @@ def test_the_teachers_of_the_default_list_live_and_may_be_learnt_from() -> None:
         ("deepseek_v4_flash", "deepseek_flash"),
     ],
 )
-def test_the_nearest_that_lives(name: str, successor: str) -> None:
+def test_the_nearest_that_lives(name, successor):
     nearest = nearest_living(SHIPPED[name], TODAY)
     assert nearest is not None and nearest.name == successor
     reason = retired(SHIPPED[name], TODAY)
     assert reason is not None and reason.successor == successor
 
 
-def test_on_its_last_day_a_teacher_answers_and_then_no_more() -> None:
+def test_on_its_last_day_a_teacher_answers_and_then_no_more():
     teacher = SHIPPED["gpt_4o"]
     assert retired(teacher, datetime.date(2027, 1, 13)) is None
     reason = retired(teacher, datetime.date(2027, 1, 14))
@@ -283,7 +273,7 @@ def test_on_its_last_day_a_teacher_answers_and_then_no_more() -> None:
         ({"shutdown_date": 7}, "2099-01-01", "2099-01-01", True),
     ],
 )
-def test_the_word_of_the_endpoint_goes_before_the_card(server, listed, card, ends, lives) -> None:
+def test_the_word_of_the_endpoint_goes_before_the_card(server, listed, card, ends, lives):
     server.listed["parrot-large"] = listed
     teacher = parrot(server, retires=card)
     assert teacher.card().retires == card  # nobody was asked yet
@@ -297,7 +287,7 @@ def test_the_word_of_the_endpoint_goes_before_the_card(server, listed, card, end
     teacher.close()
 
 
-def test_another_models_end_is_none_of_ours(server) -> None:
+def test_another_models_end_is_none_of_ours(server):
     server.listed["parrot-small"] = {"shutdown_date": "2026-01-01"}
     teacher = parrot(server)
     assert teacher.unreachable() is None and teacher.card().retires == ""
@@ -319,7 +309,7 @@ def test_another_models_end_is_none_of_ours(server) -> None:
         ("https://api.example.com/v1", False),
     ],
 )
-def test_a_server_of_ones_own(url: str, own: bool) -> None:
+def test_a_server_of_ones_own(url, own):
     assert is_own(url) == own
     teacher = OpenAITeacher("x", "m", base_url=url, api_key_env=None)
     assert bool(teacher.unknown_prices) != own
@@ -327,7 +317,7 @@ def test_a_server_of_ones_own(url: str, own: bool) -> None:
     assert price == (0.0 if own else None)
 
 
-def test_nothing_is_asked_at_an_unknown_price(monkeypatch) -> None:
+def test_nothing_is_asked_at_an_unknown_price(monkeypatch):
     monkeypatch.setenv("A_KEY", "sk-0123456789")
     teacher = OpenAITeacher(
         "x", "m", base_url="https://api.example.com/v1", api_key_env="A_KEY",

@@ -93,7 +93,7 @@ def config(own: Path) -> Config:
         return build(hydra.compose_config("config", typed, RunMode.RUN, True))
 
 
-def test_help_and_check_know_it(own: Path) -> None:
+def test_help_and_check_know_it(own):
     assert "teacher.command" in group_page(["teacher=program"], str(own))
     typed = ["--config-dir", str(own), "+task=mahjong", "teacher=program"]
     assert problems(*typed) == []
@@ -102,7 +102,7 @@ def test_help_and_check_know_it(own: Path) -> None:
     ]
 
 
-def test_a_class_that_is_half_written_is_told_what_it_lacks(own: Path) -> None:
+def test_a_class_that_is_half_written_is_told_what_it_lacks(own):
     module = own.parent / "my_teachers.py"
     module.write_text(CLASS.replace("def identity", "def who"))
     typed = ["--config-dir", str(own), "+task=mahjong", "teacher=program"]
@@ -111,7 +111,7 @@ def test_a_class_that_is_half_written_is_told_what_it_lacks(own: Path) -> None:
     ]
 
 
-def test_it_answers_once_and_what_it_cannot_do_is_refused(config: Config, tmp_path: Path) -> None:
+def test_it_answers_once_and_what_it_cannot_do_is_refused(config, tmp_path):
     [teacher] = config.teachers
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     chats = [[{"role": "user", "content": text}] for text in ("3\n1", "9\n7")]
@@ -125,7 +125,7 @@ def test_it_answers_once_and_what_it_cannot_do_is_refused(config: Config, tmp_pa
             refused()
 
 
-def test_its_stages_run_as_jobs_and_no_key_is_held_back(config: Config) -> None:
+def test_its_stages_run_as_jobs_and_no_key_is_held_back(config):
     fields: dict[str, Any] = dict.fromkeys(Plan.__dataclass_fields__)
     roles = tuple(
         RoleChoice(role, SERVER, 1, False, hours=1.0, usd=0.1)
@@ -139,7 +139,7 @@ def test_its_stages_run_as_jobs_and_no_key_is_held_back(config: Config) -> None:
     assert why_here(config, "evaluate", plan) is not None
 
 
-def test_its_logits_are_refused_with_the_reason(config: Config, tmp_path: Path) -> None:
+def test_its_logits_are_refused_with_the_reason(config, tmp_path):
     [teacher] = config.teachers
     assert teacher.signal is SignalKind.TEXT
     warnings: list[str] = []

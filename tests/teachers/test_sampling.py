@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -35,7 +34,7 @@ def drawn(n: int, temperature: float | None = 1.0, max_tokens: int = 6) -> list[
     ]
 
 
-def test_samples_differ_and_come_again_in_whatever_batch(teacher: HuggingFaceTeacher) -> None:
+def test_samples_differ_and_come_again_in_whatever_batch(teacher):
     assert teacher.draws
     by_index: dict[int, Answer] = {}
     answers = teacher.sample(drawn(4), lambda index, answer: by_index.update({index: answer}))
@@ -45,7 +44,7 @@ def test_samples_differ_and_come_again_in_whatever_batch(teacher: HuggingFaceTea
     assert [teacher.sample([question])[0].text for question in drawn(4)] == texts
 
 
-def test_without_a_temperature_a_sample_is_the_likeliest(teacher: HuggingFaceTeacher) -> None:
+def test_without_a_temperature_a_sample_is_the_likeliest(teacher):
     likeliest = [answer.text for answer in teacher.ask([question.chat for question in drawn(1)], 6)]
     for temperature in (0.0, None, 1e-6):
         cold = [answer.text for answer in teacher.sample(drawn(2, temperature))]
@@ -56,7 +55,7 @@ def test_without_a_temperature_a_sample_is_the_likeliest(teacher: HuggingFaceTea
     assert both == [likeliest[0], teacher.sample([mixed[1]])[0].text]
 
 
-def test_tokens_are_drawn_as_often_as_they_are_likely(teacher: HuggingFaceTeacher) -> None:
+def test_tokens_are_drawn_as_often_as_they_are_likely(teacher):
     import torch
 
     model, tokenizer = teacher.load()
@@ -75,7 +74,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(teacher: HuggingFaceTeache
         assert abs(seen - share) < 4 * (share * (1 - share) / n) ** 0.5
 
 
-def test_samples_are_kept(teacher: HuggingFaceTeacher, context: Any) -> None:
+def test_samples_are_kept(teacher, context):
     first = list(stream_ask(teacher, drawn(2), context))
     second = list(stream_ask(teacher, drawn(2), context))
     assert [answer.text for answer in second] == [answer.text for answer in first]
@@ -83,8 +82,8 @@ def test_samples_are_kept(teacher: HuggingFaceTeacher, context: Any) -> None:
 
 
 def test_questions_of_several_lengths_are_asked_together_and_tell_how_they_ended(
-    teacher: HuggingFaceTeacher, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    teacher, context, monkeypatch
+):
     batches: list[int] = []
     sample = HuggingFaceTeacher.sample
     monkeypatch.setattr(

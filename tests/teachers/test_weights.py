@@ -54,7 +54,7 @@ def write_gguf(path: Path) -> None:
     writer.close()
 
 
-def test_parameters_are_counted_as_transformers_counts_them() -> None:
+def test_parameters_are_counted_as_transformers_counts_them():
     from transformers import LlamaConfig, LlamaForCausalLM
 
     for tied in (True, False):
@@ -64,7 +64,7 @@ def test_parameters_are_counted_as_transformers_counts_them() -> None:
         assert facts["context_length"] == 64
 
 
-def test_a_folder_of_safetensors(tmp_path: Path) -> None:
+def test_a_folder_of_safetensors(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     write_safetensors(tmp_path / "model-1.safetensors", a=np.zeros((3, 5)), b=np.zeros(2))
     write_safetensors(tmp_path / "model-2.safetensors", c=np.zeros((2, 2, 2)))
@@ -80,7 +80,7 @@ def test_a_folder_of_safetensors(tmp_path: Path) -> None:
     assert HuggingFaceTeacher("mine", path=str(tmp_path)).identity() != before
 
 
-def test_a_gguf_file(tmp_path: Path) -> None:
+def test_a_gguf_file(tmp_path):
     write_gguf(tmp_path / "tiny.gguf")
     by_file = HuggingFaceTeacher("mine", path=str(tmp_path / "tiny.gguf"))
     by_folder = HuggingFaceTeacher("mine", path=str(tmp_path))
@@ -90,14 +90,14 @@ def test_a_gguf_file(tmp_path: Path) -> None:
     assert (card.vocab_size, card.context_length, card.license) == (3, 64, "mit")
 
 
-def test_a_folder_goes_before_the_package(tmp_path: Path) -> None:
+def test_a_folder_goes_before_the_package(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     weights_here = find_weights(str(tmp_path), "json", "absent.gguf", None)
     assert isinstance(weights_here, Weights)
     assert (weights_here.location, weights_here.gguf) == (str(tmp_path), None)
 
 
-def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
+def test_nothing_there_says_what_to_type(tmp_path):
     missing = tmp_path / "missing"
     typed = "teacher=mine teacher.path=<folder or .gguf file>"
     nowhere = NoWeights((NoPlace(str(missing)),))
@@ -116,14 +116,14 @@ def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
         small.ask([[{"role": "user", "content": "a"}]], 1)
 
 
-def test_an_ambiguous_folder_names_its_files(tmp_path: Path) -> None:
+def test_an_ambiguous_folder_names_its_files(tmp_path):
     for name in ("a.gguf", "b.gguf"):
         write_gguf(tmp_path / name)
     weights_here = find_weights(str(tmp_path), None, None, None)
     assert weights_here == NoModelIn(f"the folder {tmp_path}", None, ("a.gguf", "b.gguf"))
 
 
-def test_broken_files_are_one_clear_error(tmp_path: Path) -> None:
+def test_broken_files_are_one_clear_error(tmp_path):
     (tmp_path / "config.json").write_text("{")
     teacher = HuggingFaceTeacher("mine", path=str(tmp_path))
     message = (
@@ -135,16 +135,14 @@ def test_broken_files_are_one_clear_error(tmp_path: Path) -> None:
         teacher.ask([[{"role": "user", "content": "a"}]], 1)
 
 
-def test_facts_of_the_yaml_go_before_those_of_the_files(tmp_path: Path) -> None:
+def test_facts_of_the_yaml_go_before_those_of_the_files(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     teacher = HuggingFaceTeacher("mine", path=str(tmp_path), facts={"n_params": 7})
     assert (teacher.card().n_params, teacher.card().n_layers) == (7, 2)
     assert read_facts(find_weights(str(tmp_path), None, None, None))["n_params"] > 7
 
 
-def test_a_large_file_is_told_by_blocks_from_end_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_is_told_by_blocks_from_end_to_end(tmp_path, monkeypatch):
     for name, value in (("_READ_WHOLE", 1000), ("_N_BLOCKS", 16), ("_BLOCK", 64)):
         monkeypatch.setattr(local_model, name, value)
     file = tmp_path / "a.gguf"
@@ -160,9 +158,7 @@ def test_a_large_file_is_told_by_blocks_from_end_to_end(
     assert len(seen) == 4
 
 
-def test_a_gguf_file_is_walked_through_once_until_it_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gguf_file_is_walked_through_once_until_it_changes(tmp_path, monkeypatch):
     path = tmp_path / "tiny.gguf"
     write_gguf(path)
     n_values: list[int] = []

@@ -77,7 +77,7 @@ def track(factory: ModuleType, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.slow
-def test_wandb_has_tables_charts_and_the_lineage(track: Callable[..., Path]) -> None:
+def test_wandb_has_tables_charts_and_the_lineage(track):
     run_dir = track(wandb=True)
     asked = wandb_file.table(run_dir, "probe/answers")
     assert asked["columns"] == ["teacher", "prompt", "question", "gold", "answer", "right"]
@@ -127,7 +127,7 @@ def test_wandb_has_tables_charts_and_the_lineage(track: Callable[..., Path]) -> 
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
-def test_wandb_has_live_metrics_summaries_and_alerts(track: Callable[..., Path]) -> None:
+def test_wandb_has_live_metrics_summaries_and_alerts(track):
     run_dir = track(wandb=True)
     rows = history(run_dir)
     for stage in STAGES:
@@ -148,7 +148,7 @@ def test_wandb_has_live_metrics_summaries_and_alerts(track: Callable[..., Path])
 
 
 @pytest.mark.slow
-def test_uploads_are_asked_for(track: Callable[..., Path]) -> None:
+def test_uploads_are_asked_for(track):
     run_dir = track(wandb=True, upload=True)
     kept = {r.artifact.name: r.artifact for r in records_of(run_dir) if r.HasField("artifact")}
     entries = kept["mahjong-bundle"].manifest.contents
@@ -156,7 +156,7 @@ def test_uploads_are_asked_for(track: Callable[..., Path]) -> None:
     assert not any(entry.ref for entry in entries)
 
 
-def test_csv_files_have_metrics_tables_and_the_summary(track: Callable[..., Path]) -> None:
+def test_csv_files_have_metrics_tables_and_the_summary(track):
     run_dir = track(csv=True)
     rows = list(csv.DictReader((run_dir / "tracking" / "metrics.csv").open()))
     losses = [
@@ -178,7 +178,7 @@ def test_csv_files_have_metrics_tables_and_the_summary(track: Callable[..., Path
     assert len(more) == 2 * n, "a run that is gone on with adds to the file"
 
 
-def test_tensorboard_reads_what_was_written(track: Callable[..., Path]) -> None:
+def test_tensorboard_reads_what_was_written(track):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -195,7 +195,7 @@ def test_tensorboard_reads_what_was_written(track: Callable[..., Path]) -> None:
     assert "Distil: it pays." in tensor_util.make_ndarray(text.tensor_proto).item().decode()
 
 
-def test_several_at_once(track: Callable[..., Path]) -> None:
+def test_several_at_once(track):
     run_dir = track(wandb=True, csv=True)
     assert history(run_dir)
     assert (run_dir / "tracking" / "metrics.csv").exists()

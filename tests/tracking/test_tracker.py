@@ -56,9 +56,7 @@ def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-def test_a_run_is_kept_offline_with_all_that_was_logged(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_kept_offline_with_all_that_was_logged(tmp_path, capfd):
     warnings: list[str] = []
     with tracked(make_config(tmp_path, group="a-sweep"), warnings.append) as tracker:
         log = tracker.for_stage("distill")
@@ -105,7 +103,7 @@ def test_a_run_is_kept_offline_with_all_that_was_logged(
     assert not list((tmp_path / "home").rglob("artifacts"))
 
 
-def test_no_key_is_in_a_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_is_in_a_summary(tmp_path, monkeypatch):
     monkeypatch.setenv("PROVIDER_API_KEY", "a-key-of-no-known-shape")
     said = {
         "teacher": "https://me:hunter22@host/v1",
@@ -128,14 +126,14 @@ def test_no_key_is_in_a_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("end", "code"),
     [(ValueError("no"), 1), (KeyboardInterrupt(), 130), (SystemExit(3), 3), (SystemExit(), 0)],
 )
-def test_the_run_is_finished_however_it_ends(tmp_path: Path, end: BaseException, code: int) -> None:
+def test_the_run_is_finished_however_it_ends(tmp_path, end, code):
     with pytest.raises(type(end)), tracked(make_config(tmp_path), pytest.fail) as tracker:
         tracker.log({"loss": 1.0}, step=1)
         raise end
     assert exit_code(tmp_path) == code
 
 
-def test_two_runs_in_one_process_are_apart(tmp_path: Path) -> None:
+def test_two_runs_in_one_process_are_apart(tmp_path):
     for name in ("one", "two"):
         with tracked(make_config(tmp_path / name), pytest.fail) as tracker:
             tracker.summary({"name": name})
@@ -144,7 +142,7 @@ def test_two_runs_in_one_process_are_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_logger_imports_nothing(tmp_path: Path) -> None:
+def test_no_logger_imports_nothing(tmp_path):
     script = f"""
 import sys
 sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
@@ -163,7 +161,7 @@ print("wandb" in sys.modules)
     assert not (tmp_path / "wandb").exists()
 
 
-def test_without_wandb_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_wandb_the_work_goes_on(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     warnings: list[str] = []
     notes: list[str] = []
@@ -173,9 +171,7 @@ def test_without_wandb_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(notes) == 1 and str(ModuleMissing("wandb")) in notes[0]
 
 
-def test_a_host_that_is_not_there_means_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_that_is_not_there_means_offline(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -189,7 +185,7 @@ def test_a_host_that_is_not_there_means_offline(
     assert exit_code(tmp_path) == 0
 
 
-def test_online_without_a_key_means_offline(tmp_path: Path) -> None:
+def test_online_without_a_key_means_offline(tmp_path):
     warnings: list[str] = []
     with tracked(make_config(tmp_path, mode="online"), warnings.append):
         pass
@@ -198,7 +194,7 @@ def test_online_without_a_key_means_offline(tmp_path: Path) -> None:
     assert exit_code(tmp_path) == 0
 
 
-def test_a_login_of_netrc_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_of_netrc_counts(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     (tmp_path / "netrc").write_text(f"machine 127.0.0.1\n  login user\n  password {KEY}\n")
     (tmp_path / "netrc").chmod(0o600)
@@ -208,7 +204,7 @@ def test_a_login_of_netrc_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [w for w in warnings if "cannot be reached" in w] == warnings != []
 
 
-def test_trouble_is_said_once_and_never_raised(tmp_path: Path) -> None:
+def test_trouble_is_said_once_and_never_raised(tmp_path):
     warnings: list[str] = []
     with tracked(make_config(tmp_path), warnings.append) as tracker:
         tracker.log({"distill/exact": object()}, step=0)  # type: ignore[dict-item]
@@ -219,7 +215,7 @@ def test_trouble_is_said_once_and_never_raised(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_folder_stops_nothing(tmp_path: Path) -> None:
+def test_a_read_only_folder_stops_nothing(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with tracked(make_config(tmp_path / "run"), lambda text: None) as tracker:
@@ -228,7 +224,7 @@ def test_a_read_only_folder_stops_nothing(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_a_file_in_the_way_is_a_warning(tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_a_warning(tmp_path):
     (tmp_path / "run").write_text("not a folder")
     warnings: list[str] = []
     with tracked(make_config(tmp_path / "run"), warnings.append) as tracker:
@@ -237,14 +233,14 @@ def test_a_file_in_the_way_is_a_warning(tmp_path: Path) -> None:
     assert "W&B could not start" in warnings[0]
 
 
-def test_wandb_is_not_imported_with_the_module() -> None:
+def test_wandb_is_not_imported_with_the_module():
     code = "import sys, stratos.tracking.tracker; print('wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n"
 
 
 @pytest.mark.slow
-def test_a_run_that_is_gone_on_with_is_one_run_of_wandb(tmp_path: Path) -> None:
+def test_a_run_that_is_gone_on_with_is_one_run_of_wandb(tmp_path):
     for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
         with tracked(make_config(folder, mode="offline"), pytest.fail) as tracker:
             tracker.log({"probe/progress": 1.0})
@@ -279,7 +275,7 @@ class Hanging(Sink):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hangs_from", ["open", "log", "finish"])
-def test_a_service_that_hangs_holds_nothing_back(tmp_path: Path, hangs_from: str) -> None:
+def test_a_service_that_hangs_holds_nothing_back(tmp_path, hangs_from):
     warnings: list[str] = []
     began = time.monotonic()
     start = Start(make_config(tmp_path), "a-run", None)
@@ -292,9 +288,7 @@ def test_a_service_that_hangs_holds_nothing_back(tmp_path: Path, hangs_from: str
     assert warning.startswith("Hanging does not answer")
 
 
-def test_a_wrong_key_is_one_warning_and_the_run_is_kept_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_key_is_one_warning_and_the_run_is_kept_offline(tmp_path, monkeypatch):
     class Refuses(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = b'{"errors": [{"message": "user is not logged in", "code": "PERMISSION_ERROR"}]}'

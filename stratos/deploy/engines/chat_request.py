@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from starlette.responses import Response
 
 from stratos.deploy.engines.base import facts_in
+from stratos.deploy.engines.chat_ids import first_stop
 from stratos.deploy.engines.gguf_file import has_byte_pairs
-from stratos.deploy.engines.http_api import Turn, chat_of, parsed
+from stratos.deploy.engines.http_api import Turn, api_error, chat_of, completion, parsed
 from stratos.models.decode.label_scores import LabelAnswers
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)] | None
@@ -190,6 +192,39 @@ def calls_of(text: str) -> list[dict[str, Any]]:
         }
         for call in calls
     ]
+
+
+def whole_answer(
+    model: str,
+    request: ChatRequest,
+    text: str,
+    finish: str,
+    usage: Mapping[str, int],
+    logprobs: list[dict[str, Any]] | None,
+    fits: bool = True,
+) -> Response:
+    """Return a whole answer of a language model as the API has it.
+
+    Args:
+        model: its name.
+        request: which may end the answer, and have tools that it calls.
+        text: all that was written.
+        finish: why the model ended.
+        usage: tokens that it took.
+        logprobs: of its tokens, where they were asked for.
+        fits: whether the text has the form that was asked for.
+    """
+    cut = first_stop(text, request.stops)
+    if cut < len(text):
+        finish = "stop"
+    elif finish == "stop" and not fits:
+        return api_error(
+            500, "response_format: the model could not keep to it; there is no answer."
+        )
+    message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
+    if request.tools and (calls := calls_of(text[:cut])):
+        message, finish = {"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls"
+    return completion(model, message, finish, usage, logprobs)
 
 
 def is_json(text: str) -> bool:

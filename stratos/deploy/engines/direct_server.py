@@ -27,25 +27,18 @@ from stratos.deploy.engines.chat_request import (
     NOT_SERVED,
     AnswerForms,
     ChatRequest,
-    calls_of,
     longest_answer,
+    whole_answer,
 )
 from stratos.deploy.engines.gguf_file import end_ids
 from stratos.deploy.engines.http_api import (
-    GONE,
     LEAST_LOGPROB,
-    MOST_BYTES,
-    MOST_WAITING,
     StreamParts,
     api_error,
-    completion,
+    handled,
     name_of,
-    read_body,
     run,
     streamed,
-    too_long,
-    too_many,
-    unless_gone,
     usage_of,
     web_application,
 )
@@ -115,13 +108,7 @@ class _Front:
 
     async def chat(self, http: Request) -> Response:
         """Answer a chat, at once or in parts."""
-        if self._writer.n_waiting >= MOST_WAITING:
-            return too_many()
-        data = await read_body(http, MOST_BYTES)
-        if data is None:
-            return too_long()
-        answer = await unless_gone(http, self._answered(data))
-        return Response(status_code=GONE) if answer is None else answer
+        return await handled(http, self._writer.n_waiting, self._answered)
 
     async def _answered(self, data: bytes) -> Response:
         try:
@@ -179,18 +166,11 @@ class _Front:
     ) -> Response:
         """Return an answer as the API has it."""
         text = self._text(answer, n_tokens)
-        cut = first_stop(text, request.stops)
-        finish = "stop" if cut < len(text) else self._finish(answer)
-        if cut == len(text) and finish == "stop" and not self._forms.fits(text, form):
-            return api_error(
-                500, "response_format: the model could not keep to it; there is no answer."
-            )
-        message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
-        if request.tools and (calls := calls_of(text[:cut])):
-            message = {"role": "assistant", "content": None, "tool_calls": calls}
-            finish = "tool_calls"
         logprobs = self._logprobs(answer, n_tokens) if request.logprobs else None
-        return completion(self.model, message, finish, _usage(answer, n_tokens), logprobs)
+        return whole_answer(
+            self.model, request, text, self._finish(answer), _usage(answer, n_tokens), logprobs,
+            self._forms.fits(text, form),
+        )  # fmt: skip
 
     async def _parts(
         self, request: ChatRequest, prompt: list[int], grammar: Grammar | None

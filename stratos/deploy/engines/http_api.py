@@ -240,6 +240,25 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T | N
         leaves.cancel()
 
 
+async def handled(
+    request: Request, n_waiting: int, answered: Callable[[bytes], Coroutine[Any, Any, Response]]
+) -> Response:
+    """Return the answer to a request; none where too many wait, it is too long, or nobody does.
+
+    Args:
+        request: whose body is not read yet.
+        n_waiting: other requests that wait.
+        answered: answers its body.
+    """
+    if n_waiting >= MOST_WAITING:
+        return too_many()
+    data = await read_body(request, MOST_BYTES)
+    if data is None:
+        return too_long()
+    answer = await unless_gone(request, answered(data))
+    return Response(status_code=GONE) if answer is None else answer
+
+
 async def _leaves(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -36,25 +36,18 @@ from stratos.deploy.engines.chat_request import (
     NOT_SERVED,
     AnswerForms,
     ChatRequest,
-    calls_of,
     longest_answer,
+    whole_answer,
 )
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
 from stratos.deploy.engines.http_api import (
-    GONE,
     LEAST_LOGPROB,
-    MOST_BYTES,
-    MOST_WAITING,
     StreamParts,
     api_error,
-    completion,
+    handled,
     name_of,
-    read_body,
     run,
     streamed,
-    too_long,
-    too_many,
-    unless_gone,
     usage_of,
     web_application,
 )
@@ -176,13 +169,7 @@ class _Front:
         """Answer a chat, at once or in parts."""
         if self._free_slots is None:
             self._free_slots = anyio.CapacityLimiter(self._slots)
-        if self._free_slots.statistics().tasks_waiting >= MOST_WAITING:
-            return too_many()
-        data = await read_body(http, MOST_BYTES)
-        if data is None:
-            return too_long()
-        answer = await unless_gone(http, self._answered(data))
-        return Response(status_code=GONE) if answer is None else answer
+        return await handled(http, self._free_slots.statistics().tasks_waiting, self._answered)
 
     async def _answered(self, data: bytes) -> Response:
         try:
@@ -224,19 +211,11 @@ class _Front:
     ) -> Response:
         """Return an answer of llama.cpp as the API has it."""
         text = self._chats.text(self._before_end(result["tokens"]))
-        cut = first_stop(text, request.stops)
-        finish = "stop" if cut < len(text) else _finish(result)
-        is_whole = cut == len(text) and finish == "stop"
-        if is_whole and not self._forms.fits(text, llama):
-            return api_error(
-                500, "response_format: the model could not keep to it; there is no answer."
-            )
-        message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
-        if request.tools and (calls := calls_of(text[:cut])):
-            message = {"role": "assistant", "content": None, "tool_calls": calls}
-            finish = "tool_calls"
         logprobs = self._logprobs(result) if request.logprobs else None
-        return completion(self.model, message, finish, _usage(result), logprobs)
+        return whole_answer(
+            self.model, request, text, _finish(result), _usage(result), logprobs,
+            self._forms.fits(text, llama),
+        )  # fmt: skip
 
     def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
         """Return the ids of an answer before the first that ends it: llama.cpp may know fewer."""

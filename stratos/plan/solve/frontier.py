@@ -95,7 +95,7 @@ class Reduced:
         """Prune the options of every work by themselves."""
         self.problem = problem
         settings = problem.settings
-        self.solver = Solver(settings.solver, settings.time_limit_s, settings.gap)
+        self.solver = Solver(settings.time_limit_s, settings.gap)
         self._steps: dict[tuple[object, ...], list[Step]] = {}
         self._tails: dict[tuple[str, str], Tails] = {}
         self._heads: dict[tuple[str, Place | None], Heads] = {}

@@ -80,7 +80,7 @@ model is no option.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -102,7 +102,7 @@ DATASET = Link("g", "dataset", "trained", leaves_side=True)
 BUNDLE = Link("v", "bundle", "fetched", leaves_side=False)
 
 TIE = 1e-7
-"""Relative difference below which two values are a tie: the solvers' own tolerance."""
+"""Relative difference below which two values are a tie: the solver's own tolerance."""
 
 
 @dataclass
@@ -119,32 +119,24 @@ class Program:
 class Model:
     """One problem, pruned, that can be solved under several limits and objectives."""
 
-    def __init__(self, problem: Problem, solver: str | None = None, pruned: bool = True) -> None:
-        """Prune the options and find the solvers.
+    def __init__(self, problem: Problem, pruned: bool = True) -> None:
+        """Prune the options.
 
         Args:
             problem: what is chosen from; it is not changed.
-            solver: PuLP's name of the one solver to use; None takes that of the settings.
             pruned: leave out what is dominated; False is there to show that nothing is lost.
         """
-        if solver is not None:
-            problem = replace(problem, settings=replace(problem.settings, solver=solver))
         self.problem = problem
         self.candidates = problem.candidates
         self.spent_usd = problem.spent_usd
         settings = problem.settings
-        self.solver = Solver(settings.solver, settings.time_limit_s, settings.gap)
+        self.solver = Solver(settings.time_limit_s, settings.gap)
         self.options: Mapping[str, Sequence[Served]] = problem.options
         self.mixed = () if pruned else tuple(problem.rates)
         """Works in M: with pruning none is left, since their best mixes are known."""
         self.pruned = pruned
         if pruned:
             self._choose_from(problem.once(merged))
-
-    @property
-    def solver_name(self) -> str:
-        """Name of the solver that answers."""
-        return self.solver.name
 
     @property
     def status(self) -> str:
@@ -154,12 +146,6 @@ class Model:
         # Mixes that the solver was asked for carry its gap into every plan.
         return mixes.status if own == OPTIMAL and mixes.n_runs else own
 
-    @property
-    def warnings(self) -> list[str]:
-        """What went wrong before a solver answered."""
-        mixes = self.problem.once(Reduced).solver.warnings if self.pruned else []
-        return [*mixes, *self.solver.warnings]
-
     def solve(self, limits: LimitsConfig, levels: Sequence[Linear]) -> Choice | None:
         """Return the best plan, None if the limits leave none.
 
@@ -168,7 +154,7 @@ class Model:
             levels: what is minimised, each among the optima of those before it.
 
         Raises:
-            StratosError: every solver that is there failed.
+            StratosError: the solver failed.
         """
         if self.pruned:
             self._choose_from(self._near(limits, levels))

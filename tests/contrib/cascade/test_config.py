@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +13,6 @@ from stratos import config as c
 from stratos.contrib.cascade import choosing_items as budget
 from stratos.contrib.cascade.group import CascadeGroup
 from stratos.contrib.cascade.words import MeasureUnknown, NoPromise, NothingServed
-from stratos.core.reasons import Reason
 from stratos.tasks.jsonl import JsonlTask
 
 SILENT: Any = SimpleNamespace(title="an engine", measures=())
@@ -34,9 +32,7 @@ SILENT: Any = SimpleNamespace(title="an engine", measures=())
          [MeasureUnknown("agreement", "an engine")]),
     ],
 )  # fmt: skip
-def test_settings_that_promise_nothing_are_refused(
-    group: CascadeGroup, deploy: dict[str, Any], reasons: list[Reason]
-) -> None:
+def test_settings_that_promise_nothing_are_refused(group, deploy, reasons):
     config: Any = SimpleNamespace(deploy=c.DeployConfig(**deploy))
     assert list(group.problems(config)) == reasons
 
@@ -50,16 +46,12 @@ def test_settings_that_promise_nothing_are_refused(
         (["deploy=none", "cascade.accuracy=0.9"], str(NothingServed(0.9))),
     ],
 )  # fmt: skip
-def test_a_command_line_is_told_of_them(
-    typed: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_line_is_told_of_them(typed, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert checked.problems("+task=mahjong", *typed) == [message]
 
 
-def test_the_teacher_is_asked_as_many_items_as_a_promise_needs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_teacher_is_asked_as_many_items_as_a_promise_needs(tmp_path, monkeypatch):
     """Nothing where no promise is asked for, or so few items cannot show it."""
     rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(2000)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

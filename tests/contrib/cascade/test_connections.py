@@ -59,7 +59,7 @@ async def _settled(before: int) -> int:
     return n_open() - before
 
 
-def test_a_request_leaves_no_connection_wherever_it_is_cancelled(only_closed: None) -> None:
+def test_a_request_leaves_no_connection_wherever_it_is_cancelled(only_closed):
     async def run() -> None:
         server, client = await _served()
         before, n_whole = n_open(), 0
@@ -81,7 +81,7 @@ def test_a_request_leaves_no_connection_wherever_it_is_cancelled(only_closed: No
     asyncio.run(run())
 
 
-def test_a_client_that_leaves_before_the_first_part_leaves_no_connection(only_closed: None) -> None:
+def test_a_client_that_leaves_before_the_first_part_leaves_no_connection(only_closed):
     async def left() -> Any:
         return {"type": "http.disconnect"}
 
@@ -101,7 +101,7 @@ def test_a_client_that_leaves_before_the_first_part_leaves_no_connection(only_cl
     asyncio.run(run())
 
 
-def test_nothing_is_begun_for_a_client_that_is_gone() -> None:
+def test_nothing_is_begun_for_a_client_that_is_gone():
     begun = []
 
     async def left() -> Any:
@@ -119,7 +119,7 @@ def test_nothing_is_begun_for_a_client_that_is_gone() -> None:
     assert not begun
 
 
-def test_what_is_streamed_comes_whole() -> None:
+def test_what_is_streamed_comes_whole():
     sent: list[bytes] = []
 
     async def waits() -> Any:
@@ -139,7 +139,7 @@ def test_what_is_streamed_comes_whole() -> None:
     assert b"".join(sent) == b"done"
 
 
-def test_beyond_those_that_may_wait_a_request_is_told_to_come_again() -> None:
+def test_beyond_those_that_may_wait_a_request_is_told_to_come_again():
     sent: list[Any] = []
 
     async def ask_twice() -> None:

@@ -182,7 +182,7 @@ def cascade(
 
 
 @pytest.mark.slow
-def test_the_student_answers_and_the_teacher_what_it_is_unsure_of(tmp_path: Path) -> None:
+def test_the_student_answers_and_the_teacher_what_it_is_unsure_of(tmp_path):
     with cascade(tmp_path) as world:
         assert world.said(SURE) == ("student", "not-asked", f"student says {SURE}")
         assert not world.teacher.asked
@@ -215,7 +215,7 @@ def test_the_student_answers_and_the_teacher_what_it_is_unsure_of(tmp_path: Path
     assert all("blue" not in one.read_text() for one in tmp_path.iterdir())
 
 
-def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
+def test_what_it_cannot_do_is_refused(tmp_path):
     with cascade(tmp_path) as world:
         for more, told in (
             (
@@ -242,7 +242,7 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_teacher_that_is_down_costs_no_answer_and_soon_no_time(tmp_path: Path) -> None:
+def test_a_teacher_that_is_down_costs_no_answer_and_soon_no_time(tmp_path):
     nowhere = f"http://127.0.0.1:{free_port()}/v1"
     with cascade(tmp_path, base_url=nowhere) as world:
         for _ in range(2):
@@ -259,9 +259,7 @@ def test_a_teacher_that_is_down_costs_no_answer_and_soon_no_time(tmp_path: Path)
         assert world.said(SURE)[0] == "student"
 
 
-def test_a_slow_teacher_is_waited_for_so_long_and_paid_as_if_it_had_answered(
-    tmp_path: Path,
-) -> None:
+def test_a_slow_teacher_is_waited_for_so_long_and_paid_as_if_it_had_answered(tmp_path):
     slow = Told("teacher", seconds=3.0)
     with cascade(tmp_path, teacher=slow, seconds=0.4) as world:
         began = time.monotonic()
@@ -271,7 +269,7 @@ def test_a_slow_teacher_is_waited_for_so_long_and_paid_as_if_it_had_answered(
 
 
 @pytest.mark.slow
-def test_a_teacher_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
+def test_a_teacher_that_asks_for_a_pause_gets_it(tmp_path):
     held = Told("teacher", status=429, headers={"Retry-After": "30"})
     with cascade(tmp_path, teacher=held, is_error=True) as world:
         status, headers, _ = world.post(UNSURE)
@@ -288,7 +286,7 @@ def test_a_teacher_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_money_of_a_day_is_never_passed(tmp_path: Path) -> None:
+def test_the_money_of_a_day_is_never_passed(tmp_path):
     usd = 20e-6  # of one answer; its ceiling is more
     with cascade(tmp_path, usd_per_day=40 * usd) as world:
         who = [world.said(UNSURE)[:2] for _ in range(40)]
@@ -300,7 +298,7 @@ def test_the_money_of_a_day_is_never_passed(tmp_path: Path) -> None:
         assert world.said(UNSURE)[:2] == ("student", "out-of-money")
 
 
-def test_what_was_under_way_when_it_was_killed_counts_as_spent(tmp_path: Path) -> None:
+def test_what_was_under_way_when_it_was_killed_counts_as_spent(tmp_path):
     path = tmp_path / "m"
     meter = Meter(path, 1.0, None)
     assert meter.take(0.2) and meter.take(0.2)
@@ -322,7 +320,7 @@ def at_once(world: World, n: int) -> list[tuple[str, str]]:
         return list(pool.map(lambda _: world.said(UNSURE)[:2], range(n)))
 
 
-def test_a_limit_is_passed_by_one_first_call_at_most(tmp_path: Path) -> None:
+def test_a_limit_is_passed_by_one_first_call_at_most(tmp_path):
     boundless = Told("teacher", seconds=0.2, n_tokens=200_000)  # whatever it was allowed
     with cascade(tmp_path, usd_per_day=0.01, teacher=boundless) as world:
         who = at_once(world, 16)
@@ -335,7 +333,7 @@ def test_a_limit_is_passed_by_one_first_call_at_most(tmp_path: Path) -> None:
         assert world.meter.facts().usd_today == pytest.approx(0.8, rel=0.01)
 
 
-def test_an_answer_that_passes_its_ceiling_covers_what_is_under_way(tmp_path: Path) -> None:
+def test_an_answer_that_passes_its_ceiling_covers_what_is_under_way(tmp_path):
     meter = Meter(tmp_path / "m", 1.0, None)
     card = OpenAITeacher(
         "hosted", "m", "http://127.0.0.1:9", api_key_env=None, usd_per_million_output_tokens=1.0
@@ -348,7 +346,7 @@ def test_an_answer_that_passes_its_ceiling_covers_what_is_under_way(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_no_one_waits_long_for_a_teacher_that_said_when_it_is_back(tmp_path: Path) -> None:
+def test_no_one_waits_long_for_a_teacher_that_said_when_it_is_back(tmp_path):
     for told, why, least_s, most_s in (
         (Told("teacher", status=429, headers={"Retry-After": "3600"}), "rate-limited", 3500, 3600),
         (Told("teacher", status=429, headers={"Retry-After": "1e300"}), "rate-limited", 1, 86400),
@@ -365,9 +363,7 @@ def test_no_one_waits_long_for_a_teacher_that_said_when_it_is_back(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_one_request_finds_out_whether_a_teacher_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_request_finds_out_whether_a_teacher_is_back(tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "_SHORTEST_PAUSE_S", 0.3)
     slow = Told("teacher", seconds=2.0)
     with cascade(tmp_path, teacher=slow, seconds=0.5) as world:
@@ -382,9 +378,7 @@ def test_one_request_finds_out_whether_a_teacher_is_back(
         assert at_once(world, 4) == [("teacher", "answered")] * 4
 
 
-def test_a_full_disk_costs_no_answer_and_no_amount(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_costs_no_answer_and_no_amount(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -408,13 +402,13 @@ def test_a_full_disk_costs_no_answer_and_no_amount(
     "kept",
     [b"{", b'{"usd_by_day": {"2026-11-27": "x"}}', b'{"usd_by_day": {"2026-11-27": -5.0}}'],
 )
-def test_a_meter_that_cannot_be_read_is_one_sentence(tmp_path: Path, kept: bytes) -> None:
+def test_a_meter_that_cannot_be_read_is_one_sentence(tmp_path, kept):
     (tmp_path / "m").write_bytes(kept)
     with pytest.raises(StratosError, match=r"cannot be read .* or delete it to count from"):
         Meter(tmp_path / "m", 1.0, None)
 
 
-def test_the_longest_answer_of_a_request_is_that_of_the_teacher(tmp_path: Path) -> None:
+def test_the_longest_answer_of_a_request_is_that_of_the_teacher(tmp_path):
     with cascade(tmp_path) as world:
         for limit, asked in ((7, 7), (500, 16), (None, 16)):
             assert world.said(UNSURE, max_tokens=limit, stop=" blue") == (

@@ -1,7 +1,5 @@
 """Which cascade of a run is served."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +18,7 @@ from stratos.core.errors import StratosError
 from stratos.records import ServingSetting, save
 
 
-def test_a_threshold_is_served_with_the_bundle_it_was_measured_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_threshold_is_served_with_the_bundle_it_was_measured_with(tmp_path, monkeypatch):
     config = SimpleNamespace(rooms={"cascade": CascadeConfig(accuracy=0.9)})
     monkeypatch.setattr("stratos.run.stored_config.config_of", lambda run: config)
     manifest = tmp_path / "bundle" / "manifest.json"
@@ -43,7 +39,7 @@ def test_a_threshold_is_served_with_the_bundle_it_was_measured_with(
         cascade_in(tmp_path)
 
 
-def test_what_is_worked_out_of_a_run_says_whose_items_chose(tmp_path: Path) -> None:
+def test_what_is_worked_out_of_a_run_says_whose_items_chose(tmp_path):
     factory.write_hydra(tmp_path, [], ["evaluate"])
     records = factory.make_records(tmp_path)
     for stage in ("plan", "evaluate"):

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.cascade.endpoint import meter as meter
 from stratos.contrib.cascade.endpoint.meter import (
@@ -45,9 +44,7 @@ def spent(bundle: Path, cache: Path) -> float:
     return sum(read_kept(meter_of(bundle, cache)).usd_by_day.values())
 
 
-def test_a_run_that_is_moved_keeps_its_count_and_another_bundle_begins_at_none(
-    tmp_path: Path,
-) -> None:
+def test_a_run_that_is_moved_keeps_its_count_and_another_bundle_begins_at_none(tmp_path):
     cache, here, there = tmp_path / "cache", tmp_path / "a" / "bundle", tmp_path / "b" / "bundle"
     spend(bundle_at(here, "one"), cache, 0.25)
     shutil.move(here.parent, there.parent)
@@ -58,8 +55,8 @@ def test_a_run_that_is_moved_keeps_its_count_and_another_bundle_begins_at_none(
 
 
 def test_what_is_sent_after_midnight_by_a_process_that_is_killed_counts_for_the_new_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     path = tmp_path / "one.meter"
     monkeypatch.setattr(meter, "_today", lambda: "2026-11-27")
     killed = Meter(path, 1.0, None)
@@ -71,9 +68,7 @@ def test_what_is_sent_after_midnight_by_a_process_that_is_killed_counts_for_the_
     assert again.spent("2026-11-28") >= 1.0 and not again.take(0.5)
 
 
-def test_a_process_that_is_killed_counts_what_was_under_way_and_nothing_else(
-    tmp_path: Path,
-) -> None:
+def test_a_process_that_is_killed_counts_what_was_under_way_and_nothing_else(tmp_path):
     path = tmp_path / "one.meter"
     killed = Meter(path, 0.6, None)
     for usd in (0.02, 0.0):  # an answer, and a refusal
@@ -86,7 +81,7 @@ def test_a_process_that_is_killed_counts_what_was_under_way_and_nothing_else(
     assert Meter(path, 0.6, None).facts().usd_today == pytest.approx(0.12)
 
 
-def test_a_copy_does_not_spend_a_limit_twice(tmp_path: Path) -> None:
+def test_a_copy_does_not_spend_a_limit_twice(tmp_path):
     first = bundle_at(tmp_path / "run" / "bundle", "one")
     copied = bundle_at(tmp_path / "copied" / "bundle", "one")
     other = bundle_at(tmp_path / "other" / "bundle", "two")
@@ -110,7 +105,7 @@ def hosted() -> Hosted:
     )  # fmt: skip
 
 
-def test_a_cascade_that_is_started_again_stays_one_with_its_options() -> None:
+def test_a_cascade_that_is_started_again_stays_one_with_its_options():
     parser = ArgumentParser()
     CascadeFront().add_options(parser)
     told = parser.parse_args(["--teacher-seconds", "3"])
@@ -124,9 +119,7 @@ def test_a_cascade_that_is_started_again_stays_one_with_its_options() -> None:
     assert not alone.cascade and typed(alone) == []
 
 
-def test_the_counters_are_fields_for_scripts_and_words_for_people(
-    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
-) -> None:
+def test_the_counters_are_fields_for_scripts_and_words_for_people(monkeypatch, snapshot):
     facts = Facts(
         requests=1200, escalated=300, teacher_answers=299, teacher_input_tokens=5000,
         teacher_output_tokens=1, usd=0.01, unavailable=1, usd_today=0.02, usd_this_month=1.5,
@@ -145,7 +138,7 @@ def test_the_counters_are_fields_for_scripts_and_words_for_people(
     assert silent == FrontStatus("", {"is_cascade": True, "cascade": None})
 
 
-def test_a_student_alone_has_no_line_of_a_cascade() -> None:
+def test_a_student_alone_has_no_line_of_a_cascade():
     alone = replace(hosted(), module="stratos.deploy.engines.llama_server")
     status = CascadeFront().status(Path(), alone, answers=True)
     assert status == FrontStatus("", {"is_cascade": False, "cascade": None})

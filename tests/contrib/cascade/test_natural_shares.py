@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,9 +28,7 @@ def share(items: list[Any]) -> float:
     return sum(one.slice == "hard" for one in items) / len(items)
 
 
-def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(tmp_path, monkeypatch):
     rng = random.Random(3)
     rows = [
         {
@@ -64,7 +61,7 @@ def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
     assert len(tested) > 250 and abs(share(tested) - whole) < 1 / len(tested)
 
 
-def test_where_a_slice_is_used_up_fewer_are_taken_of_all() -> None:
+def test_where_a_slice_is_used_up_fewer_are_taken_of_all():
     slice_of = {f"e{i}": "easy" for i in range(960)} | {f"h{i}": "hard" for i in range(40)}
     able = [one for one in slice_of if one not in {f"h{i}" for i in range(30)}]
     drawn = in_shares(slice_of, able, 1000)
@@ -76,7 +73,7 @@ def test_where_a_slice_is_used_up_fewer_are_taken_of_all() -> None:
     assert len(drawn.ids) == 500 and drawn.left_out == pytest.approx(0.003)
 
 
-def test_a_share_that_is_no_whole_number_is_right_on_average() -> None:
+def test_a_share_that_is_no_whole_number_is_right_on_average():
     slice_of = {f"e{i}": "easy" for i in range(970)} | {f"h{i}": "hard" for i in range(30)}
     n_hard = [
         sum(one[0] == "h" for one in in_shares(slice_of, [*slice_of][: 1000 - k], 50).ids)
@@ -87,9 +84,7 @@ def test_a_share_that_is_no_whole_number_is_right_on_average() -> None:
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.8, 0.95, 0.99])
 @pytest.mark.parametrize("left_out", [0.0, 0.004])
-def test_the_plan_counts_as_many_items_as_a_first_look_needs(
-    accuracy: float, left_out: float
-) -> None:
+def test_the_plan_counts_as_many_items_as_a_first_look_needs(accuracy, left_out):
     promise = CascadeGroup(accuracy=accuracy, confidence=0.9)
     least = n_needed(1.0, accuracy / (1 - left_out), level(0.1, 1))
     assert least is not None
@@ -97,7 +92,7 @@ def test_the_plan_counts_as_many_items_as_a_first_look_needs(
     assert not can_promise(10**6, promise, 1 - accuracy)
 
 
-def test_what_is_left_out_counts_as_wrong_before_anybody_is_asked() -> None:
+def test_what_is_left_out_counts_as_wrong_before_anybody_is_asked():
     promise = CascadeGroup(accuracy=0.8, confidence=0.8)
     check_enough(22, promise, 1, 0.0)
     with pytest.raises(StratosError, match=r"there are 22 items .* and at least 24 are needed"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,7 +16,7 @@ from stratos.tasks.classify import ClassifyTask
 
 
 @pytest.mark.slow
-def test_its_confidence_is_the_students_probability(tmp_path: Path) -> None:
+def test_its_confidence_is_the_students_probability(tmp_path):
     student = trained()
     student.save(tmp_path / "bundle")
     judge = Judge(ClassifyTask(str(write_rows(tmp_path / "rows.jsonl"))), "x", "probability", 0, {})

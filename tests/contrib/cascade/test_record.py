@@ -1,11 +1,8 @@
 """The record of a cascade: its line, its numbers, its section of the page."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 
@@ -24,7 +21,7 @@ MADE = Cascade(
 REFUSED = replace(MADE, is_promised=False, escalated=None, measured=None)
 
 
-def test_the_stage_says_in_short_what_the_summary_says_whole(snapshot: Any) -> None:
+def test_the_stage_says_in_short_what_the_summary_says_whole(snapshot):
     assert [line.text for made in (MADE, REFUSED) for line in lines_of(made)] == snapshot
     run_dir = Path("my runs")
     served = f"Cascade {MADE.text} Type: {MADE.serve_command(run_dir)}"
@@ -32,14 +29,14 @@ def test_the_stage_says_in_short_what_the_summary_says_whole(snapshot: Any) -> N
     assert REFUSED.summary(run_dir) == f"Cascade {REFUSED.text}"
 
 
-def test_runs_are_compared_by_what_is_promised() -> None:
+def test_runs_are_compared_by_what_is_promised():
     numbers = {"cascade_escalated": 0.14, "cascade_exact": 0.98}
     assert MADE.numbers() == numbers and REFUSED.numbers() == {}
     priced = replace(MADE, usd_per_1000=0.25)
     assert priced.numbers() == numbers | {"cascade_usd_per_1000": 0.25}
 
 
-def test_a_cascade_has_its_table_and_the_command_that_serves_it(tmp_path: Path) -> None:
+def test_a_cascade_has_its_table_and_the_command_that_serves_it(tmp_path):
     run = tmp_path / "my run"
     run.mkdir()
     records = factory.make_records(run)

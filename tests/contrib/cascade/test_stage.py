@@ -109,7 +109,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(tmp_path_factory.mktemp("run"))
 
 
-def test_validation_items_choose_and_test_items_measure(run: Run) -> None:
+def test_validation_items_choose_and_test_items_measure(run):
     n_before = run.teacher.n_asked
     made = run.stage(run.config)
     # Those that chose the teacher come first among the validation items, and choose nothing else.
@@ -131,8 +131,8 @@ def test_validation_items_choose_and_test_items_measure(run: Run) -> None:
 
 
 def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run, tmp_path, monkeypatch
+):
     """A scripted teacher has the price of 4 tokens in and 1 out, which the probe saw of 6 items."""
     shutil.copytree(run.folder / "evaluate", tmp_path / "evaluate")
     ledger = Ledger(tmp_path / "ledger.jsonl")
@@ -168,9 +168,7 @@ def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
         assert kept.n_after_deploy(run.probe, seen) == 0
 
 
-def test_items_longer_than_the_context_are_told_in_the_promise(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_items_longer_than_the_context_are_told_in_the_promise(run, monkeypatch):
     scores = tuple(
         replace(one, n_too_long=2 * (one.role == "teacher")) for one in run.scorecard.scores
     )
@@ -179,7 +177,7 @@ def test_items_longer_than_the_context_are_told_in_the_promise(
     assert made.n_too_long == 2
 
 
-def test_agreement_of_drawn_answers_tells_it_too(run: Run) -> None:
+def test_agreement_of_drawn_answers_tells_it_too(run):
     rooms = promise(accuracy=0.8, confidence=0.8, measure="agreement", n_samples=3)
     made = run.stage(replace(run.config, rooms=rooms))
     assert made.endpoint.measure == "agreement" and made.endpoint.n_samples == 3
@@ -187,9 +185,7 @@ def test_agreement_of_drawn_answers_tells_it_too(run: Run) -> None:
     assert len(sure) <= 4 and all(value < 0 for value in sure)
 
 
-def test_another_accuracy_is_no_look_and_another_teacher_or_measure_is(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_accuracy_is_no_look_and_another_teacher_or_measure_is(run, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "context", replace(run.context, run_dir=tmp_path))
     shutil.copytree(run.folder / "evaluate", tmp_path / "evaluate")
     low = promise(accuracy=0.5, confidence=0.8)
@@ -202,9 +198,7 @@ def test_another_accuracy_is_no_look_and_another_teacher_or_measure_is(
     assert made.look == 3
 
 
-def test_a_teacher_that_is_too_slow_counts_as_the_endpoint_answers_then(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_teacher_that_is_too_slow_counts_as_the_endpoint_answers_then(run, monkeypatch):
     warned: list[str] = []
     monkeypatch.setattr(run, "context", replace(run.context, warn=warned.append))
     short = promise(accuracy=0.1, confidence=0.8, teacher_seconds=0.1, if_unavailable="error")
@@ -215,7 +209,7 @@ def test_a_teacher_that_is_too_slow_counts_as_the_endpoint_answers_then(
     assert warned[0] == str(LateTeacher(len(pairs), len(pairs), 0.1, "error"))
 
 
-def test_a_promise_that_no_answers_could_show_asks_nobody(run: Run) -> None:
+def test_a_promise_that_no_answers_could_show_asks_nobody(run):
     n_before = run.teacher.n_asked
     bold = replace(run.config, rooms=promise(accuracy=0.99))
     with pytest.raises(StratosError, match=r"there are 22 items to choose a threshold by, and at"):
@@ -223,7 +217,7 @@ def test_a_promise_that_no_answers_could_show_asks_nobody(run: Run) -> None:
     assert run.teacher.n_asked == n_before
 
 
-def test_the_command_reads_what_the_stage_kept(run: Run, monkeypatch: Any) -> None:
+def test_the_command_reads_what_the_stage_kept(run, monkeypatch):
     made = run.stage(run.config)
     for name, record in (("plan", run.plan), ("evaluate", run.scorecard), ("cascade", made)):
         save(run.folder / f"{name}.json", name, "mark", record)
@@ -232,13 +226,13 @@ def test_the_command_reads_what_the_stage_kept(run: Run, monkeypatch: Any) -> No
     assert found.chosen_on == "validation" and len(found.choosing) == 22
 
 
-def test_an_engine_that_does_not_tell_is_refused(run: Run) -> None:
+def test_an_engine_that_does_not_tell_is_refused(run):
     batching = replace(run.deployment, run=ServingSetting("transformers-batching", slots=4))
     with pytest.raises(StratosError, match="does not tell how sure it is of its answers"):
         cascade(run.config, run.probe, run.plan, run.scorecard, batching, run.context)
 
 
-def test_an_answer_alone_is_told_from_one_with_reasoning() -> None:
+def test_an_answer_alone_is_told_from_one_with_reasoning():
     task = Larger()
     item = Item("", "near", "3 7", "")
     assert not is_bare(task, item, "of 3 and 7 ; 7") and bared(task, item, "well ; 7") == " ; 7"

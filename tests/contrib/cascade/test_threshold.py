@@ -63,9 +63,7 @@ def drawn(rng: np.random.Generator, n: int, teacher: float, informative: float) 
     ("teacher", "informative", "accuracy"),
     [(0.95, 1.0, 0.85), (0.95, 1.0, 0.9), (0.9, 0.0, 0.8), (0.75, 1.0, 0.7), (0.3, 1.0, 0.7)],
 )
-def test_the_promise_is_broken_as_seldom_as_is_said(
-    teacher: float, informative: float, accuracy: float
-) -> None:
+def test_the_promise_is_broken_as_seldom_as_is_said(teacher, informative, accuracy):
     """The share that is right of 40,000 items stands for the truth; 1,000 draws choose."""
     rng, n, delta = np.random.default_rng(0), 150, 0.05
     everything = drawn(rng, 40_000, teacher, informative)
@@ -94,9 +92,7 @@ def test_the_promise_is_broken_as_seldom_as_is_said(
 
 
 @pytest.mark.parametrize(("below", "least", "most"), [(0.001, 0.3, 1.0), (0.03, 0.0, 0.05)])
-def test_the_confidence_is_no_share_of_the_promises_given(
-    below: float, least: float, most: float
-) -> None:
+def test_the_confidence_is_no_share_of_the_promises_given(below, least, most):
     """Just below what both reach together few are given, and many of those broken: as docs say."""
     rng, n, delta, n_draws = np.random.default_rng(1), 500, 0.05, 2000
     everything = drawn(rng, 40_000, 0.95, 1.0)
@@ -129,14 +125,14 @@ def chosen(right: np.ndarray, p_of: list[float], delta: float) -> float | None:
     return thresholds()[n_down - 1] if n_down else None
 
 
-def test_the_p_value_is_that_of_the_binomial() -> None:
+def test_the_p_value_is_that_of_the_binomial():
     n, accuracy, wrong = 30, 0.9, 1
     exact = sum(math.comb(n, k) * 0.1**k * 0.9 ** (n - k) for k in range(wrong + 1))
     assert p_value(wrong, n, accuracy) == pytest.approx(exact)
     assert p_value(0, 0, accuracy) == 1.0
 
 
-def test_what_is_sure_is_kept_and_what_is_not_goes_to_the_teacher() -> None:
+def test_what_is_sure_is_kept_and_what_is_not_goes_to_the_teacher():
     pairs = [Pair(-0.001, True, True)] * 300 + [Pair(-2.0, False, True)] * 100
     found = choose(pairs, 0.95, 0.05)
     assert found is not None and -2.0 < found <= -0.001
@@ -155,7 +151,7 @@ def escalated_and_right(pairs: list[Pair], threshold: float) -> tuple[int, int]:
     return n_escalated, sum(is_right(pair, threshold) for pair in pairs)
 
 
-def test_the_number_that_is_needed_is_the_least() -> None:
+def test_the_number_that_is_needed_is_the_least():
     n = n_needed(1.0, 0.95, 0.05)
     assert n is not None and p_value(0, n, 0.95) <= 0.025 < p_value(0, n - 1, 0.95)
     assert n_needed(0.95, 0.95, 0.05) is None and n_needed(0.9, 0.95, 0.05) is None
@@ -172,7 +168,7 @@ def run_of(pairs: list[Pair]) -> Answered:
     )  # fmt: skip
 
 
-def test_the_verdict_has_accuracy_share_and_dollars() -> None:
+def test_the_verdict_has_accuracy_share_and_dollars():
     pairs = [Pair(-0.001, True, True), Pair(-0.001, True, True), Pair(-3.0, False, True)] * 200
     found = cascade_of(run_of(pairs), 0.95, 0.95)
     assert found.is_promised and found.escalated is not None
@@ -194,9 +190,7 @@ def test_the_verdict_has_accuracy_share_and_dollars() -> None:
          "student's:"),
     ],
 )  # fmt: skip
-def test_the_verdict_says_when_the_teacher_is_asked(
-    sure: float | None, n_answers: int, told: str
-) -> None:
+def test_the_verdict_says_when_the_teacher_is_asked(sure, n_answers, told):
     """The student is right where it is surest, and wrong elsewhere."""
     surest, unsure = -1.2e-5 if sure == -2e-5 else -0.001, -3.0 if sure != -2e-5 else -2e-5
     if n_answers > 1:
@@ -209,14 +203,14 @@ def test_the_verdict_says_when_the_teacher_is_asked(
     assert found.is_promised and found.text.startswith(told)
 
 
-def test_a_probability_below_one_is_never_written_as_one() -> None:
+def test_a_probability_below_one_is_never_written_as_one():
     assert [probability(one) for one in (1.0, 1 - 1e-5, 0.9995, 0.63961, 9.358e-14)] == [
         "1", "0.99999", "0.9995", "0.6396", "9.358e-14",
     ]  # fmt: skip
     assert all(probability(math.exp(one)) != "1" for one in thresholds()[1:])
 
 
-def test_too_few_items_are_refused_with_the_number_that_is_enough() -> None:
+def test_too_few_items_are_refused_with_the_number_that_is_enough():
     few = cascade_of(run_of([Pair(-0.001, True, True)] * 40), 0.95, 0.95)
     assert not few.is_promised and few.n_needed is not None
     assert few.n_needed == 2 * (n_needed(1.0, 0.95, level(0.05, 2)) or 0)
@@ -240,7 +234,7 @@ def test_too_few_items_are_refused_with_the_number_that_is_enough() -> None:
     assert none.n_choosing + none.n_measuring == 400
 
 
-def test_whoever_asks_more_until_it_passes_breaks_it_no_more_often() -> None:
+def test_whoever_asks_more_until_it_passes_breaks_it_no_more_often():
     """Student and teacher are right a little less often than promised; six looks, each doubled."""
     rng, accuracy, n_draws, sizes = (
         np.random.default_rng(5),
@@ -258,7 +252,7 @@ def test_whoever_asks_more_until_it_passes_breaks_it_no_more_often() -> None:
     assert broken["by look"] <= 0.05 * n_draws < broken["alike"]
 
 
-def test_whatever_may_be_tried_again_is_another_look(tmp_path: Path) -> None:
+def test_whatever_may_be_tried_again_is_another_look(tmp_path):
     assert look_of(tmp_path, "ab", ["student", "teacher"], None) == 1
     assert look_of(tmp_path, "ab", ["student", "teacher"], ["a 1", "b 0"]) == 1
     assert look_of(tmp_path, "ba", ["student", "teacher"], ["b 0", "a 1"]) == 1
@@ -274,7 +268,7 @@ def test_whatever_may_be_tried_again_is_another_look(tmp_path: Path) -> None:
     assert look_of(tmp_path, "ab", ["another", "teacher"], None) == 6
 
 
-def test_a_run_whose_student_answers_otherwise_is_looked_at_again(tmp_path: Path) -> None:
+def test_a_run_whose_student_answers_otherwise_is_looked_at_again(tmp_path):
     folder = make_run(tmp_path / "run")
     assert answered(folder).look == answered(folder).look == 1
     kept = answers_path(folder)
@@ -282,7 +276,7 @@ def test_a_run_whose_student_answers_otherwise_is_looked_at_again(tmp_path: Path
     assert answered(folder).look == 2
 
 
-def test_all_answers_of_agreement_are_paid_and_waited_for() -> None:
+def test_all_answers_of_agreement_are_paid_and_waited_for():
     pairs = [Pair(-0.001, True, True), Pair(-0.001, True, True), Pair(-3.0, False, True)] * 200
     asked = {"student_ms": 10.0, "teacher_ms": 100.0, "requests_per_day": 1000.0}
     one = cascade_of(replace(run_of(pairs), **asked), 0.95, 0.95)
@@ -295,7 +289,7 @@ def test_all_answers_of_agreement_are_paid_and_waited_for() -> None:
     assert (one.n_answers, five.n_answers) == (1, 5)
 
 
-def test_what_is_sent_on_is_priced_and_timed_as_it_is_where_that_is_known() -> None:
+def test_what_is_sent_on_is_priced_and_timed_as_it_is_where_that_is_known():
     """A quarter is unsure, and its answers are seven times as long as the others."""
     easy, hard = Pair(-0.001, True, True, 0.001, 1.0), Pair(-3.0, False, True, 0.007, 7.0)
     asked = {"student_ms": 10.0, "teacher_ms": 2500.0, "requests_per_day": 1000.0}
@@ -315,7 +309,7 @@ def test_what_is_sent_on_is_priced_and_timed_as_it_is_where_that_is_known() -> N
     )
 
 
-def test_an_answer_that_comes_too_late_is_the_student_s_or_none() -> None:
+def test_an_answer_that_comes_too_late_is_the_student_s_or_none():
     sizes = dict.fromkeys(("n_params", "n_layers", "hidden_size", "n_heads", "n_kv_heads"), 1)
     sizes |= dict.fromkeys(("intermediate_size", "vocab_size", "context_length"), 1)
     prices = {"usd_per_million_input_tokens": 1.0, "usd_per_million_output_tokens": 2.0}
@@ -363,7 +357,7 @@ def make_run(folder: Path, n: int = 600) -> Path:
     return folder
 
 
-def test_the_command_reads_what_a_run_kept(tmp_path: Path) -> None:
+def test_the_command_reads_what_a_run_kept(tmp_path):
     folder = make_run(tmp_path / "run")
 
     def call(*words: str) -> tuple[int, str, str]:
@@ -388,7 +382,7 @@ def test_the_command_reads_what_a_run_kept(tmp_path: Path) -> None:
     assert "the teacher answered no test item" in call(str(folder), "--accuracy", "0.9")[2]
 
 
-def test_a_run_that_misses_its_limit_ends_with_what_a_cascade_promises(tmp_path: Path) -> None:
+def test_a_run_that_misses_its_limit_ends_with_what_a_cascade_promises(tmp_path):
     folder = make_run(tmp_path / "run")
     config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=0.95), run_dir=folder)
     remedy = CascadeGroup().remedy(config, {})

@@ -14,7 +14,7 @@ from stratos.contrib.cascade.config import GROUP, CascadeConfig
 from stratos.records import Interval
 
 
-def test_the_ends_are_those_of_a_perfect_and_of_a_useless_confidence() -> None:
+def test_the_ends_are_those_of_a_perfect_and_of_a_useless_confidence():
     rng = random.Random(0)
     for _ in range(200):
         n, s, t = 2000, rng.uniform(0.3, 0.95), rng.uniform(0.5, 1.0)
@@ -36,7 +36,7 @@ def exactly(value: float) -> Interval:
     return Interval(value, value, value)
 
 
-def test_doubt_about_student_and_teacher_widens_it() -> None:
+def test_doubt_about_student_and_teacher_widens_it():
     sure = escalated(0.9, exactly(0.8), exactly(0.95))
     found = escalated(0.9, Interval(0.8, 0.7, 0.92), Interval(0.95, 0.91, 0.98))
     assert sure is not None and found is not None
@@ -53,7 +53,7 @@ def of_rows(n_validation: int, n_test: int, accuracy: float | None = 0.95) -> An
     )  # fmt: skip
 
 
-def test_a_cascade_is_no_way_where_the_rows_cannot_promise_it() -> None:
+def test_a_cascade_is_no_way_where_the_rows_cannot_promise_it():
     too_few = too_few_items(of_rows(46, 75))
     assert too_few is not None and too_few.n_items == 37
     assert too_few.least is not None and 37 < too_few.least < 200

@@ -1,11 +1,8 @@
 """What a cascade says."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from stratos.contrib.cascade.record import Cascade, CascadeAt
 from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY
@@ -36,7 +33,7 @@ PRICED = replace(
 HALF = math.log(0.5)
 
 
-def test_promises_in_words(snapshot: Any) -> None:
+def test_promises_in_words(snapshot):
     drawn = replace(PLAIN, n_answers=5, look=3, n_too_long=2, left_out=0.012)
     texts = {
         "plain": promised(PLAIN, HALF),
@@ -50,7 +47,7 @@ def test_promises_in_words(snapshot: Any) -> None:
     assert texts == snapshot
 
 
-def test_refusals_in_words(snapshot: Any) -> None:
+def test_refusals_in_words(snapshot):
     few = replace(PLAIN, is_promised=False, n_choosing=20, n_measuring=20, n_needed=184)
     texts = {
         "too few": refused(few, None),
@@ -62,7 +59,7 @@ def test_refusals_in_words(snapshot: Any) -> None:
     assert texts == snapshot
 
 
-def test_reasons_in_words(snapshot: Any) -> None:
+def test_reasons_in_words(snapshot):
     reasons = (
         NoPromise("usd_per_day"), NothingServed(0.9), MeasureUnknown("agreement", "vLLM"),
         LateTeacher(3, 1000, 30.0, "student"), LateTeacher(1, 10, 0.1, "error"),

@@ -35,7 +35,7 @@ def _off(of: list[Tensor], exact: list[Tensor]) -> list[float]:
 
 
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 130, 200])
-def test_output_and_gradients_are_those_of_attention(length: int) -> None:
+def test_output_and_gradients_are_those_of_attention(length):
     states = _states(length)
     exact = _passed(states, torch.float64, ours=False)
     assert len(exact) == 4
@@ -44,7 +44,7 @@ def test_output_and_gradients_are_those_of_attention(length: int) -> None:
 
 
 @pytest.mark.parametrize("spread", [1.0, 2.0, 3.0])
-def test_it_is_as_exact_as_flash_attention(spread: float) -> None:
+def test_it_is_as_exact_as_flash_attention(spread):
     """Where a few scores are far above the others, too (a standard deviation of 9)."""
     states = _states(200, spread)
     exact = _passed(states, torch.float64, ours=False)
@@ -53,7 +53,7 @@ def test_it_is_as_exact_as_flash_attention(spread: float) -> None:
     assert all(a <= 1.5 * b for a, b in zip(ours, flash, strict=True)), (ours, flash)
 
 
-def test_compiled_it_is_the_same_at_every_length_in_one_graph() -> None:
+def test_compiled_it_is_the_same_at_every_length_in_one_graph():
     compiled = torch.compile(attend, dynamic=True, backend="aot_eager", fullgraph=True)
     torch._dynamo.reset()
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -62,21 +62,21 @@ def test_compiled_it_is_the_same_at_every_length_in_one_graph() -> None:
             assert torch.equal(compiled(*inputs), attend(*inputs))
 
 
-def test_under_autocast_its_scores_stay_in_single_precision() -> None:
+def test_under_autocast_its_scores_stay_in_single_precision():
     *inputs, _ = (one.bfloat16() for one in _states(100, 3.0))
     with torch.autocast("cpu", torch.bfloat16):
         under = attend(*inputs)
     assert torch.equal(under, attend(*inputs))
 
 
-def test_where_it_is_taken() -> None:
+def test_where_it_is_taken():
     assert pays(torch.zeros(1, 2, LONGEST, 32, dtype=torch.bfloat16)) == (multiplies_bf16())
     assert not pays(torch.zeros(1, 2, LONGEST + 1, 32, dtype=torch.bfloat16))
     assert not pays(torch.zeros(1, 2, 64, 32))
 
 
 @pytest.mark.parametrize(("n", "several"), [(52, 21), (1, 1), (3, 64), (40, 8)])
-def test_heads_and_documents_are_taken_in_powers_of_two(n: int, several: int) -> None:
+def test_heads_and_documents_are_taken_in_powers_of_two(n, several):
     chunks = list(attention._chunks(n, several))
     sizes = [high - low for low, high in chunks]
     assert sum(sizes) == n

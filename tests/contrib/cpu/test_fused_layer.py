@@ -85,7 +85,7 @@ def _passed(
 
 @pytest.mark.parametrize("n_shared", [0, 70])
 @pytest.mark.parametrize("name", MODELS)
-def test_loss_and_every_gradient_are_those_of_transformers(name: str, n_shared: int) -> None:
+def test_loss_and_every_gradient_are_those_of_transformers(name, n_shared):
     model = _model(name)
     assert fits(model)
     loss, gradients = _passed(model, True, False, n_shared)
@@ -98,7 +98,7 @@ def test_loss_and_every_gradient_are_those_of_transformers(name: str, n_shared: 
 
 @pytest.mark.parametrize("n_shared", [0, 70])
 @pytest.mark.parametrize("name", MODELS)
-def test_in_bfloat16_it_is_as_close_to_single_precision(name: str, n_shared: int) -> None:
+def test_in_bfloat16_it_is_as_close_to_single_precision(name, n_shared):
     model = _model(name)
     _, true = _passed(model, False, False, n_shared)
 
@@ -112,9 +112,7 @@ def test_in_bfloat16_it_is_as_close_to_single_precision(name: str, n_shared: int
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("autocast", [True, False])
-def test_weights_in_bfloat16_are_read_as_close_to_single_precision(
-    name: str, autocast: bool
-) -> None:
+def test_weights_in_bfloat16_are_read_as_close_to_single_precision(name, autocast):
     """As those of a teacher, whose bfloat16 is not that of an autocast."""
     model = _model(name)
     narrow = copy.deepcopy(model).bfloat16()
@@ -142,7 +140,7 @@ def test_weights_in_bfloat16_are_read_as_close_to_single_precision(
     assert off(fused=True) < 1.1 * off(fused=False) < 0.05
 
 
-def test_weights_in_bfloat16_that_are_trained_run_as_their_class_says() -> None:
+def test_weights_in_bfloat16_that_are_trained_run_as_their_class_says():
     model = _model("grouped").bfloat16()
     (row,) = _rows()
     losses = []
@@ -156,7 +154,7 @@ def test_weights_in_bfloat16_that_are_trained_run_as_their_class_says() -> None:
 
 
 @pytest.mark.parametrize(("half", "apart"), [(False, 1e-5), (True, 0.01)])
-def test_twenty_steps_have_the_same_losses(half: bool, apart: float) -> None:
+def test_twenty_steps_have_the_same_losses(half, apart):
     """As far as rounding goes, which Muon's iteration in bfloat16 enlarges: AdamW's has none."""
     model = _model("grouped")
     losses: list[list[float]] = []
@@ -177,7 +175,7 @@ def test_twenty_steps_have_the_same_losses(half: bool, apart: float) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=apart)
 
 
-def test_of_the_inner_width_gate_and_up_alone_are_kept() -> None:
+def test_of_the_inner_width_gate_and_up_alone_are_kept():
     widths: list[int] = []
 
     def seen(tensor: Tensor) -> Tensor:
@@ -192,7 +190,7 @@ def test_of_the_inner_width_gate_and_up_alone_are_kept() -> None:
     assert widths.count(inner) == n_layers, "and its projection down, a weight"
 
 
-def test_blocks_that_are_computed_twice_are_the_same() -> None:
+def test_blocks_that_are_computed_twice_are_the_same():
     model = _model("grouped")
     loss, gradients = _passed(model, fused=True, half=True)
     model.gradient_checkpointing_enable()
@@ -201,7 +199,7 @@ def test_blocks_that_are_computed_twice_are_the_same() -> None:
     assert all(torch.equal(again[key], gradient) for key, gradient in gradients.items())
 
 
-def test_layers_that_are_recorded_are_those_of_transformers() -> None:
+def test_layers_that_are_recorded_are_those_of_transformers():
     model = _model("grouped")
     (row,) = _rows()
     inputs = {
@@ -219,7 +217,7 @@ def test_layers_that_are_recorded_are_those_of_transformers() -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_what_is_no_plain_block_runs_as_its_class_says() -> None:
+def test_what_is_no_plain_block_runs_as_its_class_says():
     def changed(change: Callable[[Any], Any]) -> Any:
         model = _model("llama")
         change(model)
@@ -253,7 +251,7 @@ def test_what_is_no_plain_block_runs_as_its_class_says() -> None:
     assert "forward" not in others["dropout"].model.layers[0].__dict__
 
 
-def test_it_generates_as_it_came_when_the_training_is_over() -> None:
+def test_it_generates_as_it_came_when_the_training_is_over():
     module = _module(_model("llama"), True)
     module.learner.pack(False)
     assert "forward" not in module.model.model.layers[0].__dict__
@@ -261,13 +259,13 @@ def test_it_generates_as_it_came_when_the_training_is_over() -> None:
     assert 2 < text.shape[1] <= 5
 
 
-def test_compiled_bodies_are_left_to_the_compiler() -> None:
+def test_compiled_bodies_are_left_to_the_compiler():
     module = StudentModule(_model("llama"), TrainerConfig(compile=True), 1)
     module.learner.pack(True)
     assert "forward" not in module.model.model.layers[0].__dict__
 
 
-def test_in_float32_blocks_run_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_float32_blocks_run_as_they_came(monkeypatch):
     monkeypatch.setattr(fused_layer, "IN_FLOAT32", False)
     monkeypatch.delattr(fused_layer, "_Fused")  # its bits may be the same
     [row] = _rows()
@@ -275,7 +273,7 @@ def test_in_float32_blocks_run_as_they_came(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(*losses)
 
 
-def test_a_hook_inside_a_block_is_called() -> None:
+def test_a_hook_inside_a_block_is_called():
     model, seen = _model("llama"), []
     model.model.layers[1].mlp.register_forward_hook(lambda *told: seen.append(told))
     assert not fits(model)

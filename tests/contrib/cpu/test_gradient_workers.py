@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,7 +73,7 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_three_processes_learn_what_one_does(alone: Any, together: Any) -> None:
+def test_three_processes_learn_what_one_does(alone, together):
     assert (together.steps, together.train_tokens) == (alone.steps, alone.train_tokens)
     assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
     assert (together.processes, alone.processes) == (3, 1)
@@ -84,8 +83,8 @@ def test_three_processes_learn_what_one_does(alone: Any, together: Any) -> None:
 
 @pytest.mark.slow
 def test_the_weights_depend_on_the_number_of_processes_alone(
-    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, together, tmp_path, monkeypatch
+):
     interrupted(run_distill, tmp_path, monkeypatch, n_processes=3, **SHORT)
     assert not children(), "none is left"
     student = run_distill(tmp_path, n_processes=3, **SHORT)
@@ -95,8 +94,8 @@ def test_the_weights_depend_on_the_number_of_processes_alone(
 
 @pytest.mark.slow
 def test_what_was_measured_is_taken_again_where_the_training_goes_on(
-    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, together, tmp_path, monkeypatch
+):
     interrupted(run_distill, tmp_path, monkeypatch, n_processes=3, **SHORT)
     monkeypatch.setattr(pace, "measure", None)
     monkeypatch.setattr(pace, "measure_divided", None)
@@ -108,12 +107,8 @@ def test_what_was_measured_is_taken_again_where_the_training_goes_on(
 @pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_killed_or_hangs_costs_no_bit(
-    run_distill: Run,
-    together: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    how: signal.Signals,
-) -> None:
+    run_distill, together, tmp_path, monkeypatch, how
+):
     after = TrainingMonitor.on_train_batch_end
     killed: list[int] = []
 
@@ -138,8 +133,8 @@ def test_a_process_that_is_killed_or_hangs_costs_no_bit(
 
 @pytest.mark.slow
 def test_what_fails_in_a_process_fails_in_the_first_one_with_its_reason(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, tmp_path, monkeypatch
+):
     row = PackedLoader.row
 
     def broken(self: PackedLoader, index: int) -> Any:
@@ -154,9 +149,7 @@ def test_what_fails_in_a_process_fails_in_the_first_one_with_its_reason(
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_in_a_part_names_its_items(
-    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_is_no_number_in_a_part_names_its_items(run_distill, tmp_path, monkeypatch):
     first, loss = os.getpid(), StudentModule.loss
 
     def broken(self: StudentModule, batch: Any) -> Any:
@@ -168,7 +161,7 @@ def test_a_loss_that_is_no_number_in_a_part_names_its_items(
 
 
 @pytest.mark.slow
-def test_parts_of_accumulated_rows_with_ema(run_distill: Run, alone: Any, tmp_path: Path) -> None:
+def test_parts_of_accumulated_rows_with_ema(run_distill, alone, tmp_path):
     student = run_distill(tmp_path, n_processes=2, accumulate=2, ema=0.5, **SHORT)
     assert (student.steps, student.train_tokens) == (alone.steps, alone.train_tokens)
     assert losses(student) == pytest.approx(losses(alone), abs=1e-4)
@@ -176,9 +169,7 @@ def test_parts_of_accumulated_rows_with_ema(run_distill: Run, alone: Any, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cache", ["none", "topk"])
-def test_a_teacher_s_signal_is_asked_in_every_process(
-    run_distill: Run, expert: HuggingFaceTeacher, tmp_path: Path, cache: Any
-) -> None:
+def test_a_teacher_s_signal_is_asked_in_every_process(run_distill, expert, tmp_path, cache):
     given = {"strategies": (AlignmentLogits(cache=cache),), "teachers": (expert,)}
     alone, together = (
         run_distill(tmp_path / str(n), n_processes=n, **given, **SHORT) for n in (1, 2)
@@ -193,12 +184,8 @@ def test_a_teacher_s_signal_is_asked_in_every_process(
     [({"cache": "topk"}, 150), ({"cache": "none", "hidden_match": 0.1}, 150)],
 )
 def test_parts_without_a_document_ask_no_teacher_and_count_no_token(
-    run_distill: Run,
-    expert: HuggingFaceTeacher,
-    tmp_path: Path,
-    given: dict[str, Any],
-    batch_tokens: int,
-) -> None:
+    run_distill, expert, tmp_path, given, batch_tokens
+):
     """A document that is longer than a part leaves another part without one."""
     shared: dict[str, Any] = {
         "strategies": (AlignmentLogits(**given),),
@@ -210,7 +197,7 @@ def test_parts_without_a_document_ask_no_teacher_and_count_no_token(
     assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
 
 
-def test_more_rows_than_a_pipe_holds_are_asked_for() -> None:
+def test_more_rows_than_a_pipe_holds_are_asked_for():
     """Neither side waits for the other to read: answers are read between questions."""
     ours, theirs = Pipe()
     answer = Part(0.5, 7, np.zeros(500, int), 0.0)
@@ -238,8 +225,8 @@ def test_more_rows_than_a_pipe_holds_are_asked_for() -> None:
 
 @pytest.mark.slow
 def test_where_no_process_can_be_started_the_first_trains_for_it(
-    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, together, tmp_path, monkeypatch
+):
     fork, forked = os.fork, []
 
     def failing() -> int:
@@ -258,8 +245,8 @@ def test_where_no_process_can_be_started_the_first_trains_for_it(
 
 @pytest.mark.slow
 def test_a_trial_with_a_loss_that_is_no_number_changes_no_weight(
-    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, together, tmp_path, monkeypatch
+):
     first, loss, lost = os.getpid(), StudentModule.loss, []
 
     def broken(self: StudentModule, batch: Any) -> Any:
@@ -274,9 +261,7 @@ def test_a_trial_with_a_loss_that_is_no_number_changes_no_weight(
 
 
 @pytest.mark.slow
-def test_a_number_of_processes_that_is_not_used_is_said(
-    run_distill: Run, expert: HuggingFaceTeacher, tmp_path: Path
-) -> None:
+def test_a_number_of_processes_that_is_not_used_is_said(run_distill, expert, tmp_path):
     notes: list[str] = []
     own = {"strategies": (AlignmentOnPolicy(lmbda=0.5, max_new_tokens=4),), "teachers": (expert,)}
     student = run_distill(tmp_path, notes=notes, n_processes=2, **own, **SHORT)
@@ -287,12 +272,8 @@ def test_a_number_of_processes_that_is_not_used_is_said(
 @pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "processes"), [(1.0, 2), (2.1, 2), (3.0, 1)])
 def test_processes_are_taken_where_they_are_no_slower(
-    run_distill: Run,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: float,
-    processes: int,
-) -> None:
+    run_distill, tmp_path, monkeypatch, seconds, processes
+):
     n_threads = torch.get_num_threads()
     torch.set_num_threads(2)
     monkeypatch.setattr(pace, "measure", lambda *_: [Pace(2, 2e-4, 0.0)])
@@ -311,8 +292,8 @@ def test_processes_are_taken_where_they_are_no_slower(
 
 @pytest.mark.slow
 def test_the_measurement_changes_no_bit_and_counts_all_tokens(
-    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_distill, together, tmp_path, monkeypatch
+):
     trials: list[pace._Trial] = []
     trial = pace._trial
 
@@ -330,9 +311,7 @@ def test_the_measurement_changes_no_bit_and_counts_all_tokens(
     assert student.weights_sha256 == together.weights_sha256
 
 
-def test_what_draws_random_numbers_or_is_large_is_not_divided(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_draws_random_numbers_or_is_large_is_not_divided(monkeypatch):
     tiny = StudentConfig("t", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64)
     model, _ = make_student(tiny, MahjongTask().vocabulary(), [], 0)
 
@@ -359,7 +338,7 @@ def test_what_draws_random_numbers_or_is_large_is_not_divided(
     assert reason() == Undivided.SYSTEM
 
 
-def test_reasons_in_words(snapshot: Any) -> None:
+def test_reasons_in_words(snapshot):
     reasons = [
         *Undivided,
         TooLarge(50_000_000),
@@ -390,7 +369,7 @@ run(pathlib.Path({corpus!r}))(pathlib.Path({folder!r}), n_processes=3, **{settin
 
 @pytest.mark.slow
 @pytest.mark.kill
-def test_all_end_with_the_first_process_however_it_ends(corpus_path: Path, tmp_path: Path) -> None:
+def test_all_end_with_the_first_process_however_it_ends(corpus_path, tmp_path):
     script = SCRIPT.format(
         paths=sys.path,
         corpus=str(corpus_path),
@@ -407,7 +386,7 @@ def test_all_end_with_the_first_process_however_it_ends(corpus_path: Path, tmp_p
     assert not left
 
 
-def test_weights_lie_where_vectors_can_read_them() -> None:
+def test_weights_lie_where_vectors_can_read_them():
     some = [torch.ones(3), torch.ones(5, 7), torch.ones(1, dtype=torch.bfloat16)]
     shared = cpu_speedups._shared(some)
     assert [one.shape for one in shared] == [one.shape for one in some]

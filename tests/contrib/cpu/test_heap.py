@@ -41,7 +41,7 @@ def _measured(script: str = _SCRIPT, **environment: str) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
-def test_pages_are_touched_once_and_go_back_at_the_end() -> None:
+def test_pages_are_touched_once_and_go_back_at_the_end():
     as_it_is, while_kept, held, after = _measured()
     assert while_kept < as_it_is / 20
     assert held - after > 50e6
@@ -49,12 +49,12 @@ def test_pages_are_touched_once_and_go_back_at_the_end() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
-def test_what_the_environment_says_of_memory_stays() -> None:
+def test_what_the_environment_says_of_memory_stays():
     as_it_is, while_kept, _, _ = _measured(MALLOC_TRIM_THRESHOLD_="131072")
     assert while_kept > as_it_is / 2
 
 
-def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_glibc_nothing_is_done(monkeypatch):
     for name in heap._SETTINGS:
         monkeypatch.delenv(name, raising=False)
     assert sys.platform != "linux" or heap._set({}) is not None
@@ -86,7 +86,7 @@ print(before, resident())
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
-def test_what_a_training_leaves_goes_back_when_its_stage_is_over() -> None:
+def test_what_a_training_leaves_goes_back_when_its_stage_is_over():
     """Its optimizer is freed behind its last step, and lies below what is still in use."""
     before, after = _measured(_OVER)
     assert before - after > 150e6

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -32,9 +30,7 @@ def build() -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_seed_gives_the_same_student(
-    run_distill: Callable[..., Any], tmp_path: Path, precision: str
-) -> None:
+def test_a_seed_gives_the_same_student(run_distill, tmp_path, precision):
     """Two processes, and in bfloat16 fused blocks."""
     if build() not in DIGESTS:
         pytest.skip(f"no digest is known of {build()}")

@@ -187,9 +187,7 @@ SUDO = '#!/bin/sh\nexec "$@"\n'
 """In place of the one of a server, where the user is another one."""
 
 
-def test_a_server_of_a_service_file_has_the_same_door(
-    nginx: str, student: ThreadingHTTPServer, opened: Opened, tmp_path: Path
-) -> None:
+def test_a_server_of_a_service_file_has_the_same_door(nginx, student, opened, tmp_path):
     """The script starts a real nginx: key, paths, size, and 429 with Retry-After as above."""
     home, port = tmp_path / "home", free_port()
     (home / "bin").mkdir(parents=True)
@@ -244,7 +242,7 @@ def test_a_server_of_a_service_file_has_the_same_door(
     )
 
 
-def test_only_who_has_a_key_is_answered_and_the_key_stays_outside(opened: Opened) -> None:
+def test_only_who_has_a_key_is_answered_and_the_key_stays_outside(opened):
     for wrong in (None, "", "sk-wrong", ALICE.upper(), ALICE[:-1], f"{ALICE}x", BOB.lower()):
         status, text, headers = opened.ask(wrong)
         assert (status, json.loads(text)["error"]["code"]) == (401, "invalid_api_key"), wrong
@@ -254,7 +252,7 @@ def test_only_who_has_a_key_is_answered_and_the_key_stays_outside(opened: Opened
     assert {key for _, key in Student.seen} == {None}
 
 
-def test_nothing_else_of_the_server_is_reached(opened: Opened) -> None:
+def test_nothing_else_of_the_server_is_reached(opened):
     n = len(Student.seen)
     above = "/v1/chat/completions/../../load_model"
     for path in ("/", "/cascade", "/v1/", "/v1/load_model", above):
@@ -273,7 +271,7 @@ def test_nothing_else_of_the_server_is_reached(opened: Opened) -> None:
     assert paths == ["/v1/completions", "/v1/completions?a=b"]
 
 
-def test_a_long_request_is_refused_and_a_long_enough_one_is_not(opened: Opened) -> None:
+def test_a_long_request_is_refused_and_a_long_enough_one_is_not(opened):
     assert opened.ask(body=b"x" * 256 * 1024)[0] == 200
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it hangs up
         status, text, _ = opened.ask(body=b"x" * (256 * 1024 + 1))
@@ -285,7 +283,7 @@ def test_a_long_request_is_refused_and_a_long_enough_one_is_not(opened: Opened) 
         assert b" 413 " in one.recv(4096)
 
 
-def test_too_many_at_once_are_told_to_come_again_and_others_are_answered(opened: Opened) -> None:
+def test_too_many_at_once_are_told_to_come_again_and_others_are_answered(opened):
     with ThreadPoolExecutor(21) as pool:
         alices = [pool.submit(opened.ask, ALICE) for _ in range(20)]
         time.sleep(ANSWERS_S / 2)
@@ -300,7 +298,7 @@ def test_too_many_at_once_are_told_to_come_again_and_others_are_answered(opened:
     assert opened.ask(ALICE)[0] == 200
 
 
-def test_streams_pass_as_they_come(opened: Opened) -> None:
+def test_streams_pass_as_they_come(opened):
     Student.slow_s = 2.0
     connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=30)
     connection.request("POST", "/v1/completions", b"{}", {"Authorization": f"Bearer {ALICE}"})
@@ -312,7 +310,7 @@ def test_streams_pass_as_they_come(opened: Opened) -> None:
     connection.close()
 
 
-def test_slow_and_silent_clients_keep_nobody_waiting(opened: Opened) -> None:
+def test_slow_and_silent_clients_keep_nobody_waiting(opened):
     with contextlib.ExitStack() as stack:
         crowd = []
         for _ in range(800):
@@ -333,7 +331,7 @@ def test_slow_and_silent_clients_keep_nobody_waiting(opened: Opened) -> None:
     assert opened.ask()[0] == 200
 
 
-def test_who_sends_slowly_takes_no_place_of_others(opened: Opened) -> None:
+def test_who_sends_slowly_takes_no_place_of_others(opened):
     """A byte every few seconds would hold a place for days: nginx limits no whole time."""
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(_begun(opened.port, key)) for key in [ALICE, BOB] * 12]
@@ -364,9 +362,7 @@ def _begun(port: int, key: str) -> socket.socket:
      "not_supported"),
     (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "not_supported"),
 ])  # fmt: skip
-def test_what_nginx_refuses_itself_is_told_as_an_api_does(
-    closing: Opened, sent: bytes, status: int, code: str
-) -> None:
+def test_what_nginx_refuses_itself_is_told_as_an_api_does(closing, sent, status, code):
     with socket.create_connection(("127.0.0.1", closing.port), timeout=30) as one:
         one.sendall(sent)
         response = http.client.HTTPResponse(one)
@@ -376,7 +372,7 @@ def test_what_nginx_refuses_itself_is_told_as_an_api_does(
         assert json.loads(response.read())["error"]["code"] == code
 
 
-def test_what_is_asked_is_nowhere_on_the_disk(opened: Opened) -> None:
+def test_what_is_asked_is_nowhere_on_the_disk(opened):
     secret = b"my-very-private-question"
     assert opened.ask(body=secret * 5000)[0] == 200
     assert opened.ask(BOB, body=secret, path="/v1/completions")[0] == 200
@@ -405,7 +401,7 @@ def _in_pieces(port: int, data: bytes) -> tuple[int, str]:
     return found
 
 
-def test_the_word_before_a_key_may_be_small_and_the_key_may_not(opened: Opened) -> None:
+def test_the_word_before_a_key_may_be_small_and_the_key_may_not(opened):
     def asked(authorization: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=60)
         try:
@@ -419,7 +415,7 @@ def test_the_word_before_a_key_may_be_small_and_the_key_may_not(opened: Opened) 
     assert asked(f"bearer {BOB.upper()}") == asked(f"basic {BOB}") == 401
 
 
-def test_given_again_it_takes_other_keys_and_makes_one_once(opened: Opened) -> None:
+def test_given_again_it_takes_other_keys_and_makes_one_once(opened):
     (opened.folder / "keys").write_text(KEYS.replace(ALICE, "sk-another-0123456789"))
     assert opened.open().returncode == 0
     subprocess.run([*opened.door.call, "-s", "reload"], check=True, capture_output=True)
@@ -441,7 +437,7 @@ def test_given_again_it_takes_other_keys_and_makes_one_once(opened: Opened) -> N
     ("\n# none\n", "holds no key"), (f'a {ALICE}";\n', "line 1: type a name"),
     (f"- {ALICE}\n", "line 1: type a name"), (f"a {ALICE}\udcff\n", "line 1: type a name"),
 ])  # fmt: skip
-def test_keys_that_cannot_be_used(tmp_path: Path, lines: str, told: str) -> None:
+def test_keys_that_cannot_be_used(tmp_path, lines, told):
     one = Opened("nginx", tmp_path, 1)
     (tmp_path / "keys").write_bytes(lines.encode(errors="surrogateescape"))
     done = one.open()
@@ -449,7 +445,7 @@ def test_keys_that_cannot_be_used(tmp_path: Path, lines: str, told: str) -> None
     assert ALICE not in done.stderr
 
 
-def test_what_cannot_be_opened(opened: Opened, tmp_path: Path) -> None:
+def test_what_cannot_be_opened(opened, tmp_path):
     done = opened.open("--listen", "8443")
     assert done.returncode == 1 and "type HOST:PORT" in done.stderr
     done = opened.open("--listen", "127.0.0.1:²")
@@ -475,7 +471,7 @@ def test_what_cannot_be_opened(opened: Opened, tmp_path: Path) -> None:
     assert done.returncode == 1 and "is not hosted. Type first: stratos serve" in done.stderr
 
 
-def test_in_the_foreground_it_is_nginx_itself(opened: Opened) -> None:
+def test_in_the_foreground_it_is_nginx_itself(opened):
     opened.door.stop()
     words = ["door", str(opened.bundle), "--listen", f"127.0.0.1:{opened.port}", "--foreground"]
     environment = {**os.environ, CACHE: str(opened.folder / "cache")}
@@ -491,7 +487,7 @@ def test_in_the_foreground_it_is_nginx_itself(opened: Opened) -> None:
         assert process.wait(15) == 0
 
 
-def test_https(opened: Opened, tmp_path: Path) -> None:
+def test_https(opened, tmp_path):
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
             "-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]  # fmt: skip
     subprocess.run(made, check=True, capture_output=True)
@@ -510,6 +506,6 @@ def test_https(opened: Opened, tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_path_that_nginx_would_read_otherwise_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_nginx_would_read_otherwise_is_refused(tmp_path):
     with pytest.raises(StratosError, match="nginx takes no path with such signs"):
         config(tmp_path / "a$b", "127.0.0.1:1", 1, 2, {"a": "b"}, Limits())

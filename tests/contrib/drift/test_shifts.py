@@ -8,7 +8,6 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -63,7 +62,7 @@ def moved(before: list[Response], now: list[Response], alpha: float = 0.05) -> s
 
 
 @pytest.mark.slow
-def test_without_a_change_alarms_are_as_rare_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_change_alarms_are_as_rare_as_is_said(monkeypatch):
     monkeypatch.setattr(module, "N_DEALT", 199)
     rng, n, alpha = random.Random(0), 150, 0.1
     n_alarms = 0
@@ -76,9 +75,7 @@ def test_without_a_change_alarms_are_as_rare_as_is_said(monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [2, 5])
-def test_requests_that_come_again_alarm_no_more_often(
-    times: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_that_come_again_alarm_no_more_often(times, monkeypatch):
     """At 1% each request sent twice alarmed in 20 of 100, and five times in 98."""
     monkeypatch.setattr(module, "N_DEALT", 999)
     rng, n, alpha = random.Random(8), 100, 0.01
@@ -90,7 +87,7 @@ def test_requests_that_come_again_alarm_no_more_often(
     assert n_alarms <= alpha * n + 2.5 * math.sqrt(n * alpha * (1 - alpha))
 
 
-def test_each_kind_of_change_is_found_where_it_is() -> None:
+def test_each_kind_of_change_is_found_where_it_is():
     rng = random.Random(1)
     before = [asked(rng) for _ in range(300)]
     assert not moved(before, [asked(rng) for _ in range(200)], 0.01)
@@ -103,7 +100,7 @@ def test_each_kind_of_change_is_found_where_it_is() -> None:
     assert moved(before, longer) == {"length of answers"}
 
 
-def test_the_statistics_are_those_of_scipy() -> None:
+def test_the_statistics_are_those_of_scipy():
     rng = np.random.default_rng(2)
     first, second = rng.integers(0, 20, 50).tolist(), rng.integers(3, 25, 30).tolist()
     live = np.array([[0.0] * 50 + [1.0] * 30])
@@ -120,7 +117,7 @@ def test_the_statistics_are_those_of_scipy() -> None:
     assert _chi_squared(names)(live)[0] / share / (1 - share) == pytest.approx(chi)
 
 
-def test_the_distance_of_texts_is_that_of_their_mean_vectors() -> None:
+def test_the_distance_of_texts_is_that_of_their_mean_vectors():
     texts = ["a parcel", "the parcel", "a password", "my password please"]
     made = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), n_features=2**12)
     vectors = made.transform(texts).toarray()
@@ -130,7 +127,7 @@ def test_the_distance_of_texts_is_that_of_their_mean_vectors() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.0025, 0.001])
-def test_everything_has_changed_at_any_alpha(alpha: float) -> None:
+def test_everything_has_changed_at_any_alpha(alpha):
     """The least p-value of a fixed number of deals is above a small alpha, whatever changed."""
     before = [Response(f"how many apples {i}", str(i), str(i % 5)) for i in range(60)]
     now = [Response(f"completely other words {i}" * 3, "x" * 50, None) for i in range(60)]
@@ -138,7 +135,7 @@ def test_everything_has_changed_at_any_alpha(alpha: float) -> None:
     assert not moved(before, before, alpha)
 
 
-def test_an_alpha_that_can_never_alarm_is_refused(snapshot: Any) -> None:
+def test_an_alpha_that_can_never_alarm_is_refused(snapshot):
     rng = random.Random(6)
     many = [asked(rng, unread=0.0) for _ in range(40)]
     with pytest.raises(StratosError) as refused:
@@ -151,7 +148,7 @@ def test_an_alpha_that_can_never_alarm_is_refused(snapshot: Any) -> None:
     assert shifts(many[:1], many, 0.13)
 
 
-def test_deals_in_chunks_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deals_in_chunks_are_those_of_one(monkeypatch):
     rng = random.Random(7)
     before, now = ([asked(rng, unread) for _ in range(50)] for unread in (0.0, 0.2))
     whole = [one.p_value for one in shifts(before, now, 0.01)]
@@ -159,7 +156,7 @@ def test_deals_in_chunks_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert [one.p_value for one in shifts(before, now, 0.01)] == whole
 
 
-def test_more_than_can_be_compared_is_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_can_be_compared_is_drawn_from(monkeypatch):
     monkeypatch.setattr(module, "MOST", 40)
     rng = random.Random(3)
     many = [asked(rng) for _ in range(500)]
@@ -178,7 +175,7 @@ def write_log(path: Path, rows: list[Response]) -> Path:
     return path
 
 
-def test_a_log_is_read_in_the_formats_that_are_known(tmp_path: Path) -> None:
+def test_a_log_is_read_in_the_formats_that_are_known(tmp_path):
     rng = random.Random(4)
     rows = [asked(rng, unread=0.0) for _ in range(40)]
     log = write_log(tmp_path / "log.jsonl", rows)
@@ -198,9 +195,7 @@ def test_a_log_is_read_in_the_formats_that_are_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_says_what_moved(
-    tmp_path: Path,
-) -> None:
+def test_the_command_says_what_moved(tmp_path):
     rng = random.Random(5)
     run_dir = a_run(tmp_path / "run", [asked(rng, unread=0.0) for _ in range(200)])
     write_log(tmp_path / "still.jsonl", [asked(rng, unread=0.0) for _ in range(100)])
@@ -222,7 +217,7 @@ def test_the_command_says_what_moved(
                 assert (typed in done.stdout) is bool(code)
 
 
-def test_a_renewal_is_typed_as_its_run_was_with_the_log_for_its_task() -> None:
+def test_a_renewal_is_typed_as_its_run_was_with_the_log_for_its_task():
     before = (
         "+task=classify", "task.path=rows.jsonl", "cloud=aws", "limits.budget_usd=5",
         "hydra.run.dir=x", "stages=[plan]", "logger=none", "+teacher.x=sk-0123456789abcdefghij",
@@ -274,9 +269,7 @@ def a_run(folder: Path, rows: list[Response]) -> Path:
 
 
 @pytest.mark.slow
-def test_answers_that_alarmed_are_never_trained_on(
-    tmp_path: Path,
-) -> None:
+def test_answers_that_alarmed_are_never_trained_on(tmp_path):
     rng = random.Random(6)
     run_dir = a_run(tmp_path / "run", [asked(rng, unread=0.0) for _ in range(200)])
     before = ["+task=classify", f"task.path={tmp_path / 'rows.jsonl'}", "cloud=aws", "seed=3"]
@@ -303,9 +296,7 @@ def test_answers_that_alarmed_are_never_trained_on(
     assert instantiate(composed.task).n_unlabelled > 0
 
 
-def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(tmp_path, monkeypatch):
     monkeypatch.setattr(renewals, "overrides_of", lambda run: ("+task=mahjong", "seed=3"))
     task = MahjongTask()
     good, bad = Response("q", "a", "a"), Response("q", "?", None)
@@ -319,7 +310,7 @@ def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(
 
 
 @pytest.mark.parametrize("record", ["{", '{"format": 0}'])
-def test_an_evaluation_that_cannot_be_read_is_told(tmp_path: Path, record: str) -> None:
+def test_an_evaluation_that_cannot_be_read_is_told(tmp_path, record):
     (tmp_path / "evaluate.json").write_text(record)
     with pytest.raises(StratosError, match=r"evaluate\.json cannot be read"):
         renewals.evaluated(tmp_path, str)

@@ -1,7 +1,5 @@
 """The action for GitHub: its steps are run as a runner would run them."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -19,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 
 
-def test_every_input_has_a_name_that_is_read() -> None:
+def test_every_input_has_a_name_that_is_read():
     read = set(re.findall(r"inputs\.([\w-]+)", (ROOT / "action.yml").read_text()))
     assert read == set(ACTION["inputs"])
     assert not any("${{" in step.get("run", "") for step in ACTION["runs"]["steps"]), (
@@ -37,15 +35,7 @@ def test_every_input_has_a_name_that_is_read() -> None:
         ("none", "pass", "0.02", 2, ""),
     ],
 )
-def test_the_gate_of_a_pull_request(
-    candidate: str,
-    cannot_tell: str,
-    delta: str,
-    code: int,
-    outcome: str,
-    runs: Path,
-    tmp_path: Path,
-) -> None:
+def test_the_gate_of_a_pull_request(candidate, cannot_tell, delta, code, outcome, runs, tmp_path):
     program = tmp_path / "bin" / "stratos"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m stratos "$@"\n')

@@ -1,7 +1,5 @@
 """The exact paired test: how often it is wrong, what it is sure of, and against adding up."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -15,9 +13,7 @@ from stratos.contrib.gate.command import Counts, ExactTest, _scores, p_value
     ("n", "lost", "won", "margin"), [(8, 0, 4, 0.02), (12, 1, 7, 0.02), (15, 0, 0, 0.1),
                                      (12, 6, 1, -0.1), (10, 0, 5, -0.02)],
 )  # fmt: skip
-def test_the_p_value_is_the_largest_probability_over_the_whole_hypothesis(
-    n: int, lost: int, won: int, margin: float
-) -> None:
+def test_the_p_value_is_the_largest_probability_over_the_whole_hypothesis(n, lost, won, margin):
     """All counts that speak as clearly, added up, at shares on the boundary and beyond it."""
     a, b = (grid.ravel() for grid in np.meshgrid(np.arange(n + 1), np.arange(n + 1)))
     a, b = a[a + b <= n], b[a + b <= n]
@@ -34,7 +30,7 @@ def test_the_p_value_is_the_largest_probability_over_the_whole_hypothesis(
 
 
 @pytest.mark.parametrize("n", [3, 8, 12])
-def test_false_verdicts_are_as_rare_as_is_said(n: int) -> None:
+def test_false_verdicts_are_as_rare_as_is_said(n):
     """At a difference of exactly delta either verdict is wrong; added up over all counts."""
     test = ExactTest(0.05, 0.1)
     outcomes = {
@@ -52,7 +48,7 @@ def test_false_verdicts_are_as_rare_as_is_said(n: int) -> None:
         assert max(wrong["worse"], wrong["no worse"]) <= test.alpha + 1e-9
 
 
-def test_few_items_decide_where_they_are_clear() -> None:
+def test_few_items_decide_where_they_are_clear():
     test = ExactTest(0.02, 0.05)
     assert test.outcome(Counts(1, 19, 20)) == "no worse", "95% against 50% of 40"
     assert test.outcome(Counts(0, 4, 4)) == "no worse"
@@ -61,7 +57,7 @@ def test_few_items_decide_where_they_are_clear() -> None:
     assert test.n_needed(Counts(1, 2, 5)) is not None and test.n_needed(Counts(2, 0, 98)) is None
 
 
-def test_few_items_pass_nobody_who_is_worse_and_say_how_many_would_tell() -> None:
+def test_few_items_pass_nobody_who_is_worse_and_say_how_many_would_tell():
     """75 items and a student 10 points worse."""
     rng, test, shares = np.random.default_rng(3), ExactTest(0.02, 0.05), [0.15, 0.05, 0.8]
     outcomes = [test.outcome(Counts(*rng.multinomial(75, shares).tolist())) for _ in range(30)]
@@ -73,7 +69,7 @@ def test_few_items_pass_nobody_who_is_worse_and_say_how_many_would_tell() -> Non
     assert outcomes.count("worse") > 15, "twice as many as are said are mostly enough"
 
 
-def test_the_docs_say_how_many_items_that_are_alike_are_enough() -> None:
+def test_the_docs_say_how_many_items_that_are_alike_are_enough():
     text = (Path(__file__).parents[3] / "docs" / "contrib" / "gate.md").read_text()
     n = int(" ".join(text.split()).partition(" items that both answer alike")[0].split()[-1])
     test = ExactTest(0.02, 0.05)

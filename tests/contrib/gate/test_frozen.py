@@ -64,7 +64,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_worse_student_fails_on_all_items(gate: Gate) -> None:
+def test_a_worse_student_fails_on_all_items(gate):
     told = gate("worse", "--against", "frozen.jsonl", "--json")
     assert told.returncode == 1, told.stderr
     found = json.loads(told.stdout)
@@ -73,12 +73,12 @@ def test_a_worse_student_fails_on_all_items(gate: Gate) -> None:
     assert gate("worse", "--against", "old").stdout.startswith("WORSE by more than 2 po")
 
 
-def test_an_equal_one_passes(gate: Gate) -> None:
+def test_an_equal_one_passes(gate):
     told = gate("same", "--against", "old", "--delta", "0.03")
     assert told.returncode == 0 and told.stdout.startswith("No worse by more than 3 points (95%")
 
 
-def test_where_nothing_is_shown_it_says_how_many_items_are_needed(gate: Gate) -> None:
+def test_where_nothing_is_shown_it_says_how_many_items_are_needed(gate):
     words = ("same", "--against", "old", "--delta", "0.001")
     told = gate(*words)
     found = json.loads(gate(*words, "--json").stdout)
@@ -89,7 +89,7 @@ def test_where_nothing_is_shown_it_says_how_many_items_are_needed(gate: Gate) ->
     assert (found["outcome"], found["passed"], found["n_needed"]) == ("cannot tell", False, n)
 
 
-def test_what_cannot_be_compared_is_said(gate: Gate, runs: Path) -> None:
+def test_what_cannot_be_compared_is_said(gate, runs):
     told = gate("other", "--against", "old")
     assert told.returncode == 2 and "no item in common, and no bundle to ask" in told.stderr
     told = gate("nowhere", "--against", "old")
@@ -100,7 +100,7 @@ def test_what_cannot_be_compared_is_said(gate: Gate, runs: Path) -> None:
     assert gate("same", "--against", "text.jsonl").returncode == 2
 
 
-def test_items_whose_labels_differ_are_refused(gate: Gate, runs: Path) -> None:
+def test_items_whose_labels_differ_are_refused(gate, runs):
     lines = [json.loads(line) for line in answers_path(runs / "old").read_text().splitlines()]
     for one in lines[:18]:
         one["gold"] = "another"
@@ -111,7 +111,7 @@ def test_items_whose_labels_differ_are_refused(gate: Gate, runs: Path) -> None:
     assert '"q0": "g" there, "another" here' in told.stderr
 
 
-def test_items_that_one_side_lacks_are_said(gate: Gate, runs: Path) -> None:
+def test_items_that_one_side_lacks_are_said(gate, runs):
     lines = answers_path(runs / "old").read_text().splitlines()
     (runs / "fewer.jsonl").write_text("\n".join(lines[:300]))
     told = gate("fewer.jsonl", "--against", "old", "--delta", "0.03")
@@ -121,9 +121,7 @@ def test_items_that_one_side_lacks_are_said(gate: Gate, runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(tmp_path, monkeypatch):
     student, _ = make_students(tmp_path, steps=60)
     task, config = Larger(), tiny_config(tmp_path)
     items = task.items("test", config.evaluate.n_items, config.seed)
@@ -148,21 +146,19 @@ def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(
     assert len(set(right)) == 2, "the student is right now and then"
 
 
-def test_a_bundle_without_a_run_cannot_be_scored(tmp_path: Path) -> None:
+def test_a_bundle_without_a_run_cannot_be_scored(tmp_path):
     with pytest.raises(StratosError, match="nobody knows the task that scores its answers"):
         gate_frozen.task_of(None, tmp_path)
 
 
-def test_the_order_of_the_items_is_that_of_no_file() -> None:
+def test_the_order_of_the_items_is_that_of_no_file():
     keys = [(f"q{i}", "g") for i in range(50)]
     one = Frozen.of(keys)
     assert one == Frozen.of(keys[::-1]) and one.keys != tuple(keys)
     assert one.digest != Frozen.of(keys[1:]).digest
 
 
-def test_items_that_a_student_has_learnt_prove_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_items_that_a_student_has_learnt_prove_nothing(tmp_path, monkeypatch):
     answers = {
         (f"q{k}", "g"): KeptAnswer(
             str(k), "all", f"q{k}", "g", [], "t", 1, Score(1.0, 1.0, True), -0.1

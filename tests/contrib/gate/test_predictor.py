@@ -1,10 +1,7 @@
 """The gate asks a bundle of a student that is no language model as it asks another."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-import pytest
 from predictor_student import trained, write_rows
 from tiny_run import tiny_config
 
@@ -14,9 +11,7 @@ from stratos.evaluate.answers import KeptAnswer
 from stratos.tasks.classify import ClassifyTask
 
 
-def test_its_answers_are_those_of_the_student(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_answers_are_those_of_the_student(tmp_path, monkeypatch):
     student, bundle = trained(), tmp_path / "bundle"
     student.save(bundle)
     task = ClassifyTask(str(write_rows(tmp_path / "rows.jsonl")))

@@ -24,9 +24,7 @@ def side(path: Path, n_right: int) -> Side:
 
 
 @pytest.mark.parametrize(("n_right", "refusal"), [(398, ""), (300, "WORSE by"), (390, "CANNOT T")])
-def test_one_that_is_not_shown_to_be_as_good_is_refused(
-    n_right: int, refusal: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_is_not_shown_to_be_as_good_is_refused(n_right, refusal, monkeypatch):
     right = {Path("old"): 398, Path("new"): n_right}
     monkeypatch.setattr(command, "side_of", lambda path: side(path, right[path]))
     if not refusal:
@@ -38,6 +36,6 @@ def test_one_that_is_not_shown_to_be_as_good_is_refused(
     assert (says_what_to_do in str(refused.value)) == (n_right == 390)
 
 
-def test_a_bundle_that_was_made_anew_has_nothing_to_compare_with() -> None:
+def test_a_bundle_that_was_made_anew_has_nothing_to_compare_with():
     with pytest.raises(StratosError, match="made anew"):
         GateFront().compare(Path("same"), Path("same"))

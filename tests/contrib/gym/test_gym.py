@@ -39,7 +39,7 @@ def _installed() -> None:
         lacking("gym", not_installed())
 
 
-def test_splits_share_no_question_and_seeds_draw_others() -> None:
+def test_splits_share_no_question_and_seeds_draw_others():
     task = GymTask("chain_sum")
     splits = {name: task.items(name, 60) for name in ("train", "validation", "test")}
     questions = [{item.question for item in items} for items in splits.values()]
@@ -54,7 +54,7 @@ def test_splits_share_no_question_and_seeds_draw_others() -> None:
     assert all(task.verify(item) is None for item in made)
 
 
-def test_a_template_that_all_questions_share_is_no_leak() -> None:
+def test_a_template_that_all_questions_share_is_no_leak():
     """Programs of `ab` have four words: most share thirteen in a row with a held-out one."""
     task = GymTask("ab", level=0)
     items = [*task.items("validation", 300), *task.items("test", 300)]
@@ -64,14 +64,14 @@ def test_a_template_that_all_questions_share_is_no_leak() -> None:
     assert all(held.leak(item) is Leak.EXACT for item in items)
 
 
-def test_a_generator_that_has_no_more_ends() -> None:
+def test_a_generator_that_has_no_more_ends():
     task = GymTask("coin_flip", {"min_trials": 3, "max_trials": 4})
     found = task.items("train", 10_000)
     assert 1 < len(found) < 10_000
     assert len({item.id for item in found}) == len(found)
 
 
-def test_the_verifier_judges_what_is_not_the_gold_answer() -> None:
+def test_the_verifier_judges_what_is_not_the_gold_answer():
     task = GymTask("simple_integration")
     item = task.items("test", 1)[0]
     assert task.score(f"Answer: {item.answer}", item).exact == 1.0
@@ -83,7 +83,7 @@ def test_the_verifier_judges_what_is_not_the_gold_answer() -> None:
     assert task.score("24", Item("", "main", "?", "24")).exact == 1.0
 
 
-def test_an_entry_is_made_again_in_another_process() -> None:
+def test_an_entry_is_made_again_in_another_process():
     item = GymTask("maze").items("test", 3)[2]
     code = (
         "from stratos.tasks.base import Item; from stratos.contrib.gym import GymTask; import sys;"
@@ -96,7 +96,7 @@ def test_an_entry_is_made_again_in_another_process() -> None:
     assert done.stdout.split()[-1] == "1.0"
 
 
-def test_what_draws_from_the_randomness_of_all_is_made_again() -> None:
+def test_what_draws_from_the_randomness_of_all_is_made_again():
     found = [item.id for item in GymTask("list_functions").items("test", 5)]
     code = (
         "from stratos.contrib.gym import GymTask;"
@@ -108,7 +108,7 @@ def test_what_draws_from_the_randomness_of_all_is_made_again() -> None:
     assert done.stdout.splitlines()[-1] == str(found)
 
 
-def test_answers_of_several_lines_and_of_one() -> None:
+def test_answers_of_several_lines_and_of_one():
     queens = GymTask("n_queens")
     item = queens.items("test", 1)[0]
     assert queens.score(f"Here it is.\nAnswer:\n{item.answer}", item).exact == 1.0
@@ -131,17 +131,17 @@ EVIL = [
 
 
 @pytest.mark.parametrize("text", EVIL, ids=range(len(EVIL)))
-def test_what_is_more_than_a_sum_is_never_evaluated(text: str) -> None:
+def test_what_is_more_than_a_sum_is_never_evaluated(text):
     assert not any(is_harmless(name, text) for name in EXPRESSIONS | LISTS | BOARDS)
 
 
-def test_expressions_that_answers_are_made_of_may_be_judged() -> None:
+def test_expressions_that_answers_are_made_of_may_be_judged():
     for text in ("(50 - 3)*4 + 2/3", "-34*x**8/15 - 5*x/4 + C", "-4*(-2*x - 8)**(3/2)/3 + C",
                  "exp(2*x)*sin(x) + log(Abs(x)) + pi", "-896*x**5 + 2240*x**4"):  # fmt: skip
         assert all(is_harmless(name, text) for name in EXPRESSIONS), text
 
 
-def test_verifiers_that_are_too_lenient_are_not_followed() -> None:
+def test_verifiers_that_are_too_lenient_are_not_followed():
     entry = {"metadata": {"numbers": [3, 8, 3, 8]}}
     assert is_really_right("puzzle24", "8/(3 - 8/3)", entry)
     assert not is_really_right("puzzle24", "6*4*1*1", entry)
@@ -152,7 +152,7 @@ def test_verifiers_that_are_too_lenient_are_not_followed() -> None:
     assert not is_really_right("number_sorting", "['2.4', '2.9']", gold)
 
 
-def test_another_spelling_is_for_the_verifier_to_judge() -> None:
+def test_another_spelling_is_for_the_verifier_to_judge():
     task = GymTask("caesar_cipher")
     item = task.items("test", 1)[0]
     assert task.score(item.answer.lower(), item).exact == 0.0
@@ -161,13 +161,13 @@ def test_another_spelling_is_for_the_verifier_to_judge() -> None:
     assert task.score(" ".join(item.answer.split()), item).exact == 0.0
 
 
-def test_questions_that_differ_in_signs_are_different() -> None:
+def test_questions_that_differ_in_signs_are_different():
     task = GymTask("n_queens")
     splits: tuple[Split, ...] = ("train", "validation", "test")
     assert [len(task.items(split, 40)) for split in splits] == [40, 40, 40]
 
 
-def test_right_answers_of_these_generators_are_harmless() -> None:
+def test_right_answers_of_these_generators_are_harmless():
     slow = {"intermediate_integration", "puzzle24", "countdown"}
     for name in sorted((EXPRESSIONS | LISTS | BOARDS) - NEED_HASH_SEED - slow):
         task = GymTask(name)
@@ -176,7 +176,7 @@ def test_right_answers_of_these_generators_are_harmless() -> None:
             assert task.score(item.answer, item).exact == 1.0
 
 
-def test_every_verifier_that_evaluates_is_guarded() -> None:
+def test_every_verifier_that_evaluates_is_guarded():
     """A version of the package that evaluates answers in more places fails here."""
     import reasoning_gym
 
@@ -202,35 +202,33 @@ def test_every_verifier_that_evaluates_is_guarded() -> None:
     ({"name": "ransom_note"}, "Type PYTHONHASHSEED=0 before the command"),
     ({"name": "maze", "level": -1}, "below 0"),
 ])  # fmt: skip
-def test_what_there_is_not_is_told(
-    argv: dict[str, object], told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_there_is_not_is_told(argv, told, monkeypatch):
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     with pytest.raises(ValueError, match=told):
         GymTask(**argv)  # type: ignore[arg-type]
 
 
-def test_levels_are_harder_and_settings_go_before_them() -> None:
+def test_levels_are_harder_and_settings_go_before_them():
     easy, hard = (GymTask("spell_backward", level=level).items("train", 20) for level in (0, 4))
     assert max(len(item.answer) for item in easy) < max(len(item.answer) for item in hard)
     fixed = GymTask("spell_backward", {"min_word_len": 5, "max_word_len": 5}, level=0)
     assert {len(item.answer) for item in fixed.items("train", 20)} == {5}
 
 
-def test_what_has_no_gold_answer_cannot_be_made_answer_first() -> None:
+def test_what_has_no_gold_answer_cannot_be_made_answer_first():
     task = GymTask("graph_color")
     assert not task.can_reverse and task.answer_texts("zero_shot") == []
     assert len(task.messages(task.items("test", 1)[0])) == 2
 
 
-def test_the_docs_list_every_generator() -> None:
+def test_the_docs_list_every_generator():
     text = DOCS.read_text(encoding="utf-8")
     assert [name for name in names() if f"`{name}`" not in text] == []
     for listed in (WITHOUT_GOLD, NEED_HASH_SEED):
         assert all(f"`{name}`" in text for name in listed)
 
 
-def test_an_answer_is_announced_at_the_beginning_of_a_line_alone() -> None:
+def test_an_answer_is_announced_at_the_beginning_of_a_line_alone():
     task = GymTask("chain_sum")
     for text in ("Answer: 7", "so\n\n **Answer:** 7", "* \n_ answer: 7", "<answer>7</answer>"):
         assert task.parse(text) == "7"
@@ -285,7 +283,7 @@ def means(text: str) -> str:
     return text.removesuffix("days")
 
 
-def test_of_every_generator_the_gold_is_right_and_what_is_none_is_wrong() -> None:
+def test_of_every_generator_the_gold_is_right_and_what_is_none_is_wrong():
     taken = []
     for name in names():
         if name in SLOW or name in source.WITHOUT_GOLD:
@@ -309,7 +307,7 @@ def test_of_every_generator_the_gold_is_right_and_what_is_none_is_wrong() -> Non
     ("knights_knaves", "{} But no: {}"), ("decimal_arithmetic", "{}9"),
     ("polynomial_equations", "banana"),
 ])  # fmt: skip
-def test_what_the_package_takes_and_is_no_answer(name: str, wrong: str) -> None:
+def test_what_the_package_takes_and_is_no_answer(name, wrong):
     verifier, found, golds = entries(name)
     for entry, gold in zip(found, golds, strict=True):
         if wrong != gold and not (wrong == "0" and float(gold) == 0):
@@ -329,9 +327,7 @@ def test_what_the_package_takes_and_is_no_answer(name: str, wrong: str) -> None:
     ("quantum_lock", "A, B -> c", "C → C → C"), ("sokoban", "ULDR", "RR"),
     ("jugs", '["fill A", "pour A->B"]', "[]"),
 ])  # fmt: skip
-def test_the_same_in_another_form_is_left_to_the_verifier(
-    name: str, answer: str, gold: str
-) -> None:
+def test_the_same_in_another_form_is_left_to_the_verifier(name, answer, gold):
     assert says_the_same(name, answer, gold)
 
 
@@ -340,7 +336,7 @@ def test_the_same_in_another_form_is_left_to_the_verifier(
     ("tower_of_hanoi", "do not Move disk 1 from Peg 1 to Peg 2"), ("jugs", '["fill A or not"]'),
     ("kakurasu", "0 1\nnot 1 0"), ("quantum_lock", "A → B not"),
 ])  # fmt: skip
-def test_of_several_right_answers_each_is_in_its_form(name: str, answer: str) -> None:
+def test_of_several_right_answers_each_is_in_its_form(name, answer):
     assert not says_the_same(name, answer, "")
 
 
@@ -351,7 +347,7 @@ class TakesAll:
         return 1.0
 
 
-def test_a_verifier_that_fails_gives_no_points_and_a_rule_of_ours_that_fails_is_an_error() -> None:
+def test_a_verifier_that_fails_gives_no_points_and_a_rule_of_ours_that_fails_is_an_error():
     entry: dict[str, Any] = {"answer": None, "metadata": {}}
     assert points_of("chain_sum", "7", None, entry) == 0.0
     with pytest.raises(KeyError, match="numbers"):
@@ -359,10 +355,10 @@ def test_a_verifier_that_fails_gives_no_points_and_a_rule_of_ours_that_fails_is_
 
 
 @pytest.mark.parametrize("answer", ["[" * 100_000, f"[{10**400}]", "7", "[[1]]", "{}", "[1, 'a']"])
-def test_a_rule_of_ours_takes_whatever_a_model_writes(answer: str) -> None:
+def test_a_rule_of_ours_takes_whatever_a_model_writes(answer):
     assert points_of("number_sorting", answer, TakesAll(), {"answer": "['1', '2']"}) == 0.0
 
 
-def test_a_number_that_would_fill_the_memory_is_not_handed_on() -> None:
+def test_a_number_that_would_fill_the_memory_is_not_handed_on():
     task = GymTask("coin_flip")
     assert task.score("1e9999999999", task.items("test", 1)[0]).exact == 0.0

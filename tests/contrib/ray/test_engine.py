@@ -95,9 +95,7 @@ def is_same(one: Corpus, other: Corpus) -> bool:
     return replace(one, **took) == replace(other, **took)
 
 
-def test_the_corpus_is_the_same_with_a_node_killed_in_the_middle(
-    tmp_path: Path, nodes: Any, engine: RayEngine
-) -> None:
+def test_the_corpus_is_the_same_with_a_node_killed_in_the_middle(tmp_path, nodes, engine):
     made = tmp_path / "made"
     made.mkdir()
     killed: list[Any] = []
@@ -124,15 +122,13 @@ def test_the_corpus_is_the_same_with_a_node_killed_in_the_middle(
 
 
 @pytest.mark.parametrize("task", [MahjongTask(), DiscardTask()])
-def test_items_and_their_order_are_those_of_one_process(
-    engine: RayEngine, task: MahjongTask
-) -> None:
+def test_items_and_their_order_are_those_of_one_process(engine, task):
     there = list(make(task, 600, 1, engine))
     assert [made.item for made in there] == list(task.reverse(600, 1))
     assert all(made.verified and made.problem is None for made in there)
 
 
-def test_balance_and_bare_answers_too(tmp_path: Path, engine: RayEngine) -> None:
+def test_balance_and_bare_answers_too(tmp_path, engine):
     for changes in ({"balance": 0.5}, {"rationale": "none"}):
         there, here = (
             corpus_of(MahjongTask(), context_of(tmp_path / name, where), n_items=700, **changes)
@@ -142,9 +138,7 @@ def test_balance_and_bare_answers_too(tmp_path: Path, engine: RayEngine) -> None
         assert there.n_items > 600  # of 700: even shares may end before
 
 
-def test_a_teacher_answers_on_every_node_and_outlives_one(
-    tmp_path: Path, nodes: Any, engine: RayEngine
-) -> None:
+def test_a_teacher_answers_on_every_node_and_outlives_one(tmp_path, nodes, engine):
     asked = tmp_path / "asked"
     asked.mkdir()
     killed: list[Any] = []
@@ -168,14 +162,14 @@ def test_a_teacher_answers_on_every_node_and_outlives_one(
     assert written_down(asked)[0] == times
 
 
-def test_an_error_of_the_work_is_the_users_error(engine: RayEngine, tmp_path: Path) -> None:
+def test_an_error_of_the_work_is_the_users_error(engine, tmp_path):
     teacher = engine.spread(SlowTeacher(folder=str(tmp_path), fails_at=3))
     with pytest.raises(TeacherError, match="out of breath"):
         teacher.ask(chats(40), 8)
     assert [*engine.map(sorted, in_chunks([3, 1, 2, 5, 4], 3))] == [[1, 2, 3], [4, 5]]
 
 
-def test_an_endpoint_is_asked_from_here() -> None:
+def test_an_endpoint_is_asked_from_here():
     elsewhere = RayEngine(1)
     hosted = OpenAITeacher("x", "m", base_url="http://127.0.0.1:9/v1")
     assert elsewhere.spread(hosted) is hosted
@@ -186,14 +180,14 @@ def test_an_endpoint_is_asked_from_here() -> None:
     assert wrapped.identity() == echo.identity() and wrapped.name == "echo"
 
 
-def test_without_ray_it_is_said_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_it_is_said_what_to_type(monkeypatch):
     monkeypatch.setattr(ray_engine, "find_spec", lambda name: None)
     with pytest.raises(StratosError) as caught, RayEngine.connected(None, print):
         pass
     assert str(caught.value) == str(RayNotInstalled())
 
 
-def test_a_cluster_that_is_not_there() -> None:
+def test_a_cluster_that_is_not_there():
     pytest.importorskip("ray")
     with pytest.raises(StratosError) as caught, RayEngine.connected("127.0.0.1:9", print):
         pass

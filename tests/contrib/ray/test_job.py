@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray import nodes as ray_nodes
 from stratos.contrib.ray.executor import NO_FOLDER, NO_PYTHON, Ask, Ray, attempts, next_attempt
@@ -43,9 +42,7 @@ def spec_of(offer: Offer, run: Path) -> JobSpec:
     return job_spec(Plan(**fields | {"roles": roles}), "distill", run, Ray())
 
 
-def test_a_job_asks_for_what_the_plan_chose_of_the_cluster(
-    spec: JobSpec, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
-) -> None:
+def test_a_job_asks_for_what_the_plan_chose_of_the_cluster(spec, monkeypatch, snapshot):
     monkeypatch.setattr("stratos.contrib.ray.executor.shares_of_cluster", lambda *_: [SHARE])
     more = {"accelerator_type:A100-80G": 0.001}
     assert Ray()._ask(spec) == Ask(8, 2, 65536, more)
@@ -60,15 +57,13 @@ def test_a_job_asks_for_what_the_plan_chose_of_the_cluster(
         Ray()._ask(spec)
 
 
-def test_a_job_of_another_clouds_plan_asks_for_its_gpus(tmp_path: Path) -> None:
+def test_a_job_of_another_clouds_plan_asks_for_its_gpus(tmp_path):
     spec = spec_of(replace(GPU, cloud="aws", region="us-east-1"), tmp_path)
     assert Ray()._ask(spec) == Ask(1, 2, 0, {}, is_any_cpu=True)
     assert str(Ray(gpus=0)._ask(spec)) == "1 CPU"
 
 
-def test_a_job_gets_few_variables_and_no_key(
-    spec: JobSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_gets_few_variables_and_no_key(spec, monkeypatch):
     for name in ("MY_KEY", "STRATOS_MY_KEY", "STRATOS_CACHE", "MY_URL", "SECRET"):
         monkeypatch.setenv(name, name.lower())
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -84,14 +79,12 @@ def test_a_job_gets_few_variables_and_no_key(
     ("hours", "paid", "seconds"),
     [(2.0, None, "7260"), (2.0, 0.5, "1860"), (None, 1.0, "3660"), (None, None, None)],
 )
-def test_a_job_ends_itself_when_its_hours_or_its_money_are_up(
-    spec: JobSpec, hours: float | None, paid: float | None, seconds: str | None
-) -> None:
+def test_a_job_ends_itself_when_its_hours_or_its_money_are_up(spec, hours, paid, seconds):
     found = Ray()._variables(replace(spec, hours=hours, paid_hours=paid))
     assert found.get("STRATOS_JOB_SECONDS") == seconds
 
 
-def test_the_script_runs_what_the_node_can_and_what_is_wanted(spec: JobSpec) -> None:
+def test_the_script_runs_what_the_node_can_and_what_is_wanted(spec):
     (spec.folder / "jobs").mkdir(parents=True)
     one = next_attempt(spec)
     told = (sys.executable, "-c", "import os; print('threads', os.environ.get('OMP_NUM_THREADS'))")
@@ -117,7 +110,7 @@ def test_the_script_runs_what_the_node_can_and_what_is_wanted(spec: JobSpec) -> 
     assert one.id.startswith(f"{spec.name}-")
 
 
-def test_folders_of_one_path_on_two_machines_have_jobs_of_two_names(tmp_path: Path) -> None:
+def test_folders_of_one_path_on_two_machines_have_jobs_of_two_names(tmp_path):
     run = tmp_path / "run"
     first = next_attempt(spec_of(GPU, run))
     run.rename(tmp_path / "elsewhere")
@@ -140,20 +133,20 @@ def test_folders_of_one_path_on_two_machines_have_jobs_of_two_names(tmp_path: Pa
         ),
     ],
 )  # fmt: skip
-def test_how_a_job_ended(spec: JobSpec, told: dict, state: State, text: str) -> None:
+def test_how_a_job_ended(spec, told, state, text):
     job = Job(spec, "a-1", "Ray job a-1", Path("jobs/ray/a-1.log"))
     status = Ray()._failed(job, told, "10.0.0.2", 5.0)
     assert (status.state, status.text, status.since) == (state, text, 5.0)
 
 
-def test_a_node_that_does_not_see_the_run(spec: JobSpec, snapshot: SnapshotAssertion) -> None:
+def test_a_node_that_does_not_see_the_run(spec, snapshot):
     job = Job(spec, "a-1", "Ray job a-1", Path("a-1.log"))
     with pytest.raises(StratosError) as refused:
         Ray()._failed(job, {"driver_exit_code": NO_FOLDER}, "10.0.0.2", None)
     assert str(refused.value).replace(str(spec.folder), "<spec.folder>") == snapshot
 
 
-def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_is_not_installed(monkeypatch):
     monkeypatch.setattr(ray_nodes.importlib.util, "find_spec", lambda name: None)
     assert Ray().unusable() == Unreachable(
         "a Ray cluster is reached by ray[default], which is not installed. Type: "
@@ -161,7 +154,7 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_ray_knows_when_a_job_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_knows_when_a_job_ran(tmp_path, monkeypatch):
     monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
     spec = JobSpec("a", "distill", tmp_path, "train", 1, 2.0, planned_hours=1.0)
     job = Job(spec, "x", "Ray job x", tmp_path / "log", is_new=False)

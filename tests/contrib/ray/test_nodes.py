@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray.nodes import Dashboard, Node, connect, shares, shares_of_cluster
 from stratos.core import extras
@@ -59,9 +58,7 @@ def why_not(address: str | None) -> str:
     return str(refused.value)
 
 
-def test_the_address_is_a_dashboards(
-    served: Callable[..., str], monkeypatch, snapshot: SnapshotAssertion
-) -> None:
+def test_the_address_is_a_dashboards(served, monkeypatch, snapshot):
     address = served(version={"version": "4", "ray_version": "2.60.0"})
     assert connect(address).address == address
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
@@ -69,9 +66,7 @@ def test_the_address_is_a_dashboards(
     assert why_not("10.0.0.1:6379") == snapshot
 
 
-def test_what_answers_is_old_or_no_ray(
-    served: Callable[..., str], snapshot: SnapshotAssertion
-) -> None:
+def test_what_answers_is_old_or_no_ray(served, snapshot):
     old = served(version={"version": "4", "ray_version": "2.9.3"})
     assert why_not(old).replace(str(old), "<old>") == snapshot
     other = served()
@@ -79,16 +74,14 @@ def test_what_answers_is_old_or_no_ray(
     assert why_not(other).endswith(SILENT)
 
 
-def test_a_part_of_ray_is_not_installed(
-    served: Callable[..., str], monkeypatch, snapshot: SnapshotAssertion
-) -> None:
+def test_a_part_of_ray_is_not_installed(served, monkeypatch, snapshot):
     monkeypatch.setattr("ray.dashboard.modules.job.sdk.requests", None)
     assert (
         why_not(served()).replace(str(extras.install("ray")), "<extras.install('ray')>") == snapshot
     )
 
 
-def test_nodes_that_are_alive_give_what_they_have(served: Callable[..., str]) -> None:
+def test_nodes_that_are_alive_give_what_they_have(served):
     gpus = {"CPU": 16.0, "GPU": 4.0, "memory": 64.0 * 2**30, "accelerator_type:H100": 1.0}
     told = [("a", "ALIVE", gpus), ("b", "ALIVE", gpus), ("c", "DEAD", gpus)]
     told += [
@@ -110,12 +103,12 @@ def test_nodes_that_are_alive_give_what_they_have(served: Callable[..., str]) ->
         shares_of_cluster(broken)
 
 
-def test_gpus_without_a_type_have_none() -> None:
+def test_gpus_without_a_type_have_none():
     [share, _] = shares([Node("a", "10.0.0.1", {"CPU": 2.0, "GPU": 2.0})])
     assert (share.gpu, share.n_gpus, share.memory_mib) == ("", 1, 0)
 
 
-def test_the_memory_of_gpus_is_that_of_the_smallest_where_the_dashboard_tells_it() -> None:
+def test_the_memory_of_gpus_is_that_of_the_smallest_where_the_dashboard_tells_it():
     a100 = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:A100": 1.0, "memory": 2.0**34}
     nodes = [
         {"node_id": id, "node_ip": "10.0.0.1", "resources_total": a100, "state": "ALIVE"}

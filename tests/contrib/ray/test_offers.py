@@ -7,7 +7,6 @@ from dataclasses import fields
 import msgspec
 import pytest
 import yaml
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
@@ -38,9 +37,7 @@ def has(monkeypatch: pytest.MonkeyPatch):
     return nodes
 
 
-def test_nodes_are_offers_and_their_number_is_what_there_is(
-    has, snapshot: SnapshotAssertion
-) -> None:
+def test_nodes_are_offers_and_their_number_is_what_there_is(has, snapshot):
     has(GPUS, GPUS, ODD, CPUS)
     catalog = load_catalog(cloud(usd_per_gpu_hour=2.0, usd_per_cpu_hour=0.01))
     assert [
@@ -55,9 +52,7 @@ def test_nodes_are_offers_and_their_number_is_what_there_is(
     assert catalog.warnings == snapshot
 
 
-def test_a_cluster_that_does_not_answer_or_has_nothing(
-    has, monkeypatch, snapshot: SnapshotAssertion
-) -> None:
+def test_a_cluster_that_does_not_answer_or_has_nothing(has, monkeypatch, snapshot):
     has({"memory": 1.0})
     with pytest.raises(CatalogError, match=r"to plan with\. It has no node with a CPU: see ray st"):
         load_catalog(cloud())
@@ -76,7 +71,7 @@ def test_a_cluster_that_does_not_answer_or_has_nothing(
     [((79.6,), "A100-80GB"), ((39.4,), "A100"), ((79.6, 39.4), "A100"), ((79.6, None), "A100"),
      ((None,), "A100")],
 )  # fmt: skip
-def test_an_a100_has_the_memory_that_ray_tells(monkeypatch, sizes, card) -> None:
+def test_an_a100_has_the_memory_that_ray_tells(monkeypatch, sizes, card):
     """A job that asks for a type may get any node of it: the smallest counts."""
     a100 = {"CPU": 16.0, "GPU": 1.0, "memory": 64.0 * 2**30, "accelerator_type:A100": 1.0}
     made = shares([Node(str(i), "10.0.0.1", a100, gib) for i, gib in enumerate(sizes)])
@@ -91,7 +86,7 @@ def test_an_a100_has_the_memory_that_ray_tells(monkeypatch, sizes, card) -> None
     ])  # fmt: skip
 
 
-def test_what_is_free_now_is_not_waited_for_and_of_the_rest_nothing_is_known() -> None:
+def test_what_is_free_now_is_not_waited_for_and_of_the_rest_nothing_is_known():
     made = shares([Node("1", "10.0.0.1", GPUS)])
     assert free_now({"CPU": (8.0, 16.0), "GPU": (1.0, 2.0)}, made) == (
         {("cluster", "1xA100-80G-8cpu-32gib"): 0.0}, "8 of 16 CPU and 1 of 2 GPU are in use now"
@@ -99,7 +94,7 @@ def test_what_is_free_now_is_not_waited_for_and_of_the_rest_nothing_is_known() -
     assert free_now({}, made) == ({}, "Ray does not tell what is in use")
 
 
-def test_the_shipped_cloud_says_every_field_and_has_offers(has) -> None:
+def test_the_shipped_cloud_says_every_field_and_has_offers(has):
     has(CPUS)
     plain = yaml.safe_load(shipped_choices("cloud")["ray"].read_text())
     assert set(plain) == {field.name for field in fields(CloudConfig)}

@@ -39,9 +39,7 @@ def on(on_ray: Command, ray_cluster: RayCluster) -> OnCluster:
     return OnCluster(on_ray, ray_cluster, ON, r"Ray job stratos-run-\S+", r"[\d.]+", n_active)
 
 
-def test_a_student_of_ray_is_the_student_of_here(
-    on_ray: Command, trained: Command, ray_cluster: RayCluster
-) -> None:
+def test_a_student_of_ray_is_the_student_of_here(on_ray, trained, ray_cluster):
     on_ray.env = {**on_ray.env, "RAY_API_SERVER_ADDRESS": "", "RAY_ADDRESS": "10.9.9.9:6379"}
     on = (*ON, f"executor.address={ray_cluster.address}", "executor.gpus=1")
     assert on_ray.start(*on).wait(300) == 0, on_ray.said
@@ -63,9 +61,7 @@ def test_a_student_of_ray_is_the_student_of_here(
 
 
 @WHOLE
-def test_a_node_that_dies_in_the_middle_changes_nothing(
-    on_ray: Command, trained: Command, ray_cluster: RayCluster
-) -> None:
+def test_a_node_that_dies_in_the_middle_changes_nothing(on_ray, trained, ray_cluster):
     process = on_ray.start(*ON, "executor.usd_per_hour=0")
     on_ray.until(on_ray.has_checkpoint)
     with ray_cluster.frozen(on_ray.run):
@@ -87,9 +83,7 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=WHOLE)])
-def test_a_command_that_is_told_to_end_leaves_nothing_running(
-    on_ray: Command, trained: Command, ray_cluster: RayCluster, number: int
-) -> None:
+def test_a_command_that_is_told_to_end_leaves_nothing_running(on_ray, trained, ray_cluster, number):
     process = on_ray.start(*ON)
     on_ray.until(on_ray.has_checkpoint)
     with ray_cluster.frozen(on_ray.run):
@@ -108,9 +102,7 @@ def test_a_command_that_is_told_to_end_leaves_nothing_running(
 
 
 @WHOLE
-def test_a_job_is_ended_where_the_folder_of_its_run_is_gone(
-    on_ray: Command, ray_cluster: RayCluster
-) -> None:
+def test_a_job_is_ended_where_the_folder_of_its_run_is_gone(on_ray, ray_cluster):
     process = on_ray.start(*ON, "executor.usd_per_hour=3.6", "trainer.max_tokens=400000")
     on_ray.until(on_ray.has_checkpoint)
     process.send_signal(signal.SIGKILL)
@@ -125,9 +117,7 @@ def test_a_job_is_ended_where_the_folder_of_its_run_is_gone(
 
 
 @WHOLE
-def test_a_job_that_reaches_its_limit_goes_on(
-    on_ray: Command, trained: Command, ray_cluster: RayCluster
-) -> None:
+def test_a_job_that_reaches_its_limit_goes_on(on_ray, trained, ray_cluster):
     process = on_ray.start(*ON, "executor.hours=0.015")
     on_ray.until(on_ray.has_checkpoint)
     with ray_cluster.frozen(on_ray.run):
@@ -139,7 +129,7 @@ def test_a_job_that_reaches_its_limit_goes_on(
     assert on_ray.student() == trained.student()
 
 
-def test_a_job_that_waited_too_long_never_runs(on_ray: Command, ray_cluster: RayCluster) -> None:
+def test_a_job_that_waited_too_long_never_runs(on_ray, ray_cluster):
     with ray_cluster.busy():
         process = on_ray.start(*ON, "executor.max_pending_hours=0.0005")
         assert process.wait(120) == 1
@@ -157,7 +147,7 @@ def test_a_job_that_waited_too_long_never_runs(on_ray: Command, ray_cluster: Ray
 
 
 @WHOLE
-def test_a_job_that_ray_gives_up_waits_again(on_ray: Command, ray_cluster: RayCluster) -> None:
+def test_a_job_that_ray_gives_up_waits_again(on_ray, ray_cluster):
     with ray_cluster.busy():
         process = on_ray.start(*ON)
         ray_cluster.until(lambda: len(ray_cluster.jobs(on_ray.run)) == 2)
@@ -166,7 +156,7 @@ def test_a_job_that_ray_gives_up_waits_again(on_ray: Command, ray_cluster: RayCl
     assert told == [("FAILED", "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"), ("SUCCEEDED", None)]
 
 
-def test_what_cannot_be_submitted(on_ray: Command, ray_cluster: RayCluster) -> None:
+def test_what_cannot_be_submitted(on_ray, ray_cluster):
     def told(*argv: str) -> str:
         assert on_ray.start(*ON, *argv).wait(60) in (1, 2)
         return on_ray.said.splitlines()[-1]
@@ -202,9 +192,7 @@ def test_what_cannot_be_submitted(on_ray: Command, ray_cluster: RayCluster) -> N
     ), on_ray.said
 
 
-def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(
-    on_ray: Command, ray_cluster: RayCluster
-) -> None:
+def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(on_ray, ray_cluster):
     chosen = ("cloud=ray", "cloud.usd_per_gpu_hour=2", "cloud.usd_per_cpu_hour=0.5")
     assert on_ray.start(*chosen, "stages=[plan]").wait(120) == 0, on_ray.said
     roles = on_ray.record("plan")["roles"]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from checked import problems
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray import engine
 from stratos.contrib.ray.nodes import RayNotInstalled
 
 
-def test_an_engine_that_is_not_there_is_said_before_anything_runs(
-    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
-) -> None:
+def test_an_engine_that_is_not_there_is_said_before_anything_runs(monkeypatch, snapshot):
     installed: object | None = None
     monkeypatch.setattr(engine, "find_spec", lambda name: installed)
     assert problems("+task=mahjong", "synthesize.engine=ray") == [str(RayNotInstalled())]

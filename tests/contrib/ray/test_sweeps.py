@@ -34,7 +34,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return "ray", cluster
 
 
-def test_what_cannot_be_submitted_is_one_clear_error(app: Path) -> None:
+def test_what_cannot_be_submitted_is_one_clear_error(app):
     command = [sys.executable, "app.py", "-m", "hydra/launcher=ray", "x=1"]
     env = {**os.environ, "PATH": str(Path(sys.executable).parent)}
     done = subprocess.run(

@@ -9,7 +9,6 @@ import json
 import re
 import signal
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from one_run import Command, all_but_distill, files
@@ -24,9 +23,7 @@ ON = (
 MINUTES = 60
 
 
-def test_a_student_of_skypilot_is_the_student_of_here(
-    on_sky: Command, trained: Command, sky: Sky
-) -> None:
+def test_a_student_of_skypilot_is_the_student_of_here(on_sky, trained, sky):
     assert on_sky.start(*ON).wait(15 * MINUTES) == 0, on_sky.said
     assert on_sky.student() == trained.student()
     assert files(on_sky.weights) == files(trained.weights)
@@ -50,9 +47,7 @@ def test_a_student_of_skypilot_is_the_student_of_here(
     assert "(made before)" in on_sky.said and sky.boots() == boots
 
 
-def test_all_other_stages_leave_what_they_leave_here(
-    on_sky: Command, trained: Command, sky: Sky, tmp_path: Path
-) -> None:
+def test_all_other_stages_leave_what_they_leave_here(on_sky, trained, sky, tmp_path):
     """Before there is a plan, the probe's server is named; those of the others the plan chooses."""
     small = all_but_distill(trained.weights)
     here = Command(tmp_path / "here" / "run")
@@ -104,9 +99,7 @@ def test_all_other_stages_leave_what_they_leave_here(
     assert sky.instances() == [] and sky.clusters() == "[]"
 
 
-def test_an_interruption_goes_on_from_the_checkpoint_that_came_back(
-    on_sky: Command, trained: Command, sky: Sky
-) -> None:
+def test_an_interruption_goes_on_from_the_checkpoint_that_came_back(on_sky, trained, sky):
     process = on_sky.start(*ON)
     on_sky.until(on_sky.has_checkpoint, 15 * MINUTES)
     sky.interrupt()
@@ -119,9 +112,7 @@ def test_an_interruption_goes_on_from_the_checkpoint_that_came_back(
     assert sky.instances() == [] and sky.clusters() == "[]"
 
 
-def test_a_killed_command_is_followed_by_the_next(
-    on_sky: Command, trained: Command, sky: Sky
-) -> None:
+def test_a_killed_command_is_followed_by_the_next(on_sky, trained, sky):
     process = on_sky.start(*ON)
     on_sky.until(on_sky.has_checkpoint, 15 * MINUTES)
     boots = sky.boots()
@@ -136,9 +127,7 @@ def test_a_killed_command_is_followed_by_the_next(
     assert sky.instances() == [] and sky.clusters() == "[]" and sky.boots() == boots
 
 
-def test_ctrl_c_leaves_nothing_and_what_was_done_goes_on_here(
-    on_sky: Command, trained: Command, sky: Sky
-) -> None:
+def test_ctrl_c_leaves_nothing_and_what_was_done_goes_on_here(on_sky, trained, sky):
     process = on_sky.start(*ON)
     on_sky.until(on_sky.has_checkpoint, 15 * MINUTES)
     process.send_signal(signal.SIGINT)
@@ -149,7 +138,7 @@ def test_ctrl_c_leaves_nothing_and_what_was_done_goes_on_here(
     assert files(on_sky.weights) == files(trained.weights)
 
 
-def test_ctrl_c_during_the_launch_leaves_nothing(on_sky: Command, sky: Sky) -> None:
+def test_ctrl_c_during_the_launch_leaves_nothing(on_sky, sky):
     process = on_sky.start(*ON)
     on_sky.until(lambda: bool(sky.instances()), 10 * MINUTES)
     process.send_signal(signal.SIGTERM)
@@ -168,9 +157,7 @@ def paid_from_its_launch(on_sky: Command, sky: Sky) -> None:
     assert 0 < settled["usd"] == pytest.approx(settled["seconds"] / 3600 * rented["usd_per_hour"])
 
 
-def test_a_server_that_starts_when_its_command_is_killed_is_seen_and_ended(
-    on_sky: Command, sky: Sky, tmp_path: Path
-) -> None:
+def test_a_server_that_starts_when_its_command_is_killed_is_seen_and_ended(on_sky, sky, tmp_path):
     """From another home, too, where a policy denies a region of the account."""
     process = on_sky.start(*ON)
     on_sky.until(lambda: bool(sky.instances()), 10 * MINUTES)
@@ -193,7 +180,7 @@ def test_a_server_that_starts_when_its_command_is_killed_is_seen_and_ended(
     paid_from_its_launch(on_sky, sky)
 
 
-def test_spot_is_rented_and_paid_at_its_price(on_sky: Command, sky: Sky) -> None:
+def test_spot_is_rented_and_paid_at_its_price(on_sky, sky):
     """At the prices of SkyPilot's catalog: that of Stratos has none of AWS."""
     spot = (
         "cloud.spot=true", "cloud.regions=[us-east-1]",
@@ -215,7 +202,7 @@ def test_spot_is_rented_and_paid_at_its_price(on_sky: Command, sky: Sky) -> None
     paid_from_its_launch(on_sky, sky)
 
 
-def test_another_type_and_another_zone_of_the_region_are_tried(on_sky: Command, sky: Sky) -> None:
+def test_another_type_and_another_zone_of_the_region_are_tried(on_sky, sky):
     [planned] = {one["offer"]["instance_type"] for one in on_sky.record("plan")["roles"]
                  if one["role"] == "train"}  # fmt: skip
     with sky.refusing(planned, "us-east-1a"):
@@ -236,7 +223,7 @@ def test_another_type_and_another_zone_of_the_region_are_tried(on_sky: Command, 
     assert sky.instances() == [] and sky.clusters() == "[]"
 
 
-def test_a_server_that_nobody_has(on_sky: Command, sky: Sky) -> None:
+def test_a_server_that_nobody_has(on_sky, sky):
     with sky.refusing():
         assert on_sky.start(*ON).wait(10 * MINUTES) == 1
     said = on_sky.said.splitlines()[-1]
@@ -247,7 +234,7 @@ def test_a_server_that_nobody_has(on_sky: Command, sky: Sky) -> None:
     assert [(one["role"], one["usd"]) for one in settled] == [("train", 0), ("egress", 0)]
 
 
-def test_an_error_of_the_stage_is_the_same_as_here(on_sky: Command, sky: Sky) -> None:
+def test_an_error_of_the_stage_is_the_same_as_here(on_sky, sky):
     assert on_sky.start("trainer.strategy=fsdp").wait(2 * MINUTES) == 1
     here = on_sky.said.splitlines()[-1]
     assert on_sky.start("trainer.strategy=fsdp", *ON).wait(15 * MINUTES) == 1

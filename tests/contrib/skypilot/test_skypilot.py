@@ -24,7 +24,6 @@ import pytest
 import yaml
 from in_process import stratos
 from required import lacking
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.skypilot import executor as sky_check
 from stratos.contrib.skypilot import executor as skypilot
@@ -79,15 +78,15 @@ def spec_of(
         (f"stratos-{'x' * 60}-1a2b3c-distill", f"stratos-{'x' * 27}-890591"),
     ],
 )
-def test_a_name_that_every_cloud_takes(job: str, cluster: str) -> None:
+def test_a_name_that_every_cloud_takes(job, cluster):
     assert cluster_name(job) == cluster and len(cluster) <= 42
 
 
-def test_two_names_are_two_clusters() -> None:
+def test_two_names_are_two_clusters():
     assert cluster_name("stratos-a.b-distill") != cluster_name("stratos-a_b-distill")
 
 
-def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
+def test_a_task_asks_for_what_the_plan_chose(tmp_path):
     run = tmp_path / "my run"
     spec = spec_of(run, files=(Path("/data/rows.jsonl"),))
     resources = SkyPilot()._resources(spec)
@@ -131,14 +130,14 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
     ],
 )
 def test_the_ledger_counts_the_price_of_what_is_rented(
-    tmp_path: Path, choice: RoleChoice, settings: dict, spot: bool, usd_per_hour: float
-) -> None:
+    tmp_path, choice, settings, spot, usd_per_hour
+):
     spec = spec_of(tmp_path, choice, SkyPilot(**settings))
     assert SkyPilot(**settings)._resources(spec)["use_spot"] is spot
     assert (spec.spot, spec.usd_per_hour) == (spot, usd_per_hour)
 
 
-def test_another_server_than_the_plans(tmp_path: Path) -> None:
+def test_another_server_than_the_plans(tmp_path):
     elsewhere = SkyPilot(
         infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0, idle_minutes=None
     )
@@ -159,15 +158,15 @@ def test_another_server_than_the_plans(tmp_path: Path) -> None:
     ],
 )
 def test_a_server_that_skypilot_chooses_costs_no_more_than_the_ledger_counts(
-    settings: dict[str, Any], most: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    settings, most, tmp_path, monkeypatch
+):
     monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
     spec, engine = spec_of(tmp_path), SkyPilot(**settings)
     path = engine._write(spec, engine._resources(spec), tmp_path / "sky")
     assert yaml.safe_load(path.read_text())["resources"].get("max_hourly_cost") == most
 
 
-def test_a_job_on_kubernetes_is_the_task_that_is_kept(tmp_path: Path) -> None:
+def test_a_job_on_kubernetes_is_the_task_that_is_kept(tmp_path):
     """No Kubernetes runs in these tests: what SkyPilot is handed is compared with a file."""
     engine = SkyPilot(infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0)
     spec = spec_of(Path("/runs/mine"))
@@ -176,14 +175,14 @@ def test_a_job_on_kubernetes_is_the_task_that_is_kept(tmp_path: Path) -> None:
     assert task == yaml.safe_load(kept.read_text())
 
 
-def test_a_server_that_is_not_rented(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_a_server_that_is_not_rented(tmp_path, snapshot):
     local = replace(GPU, cloud="local", region="here")
     with pytest.raises(StratosError) as caught:
         SkyPilot()._checked(spec_of(tmp_path, replace(SPOT, offer=local)))
     assert str(caught.value) == snapshot
 
 
-def test_what_a_server_sends_here_is_billed_by_its_cloud(tmp_path: Path) -> None:
+def test_what_a_server_sends_here_is_billed_by_its_cloud(tmp_path):
     def listed(cloud: str) -> float:
         return {"aws": 0.09, "lambda": 0.0}.get(cloud, 0.5)
 
@@ -204,9 +203,7 @@ def test_what_a_server_sends_here_is_billed_by_its_cloud(tmp_path: Path) -> None
         ({"fetch_every_minutes": 20.0}, 16.0, 20.0),
     ],
 )
-def test_large_checkpoints_are_brought_back_less_often(
-    tmp_path: Path, settings: dict, copy_gb: float, minutes: float
-) -> None:
+def test_large_checkpoints_are_brought_back_less_often(tmp_path, settings, copy_gb, minutes):
     executor = SkyPilot(**settings)
     spec = spec_of(tmp_path, returns=Returns(usd_per_gb=0.09, end_gb=1.0, copy_gb=copy_gb))
     assert executor._minutes(spec) == pytest.approx(max(5.0, minutes))
@@ -216,14 +213,14 @@ def test_large_checkpoints_are_brought_back_less_often(
     assert executor.egress_gb(free) == 0.0
 
 
-def test_no_job_gets_the_key_of_a_teacher(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+def test_no_job_gets_the_key_of_a_teacher(tmp_path, snapshot):
     spec = spec_of(tmp_path, withheld=("BIG_KEY",))
     with pytest.raises(StratosError) as caught:
         SkyPilot(env=("HF_TOKEN", "BIG_KEY"))._checked(spec)
     assert str(caught.value) == snapshot
 
 
-def test_every_offer_of_the_catalog_is_one_that_skypilot_takes(tmp_path: Path) -> None:
+def test_every_offer_of_the_catalog_is_one_that_skypilot_takes(tmp_path):
     """Each instance type and each region, on demand and, where it has a price, as spot."""
     python = os.environ.get("STRATOS_SKY", "") and f"{os.environ['STRATOS_SKY']}/bin/python"
     if not python and importlib.util.find_spec("sky"):
@@ -281,7 +278,7 @@ print(len(tasks), "tasks")
 # --- what is sent ---------------------------------------------------------------------------------
 
 
-def test_the_wheel_is_the_stratos_that_runs_here(tmp_path: Path) -> None:
+def test_the_wheel_is_the_stratos_that_runs_here(tmp_path):
     wheel = write_wheel(tmp_path)
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
@@ -301,7 +298,7 @@ def test_the_wheel_is_the_stratos_that_runs_here(tmp_path: Path) -> None:
     assert shown.stdout.strip() == str(tmp_path / "site" / "stratos" / "__init__.py")
 
 
-def test_versions_are_those_of_here() -> None:
+def test_versions_are_those_of_here():
     found = dict(one.split("==") for one in pins())
     assert found["torch"] and "+" not in found["torch"]
     assert {"transformers", "lightning", "hydra-core"} <= set(found)
@@ -311,7 +308,7 @@ def test_versions_are_those_of_here() -> None:
     assert command.endswith("/*.whl)[train]\" 'bitsandbytes>=0.46'")
 
 
-def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None:
+def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path):
     run = tmp_path / "run"
     for name in (".hydra/config.yaml", "corpus/train.jsonl", "wandb/x", "jobs/old.log",
                  "ledger.jsonl", ".lock", "plan.json", ".plan.json.new",
@@ -329,7 +326,7 @@ def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None
     }  # fmt: skip
 
 
-def test_only_what_the_stage_writes_comes_back(tmp_path: Path) -> None:
+def test_only_what_the_stage_writes_comes_back(tmp_path):
     if shutil.which("rsync") is None:
         lacking("skypilot", "rsync is not installed")
     there, here = tmp_path / "there", tmp_path / "here"
@@ -401,7 +398,7 @@ time.sleep(60)
 """
 
 
-def test_the_node_runs_the_stage_in_the_folder_of_the_run(tmp_path: Path) -> None:
+def test_the_node_runs_the_stage_in_the_folder_of_the_run(tmp_path):
     node = Node(tmp_path, "import sys; print(*sys.argv[1:]); open('made', 'w').close()")
     assert node.process.wait(60) == 0 and node.state == "exit 0"
     assert (node.run / "made").exists() and (node.run / "corpus").is_dir()
@@ -410,14 +407,14 @@ def test_the_node_runs_the_stage_in_the_folder_of_the_run(tmp_path: Path) -> Non
     assert (node.base / "cache" / "reads.jsonl").read_text() == "seen"
 
 
-def test_the_node_tells_how_the_stage_ends(tmp_path: Path) -> None:
+def test_the_node_tells_how_the_stage_ends(tmp_path):
     node = Node(tmp_path, "import sys; sys.exit('no')")
     assert node.process.wait(60) == 1 and node.state == "exit 1"
     assert (node.base / "distill.log").read_text() == "no\n"
 
 
 @pytest.mark.parametrize("hours", [None, 1.0])
-def test_a_stage_that_is_told_to_end_saves(tmp_path: Path, hours: float | None) -> None:
+def test_a_stage_that_is_told_to_end_saves(tmp_path, hours):
     node = Node(tmp_path, SAVES, hours=hours)
     node.until(lambda: (node.run / "began").exists())
     assert node.state == "stage"
@@ -426,19 +423,19 @@ def test_a_stage_that_is_told_to_end_saves(tmp_path: Path, hours: float | None) 
     assert (node.run / "saved").exists()
 
 
-def test_a_stage_that_takes_too_long_saves_and_ends(tmp_path: Path) -> None:
+def test_a_stage_that_takes_too_long_saves_and_ends(tmp_path):
     node = Node(tmp_path, SAVES, hours=2 / 3600)
     assert node.process.wait(60) == 124 and node.state == "exit 124"
     assert (node.run / "saved").exists()
 
 
-def test_what_cannot_be_installed_ends_the_job(tmp_path: Path) -> None:
+def test_what_cannot_be_installed_ends_the_job(tmp_path):
     node = Node(tmp_path, "", setup="echo trying\nfalse\necho on")
     assert node.process.wait(60) == 1 and node.state == "exit 1"
     assert (node.base / "distill.log").read_text() == "trying\n"
 
 
-def test_a_folder_that_cannot_be_made_on_the_node(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_on_the_node(tmp_path):
     (tmp_path / "there").touch()
     node = Node(tmp_path, "")
     assert node.process.wait(60) == 1 and node.state == "exit 1"
@@ -483,7 +480,7 @@ def sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     sky_check.enabled_clouds.cache_clear()
 
 
-def test_a_skypilot_that_cannot_be_used(sky: Callable[..., Path]) -> None:
+def test_a_skypilot_that_cannot_be_used(sky):
     assert SkyPilot(program="no-such-sky").unusable() == NoSky("no-such-sky", "is not there")
     assert SkyPilot(program=str(sky())).unusable() is None
     old = str(sky(version="0.11.2"))
@@ -491,9 +488,7 @@ def test_a_skypilot_that_cannot_be_used(sky: Callable[..., Path]) -> None:
     assert SkyPilot(program=str(sky(clouds='{"default": {}}'))).unusable() == NoCloud()
 
 
-def test_a_cloud_that_skypilot_may_not_use(
-    sky: Callable[..., Path], tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_cloud_that_skypilot_may_not_use(sky, tmp_path, snapshot):
     clouds = '{"default": {"Lambda": ["compute"], "GCP": ["compute", "storage"], "AWS": []}}'
     executor = SkyPilot(program=str(sky(clouds=clouds)))
     with pytest.raises(StratosError) as caught:
@@ -511,9 +506,7 @@ def launched(executor: SkyPilot, run: Path, code: int, log: str = "") -> Any:
     return executor._job(following, is_new=False)
 
 
-def test_a_server_that_cannot_be_had(
-    sky: Callable[..., Path], tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_server_that_cannot_be_had(sky, tmp_path, snapshot):
     executor = SkyPilot(program=str(sky()))
     log = "\x1b[33msky.exceptions.ResourcesUnavailableError: Failed to acquire resources\x1b[0m\n"
     job = launched(executor, tmp_path / "run", 1, log)
@@ -523,9 +516,7 @@ def test_a_server_that_cannot_be_had(
     assert str(caught.value).replace(str(job.log), "<job.log>") == snapshot
 
 
-def test_a_server_of_the_users_own_that_cannot_be_had(
-    sky: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_server_of_the_users_own_that_cannot_be_had(sky, tmp_path):
     executor = SkyPilot(program=str(sky()), infra="aws/us-west-2", instance_type="g5.xlarge")
     job = launched(executor, tmp_path / "run", 1, "sky.exceptions.ResourcesUnavailableError: x\n")
     status = executor.status(job)
@@ -534,9 +525,7 @@ def test_a_server_of_the_users_own_that_cannot_be_had(
     assert status.text.endswith("Give the same command later, or name another server.")
 
 
-def test_a_server_that_is_gone_and_one_that_nobody_knows_of(
-    sky: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_server_that_is_gone_and_one_that_nobody_knows_of(sky, tmp_path):
     executor = SkyPilot(program=str(sky()))
     job = launched(executor, tmp_path / "run", 0)
     status = executor.status(job)
@@ -548,9 +537,7 @@ def test_a_server_that_is_gone_and_one_that_nobody_knows_of(
     assert executor.status(job).state is State.UNKNOWN
 
 
-def test_a_stage_that_was_killed_is_lost_and_one_that_failed_is_not(
-    sky: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_stage_that_was_killed_is_lost_and_one_that_failed_is_not(sky, tmp_path):
     executor = SkyPilot(program=str(sky()))
     job = launched(executor, tmp_path / "run", 0)
     executor.status(job)
@@ -567,12 +554,7 @@ def test_a_stage_that_was_killed_is_lost_and_one_that_failed_is_not(
     assert "executor.instance_type=<one with more>" in found[137].cure
 
 
-def test_a_cluster_that_does_not_end_is_shouted(
-    sky: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    snapshot: SnapshotAssertion,
-) -> None:
+def test_a_cluster_that_does_not_end_is_shouted(sky, tmp_path, monkeypatch, snapshot):
     monkeypatch.setattr("stratos.contrib.skypilot.follower._DOWN_S", 0.0)
     spec = spec_of(tmp_path)
     name = cluster_name(spec.name)
@@ -584,9 +566,7 @@ def test_a_cluster_that_does_not_end_is_shouted(
     assert asked.count(f"down --yes {name}") == 3
 
 
-def test_what_skypilot_says_before_its_answer_is_no_answer(
-    sky: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_what_skypilot_says_before_its_answer_is_no_answer(sky, tmp_path):
     told = 'Refreshing [1/2]\n[\n  {\n    "name": "a",\n    "links": []\n  }\n]'
     cluster = Cluster("a", str(sky(status=told)), tmp_path)
     assert cluster.record() == {"name": "a", "links": []}
@@ -595,9 +575,7 @@ def test_what_skypilot_says_before_its_answer_is_no_answer(
         Cluster("a", str(sky(status="nothing")), tmp_path).record()
 
 
-def test_a_launch_outlives_its_command_and_tells_how_it_has_ended(
-    sky: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_launch_outlives_its_command_and_tells_how_it_has_ended(sky, tmp_path):
     log = tmp_path / "log"
     cluster = Cluster("a", str(sky(launch="echo no zone; exit 3")), tmp_path / "a")
     cluster.launch(tmp_path / "task.yaml", ["HF_TOKEN"], log)
@@ -630,8 +608,8 @@ down) rm -f {cloud}/* ;;
 
 @pytest.mark.parametrize("has_server", [True, False])
 def test_a_launch_that_is_ended_early_costs_what_the_cloud_had_started(
-    sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_server: bool
-) -> None:
+    sky, tmp_path, monkeypatch, has_server
+):
     """SkyPilot has not named the server yet when the command is told to end."""
     monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
     spec, cloud, path = spec_of(tmp_path / "run"), tmp_path / "cloud", sky()
@@ -668,9 +646,7 @@ def test_a_launch_that_is_ended_early_costs_what_the_cloud_had_started(
 
 
 @pytest.mark.parametrize("step", ["Following.save", "Copies.stop"])
-def test_a_server_is_ended_though_nothing_of_it_can_be_saved(
-    step: str, sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_is_ended_though_nothing_of_it_can_be_saved(step, sky, tmp_path, monkeypatch):
     def fails(*_: Any) -> None:
         raise OSError("No space left on device")
 
@@ -684,9 +660,7 @@ def test_a_server_is_ended_though_nothing_of_it_can_be_saved(
     assert list(cloud.iterdir()) == []
 
 
-def test_what_an_earlier_job_has_said_is_not_said_again(
-    sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_earlier_job_has_said_is_not_said_again(sky, tmp_path, monkeypatch):
     monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
     executor, spec = SkyPilot(program=str(sky(launch="sleep 60"))), spec_of(tmp_path / "run")
     events = events_path(spec.folder, "distill")
@@ -703,9 +677,7 @@ def test_what_an_earlier_job_has_said_is_not_said_again(
     executor.cancel(spec)
 
 
-def test_what_a_job_prints_is_appended_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_job_prints_is_appended_here(tmp_path, monkeypatch):
     if shutil.which("rsync") is None:
         lacking("skypilot", "rsync is not installed")
     node, ssh = tmp_path / "node", tmp_path / "programs" / "ssh"
@@ -775,8 +747,8 @@ def aws(folder: Path, *regions: str, jobs: tuple[str, ...] = ()) -> None:
 
 
 def test_servers_of_runs_that_another_machine_started_are_found_by_their_tags(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
     monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
@@ -795,9 +767,7 @@ def test_servers_of_runs_that_another_machine_started_are_found_by_their_tags(
     assert "stratos-b-distill: train of my-run, started elsewhere" in said
 
 
-def test_a_region_that_a_policy_denies_is_named_and_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
-) -> None:
+def test_a_region_that_a_policy_denies_is_named_and_left_out(tmp_path, monkeypatch, snapshot):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
     monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
@@ -818,9 +788,7 @@ def test_a_region_that_a_policy_denies_is_named_and_left_out(
     assert busy.returncode == 1 and "so that servers may be missing" in busy.stderr
 
 
-def test_the_users_own_region_says_which_regions_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_users_own_region_says_which_regions_there_are(tmp_path, monkeypatch):
     """A policy denies us-east-1, where the account's servers may not be."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))

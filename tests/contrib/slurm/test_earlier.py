@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from one_cluster import Cluster
@@ -53,9 +52,7 @@ def open_leases(command: Command) -> set[str]:
     return kinds["rented"] - kinds["settled"]
 
 
-def test_a_command_that_is_refused_changes_nothing_of_the_job_of_another(
-    on_slurm: Command, prepared: Path, slurm: Cluster
-) -> None:
+def test_a_command_that_is_refused_changes_nothing_of_the_job_of_another(on_slurm, prepared, slurm):
     short = on_slurm.lack_corpus()
     other = Command(on_slurm.run)
     other.env = on_slurm.env
@@ -71,9 +68,7 @@ def test_a_command_that_is_refused_changes_nothing_of_the_job_of_another(
 
 
 @WHOLE
-def test_a_job_of_other_inputs_is_ended_where_an_earlier_record_fits_again(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_a_job_of_other_inputs_is_ended_where_an_earlier_record_fits_again(on_slurm, slurm):
     assert on_slurm.start(*ON).wait(300) == 0, on_slurm.said
     student, kept = on_slurm.student(), on_slurm.run.with_name("kept")
     shutil.copytree(on_slurm.run / "distill", kept)
@@ -89,9 +84,7 @@ def test_a_job_of_other_inputs_is_ended_where_an_earlier_record_fits_again(
 
 
 @WHOLE
-def test_the_job_of_a_folder_that_was_deleted_is_ended(
-    on_slurm: Command, prepared: Path, slurm: Cluster
-) -> None:
+def test_the_job_of_a_folder_that_was_deleted_is_ended(on_slurm, prepared, slurm):
     id = left_running(on_slurm, slurm, *LONG)
     shutil.rmtree(on_slurm.run)
     shutil.copytree(prepared, on_slurm.run)
@@ -101,9 +94,7 @@ def test_the_job_of_a_folder_that_was_deleted_is_ended(
 
 
 @WHOLE
-def test_a_job_of_a_folder_that_was_moved_is_ended_and_settled(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_a_job_of_a_folder_that_was_moved_is_ended_and_settled(on_slurm, slurm):
     id = left_running(on_slurm, slurm, *LONG)
     moved = on_slurm.run.with_name("moved")
     on_slurm.run.rename(moved)
@@ -115,9 +106,7 @@ def test_a_job_of_a_folder_that_was_moved_is_ended_and_settled(
 
 
 @WHOLE
-def test_a_job_that_is_followed_costs_what_it_was_submitted_at(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_a_job_that_is_followed_costs_what_it_was_submitted_at(on_slurm, slurm):
     left_running(on_slurm, slurm)
     process = on_slurm.start(*ON, "executor.usd_per_hour=7", "stages=[plan,distill]")
     on_slurm.until(lambda: "follows SLURM job" in on_slurm.said)
@@ -132,9 +121,7 @@ def test_a_job_that_is_followed_costs_what_it_was_submitted_at(
 
 
 @WHOLE
-def test_a_job_that_waited_ran_and_was_cancelled_unseen_is_booked(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_a_job_that_waited_ran_and_was_cancelled_unseen_is_booked(on_slurm, slurm):
     with slurm.drained():
         on_slurm.start(*ON, *LONG)
         on_slurm.until(lambda: slurm.jobs() == ["PENDING"])
@@ -157,9 +144,7 @@ def test_a_job_that_waited_ran_and_was_cancelled_unseen_is_booked(
 
 
 @WHOLE
-def test_a_job_that_was_queued_again_unseen_pays_each_start_and_no_wait(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_a_job_that_was_queued_again_unseen_pays_each_start_and_no_wait(on_slurm, slurm):
     id = left_running(on_slurm, slurm)
     for pid in slurm.processes(on_slurm.run):
         os.kill(pid, signal.SIGCONT)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm import limits as slurm_limits
 from stratos.contrib.slurm import nodes as slurm_nodes
@@ -36,7 +34,7 @@ CONFIG = "AccountingStorageEnforce = associations,limits,qos\nClusterName       
 BOTH = ASSOCIATIONS["lab"] + ASSOCIATIONS["root"]
 
 
-def test_limits_of_the_account_and_of_those_above_it() -> None:
+def test_limits_of_the_account_and_of_those_above_it():
     assert allowance(BOTH, CLASSES, "lab", None, "ann") == Allowance(
         "account lab, QOS normal", {"cpu": 4}, {"cpu": 64, "gres/gpu": 3}, 2, 90
     )
@@ -45,7 +43,7 @@ def test_limits_of_the_account_and_of_those_above_it() -> None:
     ), "of whom nothing is written, the account's hold"
 
 
-def test_limits_of_the_qos_take_the_place_of_the_accounts(snapshot: SnapshotAssertion) -> None:
+def test_limits_of_the_qos_take_the_place_of_the_accounts(snapshot):
     found = allowance(BOTH, CLASSES, "lab", "long", "ann")
     assert found == Allowance(
         "account lab, QOS long", {"cpu": 4, "gres/gpu:h100": 1, "node": 1},
@@ -54,7 +52,7 @@ def test_limits_of_the_qos_take_the_place_of_the_accounts(snapshot: SnapshotAsse
     assert str(found) == snapshot
 
 
-def test_a_limit_of_the_qos_replaces_only_those_of_its_kind() -> None:
+def test_a_limit_of_the_qos_replaces_only_those_of_its_kind():
     told = "lab|me||normal|normal|9||||\nlab||root|normal|normal||2||cpu=64,gres/gpu=4|\n"
     found = allowance(told, "normal|100|||gres/gpu=64|cpu=128|\n", "lab", None, "me")
     assert (found.at_once, found.jobs) == ({"cpu": 128, "gres/gpu": 4}, 2)
@@ -62,7 +60,7 @@ def test_a_limit_of_the_qos_replaces_only_those_of_its_kind() -> None:
     assert allowance(told, "normal|3|50||||\n", "lab", None, "me").jobs == 3
 
 
-def test_of_limits_of_a_job_the_nearest_holds() -> None:
+def test_of_limits_of_a_job_the_nearest_holds():
     told = (
         "lab|me||normal|normal|20||cpu=64||3-00:00:00\n"
         "lab||root|normal|normal|2||cpu=8,node=2||1-00:00:00\n"
@@ -72,7 +70,7 @@ def test_of_limits_of_a_job_the_nearest_holds() -> None:
     assert allowance(told, "normal||||||\n", "lab", None, "bob").minutes == 1440
 
 
-def test_a_partition_may_have_an_association_of_its_own() -> None:
+def test_a_partition_may_have_an_association_of_its_own():
     told = (
         "lab|me||normal|normal|1||gres/gpu=1||00:30:00|short\n"
         "lab|me||normal|normal|5|||||\n"
@@ -85,14 +83,14 @@ def test_a_partition_may_have_an_association_of_its_own() -> None:
     assert allowance(told, "", "lab", None, "me", "short").minutes == 30
 
 
-def test_no_job_fits_where_none_may_take_time() -> None:
+def test_no_job_fits_where_none_may_take_time():
     told = "lab|me||normal|normal|||||00:00:00|\n"
     found = allowance(told, "", "lab", None, "me")
     assert found.minutes == 0 and str(found).endswith("MaxWall=0")
     assert found.count(Share("main", 1, 1024, "", 0, (), 9)) == 0
 
 
-def test_a_share_is_left_out_or_taken_as_often_as_the_limits_allow() -> None:
+def test_a_share_is_left_out_or_taken_as_often_as_the_limits_allow():
     def share(cpus: int, gpus: int, count: int = 9, mib: int = 1024) -> Share:
         return Share("main", cpus, mib, "h100" if gpus else "", gpus, (), count)
 
@@ -131,9 +129,7 @@ def said(monkeypatch: pytest.MonkeyPatch):
     return answers
 
 
-def test_they_are_asked_of_the_default_account_and_of_that_of_sbatch(
-    said, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_they_are_asked_of_the_default_account_and_of_that_of_sbatch(said, monkeypatch):
     said()
     assert allowance_of_user() == (allowance(BOTH, CLASSES, "lab", None, "ann"), "")
     monkeypatch.setenv("SBATCH_ACCOUNT", "root")
@@ -142,7 +138,7 @@ def test_they_are_asked_of_the_default_account_and_of_that_of_sbatch(
     assert found is not None and (found.of, found.jobs) == ("account root, QOS long", 1)
 
 
-def test_where_none_are_kept_to_there_are_none_and_unread_ones_are_said(said) -> None:
+def test_where_none_are_kept_to_there_are_none_and_unread_ones_are_said(said):
     said(config="AccountingStorageEnforce = none\n")
     assert allowance_of_user() == (None, "")
     said(error="sacctmgr: error: Connection refused")
@@ -156,7 +152,7 @@ def names(told: str) -> dict[str, int]:
     return {f"{one.partition}/{one.name}": one.count for one in shares(told)}
 
 
-def test_a_job_takes_part_of_a_node_and_equal_nodes_count_together() -> None:
+def test_a_job_takes_part_of_a_node_and_equal_nodes_count_together():
     told = "gpu|up|idle|NO|3|32|65536|gpu:h100:4(S:0-1)|ib,fast\ngpu|up|mixed|NO|2|32|65536|"
     found = shares(f"{told}gpu:h100:4(S:0-1)|fast,ib\n")
     assert found == [
@@ -169,7 +165,7 @@ def test_a_job_takes_part_of_a_node_and_equal_nodes_count_together() -> None:
     assert found[0].name == "1xh100-8cpu-16gib+fast+ib"
 
 
-def test_a_node_without_gpus_is_shared_by_cpus_and_one_of_its_own_is_whole() -> None:
+def test_a_node_without_gpus_is_shared_by_cpus_and_one_of_its_own_is_whole():
     assert names("main|up|idle|NO|2|6|6144|(null)|(null)\n") == {
         "main/1cpu-1gib": 12, "main/2cpu-2gib": 6, "main/4cpu-4gib": 2, "main/6cpu-6gib": 2
     }  # fmt: skip
@@ -181,12 +177,12 @@ def test_a_node_without_gpus_is_shared_by_cpus_and_one_of_its_own_is_whole() -> 
     [("idle", 1), ("idle~", 1), ("allocated#", 1), ("mixed-", 1), ("reserved", 1), ("down*", 0),
      ("drained", 0), ("draining", 0), ("unknown*", 0), ("maint", 0), ("fail", 0), ("inval", 0)],
 )  # fmt: skip
-def test_nodes_that_run_jobs_now_or_later(state: str, counts: int) -> None:
+def test_nodes_that_run_jobs_now_or_later(state, counts):
     assert len(shares(f"main|up|{state}|NO|1|1|1024|(null)|(null)\n")) == counts
     assert shares(f"main|down|{state}|NO|1|1|1024|(null)|(null)\n") == []
 
 
-def test_gpus_as_clusters_write_them() -> None:
+def test_gpus_as_clusters_write_them():
     told = "gpu|up|idle|EXCLUSIVE|1|8|8192|gpu:a100:2(S:0,1),gpu:v100:1,nvme:1,shard:8|(null)\n"
     assert [(one.gpu, one.n_gpus, one.cpus) for one in shares(told)] == [
         ("v100", 1, 8), ("a100", 2, 8)
@@ -218,9 +214,7 @@ PARTITIONS = "".join(
         ("none", ["main", "urgent"], {}),
     ],
 )
-def test_higher_tiers_preempt_partitions_that_let_them(
-    monkeypatch: pytest.MonkeyPatch, kind: str, asked: list[str], found: dict[str, dict[str, str]]
-) -> None:
+def test_higher_tiers_preempt_partitions_that_let_them(monkeypatch, kind, asked, found):
     config = f"PreemptMode             = REQUEUE\nPreemptType             = preempt/{kind}\n"
 
     def run(*command: str, **_: float) -> subprocess.CompletedProcess[str]:
@@ -248,7 +242,7 @@ def plan(*roles: RoleChoice) -> Plan:
     ("code", "signal"),
     [("0:9", 9), ("137:0", 9), ("1:0", None), ("0:53", None), ("0:125", None), ("", None)],
 )
-def test_what_killed_a_job_of_slurm(code: str, signal: int | None) -> None:
+def test_what_killed_a_job_of_slurm(code, signal):
     assert signal_of(code) == signal
 
 
@@ -256,15 +250,13 @@ def test_what_killed_a_job_of_slurm(code: str, signal: int | None) -> None:
     ("text", "minutes"),
     [("2:00:00", 120), ("1-00:00:00", 1440), ("30:00", 30), ("infinite", None), ("n/a", None)],
 )
-def test_limits_as_slurm_writes_them(text: str, minutes: int | None) -> None:
+def test_limits_as_slurm_writes_them(text, minutes):
     assert limits(f"gpu* {text} n/a\nlong 7-00:00:00 1:00:00\n") == {
         "gpu": (minutes, True, None), "long": (10080, False, 60)
     }  # fmt: skip
 
 
-def test_more_hours_than_a_partition_gives_are_several_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_hours_than_a_partition_gives_are_several_jobs(tmp_path, monkeypatch):
     answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
     monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
     spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
@@ -280,9 +272,7 @@ def test_more_hours_than_a_partition_gives_are_several_jobs(
     assert Slurm(partition="long")._parts(unknown) == (1, 365 * 24 * 60)
 
 
-def test_slurm_ends_a_job_where_its_money_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
-) -> None:
+def test_slurm_ends_a_job_where_its_money_does(tmp_path, monkeypatch, snapshot):
     answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
     monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
     spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
@@ -301,9 +291,7 @@ def test_slurm_ends_a_job_where_its_money_does(
     assert said == snapshot
 
 
-def test_an_account_that_gives_a_job_no_time_is_one_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_account_that_gives_a_job_no_time_is_one_clear_error(tmp_path, monkeypatch):
     answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 n/a\n", "")
     none = Allowance("account lab, QOS normal", minutes=0)
     monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
@@ -312,7 +300,7 @@ def test_an_account_that_gives_a_job_no_time_is_one_clear_error(
         Slurm()._parts(job_spec(plan(TRAIN), "distill", tmp_path, Slurm()))
 
 
-def test_what_submitit_is_told(tmp_path: Path) -> None:
+def test_what_submitit_is_told(tmp_path):
     submitit = pytest.importorskip("submitit.slurm.slurm")
     slurm = Slurm(qos="low", account="lab", cpus=4, memory_gib=1.5, constraint="ib")
     spec = job_spec(plan(TRAIN), "distill", tmp_path, slurm)

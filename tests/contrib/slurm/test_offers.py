@@ -8,7 +8,6 @@ from dataclasses import fields
 import msgspec
 import pytest
 import yaml
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
 from stratos.catalog.cluster import card_of
@@ -45,9 +44,7 @@ def cloud(**changes) -> CloudConfig:
     return CloudConfig(name="slurm", providers=("slurm",), **changes)
 
 
-def test_nodes_are_offers_and_their_number_is_what_there_is(
-    told, snapshot: SnapshotAssertion
-) -> None:
+def test_nodes_are_offers_and_their_number_is_what_there_is(told, snapshot):
     told(TOLD)
     catalog = load_catalog(cloud(usd_per_gpu_hour=2.0, usd_per_cpu_hour=0.01))
     shown = [
@@ -63,14 +60,14 @@ def test_nodes_are_offers_and_their_number_is_what_there_is(
     assert {one.usd_per_hour for one in load_catalog(cloud()).offers} == {0.0}
 
 
-def test_partitions_are_chosen_like_regions(told) -> None:
+def test_partitions_are_chosen_like_regions(told):
     told(TOLD)
     assert [one.region for one in load_catalog(cloud(regions=("cpu",))).offers] == ["cpu"]
     with pytest.raises(CatalogError, match=r"'gqu'.* Did you mean gpu\? Known are: cpu, gpu\."):
         load_catalog(cloud(regions=("gqu",)))
 
 
-def test_a_cluster_that_does_not_answer_or_has_nothing(told, snapshot: SnapshotAssertion) -> None:
+def test_a_cluster_that_does_not_answer_or_has_nothing(told, snapshot):
     told("", 1, "slurm_load_partitions: Unable to contact slurm controller (connect failure)\n")
     with pytest.raises(CatalogError) as refused:
         load_catalog(cloud())
@@ -90,18 +87,18 @@ def test_a_cluster_that_does_not_answer_or_has_nothing(told, snapshot: SnapshotA
      ("A100-80G", "A100-80GB"), ("AMD-Instinct-MI300X-OAM", "MI300X"),
      ("nvidia_a100_1g.5gb", None), ("cray9", None), ("", None)],
 )  # fmt: skip
-def test_gpus_by_the_names_of_clusters_and_of_drivers(name: str, card: str | None) -> None:
+def test_gpus_by_the_names_of_clusters_and_of_drivers(name, card):
     found = card_of(name)
     assert (None if found is None else found.name) == card
 
 
-def test_it_is_the_cluster_alone_that_is_asked(told) -> None:
+def test_it_is_the_cluster_alone_that_is_asked(told):
     told(TOLD)
     both = load_catalog(CloudConfig(providers=("slurm", "local")))
     assert {one.cloud for one in both.offers} == {"slurm", "local"}
 
 
-def test_the_shipped_cloud_says_every_field_and_has_offers(told) -> None:
+def test_the_shipped_cloud_says_every_field_and_has_offers(told):
     told("main|up|idle|NO|1|4|8192|(null)|(null)\n")
     plain = yaml.safe_load(shipped_choices("cloud")["slurm"].read_text())
     assert set(plain) == {field.name for field in fields(CloudConfig)}

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.commands import servers
 from stratos.contrib.slurm import limits as slurm_limits
@@ -72,13 +71,7 @@ def shown(path: str = "/run", **changes: str) -> str:
 
 
 @pytest.mark.parametrize("which", ["squeue", "scontrol"])
-def test_a_silent_slurm_is_not_one_without_a_job(
-    fakes: Callable[..., None],
-    spec: JobSpec,
-    tmp_path: Path,
-    which: str,
-    snapshot: SnapshotAssertion,
-) -> None:
+def test_a_silent_slurm_is_not_one_without_a_job(fakes, spec, tmp_path, which, snapshot):
     pytest.importorskip("submitit")
     folder_of(spec.folder).mkdir(parents=True)
     one = Submission.of(Slurm(), spec, id="7", label="SLURM job 7", mark="a mark")
@@ -90,9 +83,7 @@ def test_a_silent_slurm_is_not_one_without_a_job(
     assert not (tmp_path / "bin" / "submitted").exists()
 
 
-def test_a_job_that_the_queue_does_not_show_is_asked_for_by_its_id(
-    fakes: Callable[..., None], spec: JobSpec
-) -> None:
+def test_a_job_that_the_queue_does_not_show_is_asked_for_by_its_id(fakes, spec):
     pytest.importorskip("submitit")
     fakes(scontrol=f"echo '{shown()}'")
     submission.add_to_list(Submission.of(Slurm(), spec, id="7", label="SLURM job 7"))
@@ -105,9 +96,7 @@ def test_a_job_that_the_queue_does_not_show_is_asked_for_by_its_id(
     assert Slurm()._active(spec) is None
 
 
-def test_variables_do_not_change_what_slurm_is_asked(
-    fakes: Callable[..., None], spec: JobSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_variables_do_not_change_what_slurm_is_asked(fakes, spec, monkeypatch):
     for name in ("SQUEUE_STATES", "SINFO_FORMAT", "SCANCEL_STATE", "SBATCH_PARTITION",
                  "SLURM_TIME_FORMAT"):  # fmt: skip
         monkeypatch.setenv(name, "x")
@@ -128,9 +117,7 @@ def test_variables_do_not_change_what_slurm_is_asked(
     assert Slurm(account="mine")._parameters(spec, 10)["account"] == "mine"
 
 
-def test_an_hour_that_a_clock_has_twice_is_one_hour(
-    fakes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_hour_that_a_clock_has_twice_is_one_hour(fakes, monkeypatch):
     """Berlin's clock says 02:30 an hour apart, in the night of 2026-10-25."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     asked = []
@@ -142,14 +129,14 @@ def test_an_hour_that_a_clock_has_twice_is_one_hour(
     assert slurm_nodes.time_of("Unknown") is None
 
 
-def test_a_path_is_no_field_of_a_job(fakes: Callable[..., None], spec: JobSpec) -> None:
+def test_a_path_is_no_field_of_a_job(fakes, spec):
     fakes(scontrol=f"echo '{shown(path='/a JobState=FAILED ExitCode=7:0 b')}'")
     status = Slurm().status(Job(spec, "7", "SLURM job 7", Path("log")))
     assert (status.state, status.text) == (State.RUNNING, "SLURM job 7 on n1")
 
 
 @pytest.mark.parametrize("banner", ["NOTE: maintenance on Sunday, see https://cluster", "a b", ""])
-def test_a_banner_is_no_answer(fakes: Callable[..., None], banner: str) -> None:
+def test_a_banner_is_no_answer(fakes, banner):
     fakes(squeue=f"echo '{banner}'; echo '7 RUNNING'")
     assert slurm_queue.listed(NAME) == [("7", "RUNNING")]
     assert limits(f"{banner}\nmain* 2:00:00 30:00\n") == {"main": (120, True, 30)}
@@ -170,16 +157,14 @@ def at(spec: JobSpec) -> Iterator[Callable[[str], JobSpec]]:
     yield lambda folder: replace(spec, folder=Path(folder))
 
 
-def test_what_slurm_would_replace_in_a_path(at: Callable[[str], JobSpec]) -> None:
+def test_what_slurm_would_replace_in_a_path(at):
     assert pattern(at("/a 50% of/run"), "0") == "/a 50%% of/run/jobs/slurm/%j_0_log.out"
     for folder in ("/a\nb", "/50%job", "/a\\b"):
         with pytest.raises(StratosError, match=r"which a batch script of SLURM cannot name\. Type"):
             slurm_folder(at(folder))
 
 
-def test_a_job_of_another_cluster_is_not_taken_for_gone(
-    fakes: Callable[..., None], spec: JobSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_of_another_cluster_is_not_taken_for_gone(fakes, spec, monkeypatch):
     def says(name: str) -> str:
         config = f"ClusterName             = {name}\\nSlurmctldHost[0]        = head"
         return (
@@ -220,7 +205,7 @@ def slurm_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return say
 
 
-def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
+def test_slurm_knows_when_a_job_ran(slurm_says):
     def clock(minute: int) -> float:
         return slurm_nodes.time_of(f"2026-01-01T10:{minute:02}:00") or 0.0
 
@@ -249,9 +234,7 @@ def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("who", ["scontrol", "sacct"])
-def test_a_job_of_90_seconds_costs_what_90_seconds_do(
-    who: str, spec: JobSpec, slurm_says: Callable[..., None], tmp_path: Path
-) -> None:
+def test_a_job_of_90_seconds_costs_what_90_seconds_do(who, spec, slurm_says, tmp_path):
     """Limits are of whole minutes, times are of seconds."""
     submitted = time.time() - 600
     start, end = (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(submitted + seconds))
@@ -272,7 +255,7 @@ def test_a_job_of_90_seconds_costs_what_90_seconds_do(
     assert settled["usd"] == pytest.approx(90 / 3600 * spec.usd_per_hour)
 
 
-def test_a_start_by_a_clock_that_is_ahead_is_not_no_start(slurm_says: Callable[..., None]) -> None:
+def test_a_start_by_a_clock_that_is_ahead_is_not_no_start(slurm_says):
     ahead = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 240))
     kept = f"JobId=7 JobName=a UserId=me(7) JobState=%s StartTime={ahead} EndTime={ahead} Command=x"
     slurm_says(scontrol=kept % "COMPLETED")
@@ -308,7 +291,7 @@ def begins_in(seconds: float) -> str:
 SHARES = [Share("main", 2, 4000, "h100", 1, ("ib",), 2), Share("urgent", 4, 8000, "", 0, (), 1)]
 
 
-def test_what_sbatch_expects(says) -> None:
+def test_what_sbatch_expects(says):
     asked = says(begins_in(7200 + 30))
     assert expected_start(["-p", "main"]) == pytest.approx(7230, abs=2)
     assert expected_waits(SHARES) == (
@@ -321,6 +304,6 @@ def test_what_sbatch_expects(says) -> None:
     }  # fmt: skip
 
 
-def test_where_sbatch_says_nothing_the_wait_is_not_known(says) -> None:
+def test_where_sbatch_says_nothing_the_wait_is_not_known(says):
     says("")
     assert expected_waits(SHARES) == ({}, "sbatch --test-only does not tell it")

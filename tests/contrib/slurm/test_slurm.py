@@ -37,9 +37,7 @@ def on(on_slurm: Command, slurm: Cluster) -> OnCluster:
     return OnCluster(on_slurm, slurm, ON, r"SLURM job \d+", r"n\d", lambda: len(slurm.jobs()))
 
 
-def test_a_student_of_slurm_is_the_student_of_here(
-    on_slurm: Command, trained: Command, slurm: Cluster
-) -> None:
+def test_a_student_of_slurm_is_the_student_of_here(on_slurm, trained, slurm):
     assert on_slurm.start(*ON, "executor.gpus=1").wait(300) == 0, on_slurm.said
     assert on_slurm.student() == trained.student()
     assert files(on_slurm.weights) == files(trained.weights)
@@ -61,9 +59,7 @@ def test_a_student_of_slurm_is_the_student_of_here(
 
 
 @WHOLE
-def test_a_node_that_dies_in_the_middle_changes_nothing(
-    on_slurm: Command, trained: Command, slurm: Cluster
-) -> None:
+def test_a_node_that_dies_in_the_middle_changes_nothing(on_slurm, trained, slurm):
     process = on_slurm.start(*ON, "executor.usd_per_hour=0")
     on_slurm.until(on_slurm.has_checkpoint)
     with slurm.frozen(on_slurm.run):
@@ -94,9 +90,7 @@ def trained_by_two(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 TWO_NODES = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2")
 
 
-def test_two_nodes_train_together(
-    on_slurm: Command, trained_by_two: Command, slurm: Cluster
-) -> None:
+def test_two_nodes_train_together(on_slurm, trained_by_two, slurm):
     process = on_slurm.start(*ON, *TWO_NODES, "executor.usd_per_hour=3")
     on_slurm.until(lambda: slurm.jobs() == ["RUNNING"])
     told = slurm.run("scontrol", "show", "job", "-o")
@@ -110,9 +104,7 @@ def test_two_nodes_train_together(
 
 @WHOLE
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_node_of_two_that_dies_changes_nothing(
-    on_slurm: Command, trained_by_two: Command, slurm: Cluster, which: int
-) -> None:
+def test_a_node_of_two_that_dies_changes_nothing(on_slurm, trained_by_two, slurm, which):
     process = on_slurm.start(*ON, *TWO_NODES)
     on_slurm.until(on_slurm.has_checkpoint)
     with slurm.frozen(on_slurm.run):
@@ -129,9 +121,7 @@ def test_a_node_of_two_that_dies_changes_nothing(
 
 
 @WHOLE
-def test_two_nodes_are_told_to_end_and_go_on(
-    on_slurm: Command, trained_by_two: Command, slurm: Cluster
-) -> None:
+def test_two_nodes_are_told_to_end_and_go_on(on_slurm, trained_by_two, slurm):
     process = on_slurm.start(*ON, *TWO_NODES)
     on_slurm.until(on_slurm.has_checkpoint)
     with slurm.frozen(on_slurm.run):
@@ -147,8 +137,8 @@ def test_two_nodes_are_told_to_end_and_go_on(
 @WHOLE
 @pytest.mark.parametrize("n_nodes", [1, 2])
 def test_a_job_that_reaches_its_time_limit_goes_on(
-    on_slurm: Command, trained: Command, trained_by_two: Command, slurm: Cluster, n_nodes: int
-) -> None:
+    on_slurm, trained, trained_by_two, slurm, n_nodes
+):
     """SLURM warns it 90 seconds before three minutes have passed, give or take one."""
     nodes, like = ((), trained) if n_nodes == 1 else (TWO_NODES, trained_by_two)
     process = on_slurm.start(*ON, *nodes, "executor.hours=0.05")
@@ -164,9 +154,7 @@ def test_a_job_that_reaches_its_time_limit_goes_on(
 
 
 @WHOLE
-def test_a_limit_that_is_reached_too_often_says_what_to_type(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_a_limit_that_is_reached_too_often_says_what_to_type(on_slurm, slurm):
     limits = ("executor.hours=0.05", "executor.max_timeouts=0")
     process = on_slurm.start(
         *ON, *limits, "trainer.max_tokens=100000000", "limits.train_hours=null"
@@ -186,7 +174,7 @@ def _logged(folder: Path) -> str:
 
 
 @WHOLE
-def test_an_error_of_a_stage_of_two_nodes_ends_both(on_slurm: Command, slurm: Cluster) -> None:
+def test_an_error_of_a_stage_of_two_nodes_ends_both(on_slurm, slurm):
     """The first node fails before it calls the other."""
     broken = (*ON, "trainer=fsdp", "trainer.devices=1", "trainer.num_nodes=2")
     assert on_slurm.start(*broken).wait(120) == 1
@@ -195,9 +183,7 @@ def test_an_error_of_a_stage_of_two_nodes_ends_both(on_slurm: Command, slurm: Cl
 
 
 @WHOLE
-def test_a_job_of_more_weight_changes_nothing(
-    on_slurm: Command, trained: Command, slurm: Cluster
-) -> None:
+def test_a_job_of_more_weight_changes_nothing(on_slurm, trained, slurm):
     process = on_slurm.start(*ON)
     on_slurm.until(on_slurm.has_checkpoint)
     with slurm.frozen(on_slurm.run):
@@ -210,9 +196,7 @@ def test_a_job_of_more_weight_changes_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=WHOLE)])
-def test_a_command_that_is_told_to_end_leaves_nothing_running(
-    on_slurm: Command, trained: Command, slurm: Cluster, number: int
-) -> None:
+def test_a_command_that_is_told_to_end_leaves_nothing_running(on_slurm, trained, slurm, number):
     process = on_slurm.start(*ON)
     on_slurm.until(on_slurm.has_checkpoint)
     with slurm.frozen(on_slurm.run):
@@ -229,9 +213,7 @@ def test_a_command_that_is_told_to_end_leaves_nothing_running(
 
 
 @pytest.mark.parametrize("how", ["command", pytest.param("down", marks=WHOLE)])
-def test_hours_of_a_job_that_nobody_saw_are_booked(
-    on_slurm: Command, slurm: Cluster, how: str
-) -> None:
+def test_hours_of_a_job_that_nobody_saw_are_booked(on_slurm, slurm, how):
     """The command dies while its job waits; the job runs, and ends."""
     on = (*ON, "executor.usd_per_hour=100", "executor.hours=1", "limits.budget_usd=60")
     with slurm.drained():
@@ -260,7 +242,7 @@ def test_hours_of_a_job_that_nobody_saw_are_booked(
     assert settled["usd"] == pytest.approx(settled["seconds"] / 36)
 
 
-def test_a_queue_that_is_too_long(on_slurm: Command, slurm: Cluster) -> None:
+def test_a_queue_that_is_too_long(on_slurm, slurm):
     with slurm.drained():
         process = on_slurm.start(*ON, "executor.max_pending_hours=0.0005")
         assert process.wait(120) == 1
@@ -276,9 +258,7 @@ def test_a_queue_that_is_too_long(on_slurm: Command, slurm: Cluster) -> None:
     assert [one["usd"] for one in on_slurm.ledger() if one.get("kind") == "settled"] == [0]
 
 
-def test_variables_and_folders_change_nothing(
-    on_slurm: Command, slurm: Cluster, tmp_path: Path
-) -> None:
+def test_variables_and_folders_change_nothing(on_slurm, slurm, tmp_path):
     folder = tmp_path / "a 50% of it"
     folder.mkdir()
     on_slurm.run.rename(folder / "run")
@@ -300,7 +280,7 @@ def test_variables_and_folders_change_nothing(
     assert log.stat().st_size > 0
 
 
-def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
+def test_what_cannot_be_submitted(on_slurm, tmp_path):
     def told(*argv: str) -> str:
         assert on_slurm.start(*argv).wait(60) in (1, 2)
         return on_slurm.said.splitlines()[-1]
@@ -324,9 +304,7 @@ def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
     )
 
 
-def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(on_slurm, slurm):
     chosen = (
         "cloud=slurm", "cloud.usd_per_gpu_hour=2", "cloud.usd_per_cpu_hour=0.5",
         "cloud.regions=[urgent]",
@@ -358,9 +336,7 @@ def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(
     assert f" CPUs/Task={2 * n} " in job and f" MinMemoryNode={4000 * n}M " in job
 
 
-def test_the_wait_for_a_partition_is_part_of_the_deadline(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_the_wait_for_a_partition_is_part_of_the_deadline(on_slurm, slurm):
     here = ("cloud=slurm", "cloud.regions=[main]", "stages=[plan]", "plan.explain=true")
     taken = ("-p", "main", "--exclusive", "-N2", "-t", "60", "-o", "/dev/null", "--wrap=sleep 600")
     id = slurm.run("sbatch", "--parsable", *taken)
@@ -389,7 +365,7 @@ def test_the_wait_for_a_partition_is_part_of_the_deadline(
         slurm.run("scancel", id)
 
 
-def test_a_job_that_no_queue_would_ever_start(on_slurm: Command, slurm: Cluster) -> None:
+def test_a_job_that_no_queue_would_ever_start(on_slurm, slurm):
     with slurm.drained():
         process = on_slurm.start(*ON, "executor.hours=1.5")
         on_slurm.until(lambda: slurm.jobs() == ["PENDING"])

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 from one_cluster import Cluster
-from one_run import Command
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm.executor import Slurm
@@ -81,9 +79,7 @@ def ends(slurm: Cluster, job: Job) -> State:
     return ON.status(job).state
 
 
-def test_a_command_that_is_killed_behind_sbatch_leaves_a_job_that_runs(
-    slurm: Cluster, spec: JobSpec
-) -> None:
+def test_a_command_that_is_killed_behind_sbatch_leaves_a_job_that_runs(slurm, spec):
     sbatch(spec, "kill -9 $PPID")
     with slurm.drained():
         done = subprocess.run(
@@ -98,7 +94,7 @@ def test_a_command_that_is_killed_behind_sbatch_leaves_a_job_that_runs(
     assert (spec.folder / "done").read_text() == "x"
 
 
-def test_a_job_whose_answer_is_lost_is_no_refusal(slurm: Cluster, spec: JobSpec) -> None:
+def test_a_job_whose_answer_is_lost_is_no_refusal(slurm, spec):
     sbatch(spec, TIMED_OUT)
     job = ON.submit(spec)
     assert job.is_new
@@ -106,15 +102,13 @@ def test_a_job_whose_answer_is_lost_is_no_refusal(slurm: Cluster, spec: JobSpec)
     assert (spec.folder / "done").read_text() == "x"
 
 
-def test_a_job_that_appears_late_is_waited_for(slurm: Cluster, spec: JobSpec) -> None:
+def test_a_job_that_appears_late_is_waited_for(slurm, spec):
     sbatch(spec, TIMED_OUT, '(sleep 2; exec "$sbatch" "$@") >/dev/null 2>&1 &')
     job = ON.submit(spec)
     assert job.is_new and ends(slurm, job) is State.DONE
 
 
-def test_without_a_job_it_is_said_that_there_is_none(
-    slurm: Cluster, spec: JobSpec, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
-) -> None:
+def test_without_a_job_it_is_said_that_there_is_none(slurm, spec, monkeypatch, snapshot):
     monkeypatch.setattr(slurm_queue, "_APPEARS_S", 1.0)
     sbatch(spec, TIMED_OUT, "")
     with pytest.raises(StratosError) as unheard:
@@ -127,9 +121,7 @@ def test_without_a_job_it_is_said_that_there_is_none(
     assert not list((spec.folder / "jobs/slurm").glob("*_ready.pkl"))
 
 
-def test_what_nobody_can_tell_is_not_called_a_refusal(
-    slurm: Cluster, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nobody_can_tell_is_not_called_a_refusal(slurm, spec, monkeypatch):
     monkeypatch.setattr(slurm_queue, "_APPEARS_S", 1.0)
     folder = sbatch(spec, f"chmod +x {spec.folder.parent}/bin/squeue; {TIMED_OUT}")
     (folder / "squeue").write_text("#!/bin/bash\necho 'Unable to contact controller' >&2; exit 1\n")
@@ -145,9 +137,7 @@ def test_what_nobody_can_tell_is_not_called_a_refusal(
         ON.cancel(spec)
 
 
-def test_a_job_that_did_not_find_what_to_run_may_be_submitted_again(
-    spec: JobSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_job_that_did_not_find_what_to_run_may_be_submitted_again(spec, monkeypatch, tmp_path):
     log = tmp_path / "log"
     log.write_text(
         "RuntimeError: Waited for 60 seconds but could not find submitted jobs in path:\n7.pkl\n"
@@ -174,7 +164,7 @@ print(work._run())
 """
 
 
-def test_a_warning_reaches_a_stage_that_is_waited_for() -> None:
+def test_a_warning_reaches_a_stage_that_is_waited_for():
     """The handler runs in the midst of waiting for the process that it ends."""
     pytest.importorskip("submitit")
     done = subprocess.run(
@@ -186,9 +176,7 @@ def test_a_warning_reaches_a_stage_that_is_waited_for() -> None:
 # What no node of SLURM can take is refused when the command starts, on a real SLURM.
 
 
-def test_a_job_that_no_node_can_take_is_refused_before_anything_is_asked(
-    on_slurm: Command, slurm: Cluster
-) -> None:
+def test_a_job_that_no_node_can_take_is_refused_before_anything_is_asked(on_slurm, slurm):
     before = on_slurm.ledger()
     on = ("executor=slurm", "executor.partition=main", "executor.gpus=8")
     assert on_slurm.start(*on).wait(120) == 2, on_slurm.said
@@ -201,9 +189,7 @@ def test_a_job_that_no_node_can_take_is_refused_before_anything_is_asked(
     assert on_slurm.ledger() == before and slurm.jobs() == []
 
 
-def test_nodes_have_what_is_asked_for_or_not(
-    slurm: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nodes_have_what_is_asked_for_or_not(slurm, monkeypatch):
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, slurm.env[name])
     held = (Slurm(), Slurm(gpus=2), Slurm(gres="gpu:h100:2", cpus=4), Slurm(memory_gib=7.5))

@@ -38,7 +38,7 @@ def engine(slurm: Cluster) -> Engine:
     return "slurm", slurm
 
 
-def test_a_job_that_has_to_wait_again_says_so(app: Path, slurm: Cluster) -> None:
+def test_a_job_that_has_to_wait_again_says_so(app, slurm):
     sweep = start(app, ("slurm", slurm), "x=1", "hang=1")
     until(lambda: bool(list(app.glob("out/*/pids"))), sweep)
     assert slurm.run("squeue", "-h", "-o", "%l") == "30:00", "as the partition has it"
@@ -53,7 +53,7 @@ def test_a_job_that_has_to_wait_again_says_so(app: Path, slurm: Cluster) -> None
     assert not left(app)
 
 
-def test_what_cannot_be_submitted_is_one_clear_error(app: Path) -> None:
+def test_what_cannot_be_submitted_is_one_clear_error(app):
     for kind, setting, said in (
         ("slurm", "cpus=2", "hydra/launcher=slurm: there is no sbatch"),
         ("slurm", "n_jobs=0", "at least one job must run"),
@@ -70,7 +70,7 @@ def test_what_cannot_be_submitted_is_one_clear_error(app: Path) -> None:
         assert "Traceback" not in done.stderr and "executor" not in done.stderr
 
 
-def test_nothing_of_another_sweep_is_taken_for_a_jobs_own(app: Path, slurm: Cluster) -> None:
+def test_nothing_of_another_sweep_is_taken_for_a_jobs_own(app, slurm):
     engine = ("slurm", slurm)
     first = start(app, engine, "x=1", "hang=1")
     until(lambda: (app / "out/0/pids").exists(), first)
@@ -89,9 +89,7 @@ def test_nothing_of_another_sweep_is_taken_for_a_jobs_own(app: Path, slurm: Clus
     assert not slurm.jobs()
 
 
-def test_a_sweep_that_is_given_again_follows_the_same_job_and_no_other(
-    app: Path, slurm: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_that_is_given_again_follows_the_same_job_and_no_other(app, slurm, monkeypatch):
     settings = ("x=1", "hang=1", "results=${oc.env:MY_X}")
 
     def begin(value: str) -> tuple[subprocess.Popen[str], str]:
@@ -120,9 +118,7 @@ def test_a_sweep_that_is_given_again_follows_the_same_job_and_no_other(
     assert not slurm.jobs()
 
 
-def test_what_a_job_is_told_is_private_and_nothing_planted_is_loaded(
-    app: Path, slurm: Cluster
-) -> None:
+def test_what_a_job_is_told_is_private_and_nothing_planted_is_loaded(app, slurm):
     with slurm.drained():
         sweep = start(app, ("slurm", slurm), "x=1", "hydra.launcher.retries=0")
         until(lambda: bool(slurm.jobs()), sweep)
@@ -139,9 +135,7 @@ def test_what_a_job_is_told_is_private_and_nothing_planted_is_loaded(
     assert any("is not what the sweep wrote: it is not loaded" in one for one in logs)
 
 
-def test_two_sweeps_in_one_folder_and_executors_within_jobs_are_refused(
-    app: Path, slurm: Cluster
-) -> None:
+def test_two_sweeps_in_one_folder_and_executors_within_jobs_are_refused(app, slurm):
     first = start(app, ("slurm", slurm), "x=1", "hang=1")
     until(lambda: (app / "out/0/pids").exists(), first)
     second = start(app, ("slurm", slurm), "x=2")
@@ -157,7 +151,7 @@ def test_two_sweeps_in_one_folder_and_executors_within_jobs_are_refused(
 
 
 @WHOLE
-def test_all_jobs_are_told_to_end_at_once(app: Path, slurm: Cluster) -> None:
+def test_all_jobs_are_told_to_end_at_once(app, slurm):
     sweep = start(app, ("slurm", slurm), "x=1,2", "hang=0", "slow_end=10")
     until(lambda: len(list(app.glob("out/*/pids"))) >= 2, sweep)
     sweep.send_signal(signal.SIGINT)
@@ -179,7 +173,7 @@ def killed(app: Path, slurm: Cluster, *settings: str, n_jobs: int) -> None:
 SMALL = ("hydra.launcher.cpus=1", "hydra.launcher.memory_gib=1")
 
 
-def test_a_smaller_sweep_ends_the_jobs_that_it_does_not_have(app: Path, slurm: Cluster) -> None:
+def test_a_smaller_sweep_ends_the_jobs_that_it_does_not_have(app, slurm):
     killed(app, slurm, "x=1,2,3", "hang=0", *SMALL, n_jobs=3)
     names = dict(one.split() for one in slurm.run("squeue", "-h", "-o", "%j %i").splitlines())
     [kept] = [id for name, id in names.items() if name.startswith("stratos-0-")]
@@ -197,9 +191,7 @@ def test_a_smaller_sweep_ends_the_jobs_that_it_does_not_have(app: Path, slurm: C
     assert not list((app / "state/stratos/jobs").glob("*"))
 
 
-def test_how_a_job_ended_unseen_is_not_taken_for_how_the_next_one_does(
-    app: Path, slurm: Cluster
-) -> None:
+def test_how_a_job_ended_unseen_is_not_taken_for_how_the_next_one_does(app, slurm):
     engine, settings = ("slurm", slurm), ("x=2", "fail=2", *SMALL)
     first = start(app, engine, *settings)
     until(lambda: (app / "out/0/starts").exists(), first)
@@ -223,9 +215,7 @@ def test_how_a_job_ended_unseen_is_not_taken_for_how_the_next_one_does(
     assert (app / "out/0/starts").read_text() == "xxx"
 
 
-def test_a_job_whose_answer_is_lost_is_followed(
-    app: Path, slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_whose_answer_is_lost_is_followed(app, slurm, tmp_path, monkeypatch):
     """`sbatch` fails and `squeue` is silent, at first."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -262,7 +252,7 @@ def test_a_job_whose_answer_is_lost_is_followed(
     assert (app / "out/0/starts").read_text() == "x"
 
 
-def test_secrets_do_not_stand_in_what_a_job_prints(app: Path, slurm: Cluster) -> None:
+def test_secrets_do_not_stand_in_what_a_job_prints(app, slurm):
     typed = "results=https://me:S3cretLogin99@127.0.0.1:9/v1"
     sweep = start(app, ("slurm", slurm), "x=1", "fail=1", typed, *SMALL)
     said, errors = sweep.communicate(timeout=120)

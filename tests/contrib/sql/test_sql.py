@@ -114,7 +114,7 @@ def opened(path: Path) -> Iterator[Any]:
         ),
     ],
 )
-def test_rows_decide(answer: str, gold: str, right: float, shop: Path) -> None:
+def test_rows_decide(answer, gold, right, shop):
     assert SqlResult(str(shop)).compare(answer, gold) == right
 
 
@@ -144,14 +144,14 @@ def test_rows_decide(answer: str, gold: str, right: float, shop: Path) -> None:
         "select '" + "x" * 30_000 + "'",
     ],
 )
-def test_a_query_can_only_read_and_not_for_long(query: str, shop: Path, tmp_path: Path) -> None:
+def test_a_query_can_only_read_and_not_for_long(query, shop, tmp_path):
     before, other = shop.read_bytes(), tmp_path / "other.sqlite"
     verifier = SqlResult(str(shop), seconds=0.3, most_rows=1000)
     assert verifier.compare(query.replace("{other}", str(other)), "select 1") == 0
     assert shop.read_bytes() == before and not other.exists()
 
 
-def test_an_answer_of_few_rows_with_millions_of_numbers_is_refused(tmp_path: Path) -> None:
+def test_an_answer_of_few_rows_with_millions_of_numbers_is_refused(tmp_path):
     duckdb = pytest.importorskip("duckdb")
     path = tmp_path / "shop.duckdb"
     duckdb.connect(str(path)).close()
@@ -178,16 +178,14 @@ def test_an_answer_of_few_rows_with_millions_of_numbers_is_refused(tmp_path: Pat
         ("from orders", "select * from orders", 1),
     ],
 )
-def test_values_of_duckdb_are_compared_by_what_they_are(
-    answer: str, gold: str, right: float, tmp_path: Path
-) -> None:
+def test_values_of_duckdb_are_compared_by_what_they_are(answer, gold, right, tmp_path):
     path = tmp_path / "a.duckdb"
     with opened(path) as database:
         database.execute("create table orders (id integer)")
     assert SqlResult(str(path)).compare(answer, gold) == right
 
 
-def test_queries_run_in_a_child_that_is_kept_and_comes_again(shop: Path) -> None:
+def test_queries_run_in_a_child_that_is_kept_and_comes_again(shop):
     verifier = SqlResult(str(shop), seconds=0.3)
     child = _child(Database(shop.resolve()), os.getpid())
     first = child._process
@@ -201,7 +199,7 @@ def test_queries_run_in_a_child_that_is_kept_and_comes_again(shop: Path) -> None
     assert verifier.compare("select 1", "select 1") == 1
 
 
-def test_at_most_eight_children_are_alive_and_a_fork_ends_none(tmp_path: Path) -> None:
+def test_at_most_eight_children_are_alive_and_a_fork_ends_none(tmp_path):
     def children() -> list[psutil.Process]:
         ours = psutil.Process().children()
         return [one for one in ours if str(tmp_path) in " ".join(one.cmdline())]
@@ -221,9 +219,7 @@ def test_at_most_eight_children_are_alive_and_a_fork_ends_none(tmp_path: Path) -
     assert not children()
 
 
-def test_a_missing_duckdb_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_duckdb_says_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "a.duckdb"
     path.write_bytes(bytes(8) + b"DUCK" + bytes(4096))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -231,7 +227,7 @@ def test_a_missing_duckdb_says_what_to_install(
         SqlResult(str(path))
 
 
-def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_database_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no such file"):
         SqlResult(str(tmp_path / "no.sqlite"))
     (tmp_path / "text.sqlite").write_text("hello, this is no database at all" * 40)
@@ -240,9 +236,7 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-def test_gold_queries_that_fail_are_named_by_line(
-    by_name: bool, shop: Path, tmp_path: Path
-) -> None:
+def test_gold_queries_that_fail_are_named_by_line(by_name, shop, tmp_path):
     query = "select count(*) from orders where id > {}"
     rows = [{"question": f"How many above {k}?", "answer": query.format(k)} for k in range(60)]
     rows[7]["answer"] = "select count(*) from order"
@@ -265,7 +259,7 @@ def empty_golds(path: Path, shop: Path, **settings: Any) -> list[EmptyGolds]:
     return [reason for reason in task.complaints if isinstance(reason, EmptyGolds)]
 
 
-def test_gold_queries_without_rows_are_counted_and_stay(shop: Path, tmp_path: Path) -> None:
+def test_gold_queries_without_rows_are_counted_and_stay(shop, tmp_path):
     path = tmp_path / "questions.jsonl"
     query = "select id from orders where id = {}"
     rows = [{"question": f"Which are {k}?", "answer": query.format(k)} for k in range(40)]
@@ -289,7 +283,7 @@ def test_gold_queries_without_rows_are_counted_and_stay(shop: Path, tmp_path: Pa
     assert empty_golds(path, shop) == []
 
 
-def test_the_metric_sql_asks_for_its_database(shop: Path, tmp_path: Path) -> None:
+def test_the_metric_sql_asks_for_its_database(shop, tmp_path):
     path = tmp_path / "questions.jsonl"
     rows = [{"question": f"What is {k}?", "answer": f"select {k}"} for k in range(60)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))

@@ -1,13 +1,9 @@
 """Every reason of the room in words: what a reader meets, once."""
 
-from __future__ import annotations
-
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.sql import same_rows as words
 from stratos.core.extras import ROOT
-from stratos.core.reasons import Reason
 
 REASONS = (
     words.QueryFails("no such table: order"),
@@ -18,5 +14,5 @@ REASONS = (
 
 
 @pytest.mark.parametrize("reason", REASONS, ids=lambda one: type(one).__name__)
-def test_a_reason_in_words(reason: Reason, snapshot: SnapshotAssertion) -> None:
+def test_a_reason_in_words(reason, snapshot):
     assert str(reason).replace(str(ROOT), ".") == snapshot

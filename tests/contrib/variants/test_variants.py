@@ -169,7 +169,7 @@ OUT = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_variant_has_the_answer_that_its_own_numbers_give(name: str) -> None:
+def test_a_variant_has_the_answer_that_its_own_numbers_give(name):
     row = ROWS[name]
     given = numbers(row.question)
     answer = write_number(Fraction(row.answer_of(*given)))
@@ -201,12 +201,12 @@ def test_a_variant_has_the_answer_that_its_own_numbers_give(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OUT)
-def test_a_problem_with_a_doubt_about_a_number_has_no_variant(name: str) -> None:
+def test_a_problem_with_a_doubt_about_a_number_has_no_variant(name):
     with pytest.raises(UntraceableError):
         trace(*OUT[name])
 
 
-def test_how_numbers_are_written_stays() -> None:
+def test_how_numbers_are_written_stays():
     def variants(name: str) -> list[tuple[str, str]]:
         row = ROWS[name]
         answer = write_number(Fraction(row.answer_of(*numbers(row.question))))
@@ -251,7 +251,7 @@ def rows(tmp_path: Path, n: int = 60) -> Path:
     return path
 
 
-def test_injection_learns_rows_and_variants_or_variants_alone(tmp_path: Path) -> None:
+def test_injection_learns_rows_and_variants_or_variants_alone(tmp_path):
     path = str(rows(tmp_path))
     plain = MathTask(path, split_answer="####")
     own = plain.n_train
@@ -281,7 +281,7 @@ def vars_of(task: MathTask) -> dict[str, object]:
     return {"path": task.path, "split_answer": "####", "n_drawn": 100, "drawn_from": "exchanged"}
 
 
-def test_a_row_whose_variants_are_used_up_is_left(tmp_path: Path) -> None:
+def test_a_row_whose_variants_are_used_up_is_left(tmp_path):
     task = MathTask(str(rows(tmp_path)), split_answer="####")
     item = Item("1", "main", "3 bags hold 2 dozen eggs. 2 dozen eggs a bag?", "8",
                 rationale="There are 2*12 = 24 eggs.\nA bag holds 24/3 = 8 eggs.")  # fmt: skip
@@ -290,7 +290,7 @@ def test_a_row_whose_variants_are_used_up_is_left(tmp_path: Path) -> None:
     assert len({one.question for one in made}) == len(made)
 
 
-def test_no_variant_is_made_of_a_held_out_question(tmp_path: Path) -> None:
+def test_no_variant_is_made_of_a_held_out_question(tmp_path):
     task = MathTask(str(rows(tmp_path)), split_answer="####")
     [item] = task.items("train", 1)
     other = re.sub(r"\d+", "77", item.question)
@@ -308,12 +308,12 @@ def test_no_variant_is_made_of_a_held_out_question(tmp_path: Path) -> None:
         ({"drawn_from": "exchanged"}, "learns from variants that are drawn"),
     ],
 )
-def test_settings_are_checked(tmp_path: Path, settings: dict[str, object], error: str) -> None:
+def test_settings_are_checked(tmp_path, settings, error):
     with pytest.raises(ValueError, match=error):
         MathTask(str(rows(tmp_path)), **settings)  # type: ignore[arg-type]
 
 
-def test_aime_has_no_variants() -> None:
+def test_aime_has_no_variants():
     assert not {"n_drawn", "drawn_from"} & {
         one.name for one in AimeTask.__dataclass_fields__.values() if one.init
     }
@@ -337,7 +337,7 @@ def worked_out(text: str) -> list[tuple[Fraction, Fraction]]:
     return found
 
 
-def test_variants_of_gsm8k_verify_and_their_sums_come_out() -> None:
+def test_variants_of_gsm8k_verify_and_their_sums_come_out():
     if not GSM8K.is_dir():
         pytest.skip("no GSM8K beside the checkout")
     train, test = (str(GSM8K / f"{name}.jsonl") for name in ("train", "test"))

@@ -83,7 +83,7 @@ def text_of(answer: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("at_once", [1, 8])
-def test_answers_and_probabilities_are_those_of_the_evaluation(server, bundle, at_once) -> None:
+def test_answers_and_probabilities_are_those_of_the_evaluation(server, bundle, at_once):
     chats = CHATS + MORE
     with ThreadPoolExecutor(at_once) as pool:
         answers = list(pool.map(lambda chat: ask(server, chat), chats))
@@ -106,7 +106,7 @@ def events_of(server: Server, chat: Any, **more: Any) -> list[dict[str, Any]]:
     return [json.loads(line)["choices"][0] for line in lines]
 
 
-def test_a_stream_is_the_same_answer_in_fewer_parts_than_tokens(server) -> None:
+def test_a_stream_is_the_same_answer_in_fewer_parts_than_tokens(server):
     for chat in CHATS:
         whole = ask(server, chat, max_tokens=200)
         events = events_of(server, chat, max_tokens=200)
@@ -120,7 +120,7 @@ def test_a_stream_is_the_same_answer_in_fewer_parts_than_tokens(server) -> None:
         assert "".join(event["delta"].get("content", "") for event in events) == cut
 
 
-def test_the_first_and_the_last_events_of_a_stream_are_sent_together() -> None:
+def test_the_first_and_the_last_events_of_a_stream_are_sent_together():
     async def parts() -> StreamParts:
         yield "a\u2028b\u2029\x85\r\n\x1c"
         yield "c"
@@ -152,7 +152,7 @@ def test_the_first_and_the_last_events_of_a_stream_are_sent_together() -> None:
     assert events[4]["usage"] == {"total_tokens": 3} and split[2][2] == "data: [DONE]"
 
 
-def test_a_stream_gives_its_tokens_in_an_event_of_their_own_where_asked(server) -> None:
+def test_a_stream_gives_its_tokens_in_an_event_of_their_own_where_asked(server):
     more = {"stream_options": {"include_usage": True}}
     body = json.dumps({"messages": CHATS[0], "stream": True, **more}).encode()
     _, text = call(server, "POST", "/v1/chat/completions", body)
@@ -232,7 +232,7 @@ def begin(port: int, chat: Any, **more: Any) -> http.client.HTTPConnection:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_hangs_up_frees_its_place(bundle, monkeypatch, stream) -> None:
+def test_a_client_that_hangs_up_frees_its_place(bundle, monkeypatch, stream):
     with serving_slowly(bundle, monkeypatch, 1) as (port, slow):
         for _ in range(5):
             gone = begin(port, LONG, max_tokens=200, stream=stream)
@@ -244,9 +244,7 @@ def test_a_client_that_hangs_up_frees_its_place(bundle, monkeypatch, stream) -> 
         assert slow.calls < 100, "each would have taken 200"
 
 
-def test_nothing_is_written_for_a_client_that_is_gone_before_its_stream(
-    bundle, monkeypatch
-) -> None:
+def test_nothing_is_written_for_a_client_that_is_gone_before_its_stream(bundle, monkeypatch):
     begun = list[Answer]()
     monkeypatch.setattr(SlotWriter, "add", lambda writer, answer: begun.append(answer))
     body = json.dumps({"messages": LONG, "stream": True}).encode()
@@ -281,14 +279,14 @@ def test_nothing_is_written_for_a_client_that_is_gone_before_its_stream(
     assert not begun
 
 
-def test_a_decoder_that_fails_ends_a_stream_too(bundle, monkeypatch) -> None:
+def test_a_decoder_that_fails_ends_a_stream_too(bundle, monkeypatch):
     with serving_slowly(bundle, monkeypatch, 1, Failing) as (port, _):
         text = begin(port, CHATS[0], stream=True).getresponse().read().decode()
         assert "The student failed" in text
         assert bundle_server.ask(port, CHATS[0], 2)
 
 
-def test_a_stop_sequence_ends_the_writing(bundle, monkeypatch) -> None:
+def test_a_stop_sequence_ends_the_writing(bundle, monkeypatch):
     """Tokens and probabilities are those up to the sequence, whatever was written behind it."""
     with serving_slowly(bundle, monkeypatch, 1) as (port, slow):
         whole = json.loads(begin(port, LONG, max_tokens=24).getresponse().read())
@@ -308,7 +306,7 @@ def test_a_stop_sequence_ends_the_writing(bundle, monkeypatch) -> None:
         assert slow.calls < before + 100, "each would have taken 200"
 
 
-def test_a_token_that_the_model_does_not_have_is_refused(bundle, tmp_path) -> None:
+def test_a_token_that_the_model_does_not_have_is_refused(bundle, tmp_path):
     """The tokenizer may have more tokens than the model; compiled code would read beyond them."""
     own = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     tokenizer = load_tokenizer(own)
@@ -320,7 +318,7 @@ def test_a_token_that_the_model_does_not_have_is_refused(bundle, tmp_path) -> No
         assert post(started, messages=CHATS[0])[0] == 200
 
 
-def test_the_end_of_a_stream_has_a_part_of_a_character_as_the_whole_has(server) -> None:
+def test_the_end_of_a_stream_has_a_part_of_a_character_as_the_whole_has(server):
     for seed in range(12):  # drawn texts end in the middle of characters now and then
         more = {"temperature": 3.0, "seed": seed, "max_tokens": 7}
         events = events_of(server, CHATS[1], **more)
@@ -328,7 +326,7 @@ def test_the_end_of_a_stream_has_a_part_of_a_character_as_the_whole_has(server) 
         assert text == text_of(ask(server, CHATS[1], **more))
 
 
-def test_a_schema_is_kept_as_in_the_evaluation(server, bundle) -> None:
+def test_a_schema_is_kept_as_in_the_evaluation(server, bundle):
     form = {"type": "json_schema", "json_schema": {"schema": SCHEMA}}
     status, answer = post(server, messages=CHATS[0], response_format=form)
     if status == 400:
@@ -338,7 +336,7 @@ def test_a_schema_is_kept_as_in_the_evaluation(server, bundle) -> None:
     assert text_of(answer) == expected.text and set(json.loads(expected.text)) == {"n"}
 
 
-def test_a_strict_schema_keeps_limits_that_the_evaluation_widens(server) -> None:
+def test_a_strict_schema_keeps_limits_that_the_evaluation_widens(server):
     limits = {"type": "number", "minimum": 0, "maximum": 1}
     form = {"type": "json_schema", "json_schema": {"schema": limits, "strict": True}}
     for chat in CHATS:
@@ -347,7 +345,7 @@ def test_a_strict_schema_keeps_limits_that_the_evaluation_widens(server) -> None
         assert 0 <= float(text_of(answer)) <= 1
 
 
-def test_what_it_does_not_have_is_refused(server) -> None:
+def test_what_it_does_not_have_is_refused(server):
     for wrong in ({"n": 2}, {"top_logprobs": 3}, {"logit_bias": {"1": 2}}, {"temperature": -1}):
         assert post(server, messages=CHATS[0], **wrong)[0] == 400
     long = [{"role": "user", "content": "1m" * 500}]
@@ -355,7 +353,7 @@ def test_what_it_does_not_have_is_refused(server) -> None:
     assert status == 400 and "exceeds the context" in answer["error"]["message"]
 
 
-def test_a_seed_draws_the_same_and_others_do_not(server) -> None:
+def test_a_seed_draws_the_same_and_others_do_not(server):
     def drawn(seed: int) -> str:
         return text_of(ask(server, CHATS[0], temperature=1.5, seed=seed))
 
@@ -363,7 +361,7 @@ def test_a_seed_draws_the_same_and_others_do_not(server) -> None:
     assert len({drawn(seed) for seed in range(6)}) > 3
 
 
-def test_sampling_options_choose_as_they_say() -> None:
+def test_sampling_options_choose_as_they_say():
     logits_V = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 
     def shares(**options: float) -> list[float]:
@@ -384,7 +382,7 @@ def test_sampling_options_choose_as_they_say() -> None:
     assert [greedy.choose(logits_V) for _ in range(3)] == [0, 1, 2]
 
 
-def test_what_a_slot_has_read_is_not_read_again(bundle) -> None:
+def test_what_a_slot_has_read_is_not_read_again(bundle):
     """An instruction is computed once, also where another answer is being written there."""
     slots = slot_decoder(load_model(bundle, dtype="auto"), 2, 256)
     read, own_read = list[int](), slots.read
@@ -416,9 +414,7 @@ def test_what_a_slot_has_read_is_not_read_again(bundle) -> None:
     assert read == [41, 1, 1]
 
 
-def test_other_work_on_the_machine_makes_no_call_of_the_decoder_shorter(
-    bundle, monkeypatch
-) -> None:
+def test_other_work_on_the_machine_makes_no_call_of_the_decoder_shorter(bundle, monkeypatch):
     """Tokens that are written at one go are counted by CPU seconds: each call wakes a thread."""
     slots = slot_decoder(load_model(bundle, dtype="auto"), 1, 256)
     calls, own_write = list[int](), slots.write
@@ -439,7 +435,7 @@ def test_other_work_on_the_machine_makes_no_call_of_the_decoder_shorter(
     assert len(calls) < 40
 
 
-def test_a_long_prompt_keeps_nobody_waiting_and_what_begins_alike_is_read_once(bundle) -> None:
+def test_a_long_prompt_keeps_nobody_waiting_and_what_begins_alike_is_read_once(bundle):
     """It is read in parts, between the tokens of others; what begins alike waits for it."""
     slots = slot_decoder(load_model(bundle, dtype="auto"), 4, 256)
     read, all_asked, own_read, own_extend = list[int](), threading.Event(), slots.read, slots.extend
@@ -480,7 +476,7 @@ def test_a_long_prompt_keeps_nobody_waiting_and_what_begins_alike_is_read_once(b
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory as Linux has it")
-def test_a_slot_takes_the_memory_of_what_is_written_and_not_of_its_context(bundle) -> None:
+def test_a_slot_takes_the_memory_of_what_is_written_and_not_of_its_context(bundle):
     slots = slot_decoder(load_model(bundle, dtype="auto"), 8, 2**16)
 
     def resident() -> int:
@@ -491,7 +487,7 @@ def test_a_slot_takes_the_memory_of_what_is_written_and_not_of_its_context(bundl
     assert resident() - before < 2**25, "contexts have 256 MiB"
 
 
-def test_a_bundle_that_it_does_not_decode_is_left_to_others(bundle, tmp_path) -> None:
+def test_a_bundle_that_it_does_not_decode_is_left_to_others(bundle, tmp_path):
     assert Direct().cannot_export(bundle, "") is None
     other = Path(shutil.copytree(bundle, tmp_path / "other"))
     facts = json.loads((other / "config.json").read_text())
@@ -540,7 +536,7 @@ BATCHES = ServingSetting("transformers-batching", slots=4)
 @pytest.mark.parametrize(("served", "instead"), [("q8_0", GGUF), ("", BATCHES)])
 def test_the_next_engine_hosts_it_where_the_compiler_fails(
     bundle, tmp_path, monkeypatch, compiled_anew, compiler, served, instead
-) -> None:
+):
     own = with_run(bundle, tmp_path, "direct", served)
     assert setting_here(own) == (DIRECT, "")
     cpu_decoder.load.cache_clear()
@@ -556,7 +552,7 @@ def test_the_next_engine_hosts_it_where_the_compiler_fails(
 @pytest.mark.parametrize("compiler", ["missing", "failing"])
 def test_what_ran_before_a_reboot_starts_where_its_compiler_is_gone(
     bundle, tmp_path, monkeypatch, compiled_anew, compiler
-) -> None:
+):
     own = with_run(bundle, tmp_path, "direct")
     state, before = prepare(own, tmp_path, run=DIRECT)
     assert again(state, before)[1] == ""
@@ -570,7 +566,7 @@ def test_what_ran_before_a_reboot_starts_where_its_compiler_is_gone(
 
 def test_it_is_not_started_by_name_where_the_compiler_fails(
     bundle, tmp_path, monkeypatch, compiled_anew
-) -> None:
+):
     """What it would take the place of is not stopped, and nothing is written down."""
     cpu_decoder.load.cache_clear()
     monkeypatch.setenv("PATH", other_compiler(tmp_path, "failing"))
@@ -579,7 +575,7 @@ def test_it_is_not_started_by_name_where_the_compiler_fails(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_bundle_without_a_run_is_hosted_by_it_unless_it_has_exports(bundle, tmp_path) -> None:
+def test_a_bundle_without_a_run_is_hosted_by_it_unless_it_has_exports(bundle, tmp_path):
     bare = Path(shutil.copytree(bundle, tmp_path / "bare"))
     assert setting_here(bare) == (ServingSetting("direct", slots=8), "")
     assert setting_here(bare, 3) == (ServingSetting("direct", slots=3), "")
@@ -594,7 +590,7 @@ def test_a_bundle_without_a_run_is_hosted_by_it_unless_it_has_exports(bundle, tm
         assert setting_here(bare, 4) == (GGUF, "")
 
 
-def test_a_run_whose_engine_is_not_installed_is_hosted_by_it(bundle, tmp_path, monkeypatch) -> None:
+def test_a_run_whose_engine_is_not_installed_is_hosted_by_it(bundle, tmp_path, monkeypatch):
     own = with_run(bundle, tmp_path, "llamacpp", "q8_0")
     monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module",))
     setting, why = setting_here(own)
@@ -604,7 +600,7 @@ def test_a_run_whose_engine_is_not_installed_is_hosted_by_it(bundle, tmp_path, m
 
 def test_the_planned_engine_serves_what_it_decodes_and_transformers_the_rest(
     bundle, tmp_path, monkeypatch
-) -> None:
+):
     plan = make_records(tmp_path)["plan"]
     serve = replace(plan.role("serve"), run=ServingSetting("direct", slots=4))
     others = (role for role in plan.roles if role.role != "serve")
@@ -631,9 +627,7 @@ def test_the_planned_engine_serves_what_it_decodes_and_transformers_the_rest(
     assert setting(bundle).engine.startswith("transformers")
 
 
-def test_a_compiler_that_fails_leaves_the_student_to_transformers(
-    bundle, tmp_path, monkeypatch
-) -> None:
+def test_a_compiler_that_fails_leaves_the_student_to_transformers(bundle, tmp_path, monkeypatch):
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\n[ $1 = --version ]\n")
     broken.chmod(0o755)

@@ -39,7 +39,7 @@ def scored(labelled: Path) -> Any:
     return score_labels(model, tokenizer, CHATS, LABELS.labels, batch_size=4)
 
 
-def test_a_bundle_answers_with_the_likeliest_label(labelled: Path, scored: Any) -> None:
+def test_a_bundle_answers_with_the_likeliest_label(labelled, scored):
     answers = [answer.text for answer in LABELS.predictions(scored.logprobs_NL)]
     assert answering(labelled)(CHATS) == answers
     assert not set(by_transformers(labelled)) & {*LABELS.labels}
@@ -54,7 +54,7 @@ def llama(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server
 
 
-def test_llama_writes_labels_alone(llama: Server, scored: Any) -> None:
+def test_llama_writes_labels_alone(llama, scored):
     for row, chat in enumerate(CHATS):
         for temperature in (0, 3):
             body = {"messages": chat, "temperature": temperature, "seed": row, "logprobs": True}
@@ -71,13 +71,13 @@ def test_llama_writes_labels_alone(llama: Server, scored: Any) -> None:
                 assert logprob == pytest.approx(scored.logprobs_NL[row, label], abs=0.05)
 
 
-def test_llama_refuses_other_forms_than_labels(llama: Server) -> None:
+def test_llama_refuses_other_forms_than_labels(llama):
     for more in ({"response_format": {"type": "json_object"}}, {"tools": [{"type": "function"}]}):
         status, answer = post(llama, messages=CHATS[0], **more)
         assert status == 400 and "does not have it" in answer["error"]["message"]
 
 
-def test_labels_are_spelled_as_the_tokens_of_a_vocabulary_of_words(tmp_path: Path) -> None:
+def test_labels_are_spelled_as_the_tokens_of_a_vocabulary_of_words(tmp_path):
     words = {"type": "WordLevel", "vocab": {"<u>": 0, "late": 1, "order": 2}, "unk_token": "<u>"}
     tokens = {"model": words, "pre_tokenizer": {"type": "WhitespaceSplit"}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokens))
@@ -94,7 +94,7 @@ def own(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield server
 
 
-def test_its_own_server_tells_how_likely_each_label_is(own: Server, scored: Any) -> None:
+def test_its_own_server_tells_how_likely_each_label_is(own, scored):
     predictions = LABELS.predictions(scored.logprobs_NL)
     for chat, expected in zip(CHATS, predictions, strict=True):
         status, answer = post(own, messages=chat, logprobs=True, top_logprobs=4)
@@ -106,13 +106,13 @@ def test_its_own_server_tells_how_likely_each_label_is(own: Server, scored: Any)
         assert sum(shares) == pytest.approx(1) and len(shares) == 4
 
 
-def test_a_text_that_is_longer_than_the_context_is_answered(own: Server) -> None:
+def test_a_text_that_is_longer_than_the_context_is_answered(own):
     chat = [{"role": "user", "content": "late orders " * 1000}]
     status, answer = post(own, messages=chat)
     assert status == 200 and answer["choices"][0]["message"]["content"] in LABELS.labels
 
 
-def test_it_is_served_by_its_own_server_or_by_llama(labelled: Path, bundle: Path) -> None:
+def test_it_is_served_by_its_own_server_or_by_llama(labelled, bundle):
     for run in (None, ServingSetting("transformers"), ServingSetting("transformers-batching", 4)):
         setting = setting_of(labelled, run)
         assert setting is not None and setting.engine == "labels"
@@ -121,7 +121,7 @@ def test_it_is_served_by_its_own_server_or_by_llama(labelled: Path, bundle: Path
     assert setting_of(labelled, llama) == llama
 
 
-def test_it_is_read_as_other_students_of_labels_are(labelled: Path, tmp_path: Path) -> None:
+def test_it_is_read_as_other_students_of_labels_are(labelled, tmp_path):
     student = load_predictor(labelled)
     [answer] = student.predict(["How many orders?"])
     assert not is_predictor(labelled) and student.uses_torch

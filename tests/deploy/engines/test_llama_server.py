@@ -83,14 +83,14 @@ def refusal(answer: tuple[int, bytes]) -> str:
     return error["message"]
 
 
-def test_it_answers_as_transformers_alone_and_many_at_once(server, expected) -> None:
+def test_it_answers_as_transformers_alone_and_many_at_once(server, expected):
     assert [text_of(ask(server, chat)) for chat in CHATS] == expected
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda chat: text_of(ask(server, chat)), CHATS * 6))
     assert answers == expected * 6
 
 
-def test_it_says_how_likely_its_answers_are_as_the_evaluation_does(server, bundle) -> None:
+def test_it_says_how_likely_its_answers_are_as_the_evaluation_does(server, bundle):
     model, tokenizer = load_model(bundle, dtype="auto"), load_tokenizer(bundle)
     options = {"max_new_tokens": 24, "batch_size": 4, "with_logprobs": True}
     for chat, right in zip(CHATS, complete(model, tokenizer, CHATS, **options), strict=True):
@@ -101,7 +101,7 @@ def test_it_says_how_likely_its_answers_are_as_the_evaluation_does(server, bundl
         assert "logprobs" not in ask(server, chat, max_tokens=2)["choices"][0]
 
 
-def test_long_requests_are_refused_and_others_are_answered(server, expected) -> None:
+def test_long_requests_are_refused_and_others_are_answered(server, expected):
     def long(n: int) -> bytes:
         return json.dumps({"messages": [{"role": "user", "content": "1m" * n}]}).encode()
 
@@ -116,7 +116,7 @@ def test_long_requests_are_refused_and_others_are_answered(server, expected) -> 
             assert refusal(request.result()).endswith("exceeds the context of 256 tokens.")
 
 
-def test_usage_and_the_reason_of_the_end_are_told(server, bundle) -> None:
+def test_usage_and_the_reason_of_the_end_are_told(server, bundle):
     answer = ask(server, CHATS[0], max_tokens=9, max_completion_tokens=5)  # the newer counts
     assert answer["choices"][0]["finish_reason"] == "length"
     n_prompt = len(ChatIds(bundle).ids(CHATS[0]))
@@ -125,7 +125,7 @@ def test_usage_and_the_reason_of_the_end_are_told(server, bundle) -> None:
     }  # fmt: skip
 
 
-def test_a_stream_is_the_same_answer_in_parts(server, expected) -> None:
+def test_a_stream_is_the_same_answer_in_parts(server, expected):
     import openai
 
     client = openai.OpenAI(
@@ -142,7 +142,7 @@ def test_a_stream_is_the_same_answer_in_parts(server, expected) -> None:
         assert chunks[-1].usage.completion_tokens > 3
 
 
-def test_a_stream_may_have_line_separators_that_json_does_not_escape(server) -> None:
+def test_a_stream_may_have_line_separators_that_json_does_not_escape(server):
     text = "a\u2028b\u2029c\x85d"
     schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"const": text}}}
     request = {"messages": CHATS[0], "response_format": schema, "max_tokens": 200}
@@ -153,7 +153,7 @@ def test_a_stream_may_have_line_separators_that_json_does_not_escape(server) -> 
     assert json.loads("".join(parts)) == text and answer.endswith(b"data: [DONE]\n\n")
 
 
-def test_a_stop_sequence_ends_the_answer_also_of_a_stream(server, expected) -> None:
+def test_a_stop_sequence_ends_the_answer_also_of_a_stream(server, expected):
     stop = expected[0][4:7]
     until = expected[0][: expected[0].index(stop)]
     answer = ask(server, CHATS[0], stop=[stop])
@@ -196,12 +196,12 @@ def raw(rest: str) -> bytes:
         (raw('"stream": true').replace(SECRET.encode(), b"word " * 400), "exceeds the context"),
     ],
 )  # fmt: skip
-def test_what_it_cannot_answer_is_refused_and_said(server, body, where) -> None:
+def test_what_it_cannot_answer_is_refused_and_said(server, body, where):
     assert where in refusal(post(server, body))
     assert server.process.poll() is None
 
 
-def test_paths_that_it_does_not_have_are_told_as_the_api_does(server) -> None:
+def test_paths_that_it_does_not_have_are_told_as_the_api_does(server):
     for method, path, status in (
         ("POST", "/v1/completions", 404),
         ("POST", "/v1/chat/completions/", 404),
@@ -213,7 +213,7 @@ def test_paths_that_it_does_not_have_are_told_as_the_api_does(server) -> None:
         assert answer["error"]["message"].startswith(f"{method} {path}: this server does not have")
 
 
-def test_the_model_is_named_by_its_folder_alone(server, bundle) -> None:
+def test_the_model_is_named_by_its_folder_alone(server, bundle):
     _, models = call(server, "GET", "/v1/models")
     assert json.loads(models)["data"][0]["id"] == bundle.name
     assert ask(server, CHAT, model=str(bundle), max_tokens=1)["model"] == bundle.name
@@ -227,14 +227,12 @@ def leave(server: Server, after_s: float = 0.01, **more: Any) -> None:
         time.sleep(after_s)
 
 
-def test_a_grammar_that_llguidance_gives_up_is_refused_however_fast(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_grammar_that_llguidance_gives_up_is_refused_however_fast(monkeypatch):
     monkeypatch.setattr(chat_request, "MOST_S", 60.0)
     assert "too long" in why_no_grammar('{"type": "string", "pattern": "^((a{97}){97}){97}$"}')
 
 
-def test_requests_whose_clients_left_are_not_worked_on(server) -> None:
+def test_requests_whose_clients_left_are_not_worked_on(server):
     def cpu_s() -> float:
         starter = psutil.Process(server.process.pid)
         family = (starter, *starter.children(recursive=True))
@@ -254,7 +252,7 @@ def test_requests_whose_clients_left_are_not_worked_on(server) -> None:
         assert left_s < least_s + (answered_s - least_s) / 2
 
 
-def test_clients_that_leave_leave_no_open_file(server) -> None:
+def test_clients_that_leave_leave_no_open_file(server):
     def n_open() -> int:
         """Of the server, which is the child of what was started."""
         starter = psutil.Process(server.process.pid)
@@ -276,7 +274,7 @@ def test_clients_that_leave_leave_no_open_file(server) -> None:
     assert "Traceback" not in server.log_path.read_text(errors="replace")
 
 
-def test_nothing_that_was_asked_is_in_the_log(server) -> None:
+def test_nothing_that_was_asked_is_in_the_log(server):
     post(server, response_format=form({"const": SECRET, "type": 5}))
     post(server, temperature="x")
     text = server.log_path.read_text(errors="replace")
@@ -285,8 +283,8 @@ def test_nothing_that_was_asked_is_in_the_log(server) -> None:
 
 
 def test_a_file_that_somebody_changed_is_refused_before_llama_cpp_reads_it(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    bundle, tmp_path, capsys
+):
     mine = tmp_path / "bundle"
     shutil.copytree(bundle, mine)
     path = export_path(mine, "f32.gguf")
@@ -298,9 +296,7 @@ def test_a_file_that_somebody_changed_is_refused_before_llama_cpp_reads_it(
     assert told.startswith(f"llama.cpp cannot load {path} (f32.gguf: it states"), told
 
 
-def test_a_bundle_whose_template_does_not_end_is_not_served(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_whose_template_does_not_end_is_not_served(bundle, tmp_path, monkeypatch):
     mine = tmp_path / "bundle"
     shutil.copytree(bundle, mine)
     monkeypatch.setattr(sample_chat, "SECONDS", 1.0)
@@ -316,7 +312,7 @@ def form(schema: Any, **more: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, **more}}
 
 
-def test_an_answer_matches_the_schema_that_a_request_names(server) -> None:
+def test_an_answer_matches_the_schema_that_a_request_names(server):
     schema = {
         "type": "object",
         "properties": {"kind": {"enum": ["cat", "dog"]}, "legs": {"type": "integer", "maximum": 9}},
@@ -352,19 +348,19 @@ SLOW = {
         ({"const": "x" * 70_000}, "it may have 64 KiB."),
     ],
 )
-def test_a_schema_that_cannot_be_followed_is_refused(server, schema, why) -> None:
+def test_a_schema_that_cannot_be_followed_is_refused(server, schema, why):
     for stream in (False, True):
         message = refusal(post(server, response_format=form(schema), stream=stream))
         assert message.startswith("response_format: the schema is refused: ") and why in message
 
 
-def test_what_a_grammar_cannot_say_makes_it_wider_unless_it_is_strict(server) -> None:
+def test_what_a_grammar_cannot_say_makes_it_wider_unless_it_is_strict(server):
     schema = {"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True, "maxItems": 3}
     assert set(json.loads(text_of(ask(server, CHAT, response_format=form(schema))))) <= {1, 2}
     assert "uniqueItems" in refusal(post(server, response_format=form(schema, strict=True)))
 
 
-def test_a_vocabulary_that_cannot_write_json_is_said(bundle, tmp_path) -> None:
+def test_a_vocabulary_that_cannot_write_json_is_said(bundle, tmp_path):
     spec = json.loads((bundle / "tokenizer.json").read_text())
     spec["model"] = {"type": "WordLevel", "vocab": {"1p": 0, "2p": 1}, "unk_token": "1p"}
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
@@ -376,7 +372,7 @@ def test_a_vocabulary_that_cannot_write_json_is_said(bundle, tmp_path) -> None:
 # Files for llama.cpp.
 
 
-def test_llama_cpp_itself_cuts_byte_pairs_as_transformers(bundle) -> None:
+def test_llama_cpp_itself_cuts_byte_pairs_as_transformers(bundle):
     own = ChatIds(bundle)
     ids = by_llama(export_path(bundle, "q8_0.gguf"), CHATS)
     expected = [own.ids(chat) for chat in CHATS]
@@ -387,7 +383,7 @@ def test_llama_cpp_itself_cuts_byte_pairs_as_transformers(bundle) -> None:
 
 
 @pytest.mark.parametrize("task", [MahjongTask(), DiscardTask()], ids=lambda task: task.name)
-def test_a_file_of_symbols_alone_answers_chats_as_the_server_does(task, tmp_path) -> None:
+def test_a_file_of_symbols_alone_answers_chats_as_the_server_does(task, tmp_path):
     chats = [task.student_messages(item) for item in task.items("validation", 4)]
     chats += [[*chat, {"role": "assistant", "content": "=> 147m"}, *chat] for chat in chats[:2]]
     chats += [[{"role": "user", "content": text}] for text in ("Hand: 1123m?", "66666p\n", "é")]
@@ -402,9 +398,7 @@ def test_a_file_of_symbols_alone_answers_chats_as_the_server_does(task, tmp_path
     assert len(set(texts)) > 3
 
 
-def test_a_tokenizer_that_gguf_cannot_express_is_refused_by_llama_cpp_itself(
-    bundle, tmp_path
-) -> None:
+def test_a_tokenizer_that_gguf_cannot_express_is_refused_by_llama_cpp_itself(bundle, tmp_path):
     path = tmp_path / "q8_0.gguf"
     assert write_gguf(bundle, path, "q8_0", ids_only=True) is False
     with pytest.raises(StratosError, match="This file takes token ids alone: GGUF cannot express"):
@@ -413,7 +407,7 @@ def test_a_tokenizer_that_gguf_cannot_express_is_refused_by_llama_cpp_itself(
 
 def test_own_tokens_that_differ_are_found_out_and_leave_the_tokenizer_out(
     bundle, tmp_path, monkeypatch, snapshot
-) -> None:
+):
     from stratos.deploy.engines import gguf_file
 
     copy = tmp_path / "bundle"
@@ -425,7 +419,7 @@ def test_own_tokens_that_differ_are_found_out_and_leave_the_tokenizer_out(
         by_llama(export_path(copy, "f32.gguf"), CHATS)
 
 
-def test_formats_are_of_the_sizes_that_their_bits_say(bundle, tmp_path) -> None:
+def test_formats_are_of_the_sizes_that_their_bits_say(bundle, tmp_path):
     sizes = {}
     for form in ("f32", "f16", "q8_0", "q4_k_m"):
         write_gguf(bundle, tmp_path / f"{form}.gguf", form)
@@ -444,14 +438,14 @@ def test_formats_are_of_the_sizes_that_their_bits_say(bundle, tmp_path) -> None:
         ({}, "q4_k_m", None),
     ],
 )
-def test_what_cannot_be_written_is_said(bundle, tmp_path, changes, form, why) -> None:
+def test_what_cannot_be_written_is_said(bundle, tmp_path, changes, form, why):
     facts = json.loads((bundle / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**facts, **changes}))
     reason = cannot_export(tmp_path, form)
     assert reason is None if why is None else why in str(reason)
 
 
-def test_a_missing_export_is_said(bundle) -> None:
+def test_a_missing_export_is_said(bundle):
     done = subprocess.run(
         [sys.executable, "-m", LlamaCpp.module, "serve", str(bundle), "--format", "f16"],
         capture_output=True, text=True, timeout=60,
@@ -460,7 +454,7 @@ def test_a_missing_export_is_said(bundle) -> None:
     assert done.stderr == f"{bundle} has no f16 export for llama.cpp.\n"
 
 
-def test_calls_are_given_as_the_api_has_them() -> None:
+def test_calls_are_given_as_the_api_has_them():
     from stratos.deploy.engines.chat_request import calls_of
 
     [call] = calls_of('[{"name": "a", "arguments": {"é": 1}}]')
@@ -473,7 +467,7 @@ def test_calls_are_given_as_the_api_has_them() -> None:
 # Chats as ids, and ids as text.
 
 
-def test_ids_and_text_are_those_of_transformers(bundle: Path) -> None:
+def test_ids_and_text_are_those_of_transformers(bundle):
     tokenizer, own = load_tokenizer(bundle), ChatIds(bundle)
     for text in ("  two  spaces\nand a line", "naïve 日本 🀄 tiles", "<user>not a role<end>", ""):
         for chat in (
@@ -488,7 +482,7 @@ def test_ids_and_text_are_those_of_transformers(bundle: Path) -> None:
                 own.ids(chat, most=len(ids) - 1)
 
 
-def test_a_template_that_refuses_a_chat_is_an_error_of_the_user(bundle, tmp_path) -> None:
+def test_a_template_that_refuses_a_chat_is_an_error_of_the_user(bundle, tmp_path):
     shutil.copytree(bundle, tmp_path / "refusing")
     template = tmp_path / "refusing" / "chat_template.jinja"
     template.write_text("{{ raise_exception('no system here') }}")
@@ -496,7 +490,7 @@ def test_a_template_that_refuses_a_chat_is_an_error_of_the_user(bundle, tmp_path
         ChatIds(tmp_path / "refusing").ids([{"role": "user", "content": "x"}])
 
 
-def test_its_process_has_no_torch(bundle: Path) -> None:
+def test_its_process_has_no_torch(bundle):
     code = (
         "import sys; from pathlib import Path; "
         "from stratos.deploy.engines.chat_ids import ChatIds; "

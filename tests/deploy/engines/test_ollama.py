@@ -1,9 +1,5 @@
 """A Modelfile writes chats as the bundle does, or there is none."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from served_bundle import CHATS, make_bundle
 
@@ -28,13 +24,13 @@ CHATML = (
 """As SmolLM2 has it."""
 
 
-def test_a_student_of_byte_pairs_has_a_modelfile(bundle: Path, snapshot: object) -> None:
+def test_a_student_of_byte_pairs_has_a_modelfile(bundle, snapshot):
     note = LlamaCpp().write_settings(bundle, "q8_0", CHATS)
     assert note.endswith("alone; Ollama takes exports/Modelfile.")
     assert (bundle / MODELFILE).read_text() == snapshot
 
 
-def test_a_student_of_rewritten_symbols_has_none(tmp_path: Path) -> None:
+def test_a_student_of_rewritten_symbols_has_none(tmp_path):
     task = MahjongTask()
     chats = [task.student_messages(item) for item in task.items("validation", 3)]
     tokenizer = symbol_tokenizer(task.vocabulary())
@@ -47,16 +43,14 @@ def test_a_student_of_rewritten_symbols_has_none(tmp_path: Path) -> None:
     assert not (bundle / MODELFILE).exists()
 
 
-def test_a_file_without_a_tokenizer_is_for_no_other_program(bundle: Path, tmp_path: Path) -> None:
+def test_a_file_without_a_tokenizer_is_for_no_other_program(bundle, tmp_path):
     write_gguf(bundle, tmp_path / "f16.gguf", "f16", ids_only=True)
     assert not has_tokenizer(tmp_path / "f16.gguf")
     assert has_tokenizer(export_path(bundle, "q8_0.gguf"))
 
 
 @pytest.mark.parametrize("instruction", ["", "Sort it."])
-def test_chat_formats_are_read_from_templates(
-    tmp_path: Path, instruction: str, snapshot: object
-) -> None:
+def test_chat_formats_are_read_from_templates(tmp_path, instruction, snapshot):
     tokenizer = trained_tokenizer(["a lamp"] * 3, 320)
     tokenizer.chat_template = CHATML
     instruct(tokenizer, instruction)
@@ -74,7 +68,7 @@ def test_chat_formats_are_read_from_templates(
         "{{ raise_exception('no') }}",
     ],
 )
-def test_templates_that_do_more_have_no_format(tmp_path: Path, template: str) -> None:
+def test_templates_that_do_more_have_no_format(tmp_path, template):
     tokenizer = trained_tokenizer(["a lamp"] * 3, 320)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(tmp_path)

@@ -15,7 +15,6 @@ import pytest
 from checked import problems
 from hydra.types import RunMode
 from serving_points import serving
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
@@ -110,7 +109,7 @@ def composed(own: Path, *typed: str) -> Config:
         return build(hydra.compose_config("config", lines, RunMode.RUN, True))
 
 
-def test_help_and_check_know_it(own: Path, snapshot: SnapshotAssertion) -> None:
+def test_help_and_check_know_it(own, snapshot):
     assert "quick" in page(str(own))
     assert "deploy.engine" in group_page(["deploy=quick"], str(own))
     typed = ["--config-dir", str(own), "+task=mahjong", "deploy=quick"]
@@ -120,7 +119,7 @@ def test_help_and_check_know_it(own: Path, snapshot: SnapshotAssertion) -> None:
     assert problems(*typed) == snapshot
 
 
-def test_a_class_that_lacks_its_cost_is_refused(own: Path, snapshot: SnapshotAssertion) -> None:
+def test_a_class_that_lacks_its_cost_is_refused(own, snapshot):
     module = own.parent / "code" / "my_engines.py"
     incomplete = CLASS.replace("    cost = ", "    price = ").replace('    title = "Quick"', "")
     module.write_text(incomplete)
@@ -128,7 +127,7 @@ def test_a_class_that_lacks_its_cost_is_refused(own: Path, snapshot: SnapshotAss
     assert problems(*typed) == snapshot
 
 
-def test_a_plan_chooses_it_where_it_runs_with_what_its_format_loses(own: Path) -> None:
+def test_a_plan_chooses_it_where_it_runs_with_what_its_format_loses(own):
     config = composed(own)
     [choice] = engine_choices(config.deploy) or ()
     assert (choice.engine.kind, choice.engine.at_once) == ("quick", 4)
@@ -148,7 +147,7 @@ def test_a_plan_chooses_it_where_it_runs_with_what_its_format_loses(own: Path) -
     assert not too_lossy(with_format, 0.9, replace(strict, accuracy=0.88, confidence="low"))
 
 
-def test_its_command_is_its_own(own: Path) -> None:
+def test_its_command_is_its_own(own):
     composed(own)
     words = shlex.split(serve_command(".", port=1, run=ServingSetting("quick", 4)))
     assert words[:3] == ["python", "-m", "quick_server"]
@@ -156,7 +155,7 @@ def test_its_command_is_its_own(own: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_hosted_by_name(own: Path, tmp_path: Path) -> None:
+def test_it_is_hosted_by_name(own, tmp_path):
     bundle = tmp_path / "run" / "bundle"
     bundle.mkdir(parents=True)
     (bundle / "config.json").write_text('{"max_position_embeddings": 512}')

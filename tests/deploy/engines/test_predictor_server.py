@@ -63,7 +63,7 @@ def asked(text: str, **more: Any) -> dict[str, Any]:
     return {"model": "student", "messages": [{"role": "user", "content": text}], **more}
 
 
-def test_the_answer_and_its_probability_are_those_of_the_student(client, expected) -> None:
+def test_the_answer_and_its_probability_are_those_of_the_student(client, expected):
     for text, known in zip(TEXTS, expected, strict=True):
         found = client.chat.completions.create(**asked(text, logprobs=True, top_logprobs=3))
         [choice] = found.choices
@@ -84,7 +84,7 @@ def test_the_answer_and_its_probability_are_those_of_the_student(client, expecte
     assert [one.id for one in client.models.list()] == ["student"]
 
 
-def test_its_process_has_no_torch(client, server) -> None:
+def test_its_process_has_no_torch(client, server):
     client.chat.completions.create(**asked(TEXTS[0]))
     process = psutil.Process(server.process.pid)
     files = [Path(one.path).name for one in process.memory_maps()]
@@ -92,7 +92,7 @@ def test_its_process_has_no_torch(client, server) -> None:
     assert not [name for name in files if "torch" in name or "tensorflow" in name]
 
 
-def test_many_at_once_are_answered_each_with_its_own(client, expected) -> None:
+def test_many_at_once_are_answered_each_with_its_own(client, expected):
     with ThreadPoolExecutor(24) as pool:
         found = pool.map(
             lambda text: client.chat.completions.create(**asked(text)).choices[0].message.content,
@@ -101,7 +101,7 @@ def test_many_at_once_are_answered_each_with_its_own(client, expected) -> None:
         assert list(found) == [one.text for one in expected] * 8
 
 
-def test_the_last_message_of_the_user_is_read_alone(client, expected) -> None:
+def test_the_last_message_of_the_user_is_read_alone(client, expected):
     messages = [
         {"role": "system", "content": "Classify the text: transfer, wire, iban."},
         {"role": "user", "content": TEXTS[1]},
@@ -112,7 +112,7 @@ def test_the_last_message_of_the_user_is_read_alone(client, expected) -> None:
     assert found.choices[0].message.content == expected[0].text
 
 
-def test_a_lone_surrogate_is_answered(server, expected) -> None:
+def test_a_lone_surrogate_is_answered(server, expected):
     for text in ("\ud800 {}", "{} \udfff", "\ud800\\{}"):
         status, answer = post(server, **asked(text.format(TEXTS[0])))
         assert (status, answer["choices"][0]["message"]["content"]) == (200, expected[0].text)
@@ -125,11 +125,11 @@ def test_a_lone_surrogate_is_answered(server, expected) -> None:
         (rb"\\ud800\ud800", r"\ud800?"), (rb"\ude00\ud83d\ude00", "?😀"),
     ],
 )  # fmt: skip
-def test_each_lone_surrogate_is_a_question_mark_and_all_else_stays(sent, text) -> None:
+def test_each_lone_surrogate_is_a_question_mark_and_all_else_stays(sent, text):
     assert parsed(b'{"x": "' + sent + b'"}') == {"x": text}
 
 
-def test_a_stop_text_ends_the_answer_also_of_a_stream(client, expected) -> None:
+def test_a_stop_text_ends_the_answer_also_of_a_stream(client, expected):
     text, stop = expected[0].text, expected[0].text[2:]
     found = client.chat.completions.create(**asked(TEXTS[0], stop=stop))
     assert found.choices[0].message.content == text[:2]
@@ -147,13 +147,13 @@ def test_a_stop_text_ends_the_answer_also_of_a_stream(client, expected) -> None:
         {"response_format": {"type": "json_object"}}, {"max_tokens": 0},
     ],
 )  # fmt: skip
-def test_what_it_cannot_answer_is_refused_as_the_api_does(server, more) -> None:
+def test_what_it_cannot_answer_is_refused_as_the_api_does(server, more):
     status, answer = post(server, **asked("x", **more))
     assert (status, answer["error"]["code"]) == (400, 400)
     assert answer["error"]["type"] == "invalid_request_error" and answer["error"]["message"]
 
 
-def test_other_paths_and_long_requests_are_refused(server, client, expected) -> None:
+def test_other_paths_and_long_requests_are_refused(server, client, expected):
     assert call(server, "POST", "/v1/completions", b"{}")[0] == 404
     assert post(server, **asked("x" * 3_000_000))[0] == 413
     long = client.chat.completions.create(**asked(f"{TEXTS[0]} " * 2000))
@@ -179,7 +179,7 @@ class Fragile(Predictor):
         return cls()
 
 
-def test_a_text_that_the_student_fails_at_is_an_error_and_the_next_is_answered() -> None:
+def test_a_text_that_the_student_fails_at_is_an_error_and_the_next_is_answered():
     with TestClient(application(Fragile(), "fragile", 4)) as client:
         failed = client.post("/v1/chat/completions", json=asked("fail"))
         assert (
@@ -193,7 +193,7 @@ def test_a_text_that_the_student_fails_at_is_an_error_and_the_next_is_answered()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["static", "encoder"])
-def test_other_kinds_are_served_by_their_engine(kind: str, tmp_path: Path) -> None:
+def test_other_kinds_are_served_by_their_engine(kind, tmp_path):
     trained(kind, tmp_path / "pretrained").save(tmp_path / "student")
     engine = server_of(tmp_path / "student")
     assert type(engine) is (EncoderServer if kind == "encoder" else PredictorServer)
@@ -205,9 +205,7 @@ def test_other_kinds_are_served_by_their_engine(kind: str, tmp_path: Path) -> No
         assert told == pytest.approx(math.log(known[0].probability), abs=1e-4)
 
 
-def test_a_bundle_is_served_by_the_engine_of_its_student_whatever_is_named(
-    folder, tmp_path
-) -> None:
+def test_a_bundle_is_served_by_the_engine_of_its_student_whatever_is_named(folder, tmp_path):
     own = ServingSetting("predictor", slots=4)
     llama = ServingSetting("llamacpp", slots=8, format="q8_0")
     assert setting_of(folder, own) == own
@@ -216,7 +214,7 @@ def test_a_bundle_is_served_by_the_engine_of_its_student_whatever_is_named(
     assert setting_of(tmp_path, None) is None
 
 
-def test_a_damaged_student_is_said_and_nothing_is_served(folder, tmp_path) -> None:
+def test_a_damaged_student_is_said_and_nothing_is_served(folder, tmp_path):
     (tmp_path / "student.json").write_text('{"format": "other"}')
     done = subprocess.run(
         [sys.executable, "-m", PredictorServer.module, "serve", str(tmp_path), "--port", "0"],
@@ -236,9 +234,7 @@ def test_a_damaged_student_is_said_and_nothing_is_served(folder, tmp_path) -> No
         ({"Content-Type": "application/json", "Host": "[::1]:8000"}, 200),
     ],
 )
-def test_pages_of_other_sites_are_not_answered(
-    server: Server, headers: dict[str, str], status: int
-) -> None:
+def test_pages_of_other_sites_are_not_answered(server, headers, status):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     body = json.dumps(asked(TEXTS[0]))
     connection.request("POST", "/v1/chat/completions", body, headers)

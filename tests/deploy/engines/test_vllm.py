@@ -48,7 +48,7 @@ def server(narrow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     assert group_memory(found.process.pid) == 0, "its workers end with it"
 
 
-def test_it_answers_as_transformers_alone_and_many_at_once(server: Server, narrow: Path) -> None:
+def test_it_answers_as_transformers_alone_and_many_at_once(server, narrow):
     expected = by_transformers(narrow)
     assert [ask(server.port, chat, MOST) for chat in CHATS] == expected
     with ThreadPoolExecutor(12) as pool:
@@ -56,9 +56,7 @@ def test_it_answers_as_transformers_alone_and_many_at_once(server: Server, narro
     assert found == expected * 6
 
 
-def test_its_tokens_are_compared_with_those_of_transformers(
-    server: Server, narrow: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_tokens_are_compared_with_those_of_transformers(server, narrow, monkeypatch):
     told = ENGINE.compare_tokens(server.url, narrow, CHATS)
     assert "all 4 questions" in told
     monkeypatch.setattr(Vllm, "_tokens", staticmethod(lambda url, bundle, chat: [1, 2]))
@@ -66,7 +64,7 @@ def test_its_tokens_are_compared_with_those_of_transformers(
         ENGINE.compare_tokens(server.url, narrow, CHATS)
 
 
-def test_it_takes_requests_at_random_moments(server: Server) -> None:
+def test_it_takes_requests_at_random_moments(server):
     found = open_loop(
         server, CHATS, requests_per_s=4.0, n_requests=12, max_tokens=MOST, seed=0,
         tick=lambda done, total: None, slots=4,
@@ -75,8 +73,8 @@ def test_it_takes_requests_at_random_moments(server: Server) -> None:
 
 
 def test_a_run_that_vllm_served_is_hosted_by_transformers_where_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys
+):
     write_exports(tmp_path, Exports("vllm", "vllm 0", "", (), served="bf16"))
     told = argparse.Namespace(format=None, engine=None, at_once=None)
     monkeypatch.setenv(OWN_ENVIRONMENT, str(tmp_path))
@@ -90,7 +88,7 @@ def test_a_run_that_vllm_served_is_hosted_by_transformers_where_there_is_none(
     assert _setting(told, tmp_path) == ServingSetting("vllm", 16, format="bf16")
 
 
-def test_heads_without_kernels_are_refused_before_it_starts(tmp_path: Path) -> None:
+def test_heads_without_kernels_are_refused_before_it_starts(tmp_path):
     bundle = make_bundle(tmp_path, forms=(), heads=4)
     context: Any = type("Context", (), {"tick": None, "warn": None})
     with pytest.raises(StratosError) as refused:

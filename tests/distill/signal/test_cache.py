@@ -51,7 +51,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_cached_top_k_is_the_teachers_in_the_order_of_the_batch(tmp_path: Path) -> None:
+def test_cached_top_k_is_the_teachers_in_the_order_of_the_batch(tmp_path):
     expert, data = teacher(tmp_path / "teacher"), documents()
     network, words = expert.load()
     expected = alone(network, data, IDS, len(words))
@@ -71,9 +71,7 @@ def test_cached_top_k_is_the_teachers_in_the_order_of_the_batch(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("n_unused", [0, 30])
-def test_half_precision_and_all_tokens_give_the_loss_of_the_whole_distribution(
-    tmp_path: Path, n_unused: int
-) -> None:
+def test_half_precision_and_all_tokens_give_the_loss_of_the_whole_distribution(tmp_path, n_unused):
     """Also where the student's embedding is padded with ids that no token uses."""
     expert, data = teacher(tmp_path / "teacher"), documents()
     words, batch = expert.tokenizer(), batch_of(documents(), IDS)
@@ -91,7 +89,7 @@ def test_half_precision_and_all_tokens_give_the_loss_of_the_whole_distribution(
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-def test_drawn_tokens_are_the_teachers_distribution_in_the_mean(tmp_path: Path) -> None:
+def test_drawn_tokens_are_the_teachers_distribution_in_the_mean(tmp_path):
     expert, data = teacher(tmp_path / "teacher"), documents(6)
     network, words = expert.load()
     expected = alone(network, data, [2], len(words)).exp()
@@ -106,7 +104,7 @@ def test_drawn_tokens_are_the_teachers_distribution_in_the_mean(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_later_epochs_students_and_sweeps_never_run_the_teacher(tmp_path: Path) -> None:
+def test_later_epochs_students_and_sweeps_never_run_the_teacher(tmp_path):
     expert, data = teacher(tmp_path / "teacher"), documents()
     calls = count_forwards(expert.load()[0])
     words = expert.tokenizer()
@@ -127,7 +125,7 @@ def test_later_epochs_students_and_sweeps_never_run_the_teacher(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_corrupt_or_cut_shard_is_computed_again_and_said(tmp_path: Path) -> None:
+def test_a_corrupt_or_cut_shard_is_computed_again_and_said(tmp_path):
     expert, data = teacher(tmp_path / "teacher"), documents()
     words, told = expert.tokenizer(), []
     before = open_source(expert, TOP_K, words, data, context(tmp_path)).signal(batch_of(data, IDS))
@@ -183,7 +181,7 @@ def writer(folder: Path) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.kill
 @pytest.mark.usefixtures("small_shards")
-def test_two_processes_share_the_work_and_a_killed_one_loses_one_shard(tmp_path: Path) -> None:
+def test_two_processes_share_the_work_and_a_killed_one_loses_one_shard(tmp_path):
     expert = teacher(tmp_path / "teacher")
     killed, other = both = [writer(tmp_path) for _ in range(2)]
     for process in both:
@@ -214,7 +212,7 @@ def test_two_processes_share_the_work_and_a_killed_one_loses_one_shard(tmp_path:
     assert same(source.signal(batch_of(data, IDS)), expected.signal(batch_of(data, IDS)))
 
 
-def test_size_is_predicted_exactly_and_limited(tmp_path: Path) -> None:
+def test_size_is_predicted_exactly_and_limited(tmp_path):
     expert, data, ticks = teacher(tmp_path / "teacher"), documents(), []
     words = expert.tokenizer()
     n_places = int((data.lengths - data.prompt_lengths).sum())
@@ -235,7 +233,7 @@ def test_size_is_predicted_exactly_and_limited(tmp_path: Path) -> None:
     assert 0 <= size - 38 * n_places < 500
 
 
-def test_a_cache_made_elsewhere_is_read_without_a_teacher(tmp_path: Path) -> None:
+def test_a_cache_made_elsewhere_is_read_without_a_teacher(tmp_path):
     expert, data = teacher(tmp_path / "teacher"), documents()
     made = open_source(expert, TOP_K, tokenizer(), data, context(tmp_path))
     folder = shards(tmp_path)[0].parent
@@ -264,7 +262,7 @@ def test_a_cache_made_elsewhere_is_read_without_a_teacher(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_cache_may_lie_behind_a_url(tmp_path: Path) -> None:
+def test_a_cache_may_lie_behind_a_url(tmp_path):
     import fsspec
 
     expert, data = teacher(tmp_path / "teacher"), documents()
@@ -282,7 +280,7 @@ def test_a_cache_may_lie_behind_a_url(tmp_path: Path) -> None:
     assert not calls
 
 
-def test_a_place_out_of_reach_is_named_before_any_work(tmp_path: Path) -> None:
+def test_a_place_out_of_reach_is_named_before_any_work(tmp_path):
     expert = teacher(tmp_path / "teacher")
     (tmp_path / "file").touch()
     for url, words in (
@@ -305,12 +303,12 @@ def test_a_place_out_of_reach_is_named_before_any_work(tmp_path: Path) -> None:
         (strategy(cache="disk"), "topk, sampled or none"),
     ],
 )
-def test_choices_that_exclude_each_other_are_refused(tmp_path: Path, said: Any, words: str) -> None:
+def test_choices_that_exclude_each_other_are_refused(tmp_path, said, words):
     with pytest.raises(ConfigError, match=words):
         open_source(None, said, tokenizer(), documents(), context(tmp_path))
 
 
-def test_places_of_documents_of_any_size_come_back_in_any_order(tmp_path: Path) -> None:
+def test_places_of_documents_of_any_size_come_back_in_any_order(tmp_path):
     """A shard boundary, an empty completion, one document a shard: gather against brute force."""
     from stratos.distill.data import Encoded
     from stratos.distill.signal.cache import Store

@@ -55,7 +55,7 @@ def opened(folder: Path, **said: Any) -> tuple[Any, Any, Any, Any]:
     return source, network, words, data
 
 
-def test_each_place_has_what_the_teacher_says_after_the_same_text(tmp_path: Path) -> None:
+def test_each_place_has_what_the_teacher_says_after_the_same_text(tmp_path):
     source, network, theirs, data = opened(tmp_path, objective="universal_logit")
     ours, batch = tokenizer(SIZES["fine"]), batch_of(data, IDS)
     places, signal = source.places(batch), source.signal(batch)
@@ -94,7 +94,7 @@ def test_each_place_has_what_the_teacher_says_after_the_same_text(tmp_path: Path
     source.close()
 
 
-def test_the_loss_of_these_places_is_finite_and_has_a_gradient(tmp_path: Path) -> None:
+def test_the_loss_of_these_places_is_finite_and_has_a_gradient(tmp_path):
     for said in ({"objective": "universal_logit"}, {"only_shared": True}):
         source, _, theirs, data = opened(tmp_path, **said)
         batch = batch_of(data, IDS)
@@ -126,9 +126,7 @@ def test_the_loss_of_these_places_is_finite_and_has_a_gradient(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
-def test_the_text_is_learned_where_the_teacher_begins_no_token(
-    tmp_path: Path, share: float
-) -> None:
+def test_the_text_is_learned_where_the_teacher_begins_no_token(tmp_path, share):
     source, _, _, data = opened(tmp_path, only_shared=True)
     ours = tokenizer(SIZES["fine"])
     batch = replace(batch_of(data, IDS), n_tokens=50.0)
@@ -166,7 +164,7 @@ def metaspace() -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("make", [lambda: tokenizer(270), lambda: tokenizer(500), metaspace])
-def test_ends_of_tokens_are_the_same_from_offsets_and_from_decoding(make: Any) -> None:
+def test_ends_of_tokens_are_the_same_from_offsets_and_from_decoding(make):
     words, some = make(), texts(40, seed=4)
     tokens = [np.array(words(text, add_special_tokens=False)["input_ids"]) for text in some]
     read = [decode(words, one) for one in tokens]
@@ -179,7 +177,7 @@ def test_ends_of_tokens_are_the_same_from_offsets_and_from_decoding(make: Any) -
 
 
 @pytest.mark.parametrize("make", [lambda: tokenizer(270), lambda: tokenizer(500), metaspace])
-def test_ends_by_windows_are_those_of_decoding_all_before(make: Any) -> None:
+def test_ends_by_windows_are_those_of_decoding_all_before(make):
     words, rng = make(), np.random.default_rng(0)
     for n in (0, 1, 33, 200):
         tokens = rng.integers(3, len(words), n)  # cuts within characters, too
@@ -190,7 +188,7 @@ def test_ends_by_windows_are_those_of_decoding_all_before(make: Any) -> None:
         assert _decoded_ends(words, text, tokens).tolist() == wanted.tolist()
 
 
-def test_text_that_the_tokenizer_would_cut_otherwise_is_still_aligned(tmp_path: Path) -> None:
+def test_text_that_the_tokenizer_would_cut_otherwise_is_still_aligned(tmp_path):
     """A student on its own writes letter by letter where its tokenizer has whole words."""
     source, _, theirs, data = opened(tmp_path, objective="universal_logit")
     ours = tokenizer(SIZES["fine"])
@@ -236,7 +234,7 @@ def normalize(told: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"), [(swap, OtherToken), (merge_less, OtherSplit), (normalize, OtherSplit)]
 )
-def test_every_change_of_meaning_changes_the_fingerprint(change: Any, reason: type) -> None:
+def test_every_change_of_meaning_changes_the_fingerprint(change, reason):
     same, other = changed(lambda told: None), changed(change)
     assert fingerprint(same).digest == fingerprint(tokenizer()).digest
     assert difference(tokenizer(), same) is None
@@ -244,7 +242,7 @@ def test_every_change_of_meaning_changes_the_fingerprint(change: Any, reason: ty
     assert type(difference(tokenizer(), other)) is reason
 
 
-def test_saving_and_loading_keeps_the_fingerprint(tmp_path: Path) -> None:
+def test_saving_and_loading_keeps_the_fingerprint(tmp_path):
     from transformers import AutoTokenizer
 
     tokenizer().save_pretrained(tmp_path)
@@ -253,26 +251,26 @@ def test_saving_and_loading_keeps_the_fingerprint(tmp_path: Path) -> None:
     assert str(fingerprint(loaded)).startswith(f"{tmp_path} ({len(tokenizer()):,} ids, ")
 
 
-def test_another_end_of_text_is_another_fingerprint() -> None:
+def test_another_end_of_text_is_another_fingerprint():
     other = changed(lambda told: None)
     other.eos_token = "<pad>"
     assert fingerprint(other).digest != fingerprint(tokenizer()).digest
 
 
-def test_an_end_that_the_teacher_lacks_is_a_difference() -> None:
+def test_an_end_that_the_teacher_lacks_is_a_difference():
     grown = copy.deepcopy(tokenizer())
     grown.add_special_tokens({"eos_token": "<stop>"})
     assert difference(grown, tokenizer()) == OtherEnd(grown.eos_token_id)
 
 
-def test_tokens_added_behind_the_vocabulary_do_not_matter() -> None:
+def test_tokens_added_behind_the_vocabulary_do_not_matter():
     grown = copy.deepcopy(tokenizer())
     grown.add_special_tokens({"additional_special_tokens": ["<tool>"]}, False)
     assert difference(tokenizer(), grown) is None and difference(grown, tokenizer()) is None
     check_same(tokenizer(), grown)
 
 
-def test_the_error_names_both_and_what_to_use(tmp_path: Path) -> None:
+def test_the_error_names_both_and_what_to_use(tmp_path):
     expert = teacher(tmp_path / "teacher", size=280)
     with pytest.raises(TokenizerMismatch) as error:
         open_source(expert, strategy(), tokenizer(), documents(), context(tmp_path))

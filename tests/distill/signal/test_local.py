@@ -1,7 +1,6 @@
 """A teacher of this process: its states and head give what the model says of each text alone."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ def logprobs(signal: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_a_packed_teacher_says_what_it_says_of_each_text_alone(tmp_path: Path, kind: str) -> None:
+def test_a_packed_teacher_says_what_it_says_of_each_text_alone(tmp_path, kind):
     expert, data = teacher(tmp_path / "teacher", kind=kind), documents()
     network, words = expert.load()
     assert network.config.vocab_size == len(words) + PADDED
@@ -46,9 +45,7 @@ def test_a_packed_teacher_says_what_it_says_of_each_text_alone(tmp_path: Path, k
 
 
 @pytest.mark.parametrize("packs", [True, False])
-def test_every_layer_is_given_where_layers_are_matched(
-    tmp_path: Path, packs: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_layer_is_given_where_layers_are_matched(tmp_path, packs, monkeypatch):
     if not packs:
         monkeypatch.setattr(Reader, "_try_packing", lambda _: False)
     expert, data = teacher(tmp_path / "teacher"), documents()
@@ -69,7 +66,7 @@ def test_every_layer_is_given_where_layers_are_matched(
     source.close()
 
 
-def test_models_that_cannot_be_packed_are_padded() -> None:
+def test_models_that_cannot_be_packed_are_padded():
     data, n_ids = documents(), 300
     learned_positions = GPT2LMHeadModel(
         GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3)
@@ -93,7 +90,7 @@ def test_models_that_cannot_be_packed_are_padded() -> None:
         torch.testing.assert_close(logprobs(signal), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_model_that_ignores_the_documents_is_not_packed(monkeypatch: Any) -> None:
+def test_a_model_that_ignores_the_documents_is_not_packed(monkeypatch):
     """What tells is what comes out: a packed attention that leaks must be found out."""
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -112,7 +109,7 @@ def test_a_model_that_ignores_the_documents_is_not_packed(monkeypatch: Any) -> N
     torch.testing.assert_close(logprobs(signal), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_head_that_is_not_linear_gives_logits(monkeypatch: Any) -> None:
+def test_a_head_that_is_not_linear_gives_logits(monkeypatch):
     network, data = model(320), documents()
     bent = network.forward
 
@@ -130,7 +127,7 @@ def test_a_head_that_is_not_linear_gives_logits(monkeypatch: Any) -> None:
     torch.testing.assert_close(logprobs(signal), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_teacher_may_read_prompts_of_its_own(tmp_path: Path) -> None:
+def test_a_teacher_may_read_prompts_of_its_own(tmp_path):
     expert, data = teacher(tmp_path / "teacher"), documents()
     network, words = expert.load()
     own = [np.concatenate([data.prompt(9), data.prompt(i)]) for i in range(len(data))]
@@ -150,7 +147,7 @@ def test_a_teacher_may_read_prompts_of_its_own(tmp_path: Path) -> None:
     torch.testing.assert_close(logprobs(signal), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_text_longer_than_the_teachers_context_is_refused(tmp_path: Path) -> None:
+def test_a_text_longer_than_the_teachers_context_is_refused(tmp_path):
     expert, data = teacher(tmp_path / "teacher"), documents()
     short = dataclasses.replace(expert, facts={"context_length": 20})
     with pytest.raises(TeacherError) as error:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,9 +48,7 @@ def asked(server: CompletionServer, **said: Any) -> OpenAITeacher:
     return OpenAITeacher("served", model=MODEL, base_url=server.base_url, **settings)
 
 
-def test_it_gives_the_likeliest_tokens_and_the_texts_own(
-    server: CompletionServer, tmp_path: Path
-) -> None:
+def test_it_gives_the_likeliest_tokens_and_the_texts_own(server, tmp_path):
     data, told = documents(), []
     source = open_source(
         asked(server), strategy(top_k=6), tokenizer(), data, context(tmp_path, told)
@@ -69,9 +66,7 @@ def test_it_gives_the_likeliest_tokens_and_the_texts_own(
     source.close()
 
 
-def test_a_server_that_gives_fewer_is_said_and_cached(
-    server: CompletionServer, tmp_path: Path
-) -> None:
+def test_a_server_that_gives_fewer_is_said_and_cached(server, tmp_path):
     server.max_logprobs = 20
     data, told = documents(8), []
     said = strategy(cache="sampled", top_k=64, cache_dtype="float32")
@@ -91,9 +86,7 @@ def test_a_server_that_gives_fewer_is_said_and_cached(
     assert len(server.requests) == n_requests, "the cache has all"
 
 
-def test_what_cannot_be_had_falls_to_text_and_is_said(
-    server: CompletionServer, tmp_path: Path
-) -> None:
+def test_what_cannot_be_had_falls_to_text_and_is_said(server, tmp_path):
     def opened(**said: Any) -> tuple[Any, list[str]]:
         told: list[str] = []
         where = context(tmp_path, told)
@@ -117,7 +110,7 @@ def test_what_cannot_be_had_falls_to_text_and_is_said(
 
 
 @pytest.mark.slow
-def test_transformers_serve_is_known_to_score_nothing(tmp_path: Path) -> None:
+def test_transformers_serve_is_known_to_score_nothing(tmp_path):
     folder, port, told = str(tmp_path / "teacher"), free_port(), []  # type: ignore[var-annotated]
     teacher(tmp_path / "teacher")
     arguments = serve_arguments(folder, "127.0.0.1", port)
@@ -130,7 +123,7 @@ def test_transformers_serve_is_known_to_score_nothing(tmp_path: Path) -> None:
     assert told == [str(NoDistributions("served", reason))]
 
 
-def test_a_server_with_other_tokens_is_refused(server: CompletionServer, tmp_path: Path) -> None:
+def test_a_server_with_other_tokens_is_refused(server, tmp_path):
     words = tokenizer()
     texts = {id_: words.decode([id_]) for id_ in range(len(words))}
     texts[200] = "other"
@@ -147,7 +140,7 @@ def test_a_server_with_other_tokens_is_refused(server: CompletionServer, tmp_pat
     assert "strategy=alignment" in str(error.value)
 
 
-def test_faults_are_tried_again_and_then_told(server: CompletionServer, tmp_path: Path) -> None:
+def test_faults_are_tried_again_and_then_told(server, tmp_path):
     source = open_source(
         asked(server), strategy(top_k=4), tokenizer(), documents(), context(tmp_path)
     )
@@ -162,7 +155,7 @@ def test_faults_are_tried_again_and_then_told(server: CompletionServer, tmp_path
     source.close()
 
 
-def test_a_paid_teacher_is_paid_from_the_ledger(server: CompletionServer, tmp_path: Path) -> None:
+def test_a_paid_teacher_is_paid_from_the_ledger(server, tmp_path):
     paid = asked(server, usd_per_million_input_tokens=10.0)
     told: list[str] = []
     where = dataclasses.replace(
@@ -182,9 +175,7 @@ def test_a_paid_teacher_is_paid_from_the_ledger(server: CompletionServer, tmp_pa
     assert where.ledger.spent_usd <= 0.01
 
 
-def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
-    server: CompletionServer, tmp_path: Path
-) -> None:
+def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(server, tmp_path):
     paid = asked(server, usd_per_million_input_tokens=10.0, usd_per_million_output_tokens=20.0)
     data, notes = documents(), list[str]()
     said, words = strategy(cache="topk", top_k=4), tokenizer()
@@ -222,9 +213,7 @@ def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
     open_source(paid, said, words, data, where(0.0001)).close()  # the cache has all
 
 
-def test_a_try_that_may_be_billed_and_brings_no_score_is_paid_for(
-    server: CompletionServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_try_that_may_be_billed_and_brings_no_score_is_paid_for(server, tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.01)
     data, words = documents(4), tokenizer()
     paid = asked(server, usd_per_million_input_tokens=10.0, max_retries=3)

@@ -270,9 +270,7 @@ class Machine:
 QUIET, BUSY = {1: 1.0, 2: 0.6, 4: 0.35}, {1: 1.0, 2: 1.1, 4: 3.0}
 
 
-def test_all_numbers_are_tried_at_first_and_the_neighbours_after(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_all_numbers_are_tried_at_first_and_the_neighbours_after(monkeypatch):
     machine, threads = Machine(monkeypatch, QUIET), Threads()
     with threads.choosing():
         machine.decode(threads, 60)
@@ -288,7 +286,7 @@ def test_all_numbers_are_tried_at_first_and_the_neighbours_after(
     assert machine.n == 4, "torch has its threads back"
 
 
-def test_a_long_batch_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_batch_tries_again(monkeypatch):
     machine, threads = Machine(monkeypatch, QUIET), Threads()
     with threads.choosing():
         machine.decode(threads, 400)
@@ -296,7 +294,7 @@ def test_a_long_batch_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
         assert machine.used.count(4) > 380
 
 
-def test_one_core_has_nothing_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_core_has_nothing_to_choose(monkeypatch):
     machine, threads = Machine(monkeypatch, {1: 1.0}), Threads()
     machine.n = 1
     with threads.choosing():
@@ -304,7 +302,7 @@ def test_one_core_has_nothing_to_choose(monkeypatch: pytest.MonkeyPatch) -> None
     assert set(machine.used) == {1}
 
 
-def test_more_threads_have_to_be_worth_it() -> None:
+def test_more_threads_have_to_be_worth_it():
     assert fastest({1: 1.0, 2: 0.95}) == 1
     assert fastest({1: 1.0, 2: 0.6, 4: 0.58}) == 2
     assert thread_counts(6) == (1, 2, 4, 6)

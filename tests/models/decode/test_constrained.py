@@ -42,7 +42,7 @@ def of_words():
 
 
 @pytest.mark.parametrize("make", [of_bytes, of_words])
-def test_every_answer_of_a_batch_matches_its_own_schema(make) -> None:
+def test_every_answer_of_a_batch_matches_its_own_schema(make):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = make()
@@ -105,14 +105,14 @@ NUMBER, WHOLE = {"type": "number"}, {"type": "integer"}
         ({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/o"}]}, {"y": 1, "x": 2}),
     ],
 )  # fmt: skip
-def test_the_grammar_takes_the_text_that_a_valid_answer_is_learnt_as(schema, value) -> None:
+def test_the_grammar_takes_the_text_that_a_valid_answer_is_learnt_as(schema, value):
     kind = {"properties": {"v": {"type": "object", **schema} if "allOf" in schema else schema}}
     point = {"type": "object", "properties": {"x": WHOLE, "y": WHOLE}}
     whole = {"type": "object", **kind, "required": ["v"], "$defs": {"o": point}}
     assert takes(whole, BySchema(whole).canonical(json.dumps({"v": value})))
 
 
-def test_limits_that_a_grammar_can_say_stay() -> None:
+def test_limits_that_a_grammar_can_say_stay():
     percent = {"type": "object", "properties": {"v": {**NUMBER, "minimum": 1, "maximum": 100}}}
     assert takes(percent, '{"v": 99.5}') and not takes(percent, '{"v": 100.5}')
     day = {"type": "object", "properties": {"format": {"type": "string", "format": "date"}}}

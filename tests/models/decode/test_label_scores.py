@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -71,7 +70,7 @@ def close(logprobs: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("labels", [NESTED, many(), ("3", "4")], ids=["nested", "77", "two"])
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_each_label_is_scored_as_by_itself(labels: Any, batch_size: int, attention: str) -> None:
+def test_each_label_is_scored_as_by_itself(labels, batch_size, attention):
     model = wild(attn_implementation=attention)
     questions = chats(9 if len(labels) < 9 else 3)
     scores = score_labels(model, tiny_tokenizer(), questions, labels, batch_size=batch_size)
@@ -87,7 +86,7 @@ def test_each_label_is_scored_as_by_itself(labels: Any, batch_size: int, attenti
     assert scores.label_tokens == tuple(n_tokens)
 
 
-def test_what_prompts_begin_with_is_shared() -> None:
+def test_what_prompts_begin_with_is_shared():
     model, questions = wild(), chats(start="1 2 3 4 5 6 7 8 9 " * 3)
     expected = brute(model, questions, NESTED)
     read: list[int] = []
@@ -103,14 +102,14 @@ def test_what_prompts_begin_with_is_shared() -> None:
     assert sum(read) < 30 + len(questions) * (n_nodes + 12)
 
 
-def test_a_large_trie_is_read_in_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_trie_is_read_in_several_passes(monkeypatch):
     monkeypatch.setattr(decoding, "_MOST_LOGITS", 7 * len(WORDS))
     scores = score_labels(wild(), tiny_tokenizer(), chats(3), many(), batch_size=4)
     close(scores.logprobs_NL, brute(wild(), chats(3), many()))
 
 
 @pytest.mark.parametrize("window", [4, 400])
-def test_a_model_with_sliding_windows(window: int) -> None:
+def test_a_model_with_sliding_windows(window):
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(5)
@@ -124,14 +123,14 @@ def test_a_model_with_sliding_windows(window: int) -> None:
     close(scores.logprobs_NL, brute(model, chats(4), NESTED))
 
 
-def test_a_prompt_that_fills_the_context_gets_a_label_too() -> None:
+def test_a_prompt_that_fills_the_context_gets_a_label_too():
     model = wild(max_position_embeddings=7)
     scores = score_labels(model, tiny_tokenizer(), chats(), NESTED, batch_size=4)
     answers = LabelAnswers(NESTED).predictions(scores.logprobs_NL)
     assert {answer.text for answer in answers} <= {*NESTED}
 
 
-def test_modes_are_restored_and_progress_is_told() -> None:
+def test_modes_are_restored_and_progress_is_told():
     model, ticks = wild().train(), []
     polls: list[None] = []
     score_labels(
@@ -142,7 +141,7 @@ def test_modes_are_restored_and_progress_is_told() -> None:
     assert ticks == [(4, 9), (8, 9), (9, 9)] and len(polls) == 3
 
 
-def test_an_answer_has_the_softmax_over_the_labels() -> None:
+def test_an_answer_has_the_softmax_over_the_labels():
     [answer] = LabelAnswers(("a", "b", "c")).predictions(np.log([[0.01, 0.06, 0.03]]))
     assert answer.text == "b"
     assert answer.probability == pytest.approx(0.6)
@@ -152,7 +151,7 @@ def test_an_answer_has_the_softmax_over_the_labels() -> None:
     assert cooler.probability == pytest.approx(roots[1] / sum(roots))
 
 
-def test_the_temperature_makes_answers_as_probable_as_they_are_right() -> None:
+def test_the_temperature_makes_answers_as_probable_as_they_are_right():
     draw = np.random.default_rng(0)
     logits = draw.normal(size=(4000, 5)) * 2
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -165,7 +164,7 @@ def test_the_temperature_makes_answers_as_probable_as_they_are_right() -> None:
     assert few.predictions(np.array([[0.0, -3.0]]))[0].probability == pytest.approx(0.9, abs=0.01)
 
 
-def test_the_file_is_read_back(tmp_path: Path) -> None:
+def test_the_file_is_read_back(tmp_path):
     assert LabelAnswers.read(tmp_path) is None
     answers = LabelAnswers(("ä", "b"), 1.5)
     answers.write(tmp_path)
@@ -183,7 +182,7 @@ def test_the_file_is_read_back(tmp_path: Path) -> None:
         {"labels": ["a", "b"], "temperature": float("nan")},
     ],
 )
-def test_a_damaged_file_is_refused(facts: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(facts, tmp_path):
     (tmp_path / LABELS).write_text(json.dumps(facts))
     with pytest.raises(ForeignFileError):
         LabelAnswers.read(tmp_path)

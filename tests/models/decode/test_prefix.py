@@ -37,7 +37,7 @@ def wild_model(**changes: Any) -> Any:
     return tiny_model(seed=3, **{**options, **changes}).eval()
 
 
-def test_prompts_that_begin_alike_form_a_group() -> None:
+def test_prompts_that_begin_alike_form_a_group():
     asked = prompts()
     found = sorted((n, len(rows)) for rows, n in alike(asked))
     assert [n_rows for _, n_rows in found] == [6, 6]
@@ -51,7 +51,7 @@ def test_prompts_that_begin_alike_form_a_group() -> None:
     assert not list(alike([])) and not list(alike([[5, 6]]))
 
 
-def test_prompts_around_a_longer_beginning_share_the_shorter_one() -> None:
+def test_prompts_around_a_longer_beginning_share_the_shorter_one():
     instruction, examples = [5] * 40, [9] * 60
     asked = [[*instruction, first, 3, 4] for first in (6, 8, 10, 12)]
     asked += [[*instruction, *examples, last, 4] for last in range(10, 14)]
@@ -60,7 +60,7 @@ def test_prompts_around_a_longer_beginning_share_the_shorter_one() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [3, 64])
-def test_shared_beginnings_change_no_answer(batch_size: int) -> None:
+def test_shared_beginnings_change_no_answer(batch_size):
     model, tokenizer, asked = wild_model(), tiny_tokenizer(), prompts()
     options: Any = {"max_new_tokens": LONGEST, "batch_size": batch_size}
     expected = write(model, tokenizer, asked, **options)
@@ -71,7 +71,7 @@ def test_shared_beginnings_change_no_answer(batch_size: int) -> None:
     assert write(model, tokenizer, asked, share_prefixes=True, **options) == expected
 
 
-def test_a_model_with_sliding_windows_shares_nothing() -> None:
+def test_a_model_with_sliding_windows_shares_nothing():
     from transformers import MistralConfig, MistralForCausalLM
 
     config = MistralConfig(
@@ -81,14 +81,14 @@ def test_a_model_with_sliding_windows_shares_nothing() -> None:
     assert set(Prefixes.of(MistralForCausalLM(config).eval(), prompts()).lengths) == {0}
 
 
-def test_each_answer_has_its_own_longest_length() -> None:
+def test_each_answer_has_its_own_longest_length():
     model, tokenizer, asked = wild_model(eos_token_id=[99]), tiny_tokenizer(), prompts()
     longest = [1 + index for index in range(len(asked))]
     answers = write(model, tokenizer, asked, max_new_tokens=longest, batch_size=4)
     assert [len(answer) for answer in answers] == longest
 
 
-def test_a_row_that_repeats_itself_is_stopped() -> None:
+def test_a_row_that_repeats_itself_is_stopped():
     tokenizer, asked = tiny_tokenizer(), prompts()[:4]
     # Small weights say one thing for ever.
     model = tiny_model(seed=1, max_position_embeddings=1024, eos_token_id=[99]).eval()
@@ -116,5 +116,5 @@ def test_a_row_that_repeats_itself_is_stopped() -> None:
         ([7] * 64 + [8], False),  # it goes on
     ],
 )
-def test_repetition(written: list[int], expected: bool) -> None:
+def test_repetition(written, expected):
     assert repeats(written) is expected

@@ -47,7 +47,7 @@ def build(now: World, **right: int):
     return config, build_problem(config, now.probe(), load_catalog(config.cloud), pilot=pilot)
 
 
-def test_what_a_pilot_shows_to_be_useless_is_not_planned_for_its_price() -> None:
+def test_what_a_pilot_shows_to_be_useless_is_not_planned_for_its_price():
     """The small one is cheaper, by more than the points of the other are counted."""
     _, problem = build(world(), **{TINY.name: 0, LARGER.name: 9})
     assert {one.student for one in problem.candidates} == {LARGER.name}
@@ -58,12 +58,12 @@ def test_what_a_pilot_shows_to_be_useless_is_not_planned_for_its_price() -> None
 
 
 @pytest.mark.parametrize("right", [{TINY.name: 0}, {TINY.name: 0, LARGER.name: 1}])
-def test_beside_what_is_no_better_or_unknown_it_stays(right: dict[str, int]) -> None:
+def test_beside_what_is_no_better_or_unknown_it_stays(right):
     _, problem = build(world(), **right)
     assert {one.student for one in problem.candidates} == {TINY.name, LARGER.name}
 
 
-def test_alone_it_is_warned_of_with_what_may_help() -> None:
+def test_alone_it_is_warned_of_with_what_may_help():
     config, problem = build(world(), **{TINY.name: 0, LARGER.name: 0})
     chosen = solve(problem)
     assert chosen.accuracy.mean == pytest.approx(0.004, abs=0.001)
@@ -77,7 +77,7 @@ def test_alone_it_is_warned_of_with_what_may_help() -> None:
     assert hardly_learnt(config, unknown) is None
 
 
-def test_where_all_that_is_known_is_useless_what_starts_from_a_model_is_tried() -> None:
+def test_where_all_that_is_known_is_useless_what_starts_from_a_model_is_tried():
     config, problem = build(world(), **{TINY.name: 0})
     known, unknown = (
         next(one for one in problem.candidates if one.student == name)
@@ -92,7 +92,7 @@ def test_where_all_that_is_known_is_useless_what_starts_from_a_model_is_tried() 
     assert without_hopeless(random.students, (known, unknown), Exclusions()) == (known, unknown)
 
 
-def test_what_may_be_more_than_nothing_is_not_left_out_for_what_is_unknown() -> None:
+def test_what_may_be_more_than_nothing_is_not_left_out_for_what_is_unknown():
     """Of 50, 4 right: up to a third may be."""
     config, problem = build(world(), **{TINY.name: 4})
     pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
@@ -101,7 +101,7 @@ def test_what_may_be_more_than_nothing_is_not_left_out_for_what_is_unknown() -> 
     assert {one.student for one in found} == {TINY.name, LARGER.name}
 
 
-def test_a_model_that_surely_learns_nothing_either_is_not_tried_in_its_place() -> None:
+def test_a_model_that_surely_learns_nothing_either_is_not_tried_in_its_place():
     config, problem = build(world(), **{TINY.name: 0})
     known, unknown = (
         next(one for one in problem.candidates if one.student == name)
@@ -117,7 +117,7 @@ def test_a_model_that_surely_learns_nothing_either_is_not_tried_in_its_place() -
     )
 
 
-def test_what_is_left_out_comes_back_where_no_other_plan_meets_the_limits(tmp_path) -> None:
+def test_what_is_left_out_comes_back_where_no_other_plan_meets_the_limits(tmp_path):
     now, right = world(), {TINY.name: 0, LARGER.name: 9}
     pilot = piloted(now, **right)
     assert plan(now.config(), now.probe(), context(tmp_path), pilot).student == LARGER.name
@@ -130,7 +130,7 @@ def test_what_is_left_out_comes_back_where_no_other_plan_meets_the_limits(tmp_pa
         plan(none.config(), none.probe(), context(tmp_path), pilot)
 
 
-def test_a_low_figure_that_rests_on_nothing_leaves_nobody_out() -> None:
+def test_a_low_figure_that_rests_on_nothing_leaves_nobody_out():
     config, problem = build(world(), **{TINY.name: 0, LARGER.name: 9})
     known = next(iter(problem.candidates))
     guess = replace(known.accuracy, mean=0.0, low=0.0, high=0.01, is_known=False)
@@ -140,7 +140,7 @@ def test_a_low_figure_that_rests_on_nothing_leaves_nobody_out() -> None:
     assert without_hopeless(config.students, (known, measured), Exclusions()) == (known,)
 
 
-def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried() -> None:
+def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried():
     """Seen: 0 of 45 after a short training, and planned, for the price; the model was left out."""
     config, problem = build(world(), **{TINY.name: 0})
     tiny, larger = (
@@ -167,15 +167,13 @@ def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried() -> No
     assert why is not None and why.accuracy.tried is not None and why.accuracy.tried.n_items == 45
 
 
-def test_of_labels_the_kinds_are_named_that_are_trained_in_seconds() -> None:
+def test_of_labels_the_kinds_are_named_that_are_trained_in_seconds():
     config = world().config()
     labels = replace(config, task=SimpleNamespace(has_labels=True, calls_tools=False))
     assert "linear, static and encoder" in better_student(labels, TINY)
 
 
-def test_of_a_model_the_next_larger_is_named_with_what_brings_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_of_a_model_the_next_larger_is_named_with_what_brings_it(monkeypatch):
     monkeypatch.setattr("stratos.models.students.is_here", lambda student: False)
     config = world().config()
     small = StudentConfig("small", path="a/folder", facts={"n_params": 135_000_000})

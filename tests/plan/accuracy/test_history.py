@@ -69,7 +69,7 @@ def write(
     return folder
 
 
-def test_a_run_is_read_from_its_records(tmp_path: Path) -> None:
+def test_a_run_is_read_from_its_records(tmp_path):
     folder = write(tmp_path / "outputs" / "2026-11-20" / "10-00-00")
     records.save(folder / "deploy.json", "deploy", "mark", {"latency_p50_ms": 230.0})
     (run,) = read_history([tmp_path / "outputs", tmp_path / "sweeps"], config())
@@ -92,12 +92,12 @@ def test_a_run_is_read_from_its_records(tmp_path: Path) -> None:
         (history._Deployment, records.Deployment),
     ],
 )
-def test_what_is_read_are_fields_of_the_records(part: Any, whole: Any) -> None:
+def test_what_is_read_are_fields_of_the_records(part, whole):
     names = {field.name for field in fields(whole)}
     assert {field.name for field in fields(part)} <= names
 
 
-def test_runs_of_sweeps_are_found_and_the_running_run_is_left_out(tmp_path: Path) -> None:
+def test_runs_of_sweeps_are_found_and_the_running_run_is_left_out(tmp_path):
     for name in ("2026-11-20_10-00-00/0", "2026-11-20_10-00-00/1", "named/a=1/b=2"):
         write(tmp_path / name)
     assert len(read_history([tmp_path], config())) == 3
@@ -105,7 +105,7 @@ def test_runs_of_sweeps_are_found_and_the_running_run_is_left_out(tmp_path: Path
     assert len(read_history([tmp_path], config(), itself)) == 2
 
 
-def test_what_lies_inside_a_run_is_no_run_of_its_own(tmp_path: Path) -> None:
+def test_what_lies_inside_a_run_is_no_run_of_its_own(tmp_path):
     outer = write(tmp_path / "run")
     write(outer / "pilot" / "x" / "1000")
     assert len(read_history([tmp_path], config())) == 1
@@ -127,7 +127,7 @@ def test_what_lies_inside_a_run_is_no_run_of_its_own(tmp_path: Path) -> None:
     ],
     ids=lambda composed: next(iter(composed)),
 )
-def test_a_run_that_was_trained_otherwise_says_nothing(tmp_path: Path, composed: Any) -> None:
+def test_a_run_that_was_trained_otherwise_says_nothing(tmp_path, composed):
     write(tmp_path / "other", composed=composed)
     assert read_history([tmp_path], config()) == ()
 
@@ -145,14 +145,14 @@ def test_a_run_that_was_trained_otherwise_says_nothing(tmp_path: Path, composed:
     ],
     ids=["tokens", "card", "students", "strategies", "seed"],
 )  # fmt: skip
-def test_a_run_that_differs_in_what_does_not_matter_speaks(tmp_path: Path, composed: Any) -> None:
+def test_a_run_that_differs_in_what_does_not_matter_speaks(tmp_path, composed):
     write(tmp_path / "other", composed=composed)
     assert len(read_history([tmp_path], config())) == 1
 
 
 @pytest.mark.parametrize("name", ["plan.json", "distill.json", "evaluate.json", "config.yaml"])
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe\x00", b"[]", b"null", None])
-def test_a_broken_record_is_skipped(tmp_path: Path, name: str, damage: bytes | None) -> None:
+def test_a_broken_record_is_skipped(tmp_path, name, damage):
     broken, whole = write(tmp_path / "broken"), write(tmp_path / "whole", accuracy=0.5)
     path = broken / ".hydra" / name if name == "config.yaml" else broken / name
     if damage is None:
@@ -164,14 +164,14 @@ def test_a_broken_record_is_skipped(tmp_path: Path, name: str, damage: bytes | N
     assert run.validation_accuracy == 0.5 and whole.is_dir()
 
 
-def test_a_scorecard_that_is_older_than_its_student_is_skipped(tmp_path: Path) -> None:
+def test_a_scorecard_that_is_older_than_its_student_is_skipped(tmp_path):
     folder = write(tmp_path / "run")
     later = time.time_ns() + 10**9
     os.utime(folder / "distill.json", ns=(later, later))
     assert read_history([tmp_path], config()) == ()
 
 
-def test_records_of_different_students_are_skipped(tmp_path: Path) -> None:
+def test_records_of_different_students_are_skipped(tmp_path):
     folder = write(tmp_path / "run")
     envelope = json.loads((folder / "plan.json").read_text())
     other = {**envelope["record"], "student": "other"}
@@ -180,7 +180,7 @@ def test_records_of_different_students_are_skipped(tmp_path: Path) -> None:
     assert read_history([tmp_path], config()) == ()
 
 
-def test_thousands_of_folders_are_read_in_a_moment_and_the_newest_are_kept(tmp_path: Path) -> None:
+def test_thousands_of_folders_are_read_in_a_moment_and_the_newest_are_kept(tmp_path):
     first = write(tmp_path / "day" / "0000")
     for number in range(1, 1000):
         shutil.copytree(first, tmp_path / "day" / f"{number:04d}")
@@ -193,9 +193,7 @@ def test_thousands_of_folders_are_read_in_a_moment_and_the_newest_are_kept(tmp_p
 # --- what a plan remembers ------------------------------------------------------------------------
 
 
-def test_a_plan_copies_its_history_and_sees_the_same_when_it_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_copies_its_history_and_sees_the_same_when_it_is_made_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(Path("outputs/2026-11-20/10-00-00"), accuracy=0.8, tokens=20_000_000)
     run_dir = tmp_path / "outputs" / "2026-11-21" / "10-00-00"
@@ -244,7 +242,7 @@ def trained(folder: Path, run: Any) -> Path:
     return folder
 
 
-def test_a_run_on_other_rows_of_the_same_path_says_nothing(tmp_path: Path) -> None:
+def test_a_run_on_other_rows_of_the_same_path_says_nothing(tmp_path):
     path = own_rows(tmp_path / "mine.jsonl")
     trained(tmp_path / "runs" / "old", own_config(path))
     (run,) = read_history([tmp_path / "runs"], own_config(path))
@@ -256,7 +254,7 @@ def test_a_run_on_other_rows_of_the_same_path_says_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("key", ["test_path", "unlabelled_path"])
-def test_every_file_of_a_task_counts(tmp_path: Path, key: str) -> None:
+def test_every_file_of_a_task_counts(tmp_path, key):
     path, other = own_rows(tmp_path / "mine.jsonl"), tmp_path / "other.jsonl"
     answer = {} if key == "unlabelled_path" else {"answer": "yes 1"}
     rows = [{"question": f"what of {k}", **answer} for k in range(9)]
@@ -267,16 +265,14 @@ def test_every_file_of_a_task_counts(tmp_path: Path, key: str) -> None:
     assert read_history([tmp_path / "runs"], own_config(path, **{key: str(other)})) == ()
 
 
-def test_a_run_on_a_file_without_digests_says_nothing(tmp_path: Path) -> None:
+def test_a_run_on_a_file_without_digests_says_nothing(tmp_path):
     path = own_rows(tmp_path / "mine.jsonl")
     write(tmp_path / "runs" / "old", composed={"task": own_config(path).plain["task"]})
     assert read_history([tmp_path / "runs"], own_config(path)) == ()
 
 
 @pytest.mark.parametrize("change", ["rows", "strategy", "none"])
-def test_a_plan_that_is_made_again_for_something_else_looks_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
-) -> None:
+def test_a_plan_that_is_made_again_for_something_else_looks_anew(tmp_path, monkeypatch, change):
     monkeypatch.chdir(tmp_path)
     path = own_rows(tmp_path / "mine.jsonl")
     now = replace(own_config(path), plan=PlanConfig(history=True))
@@ -295,7 +291,7 @@ def test_a_plan_that_is_made_again_for_something_else_looks_anew(
     assert history_for(now, run_dir) == (first.history if change == "none" else ())
 
 
-def test_weights_that_a_student_starts_from_count(tmp_path: Path) -> None:
+def test_weights_that_a_student_starts_from_count(tmp_path):
     weights = tmp_path / "student"
     weights.mkdir()
     (weights / "model.safetensors").write_bytes(b"1234")

@@ -107,7 +107,7 @@ def config_of(task: Any, teacher: Paid) -> Any:
 
 
 @pytest.mark.parametrize("best", ["first", "majority"])
-def test_alignment_asks_what_it_says_it_asks(tmp_path: Path, best: Any) -> None:
+def test_alignment_asks_what_it_says_it_asks(tmp_path, best):
     task, strategy = task_of(tmp_path), Alignment(n_samples=5, best=best)
     teacher = Paid(replace(hosted(task), prompt="zero_shot"))
     said = list(strategy.asks(config_of(task, teacher), teacher, "zero_shot"))
@@ -124,7 +124,7 @@ def test_alignment_asks_what_it_says_it_asks(tmp_path: Path, best: Any) -> None:
     assert asked[: task.n_train] == keys[: task.n_train], "in this order"
 
 
-def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None:
+def test_kept_answers_are_not_priced_again(tmp_path, folder):
     task, strategy = task_of(tmp_path), Alignment(min_coverage=0.0)
     teacher = Paid(hosted(task))
     config = config_of(task, teacher)
@@ -145,7 +145,7 @@ def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None
     assert planned(task, strategy, replace(teacher, cache="off"), folder).usd == before.usd
 
 
-def test_the_answers_that_rooms_ask_for_after_deploy_are_priced_and_held(tmp_path: Path) -> None:
+def test_the_answers_that_rooms_ask_for_after_deploy_are_priced_and_held(tmp_path):
     """Besides those of the evaluation, at once and not as a batch, and in no hours."""
     rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(2000)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -178,7 +178,7 @@ def test_the_answers_that_rooms_ask_for_after_deploy_are_priced_and_held(tmp_pat
     assert made(silent).role("teacher").after_deploy_usd == 0
 
 
-def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
+def test_all_that_is_kept_leaves_the_evaluation(tmp_path):
     task = task_of(tmp_path)
     config = World(task=task).config()
     for strategy in (Alignment(n_samples=3), strategy_of("teacher")):
@@ -187,7 +187,7 @@ def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("cache", "n_times"), [("topk", 1), ("none", 3)])
-def test_a_paid_signal_is_priced(tmp_path: Path, cache: Any, n_times: int) -> None:
+def test_a_paid_signal_is_priced(tmp_path, cache, n_times):
     """Of each right answer the document that the student reads, and one token out."""
     task = task_of(tmp_path)
     n, n_output = task.n_train, 5
@@ -221,7 +221,7 @@ def test_a_paid_signal_is_priced(tmp_path: Path, cache: Any, n_times: int) -> No
     assert teacher_load_of(config, free, AlignmentLogits(cache=cache)).scored.n_answers == 0
 
 
-def test_a_batch_prices_the_evaluation_at_once(tmp_path: Path) -> None:
+def test_a_batch_prices_the_evaluation_at_once(tmp_path):
     task = task_of(tmp_path)
     prices = {
         "usd_per_million_batch_input_tokens": IN / 2,
@@ -239,7 +239,7 @@ def test_a_batch_prices_the_evaluation_at_once(tmp_path: Path) -> None:
     assert len(hosted_options(probe, asked.evaluated, evaluated=asked.evaluated)) == 1
 
 
-def test_a_call_sets_aside_more_than_it_spends(tmp_path: Path) -> None:
+def test_a_call_sets_aside_more_than_it_spends(tmp_path):
     task = task_of(tmp_path)
     probe = replace(hosted(task), max_tokens=400)
     asked = teacher_load_of(World(task=task).config(), probe, Alignment())

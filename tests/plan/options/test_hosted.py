@@ -45,7 +45,7 @@ def option(teacher: TeacherProbe, n: int = N_ASKED) -> Option:
     return one
 
 
-def test_the_dollars_that_come_lie_in_the_range_as_often_as_it_says() -> None:
+def test_the_dollars_that_come_lie_in_the_range_as_often_as_it_says():
     draw = random.Random(3)
     inside, n_runs = 0, 400
     for _ in range(n_runs):
@@ -56,7 +56,7 @@ def test_the_dollars_that_come_lie_in_the_range_as_often_as_it_says() -> None:
     assert 0.91 <= inside / n_runs <= 0.99
 
 
-def test_input_that_the_endpoint_has_read_before_has_its_own_price() -> None:
+def test_input_that_the_endpoint_has_read_before_has_its_own_price():
     teacher = probed([100] * 50, [1.0] * 50)
     half_cached = replace(
         teacher,
@@ -74,12 +74,12 @@ def test_input_that_the_endpoint_has_read_before_has_its_own_price() -> None:
     assert cheaper.last_call_usd == pytest.approx(25 * (IN - IN / 10) / 1e6), "set aside in full"
 
 
-def test_equal_answers_are_no_promise_of_equal_ones() -> None:
+def test_equal_answers_are_no_promise_of_equal_ones():
     one = option(probed([100] * 50, [1.0] * 50))
     assert one.usd_range == pytest.approx((0.98 * one.usd, 1.02 * one.usd))
 
 
-def test_answers_are_under_way_at_once() -> None:
+def test_answers_are_under_way_at_once():
     teacher = probed([100] * N_PROBED, [0.9, 1.1] * (N_PROBED // 2))
     one = option(teacher)
     assert one.hours == pytest.approx(N_ASKED / 16 / 3600)
@@ -91,7 +91,7 @@ def test_answers_are_under_way_at_once() -> None:
     assert option(limited).hours == pytest.approx(N_ASKED / 60 / 60)
 
 
-def test_what_is_not_known_has_no_range() -> None:
+def test_what_is_not_known_has_no_range():
     teacher = probed([100] * N_PROBED, [1.0] * N_PROBED)
     kept = option(replace(teacher, at_once=None))
     assert kept.hours_range is None and kept.usd_range is not None

@@ -42,7 +42,7 @@ def hours(made: Pilot | None, tokens: int = 8000) -> Ranges:
         ([10.0, 12.0, 40.0], 80.0),  # no steeper than by ratio
     ],
 )
-def test_the_clock_of_the_pilot_tells_the_mean(seconds: list[float], mean: float) -> None:
+def test_the_clock_of_the_pilot_tells_the_mean(seconds, mean):
     found = hours(pilot(*seconds))
     assert 3600 * found.mean[0] == pytest.approx(mean)
     # From a machine that is free to the pace of now.
@@ -51,19 +51,19 @@ def test_the_clock_of_the_pilot_tells_the_mean(seconds: list[float], mean: float
     assert 3600 * found.mean[1] == pytest.approx(8.0)  # another server is none of it
 
 
-def test_without_a_pilot_of_the_student_nothing_is_told() -> None:
+def test_without_a_pilot_of_the_student_nothing_is_told():
     estimated = Ranges(*(np.array([x]) for x in (8.0, 6.0, 12.0)))
     for made in (None, pilot(10.0, student="other")):
         assert trained_here(estimated, np.array([True]), made, "s", 8000) is None
 
 
-def test_a_server_that_holds_it_not_has_no_hours() -> None:
+def test_a_server_that_holds_it_not_has_no_hours():
     nothing = Ranges(*(np.array([np.nan]) for _ in range(3)))
     found = trained_here(nothing, np.array([True]), pilot(10.0), "s", 8000)
     assert found is not None and np.isnan(found.mean).all()
 
 
-def test_answers_here_take_what_the_probe_took_for_one() -> None:
+def test_answers_here_take_what_the_probe_took_for_one():
     machine = Calibration("m", 4e10, 1e10, 1e-6, "2026-11-27")
     here = Offer("local", "here", "x86_64", None, 0, 2, 24.0, 0.0, 0.0)
     rented = Offer("aws", "us-east-1", "c7i.large", None, 0, 2, 24.0, 0.1, 0.1)

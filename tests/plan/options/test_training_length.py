@@ -3,7 +3,6 @@
 import json
 import random
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,9 +69,7 @@ def folder(tickets: JsonlTask, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("is_random", [True, False])
-def test_the_plan_prices_the_tokens_that_are_trained_on(
-    tickets: JsonlTask, folder: str, is_random: bool
-) -> None:
+def test_the_plan_prices_the_tokens_that_are_trained_on(tickets, folder, is_random):
     student = STUDENT if is_random else replace(STUDENT, path=folder)
     config = replace(World().config(), task=tickets, trainer=TrainerConfig())
     planned = Lengths(config).of(BLIND, Injection(), student)
@@ -82,7 +79,7 @@ def test_the_plan_prices_the_tokens_that_are_trained_on(
     assert planned.batch_tokens == pytest.approx(real.batch_tokens, rel=0.02)
 
 
-def test_alignment_learns_from_what_the_teacher_answers_right(tickets: JsonlTask) -> None:
+def test_alignment_learns_from_what_the_teacher_answers_right(tickets):
     config = replace(World().config(), task=tickets, trainer=TrainerConfig())
     n_train = tickets.n_train
     assert expected_rows(config, SIGHTED, Injection()) == n_train
@@ -91,7 +88,7 @@ def test_alignment_learns_from_what_the_teacher_answers_right(tickets: JsonlTask
     assert expected_rows(config, SIGHTED, Alignment(n_items=50)) <= 50
 
 
-def test_a_broken_tokenizer_or_template_is_no_reason_to_stop(folder: str, tmp_path: Path) -> None:
+def test_a_broken_tokenizer_or_template_is_no_reason_to_stop(folder, tmp_path):
     import shutil
 
     broken = tmp_path / "m"

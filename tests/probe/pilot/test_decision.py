@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos import records
 from stratos.catalog import load_catalog
@@ -81,29 +80,25 @@ def question(run: Path, *argv: str) -> str:
     ],
     ids=["known", "asked", "refused", "unknown", "dry run", "cheapest", "limit", "some", "limited"],
 )
-def test_before_any_offer_is_read_it_is_told_whether_one_may_be_needed(
-    probed: Path, argv: tuple[str, ...], wanted: bool
-) -> None:
+def test_before_any_offer_is_read_it_is_told_whether_one_may_be_needed(probed, argv, wanted):
     assert _wants_pilot(config(probed, *argv), probe_of(probed)) is wanted
 
 
-def test_one_that_was_made_is_read_again_whatever_is_known_by_now(probed: Path) -> None:
+def test_one_that_was_made_is_read_again_whatever_is_known_by_now(probed):
     assert _wants_pilot(config(probed), None) is False
     (probed / "pilot.json").write_text("{}")
     assert _wants_pilot(config(probed), None) is True
     assert _wants_pilot(config(probed, "plan.pilot=false"), None) is False
 
 
-def test_what_is_known_leaves_nothing_open(probed: Path) -> None:
+def test_what_is_known_leaves_nothing_open(probed):
     assert question(probed) == ""
     assert question(probed, "limits.accuracy=0.9") == ""
     assert question(probed, *NEW[:2]) == "", "what is known is preferred"
     assert question(probed, *NEW, "objective=lowest_latency") == ""
 
 
-def test_an_unknown_order_and_a_limit_that_nothing_known_meets_are_open(
-    probed: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_an_unknown_order_and_a_limit_that_nothing_known_meets_are_open(probed, snapshot):
     limited = question(probed, *NEW[:2], "limits.accuracy=0.95")
     assert [question(probed, *NEW), limited] == snapshot
     assert question(probed, *NEW[:1], "limits.accuracy=0.9") == "", "another one surely meets it"
@@ -116,7 +111,7 @@ def fits(run: Path, *argv: str) -> tuple[Any, str]:
     return afforded(now, probe_of(run), problem, pairs, "it is open", HERE)
 
 
-def test_a_short_training_is_tried_whole(probed: Path) -> None:
+def test_a_short_training_is_tried_whole(probed):
     found, _ = fits(probed, *SHORT, "callbacks.n_validation_items=16")
     assert found is not None and found.n_trainings == 3
     assert set(found.parts.values()) == {1.0}
@@ -126,9 +121,7 @@ def test_a_short_training_is_tried_whole(probed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_long_one_is_scaled_down_until_it_fits_or_left_out_with_what_it_would_take(
-    probed: Path,
-) -> None:
+def test_a_long_one_is_scaled_down_until_it_fits_or_left_out_with_what_it_would_take(probed):
     whole, _ = fits(probed, "plan.pilot_minutes=10000")
     less, _ = fits(probed, "plan.pilot_minutes=40")
     assert whole is not None and less is not None
@@ -141,7 +134,7 @@ def test_a_long_one_is_scaled_down_until_it_fits_or_left_out_with_what_it_would_
     assert why.endswith("plan.pilot=true makes it.")
 
 
-def test_limits_bound_it_by_their_share(probed: Path) -> None:
+def test_limits_bound_it_by_their_share(probed):
     short = (*SHORT, "callbacks.n_validation_items=16")
     limits = ("limits.deadline_hours=1", "limits.budget_usd=7")
     assert fits(probed, *short, *limits)[0] is not None
@@ -150,7 +143,7 @@ def test_limits_bound_it_by_their_share(probed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_deadline_is_left_for_the_plan(probed: Path) -> None:
+def test_a_deadline_is_left_for_the_plan(probed):
     """A pilot that fitted its share left too few hours for any plan."""
     now = config(probed, *NEW, *SHORT, "limits.deadline_hours=20")
     problem = build_problem(now, probe_of(probed), load_catalog(now.cloud))
@@ -169,7 +162,7 @@ def test_a_deadline_is_left_for_the_plan(probed: Path) -> None:
     assert found(left.least_hours) is None
 
 
-def test_a_paid_teacher_is_not_asked_for_more_than_the_share(probed: Path) -> None:
+def test_a_paid_teacher_is_not_asked_for_more_than_the_share(probed):
     """The answers of the longest training are a part of what the plan would pay."""
     now = config(probed, *NEW, *SHORT, "callbacks.n_validation_items=16", "limits.budget_usd=10")
     problem = build_problem(now, probe_of(probed), load_catalog(now.cloud))
@@ -190,9 +183,7 @@ def test_a_paid_teacher_is_not_asked_for_more_than_the_share(probed: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_most_expensive_is_shortened_first_and_left_out_where_it_does_not_fit(
-    probed: Path,
-) -> None:
+def test_the_most_expensive_is_shortened_first_and_left_out_where_it_does_not_fit(probed):
     """One slow student does not keep the others from being measured."""
     short = (*SHORT, "callbacks.n_validation_items=16")
     whole, _ = fits(probed, *short)
@@ -207,9 +198,7 @@ def test_the_most_expensive_is_shortened_first_and_left_out_where_it_does_not_fi
     assert "too long" in few.text and "plan.pilot=true" in next(iter(few.left_out.values()))
 
 
-def test_the_others_make_way_for_what_starts_from_a_model(
-    probed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_others_make_way_for_what_starts_from_a_model(probed, monkeypatch):
     """Seen: 60 epochs of a small student, 0.7 of the pretrained one, which was far better."""
 
     def seconds(_: Any, probe: Any, machine: Any, pair: Any, tokens: int) -> float:
@@ -239,7 +228,7 @@ def test_the_others_make_way_for_what_starts_from_a_model(
     assert briefer["stratos_3m"] < TELLING_PART and not left_out, "rather briefly than not at all"
 
 
-def test_no_training_is_planned_that_is_too_short_to_be_made(probed: Path) -> None:
+def test_no_training_is_planned_that_is_too_short_to_be_made(probed):
     now = config(probed, *NEW)
     problem = build_problem(now, probe_of(probed), load_catalog(now.cloud))
     for pair in survivors(problem).candidates:
@@ -248,7 +237,7 @@ def test_no_training_is_planned_that_is_too_short_to_be_made(probed: Path) -> No
             assert found and min(found) >= int(LEAST_PART * min(pair.train_tokens, 4_000_000))
 
 
-def test_what_starts_from_a_model_is_trained_right_behind_the_cheapest(probed: Path) -> None:
+def test_what_starts_from_a_model_is_trained_right_behind_the_cheapest(probed):
     now = config(probed, *NEW)
     problem = build_problem(now, probe_of(probed), load_catalog(now.cloud))
     pairs = survivors(problem).candidates
@@ -268,7 +257,7 @@ def test_what_starts_from_a_model_is_trained_right_behind_the_cheapest(probed: P
     assert order(from_model) == ["stratos_300k", "stratos_3m", "stratos_1m"]
 
 
-def test_of_a_small_file_one_part_is_trained(probed: Path, tmp_path: Path) -> None:
+def test_of_a_small_file_one_part_is_trained(probed, tmp_path):
     """A shorter training on as few rows would be no smaller copy of it."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f'{{"question": "{n}+1", "answer": "{n + 1}"}}\n' for n in range(300)))
@@ -280,9 +269,7 @@ def test_of_a_small_file_one_part_is_trained(probed: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("slow", [1.0, 1.6])
-def test_a_long_training_behind_short_ones_has_a_larger_part(
-    slow: float,
-) -> None:
+def test_a_long_training_behind_short_ones_has_a_larger_part(slow):
     clock = [0.0]
     now = pace(100.0, lambda pair, tokens: tokens / 400, lambda: clock[0])
     assert now.tokens(None, 4000, 250, [(None, 32_000)]) == 4000
@@ -314,7 +301,7 @@ def run_stage(run: Path, *argv: str) -> tuple[Any, list[str]]:
 
 
 @pytest.mark.slow
-def test_it_is_announced_and_trains_what_is_unknown(probed: Path) -> None:
+def test_it_is_announced_and_trains_what_is_unknown(probed):
     made, said = run_stage(probed)
     assert made is not None
     assert [(run.student, len(run.points)) for run in made.runs] == [("a", 1), ("b", 1)]
@@ -323,14 +310,14 @@ def test_it_is_announced_and_trains_what_is_unknown(probed: Path) -> None:
     assert made.why.startswith("which of 2 pairs of student and strategy")
 
 
-def test_where_it_would_take_too_long_nothing_is_trained_and_it_is_said(probed: Path) -> None:
+def test_where_it_would_take_too_long_nothing_is_trained_and_it_is_said(probed):
     made, said = run_stage(probed, "plan.pilot_minutes=0.01")
     assert made is None and not (probed / "pilot").exists()
     assert said[0].endswith("plan.pilot=true makes it.")
 
 
 @pytest.mark.slow
-def test_when_its_time_is_over_it_ends(probed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_its_time_is_over_it_ends(probed, monkeypatch):
     monkeypatch.setattr(Pace, "seconds_left", property(lambda self: 0.0))
     made, _ = run_stage(probed)
     assert made is not None and made.runs == ()
@@ -338,9 +325,7 @@ def test_when_its_time_is_over_it_ends(probed: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_a_training_that_its_time_ends_is_measured(
-    probed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_its_time_ends_is_measured(probed, monkeypatch):
     monkeypatch.setattr(Pace, "max_time", "00:00:00:01")
     made, _ = run_stage(probed, "trainer.max_tokens=2000000", "plan.pilot_minutes=100")
     assert made is not None and made.left_out == {}
@@ -355,8 +340,8 @@ CORPUS = Corpus("mahjong", "injection", "", 100, {}, {}, {}, 1.0, "c", 1.0, 1.0)
 @pytest.mark.slow
 @pytest.mark.parametrize("n_made", [2_500, 18_500])
 def test_what_its_time_ended_counts_with_the_tokens_that_it_made(
-    probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_made: int
-) -> None:
+    probed, tmp_path, monkeypatch, n_made
+):
     """Seen: 75 of 75 right lay in the folder of a student that it "did not train"."""
     n_trained: list[int] = []
 
@@ -403,14 +388,14 @@ def pace(seconds: float, estimate: Any, clock: Any) -> Any:
     return Pace(seconds, estimate, clock, slowness_now=lambda: 1.0)
 
 
-def test_on_a_busy_machine_it_is_announced_with_what_it_takes_by_the_clock(probed: Path) -> None:
+def test_on_a_busy_machine_it_is_announced_with_what_it_takes_by_the_clock(probed):
     found, _ = fits(probed, *SHORT, "callbacks.n_validation_items=16")
     said = replace(found, seconds=60.0, slowness=2.5).text
     assert "in about 1.0 min (2.5 min beside the other work of this machine);" in said
     assert "beside" not in replace(found, slowness=1.2).text
 
 
-def test_a_training_beside_other_work_has_as_much_of_its_own() -> None:
+def test_a_training_beside_other_work_has_as_much_of_its_own():
     now: Any = Pace(60.0, lambda pair, tokens: 1.0, lambda: 30.0, slowness_now=lambda: 2.5)
     assert now.max_time == "00:00:02:30", "60 s of its own"
 
@@ -418,7 +403,7 @@ def test_a_training_beside_other_work_has_as_much_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("slow", "trained"), [(1.0, [8000, 8000, 8000]), (2.0, [8000, 2000, 2000]), (9.0, [8000])]
 )
-def test_on_a_busy_machine_the_later_trainings_are_shorter(slow: float, trained: list[int]) -> None:
+def test_on_a_busy_machine_the_later_trainings_are_shorter(slow, trained):
     """Three trainings of 8,000 tokens, 20 s each, have a minute between them."""
     clock = [0.0]
     now = pace(60.0, lambda pair, tokens: tokens / 400, lambda: clock[0])
@@ -435,7 +420,7 @@ def test_on_a_busy_machine_the_later_trainings_are_shorter(slow: float, trained:
     assert now.max_time == {1.0: "00:00:00:30", 2.0: "00:00:00:30", 9.0: "00:00:00:01"}[slow]
 
 
-def test_where_its_part_is_too_short_an_earlier_training_goes_before_the_later_ones() -> None:
+def test_where_its_part_is_too_short_an_earlier_training_goes_before_the_later_ones():
     now = pace(100.0, lambda pair, tokens: tokens / 100, lambda: 0.0)
     later = [(None, 5000), (None, 20_000)]
     assert now.tokens(None, 8000, 4000, later) == 4000, "40 of 100 s, and 24 are its part"
@@ -444,9 +429,7 @@ def test_where_its_part_is_too_short_an_earlier_training_goes_before_the_later_o
     assert now.tokens(None, 31_000, 15_400, later, may_wait=True) is None
 
 
-def test_what_starts_from_a_model_is_shortened_later(
-    probed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_starts_from_a_model_is_shortened_later(probed, monkeypatch):
     """Whole trainings take 40, 40 and 60 s, of 126."""
 
     def seconds(_: Any, probe: Any, machine: Any, pair: Any, tokens: int) -> float:
@@ -472,7 +455,7 @@ def test_what_starts_from_a_model_is_shortened_later(
     assert (part_of_3m(None), part_of_3m("a/folder")) == (0.5, 1.0)
 
 
-def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next() -> None:
+def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next():
     clock = [0.0]
     now = pace(100.0, lambda pair, tokens: tokens / 100, lambda: clock[0])
     pair: Any = SimpleNamespace()
@@ -484,7 +467,7 @@ def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next()
     assert now.slowness == 2.0
 
 
-def test_a_pilot_says_whom_it_trained_too_briefly_and_whom_not_at_all(snapshot: SnapshotAssertion):
+def test_a_pilot_says_whom_it_trained_too_briefly_and_whom_not_at_all(snapshot):
     """Seen: 63% of 313k tokens against 0% of 2.7k, and not a word that these do not compare."""
 
     def pair(student: str) -> Any:

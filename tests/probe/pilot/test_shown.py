@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 
 from stratos.records import Pilot, PilotPoint, PilotRun
 from stratos.report.costs import cost_rows
@@ -41,12 +40,12 @@ def factory() -> ModuleType:
     return module
 
 
-def test_its_line_says_how_far_each_pair_came(snapshot: SnapshotAssertion) -> None:
+def test_its_line_says_how_far_each_pair_came(snapshot):
     nobody = Pilot("mahjong", (), {"a by injection": "no plan meets the limits"}, 1.0, 0.0, 0.0)
     assert [line.text for pilot in (PILOT, nobody) for line in lines_of(pilot)] == snapshot
 
 
-def test_its_hours_are_training_at_the_price_of_the_plan(factory: ModuleType) -> None:
+def test_its_hours_are_training_at_the_price_of_the_plan(factory):
     plan = factory.make_plan()
     row = next(row for row in cost_rows(plan, {"pilot": PILOT}) if row.role == "train")
     server = plan.role("train").offer
@@ -55,7 +54,7 @@ def test_its_hours_are_training_at_the_price_of_the_plan(factory: ModuleType) ->
     assert row.measured_usd == pytest.approx(0.1 * price * plan.role("train").count)
 
 
-def test_the_page_shows_its_curve_and_who_was_left_out(factory: ModuleType, tmp_path: Path) -> None:
+def test_the_page_shows_its_curve_and_who_was_left_out(factory, tmp_path):
     made = factory.make_records(tmp_path)
     config, context = factory.make_config(tmp_path), factory.make_context(tmp_path)
     write_run_page(config, made, context)

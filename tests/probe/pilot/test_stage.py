@@ -71,7 +71,7 @@ def candidate(tokens: int = 160_000) -> Candidate:
     return Candidate("smollm2", "tiny", "injection", unknown, ("a", "b", "c"), train_tokens=tokens)
 
 
-def test_tokens_items_and_warm_up_shrink_together(tmp_path: Path) -> None:
+def test_tokens_items_and_warm_up_shrink_together(tmp_path):
     whole = config(tmp_path, "trainer.warmup_steps=5", "callbacks.stop_at_exact=0.9")
     assert lengths(whole.plan, candidate()) == (10_000, 20_000, 40_000)
     short = scaled(whole, candidate(), 40_000)
@@ -84,7 +84,7 @@ def test_tokens_items_and_warm_up_shrink_together(tmp_path: Path) -> None:
     assert same == (whole.trainer.lr_muon, whole.trainer.batch_tokens, whole.students, whole.seed)
 
 
-def test_a_pilot_is_never_longer_than_the_training(tmp_path: Path) -> None:
+def test_a_pilot_is_never_longer_than_the_training(tmp_path):
     assert lengths(config(tmp_path, "plan.pilot_tokens=1000000").plan, candidate())[-1] == 160_000
     assert lengths(config(tmp_path).plan, candidate(8000)) == (2000, 4000, 8000)
 
@@ -94,8 +94,8 @@ def test_a_pilot_is_never_longer_than_the_training(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_only_validation_items_are_asked_and_what_is_finished_is_not_made_again(
-    probed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    probed, monkeypatch
+):
     from stratos.core.context import Context
     from stratos.ledger import Ledger
     from stratos.probe.pilot import pilot
@@ -167,7 +167,7 @@ class Deaf(Injection):
 
 
 @pytest.mark.slow
-def test_a_pair_that_cannot_be_trained_is_left_out_and_the_others_go_on(probed: Path) -> None:
+def test_a_pair_that_cannot_be_trained_is_left_out_and_the_others_go_on(probed):
     from stratos.core.context import Context
     from stratos.ledger import Ledger
     from stratos.probe.pilot import pilot
@@ -182,7 +182,7 @@ def test_a_pair_that_cannot_be_trained_is_left_out_and_the_others_go_on(probed: 
     assert context.ledger.budget_usd == 100.0
 
 
-def test_a_paid_teacher_cannot_take_what_the_cheapest_plan_costs(tmp_path: Path) -> None:
+def test_a_paid_teacher_cannot_take_what_the_cheapest_plan_costs(tmp_path):
     from stratos.ledger import Ledger
     from stratos.probe.pilot.stage import _leaving
 
@@ -202,7 +202,7 @@ def test_a_paid_teacher_cannot_take_what_the_cheapest_plan_costs(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.kill
-def test_killed_in_a_training_it_goes_on_and_the_plan_rests_on_it(probed: Path) -> None:
+def test_killed_in_a_training_it_goes_on_and_the_plan_rests_on_it(probed):
     folder = probed / "pilot" / PAIR
     process = start(probed)
     while not (folder / "20000" / "distill" / "untouched").exists():

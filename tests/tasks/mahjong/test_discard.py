@@ -42,14 +42,14 @@ def best_by_package(hand: Hand) -> str:
 
 
 @pytest.mark.parametrize("name", ["full_flush", "general"])
-def test_answers_agree_with_the_package(name: str) -> None:
+def test_answers_agree_with_the_package(name):
     for item in TASK.items("test", 40, slice=name):
         hand = text_to_hand(item.question)
         assert item.answer == best_by_package(hand)
         assert Shanten().calculate_shanten([n for counts in hand for n in counts]) == 0
 
 
-def test_known_hands() -> None:
+def test_known_hands():
     def best(question: str) -> str:
         return tiles_to_text(derive(text_to_hand(question))[1])
 
@@ -62,7 +62,7 @@ def test_known_hands() -> None:
     assert found == {(0, 1)}
 
 
-def test_keeps_the_contract_and_splits_are_disjoint() -> None:
+def test_keeps_the_contract_and_splits_are_disjoint():
     assert isinstance(TASK, Task)
     families = {
         split: {item.family for item in TASK.items(split, 150)} for split in ("validation", "test")
@@ -73,7 +73,7 @@ def test_keeps_the_contract_and_splits_are_disjoint() -> None:
     assert TASK.items("test", 40)[:20] == TASK.items("test", 20)
 
 
-def test_reverse_items_are_verified_and_wrong_ones_found() -> None:
+def test_reverse_items_are_verified_and_wrong_ones_found():
     rng = random.Random(0)
     items = list(TASK.reverse(200, seed=3))
     assert items == list(TASK.reverse(200, seed=3))
@@ -91,7 +91,7 @@ def test_reverse_items_are_verified_and_wrong_ones_found() -> None:
     assert TASK.verify(replace(items[0], question="1m")) == OtherTileCount("1m", 14)
 
 
-def test_every_text_is_made_of_the_vocabulary() -> None:
+def test_every_text_is_made_of_the_vocabulary():
     import re
 
     symbols = TASK.vocabulary()
@@ -107,7 +107,7 @@ def test_every_text_is_made_of_the_vocabulary() -> None:
         assert TASK.score(TASK.completion(item), item).exact == 1
 
 
-def test_prompts_and_choices() -> None:
+def test_prompts_and_choices():
     for item in TASK.items("validation", 30):
         assert len(set(item.choices)) == 4
         assert item.choices.count(item.answer) == 1

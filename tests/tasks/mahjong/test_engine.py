@@ -20,7 +20,7 @@ def package_waits(hand: Hand) -> frozenset[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", ["full_flush", "general"])
-def test_agrees_with_the_package(kind: str) -> None:
+def test_agrees_with_the_package(kind):
     rng = random.Random(20)
     for _ in range(300):
         if kind == "general":
@@ -30,7 +30,7 @@ def test_agrees_with_the_package(kind: str) -> None:
         assert engine.waits(hand) == package_waits(hand)
 
 
-def test_agrees_with_the_package_on_hands_that_are_not_ready() -> None:
+def test_agrees_with_the_package_on_hands_that_are_not_ready():
     rng = random.Random(3)
     kinds = engine.all_tiles() * 4
     for _ in range(150):
@@ -52,22 +52,22 @@ def test_agrees_with_the_package_on_hands_that_are_not_ready() -> None:
         ("2222m34m567p888s1z", "1z"),
     ],
 )
-def test_known_hands(question: str, answer: str) -> None:
+def test_known_hands(question, answer):
     assert tiles_to_text(engine.waits(text_to_hand(question))) == answer
 
 
-def test_a_tile_held_four_times_is_no_wait() -> None:
+def test_a_tile_held_four_times_is_no_wait():
     assert (0, 5) not in engine.waits(text_to_hand("5555m123p456p789p"))
 
 
-def test_full_flush_has_20128_ready_classes() -> None:
+def test_full_flush_has_20128_ready_classes():
     classes = engine.flush_classes()
     assert len(classes) == 20_128
     assert sum(2 if counts != counts[::-1] else 1 for counts in classes) == 40_196
     assert all(engine.waits((counts, *EMPTY[1:])) for counts in classes)
 
 
-def test_ready_classes_come_without_asking_the_engine_of_every_hand(monkeypatch) -> None:
+def test_ready_classes_come_without_asking_the_engine_of_every_hand(monkeypatch):
     """A plan counts a few hands of this task: it has no time for all hands of 13 tiles."""
     monkeypatch.setattr(engine, "waits", lambda _: pytest.fail("asked"), raising=False)
     monkeypatch.setattr(engine, "waits", lambda _: pytest.fail("asked"))

@@ -23,13 +23,13 @@ def some_hands(n: int) -> list[engine.Hand]:
     return flush + [engine.remove_random(engine.winning_hand(rng), rng)[0] for _ in range(n)]
 
 
-def test_paths_end_in_the_waits_and_pass_the_check() -> None:
+def test_paths_end_in_the_waits_and_pass_the_check():
     for hand in some_hands(300):
         assert path.derive(hand)[1] == waits(hand), hand_to_text(hand)
         assert check(hand, written(hand)) is None, hand_to_text(hand)
 
 
-def test_a_changed_number_is_found() -> None:
+def test_a_changed_number_is_found():
     rng = random.Random(6)
     missed = []
     for hand in some_hands(600):
@@ -55,14 +55,14 @@ def test_a_changed_number_is_found() -> None:
         ("=> 12z", "=> 1z", "answers 1z"),
     ],
 )
-def test_each_kind_of_wrong_step_is_named(old: str, new: str, problem: str) -> None:
+def test_each_kind_of_wrong_step_is_named(old, new, problem):
     hand = text_to_hand("123m456p789s1122z")
     text = written(hand)
     assert old in text, text
     assert problem in str(check(hand, text.replace(old, new, 1)))
 
 
-def test_every_symbol_is_in_the_vocabulary() -> None:
+def test_every_symbol_is_in_the_vocabulary():
     import re
 
     symbols = MahjongTask().vocabulary()

@@ -33,18 +33,18 @@ def images(hand: Hand, rng: random.Random) -> list[Hand]:
     return found
 
 
-def test_keeps_the_contract() -> None:
+def test_keeps_the_contract():
     assert isinstance(TASK, Task)
 
 
-def test_symmetric_hands_are_of_one_family_and_so_of_one_split() -> None:
+def test_symmetric_hands_are_of_one_family_and_so_of_one_split():
     rng = random.Random(0)
     for _ in range(40):
         hand, _ = engine.remove_random(engine.winning_hand(rng), rng)
         assert {canonical(image) for image in images(hand, rng)} == {canonical(hand)}
 
 
-def test_splits_are_disjoint_up_to_symmetry() -> None:
+def test_splits_are_disjoint_up_to_symmetry():
     families: dict[str, set[str]] = {
         split: {item.family for item in TASK.items(split, 1200)} for split in ("validation", "test")
     }
@@ -55,7 +55,7 @@ def test_splits_are_disjoint_up_to_symmetry() -> None:
 
 
 @pytest.mark.parametrize("task", [TASK, DiscardTask()], ids=lambda task: task.name)
-def test_two_seeds_share_no_more_test_items_than_chance(task: MahjongTask) -> None:
+def test_two_seeds_share_no_more_test_items_than_chance(task):
     n = 200 if task is TASK else 50
     by_seed = [
         {name: {i.family for i in task.items("test", n, seed, name)} for name in task.slices}
@@ -72,7 +72,7 @@ def test_two_seeds_share_no_more_test_items_than_chance(task: MahjongTask) -> No
         assert not trained & set.union(*found.values())
 
 
-def test_less_than_half_of_full_flush_is_trained_on() -> None:
+def test_less_than_half_of_full_flush_is_trained_on():
     sizes = {split: len(engine.flush_split(split)) for split in engine.SHARES}
     assert sum(sizes.values()) == 20_128
     assert sizes["train"] <= 20_128 / 2
@@ -80,14 +80,14 @@ def test_less_than_half_of_full_flush_is_trained_on() -> None:
     assert all(engine.split_of(family) == "train" for family in trained)
 
 
-def test_a_smaller_n_is_a_prefix_and_slices_alternate() -> None:
+def test_a_smaller_n_is_a_prefix_and_slices_alternate():
     few, many = TASK.items("test", 20), TASK.items("test", 60)
     assert many[:20] == few
     assert [item.slice for item in few[:4]] == ["full_flush", "general"] * 2
     assert {item.slice for item in TASK.items("test", 10, slice="general")} == {"general"}
 
 
-def test_reverse_items_are_verified_and_reproducible() -> None:
+def test_reverse_items_are_verified_and_reproducible():
     items = list(TASK.reverse(400, seed=7))
     assert items == list(TASK.reverse(400, seed=7))
     assert items != list(TASK.reverse(400, seed=8))
@@ -96,7 +96,7 @@ def test_reverse_items_are_verified_and_reproducible() -> None:
     assert 0.22 < share < 0.38
 
 
-def test_reverse_generation_is_fast() -> None:
+def test_reverse_generation_is_fast():
     list(TASK.reverse(500))  # enumerates full flush once
     start = time.process_time()
     for item in TASK.reverse(1000, seed=1):
@@ -105,7 +105,7 @@ def test_reverse_generation_is_fast() -> None:
     assert 1000 / (time.process_time() - start) > 500
 
 
-def test_general_hands_hold_the_documented_shares() -> None:
+def test_general_hands_hold_the_documented_shares():
     rng = random.Random(1)
     winning = [engine.winning_hand(rng) for _ in range(3000)]
     pairs = sum(all(n in (0, 2) for counts in hand for n in counts) for hand in winning)
@@ -131,11 +131,11 @@ def test_general_hands_hold_the_documented_shares() -> None:
         ("first\n=> 5s", "5s"),
     ],
 )
-def test_answers_are_read(text: str, answer: str | None) -> None:
+def test_answers_are_read(text, answer):
     assert TASK.parse(text) == answer
 
 
-def test_scores() -> None:
+def test_scores():
     item = Item("i", "general", "123m456p789s1122z", "12z")
     assert TASK.score("=> 12z", item).exact == 1
     half = TASK.score("=> 1z", item)
@@ -144,7 +144,7 @@ def test_scores() -> None:
     assert TASK.score(TASK.completion(item), item).exact == 1
 
 
-def test_choices_hold_the_gold_answer_once_at_every_place() -> None:
+def test_choices_hold_the_gold_answer_once_at_every_place():
     items = TASK.items("validation", 200)
     places = [item.choices.index(item.answer) for item in items]
     assert all(len(set(item.choices)) == 4 for item in items)
@@ -152,7 +152,7 @@ def test_choices_hold_the_gold_answer_once_at_every_place() -> None:
     assert all(TASK.parse(choice) == choice for choice in items[0].choices)
 
 
-def test_few_shot_examples_are_training_items() -> None:
+def test_few_shot_examples_are_training_items():
     held_out = {i.question for s in ("validation", "test") for i in TASK.items(s, 500)}
     for prompt in TASK.prompts:
         chat = TASK.messages(TASK.items("validation", 1)[0], prompt)
@@ -165,7 +165,7 @@ def test_few_shot_examples_are_training_items() -> None:
         assert len(TASK.example_answers(prompt)) >= 2
 
 
-def test_lookup_finds_a_mirror_image() -> None:
+def test_lookup_finds_a_mirror_image():
     train = [
         Item("a", "general", "1223456789m11p9s", ""),
         Item("b", "general", "1112345678999m", "1m9m"),
@@ -189,11 +189,11 @@ def test_lookup_finds_a_mirror_image() -> None:
         ("3m: so it waits for\n4p", "4p"),
     ],
 )
-def test_a_step_of_some_reasoning_is_no_answer(text: str, expected: str | None) -> None:
+def test_a_step_of_some_reasoning_is_no_answer(text, expected):
     assert TASK.parse(text) == expected
 
 
-def test_worked_answers_are_complete_hands() -> None:
+def test_worked_answers_are_complete_hands():
     task = MahjongTask()
     shapes = ["19m19p19s1234567z", "1122334455667z", "1112345678999m"]
     hands = [text_to_hand(text) for text in shapes]
@@ -217,7 +217,7 @@ def test_worked_answers_are_complete_hands() -> None:
             assert orphans or sizes in ([2, 3, 3, 3, 3], [2] * 7)
 
 
-def test_prompts_that_ask_for_reasoning_are_read_and_tell_their_length() -> None:
+def test_prompts_that_ask_for_reasoning_are_read_and_tell_their_length():
     task = MahjongTask()
     item = task.items("train", 1, seed=9)[0]
     examples = task.messages(item, "worked")[1:-1]

@@ -55,7 +55,7 @@ def run(*words: str, cwd: Path, **env: str) -> Done:
     return stratos("calibration", *words, cwd=cwd, env={"NO_COLOR": "1", **env})
 
 
-def test_hits_and_misses_of_all_runs_are_counted(tmp_path: Path) -> None:
+def test_hits_and_misses_of_all_runs_are_counted(tmp_path):
     for i in range(3):
         make_run(tmp_path / "sweeps" / "day" / str(i), 0.95, 0.99)
     make_run(tmp_path / "outputs" / "missed", 0.5, 0.6, busy=True)
@@ -88,7 +88,7 @@ def test_hits_and_misses_of_all_runs_are_counted(tmp_path: Path) -> None:
     assert accuracy.width == pytest.approx(0.04, abs=0.02)
 
 
-def test_enough_values_tell_whether_intervals_are_wide_enough(tmp_path: Path) -> None:
+def test_enough_values_tell_whether_intervals_are_wide_enough(tmp_path):
     n = n_to_tell()
     assert wilson(n, n).low >= 0.9 > wilson(n - 1, n - 1).low
     [one] = judged_in([make_run(tmp_path / "a", 0.95, 0.99)]).rows[:1]
@@ -101,7 +101,7 @@ def test_enough_values_tell_whether_intervals_are_wide_enough(tmp_path: Path) ->
     assert hits_of([missed] * 2)[0].verdict == "too narrow"
 
 
-def test_the_command_lists_misses_and_says_that_runs_are_too_few(tmp_path: Path) -> None:
+def test_the_command_lists_misses_and_says_that_runs_are_too_few(tmp_path):
     make_run(tmp_path / "outputs" / "good", 0.95, 0.99)
     make_run(tmp_path / "outputs" / "missed", 0.5, 0.6)
     told = run(cwd=tmp_path)
@@ -117,7 +117,7 @@ def test_the_command_lists_misses_and_says_that_runs_are_too_few(tmp_path: Path)
     assert rows[0]["row"]["figures"]["measured"] == pytest.approx(ACCURACY)
 
 
-def test_a_run_counts_once_however_often_it_was_copied(tmp_path: Path) -> None:
+def test_a_run_counts_once_however_often_it_was_copied(tmp_path):
     first = make_run(tmp_path / "outputs" / "a", 0.95, 0.99)
     for name in "bcd":
         shutil.copytree(first, tmp_path / "outputs" / name)
@@ -134,7 +134,7 @@ def test_a_run_counts_once_however_often_it_was_copied(tmp_path: Path) -> None:
     assert len(json.loads(run("--json", cwd=tmp_path).stdout)["copies"]) == 3
 
 
-def test_the_least_copy_is_left_out_whichever_comes_first(tmp_path: Path) -> None:
+def test_the_least_copy_is_left_out_whichever_comes_first(tmp_path):
     first = make_run(tmp_path / "a", 0.95, 0.99)
     shutil.copytree(first, tmp_path / "b")
     (first / "deploy.json").unlink()
@@ -143,7 +143,7 @@ def test_the_least_copy_is_left_out_whichever_comes_first(tmp_path: Path) -> Non
     assert {Path(one.folder).name for one in found.rows} == {"b"}
 
 
-def test_the_table_shows_widths_and_bounds_apart(tmp_path: Path) -> None:
+def test_the_table_shows_widths_and_bounds_apart(tmp_path):
     make_run(tmp_path / "outputs" / "a", 0.95, 0.99, busy=True)
     told = run(cwd=tmp_path).stdout
     intervals, bounds = told.split("Upper bounds")
@@ -151,14 +151,14 @@ def test_the_table_shows_widths_and_bounds_apart(tmp_path: Path) -> None:
     assert "43%" in bounds and "1 of 1" in bounds
 
 
-def test_there_is_nothing(tmp_path: Path) -> None:
+def test_there_is_nothing(tmp_path):
     told = run(cwd=tmp_path)
     assert told.returncode == 0 and "No run here has a plan" in told.stdout
     told = run("nowhere", cwd=tmp_path)
     assert told.returncode == 2 and told.stderr.startswith("nowhere is no folder. Type")
 
 
-def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(tmp_path: Path) -> None:
+def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(tmp_path):
     make_run(tmp_path / "outputs" / "a", 0.95, 0.99)
     env = {"FORCE_COLOR": "1", "COLUMNS": "60", "TERM": "xterm"}
     styled, plain = (run(cwd=tmp_path, NO_COLOR=value, **env).stdout for value in ("", "1"))

@@ -56,7 +56,7 @@ def found(node: Any, name: str) -> list[Any]:
     return here + [one for inner in below for one in found(inner, name)]
 
 
-def test_a_sweep_becomes_a_report_and_a_workspace(sweep: Path, factory: ModuleType) -> None:
+def test_a_sweep_becomes_a_report_and_a_workspace(sweep, factory):
     done = stratos("dashboard", str(sweep))
     assert "there is no W&B key" in done.stdout, done.stderr
     assert [job.name for job in read_jobs(sweep)] == ["0", "1"], "its own folder is no run"
@@ -88,7 +88,7 @@ def test_a_sweep_becomes_a_report_and_a_workspace(sweep: Path, factory: ModuleTy
     assert drawn - of_baselines <= set(numbers), drawn
 
 
-def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
+def test_what_is_no_sweep_is_one_line(tmp_path):
     done = stratos("dashboard", str(tmp_path / "gone"))
     assert done.returncode == 2
     assert "no job of a sweep in it" in done.stderr
