@@ -20,6 +20,7 @@ from figures_of.tables import (
 from stratos.distill.divergences import DIVERGENCES, Divergence
 
 STEP, SFT, BEGINNING = "distillation/step", "distillation/sft", "distillation/beginning"
+FEW_SHOT = "distillation/few_shot"
 SHAPES = {
     "medium_vocabulary": "tiny body, vocabulary 50,000",
     "large_vocabulary": "tiny body, vocabulary 152,000",
@@ -30,7 +31,7 @@ SHAPES = {
 }
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
-BEGINNING_CASES = ("single documents", "plain loop", "trl")
+BEGINNING_CASES = ("single documents", "plain loop", "plain loop, head of answers", "trl")
 
 
 def divergences() -> str:
@@ -52,13 +53,13 @@ def _parameters(divergence: Divergence) -> str:
 def step() -> str:
     """Whole distillation steps beside peers."""
     cases = columns(
-        _cases(STEP),
+        [*_cases(STEP), *_cases(FEW_SHOT)],
         ("shape, precision", lambda row: f"{SHAPES[row['shape_name']]}, {row['dtype']}"),
         *((case, lambda row, case=case: _beside(case, row)) for case in STEP_CASES),
     )
     return (
         f"{cases}\n\nEach cell: Stratos's tokens per CPU second over the column's · its rise of "
-        f"peak memory over the column's.\n{source(STEP)}."
+        f"peak memory over the column's.\n{source(STEP, FEW_SHOT)}."
     )
 
 

@@ -11,6 +11,7 @@ the same on all sides, and each case is a process of its own on one thread.
 - `stratos`: our module and trainer.
 - `single documents`: the same with every document computed whole.
 - `plain loop`: documents padded at the end, which needs no mask, and transformers' own loss.
+- `plain loop, head of answers`: the same with the head multiplied for the answers alone.
 - `trl`: TRL's SFTTrainer without packing, the loss on the completions.
 """
 
@@ -116,8 +117,28 @@ def single_documents(settings: argparse.Namespace) -> dict[str, Any]:
     return stratos(settings, shares=False)
 
 
-def plain_loop(settings: argparse.Namespace) -> dict[str, Any]:
-    """Train in a plain loop over padded batches, with transformers' own loss."""
+def loss_of_all(model: Any, ids: Any, labels: Any) -> Any:
+    """Return transformers' own loss, which multiplies the head for all tokens."""
+    return model(input_ids=ids, labels=labels).loss
+
+
+def loss_of_answers(model: Any, ids: Any, labels: Any) -> Any:
+    """Return the same loss with the head multiplied for the answers alone."""
+    import torch
+
+    targets, body = (
+        labels[:, 1:],
+        model.get_base_model() if hasattr(model, "peft_config") else model,
+    )
+    learned = targets != -100
+    states = body.model(input_ids=ids).last_hidden_state[:, :-1][learned]
+    return torch.nn.functional.cross_entropy(body.lm_head(states).float(), targets[learned])
+
+
+def plain_loop(
+    settings: argparse.Namespace, loss_of: Callable[..., Any] = loss_of_all
+) -> dict[str, Any]:
+    """Train in a plain loop over padded batches."""
     data, model = data_of(settings), model_of(settings)
     examples = step.examples_of(data)
 
@@ -125,11 +146,16 @@ def plain_loop(settings: argparse.Namespace) -> dict[str, Any]:
         for documents in step.batches(data, settings):
             batch = step.padded([examples[i] for i in documents], at_end=True)
             ids, labels = batch["input_ids"].to(peers.DEVICE), batch["labels"].to(peers.DEVICE)
-            yield lambda ids=ids, labels=labels: model(input_ids=ids, labels=labels).loss
+            yield lambda ids=ids, labels=labels: loss_of(model, ids, labels)
 
     before = reset_peak()
     marks = peers.loop(model.train(), settings.dtype, losses())
     return marks.result(step.sizes(data, settings), before)
+
+
+def plain_loop_of_answers(settings: argparse.Namespace) -> dict[str, Any]:
+    """Train likewise, the head multiplied for the answers alone."""
+    return plain_loop(settings, loss_of_answers)
 
 
 def trl(settings: argparse.Namespace) -> dict[str, Any]:
@@ -178,6 +204,7 @@ CASES: dict[str, peers.Case] = {
     "stratos": stratos,
     "single documents": single_documents,
     "plain loop": plain_loop,
+    "plain loop, head of answers": plain_loop_of_answers,
     "trl": trl,
 }
 

@@ -17,7 +17,7 @@ there. Ratios are medians over pairs of runs that follow each other.
 - `plain loop, TRL's chunked loss`: the same with the loss of TRL's DistillationTrainer (it trains
   on the student's own texts), on hidden states of the completions: the best public loss.
 
-In the shape `few_shot` the teacher reads 1,500 tokens of examples that the student does not, alike
+In the shape `few_shot`, which is measured and kept apart (`--shape few_shot --keep`), the teacher reads 1,500 tokens of examples that the student does not, alike
 in all rows; TRL's trainer gives both the same text, and is left out there.
 
 A first run makes a virtual environment for TRL (`--peers`), over the packages of this Python.
@@ -55,13 +55,14 @@ class Shape:
     """Tokens that the teacher reads, alike before every document, and the student does not."""
 
 
+FEW_SHOT = "few_shot"
 SHAPES = {
     "medium_vocabulary": Shape(50_000, 128, 2, 256, 4),
     "large_vocabulary": Shape(152_000, 128, 2, 256, 4, steps=8),
     "body": Shape(15_000, 256, 12, 384, 16),
     "body_unequal": Shape(15_000, 256, 12, 384, 16, unequal=True),
     "deep_body": Shape(15_000, 384, 16, 512, 20, steps=7),
-    "few_shot": Shape(15_000, 256, 12, 384, 16, steps=7, shots=1500),
+    FEW_SHOT: Shape(15_000, 256, 12, 384, 16, steps=7, shots=1500),
 }
 
 
@@ -340,7 +341,8 @@ def compare(shape: Shape, dtype: str, runs: int) -> dict[str, Any]:
 def main() -> None:
     """Measure the shapes."""
     parser = peers.arguments(__doc__)
-    parser.add_argument("--shape", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--shape", nargs="+", choices=list(SHAPES),
+                        default=[shape for shape in SHAPES if shape != FEW_SHOT])  # fmt: skip
     options = peers.enter(parser)
     import trl.experimental.gkd  # noqa: F401
 
@@ -351,7 +353,8 @@ def main() -> None:
         for shape in options.shape
         for dtype in options.dtype
     }
-    record.finish("distillation/step", result, options, seed=0)
+    name = "few_shot" if options.shape == [FEW_SHOT] else "step"
+    record.finish(f"distillation/{name}", result, options, seed=0)
 
 
 if __name__ == "__main__":
