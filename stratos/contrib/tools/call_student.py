@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from sys import intern
@@ -25,7 +25,7 @@ from stratos.contrib.tools.calls import Call, calls_of_or_none, written
 from stratos.contrib.tools.choice_model import ChoiceModel
 from stratos.contrib.tools.grounding import tokens, words_of_name
 from stratos.contrib.tools.signatures import Tool, messages_in, question_of, tools_in, tools_of
-from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor, text_of
+from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor, ToolChoice, text_of
 from stratos.models.kinds.tagger.tagger import calibrated
 from stratos.tasks.schema.document import resolved
 
@@ -314,6 +314,12 @@ class Caller(Predictor):
 
     format = "caller"
     takes_tools = True
+    about = (
+        "a student without a language model that calls tools: it chooses them, takes values out of "
+        "the conversation, and texts of similar turns of its rows"
+    )
+    pipeline = "text-generation"
+    holds_words = True
 
     actions: tuple[str, ...]
     """Of training rows."""
@@ -328,6 +334,8 @@ class Caller(Predictor):
     texts: Neighbours
     scales: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (1.0, 0.0))
     """Slope and shift of the log odds of calls and of texts."""
+    choice: ToolChoice = "auto"
+    """Whether it may call, has to, or must not."""
 
     @override
     def request_text(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
@@ -345,6 +353,10 @@ class Caller(Predictor):
         return question_of(tools_of([*tools]), messages)
 
     @override
+    def choosing(self, choice: ToolChoice) -> Caller:
+        return replace(self, choice=choice)
+
+    @override
     def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         predictions = []
         for text in texts:
@@ -355,8 +367,12 @@ class Caller(Predictor):
     def answer(self, state: State) -> tuple[str, float, bool]:
         """Return an answer, how likely it is before calibration, and whether it calls."""
         actions = actions_of(state, self.actions, self.most_of_one)
+        if self.choice == "none":
+            actions = {name: features for name, features in actions.items() if name == TEXT}
+        elif self.choice == "required":
+            actions = {name: some for name, some in actions.items() if name not in (TEXT, NONE)}
         if not actions:
-            return "[]", 0.0, True
+            return "" if self.choice == "none" else "[]", 0.0, self.choice != "none"
         chances = self.choose_action.probabilities([*actions.values()])
         names = [*actions]
         for best in np.argsort(-chances, kind="stable"):
@@ -366,7 +382,8 @@ class Caller(Predictor):
             if action == TEXT:
                 text, share = self.texts.text(TEXT, state.features, state.offered)
                 return text, p * share, False
-            calls, share = self._calls(state, action) if p >= _LEAST_SECOND else ([], 0.0)
+            is_tried = p >= _LEAST_SECOND or self.choice == "required"
+            calls, share = self._calls(state, action) if is_tried else ([], 0.0)
             if calls:
                 return written(calls), p * share, True
         return "[]", 0.0, True

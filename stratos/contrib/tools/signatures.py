@@ -300,6 +300,26 @@ def messages_in(question: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": request}]
 
 
+def request_of(question: str) -> dict[str, Any]:
+    """Return a question's text as a request of the OpenAI API, whose calls have ids."""
+    messages: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for message in messages_in(question):
+        made = {"role": message["role"], "content": message["content"]}
+        if calls := message.get("tool_calls"):
+            waiting = [f"call_{len(messages)}_{k}" for k in range(len(calls))]
+            made["tool_calls"] = [
+                {"id": id, "type": "function",
+                 "function": {"name": call["name"], "arguments": _written(call["arguments"])}}
+                for id, call in zip(waiting, calls, strict=True)
+            ]  # fmt: skip
+        elif message["role"] == "tool":
+            made["tool_call_id"] = waiting.pop(0) if waiting else ""
+        messages.append(made)
+    tools = [{"type": "function", "function": json.loads(tool.line)} for tool in tools_in(question)]
+    return {"messages": messages, "tools": tools}
+
+
 def _parts(question: str) -> tuple[str, str]:
     # No line of a tool holds a line end, so that the first mark is the right one.
     for mark in (_REQUEST, _CONVERSATION):

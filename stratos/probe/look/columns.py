@@ -67,6 +67,14 @@ _CALLS = re.compile(
 _CONVERSATION = re.compile(r'\[\s*\{.*"(role|from)"\s*:')
 
 
+class OtherTaskError(ConfigError):
+    """The rows of a file are those of another task."""
+
+    def __init__(self, reason: HoldsCalls | HoldsConversations) -> None:
+        super().__init__(str(reason))
+        self.next = reason.next
+
+
 class UncertainError(ConfigError):
     """Several columns may hold the answers to the texts of one."""
 
@@ -212,15 +220,16 @@ def chosen(
         answer: the same of the answer.
 
     Raises:
+        OtherTaskError: the rows are conversations.
         UncertainError: several may hold the answers.
         ConfigError: they cannot be told; the message says what to type.
     """
     columns = columns_of(values)
     typed = shlex.quote(path)
     if text is None and any(map(_holds_calls, values.values())):
-        raise ConfigError(str(HoldsCalls(path, typed, shlex.quote(override("task.path", path)))))
+        raise OtherTaskError(HoldsCalls(path, typed, shlex.quote(override("task.path", path))))
     if text is None and any(map(_holds_conversations, values.values())):
-        raise ConfigError(str(HoldsConversations(path, typed)))
+        raise OtherTaskError(HoldsConversations(path, typed))
     if text is None and answer is None and _lacks_header(path, values):
         raise ConfigError(str(HeaderMissing(path, typed, len(columns))))
     of_answer = None if answer is None else _named(path, columns, answer)
