@@ -88,8 +88,8 @@ def model_card(
     start = named(config.students, plan.student)
     example = next((answer for answer in answers if answer.score.exact >= 1), answers[0])
     max_tokens = room_for_answers(answers, config.evaluate.max_new_tokens)
-    asked = config.task.request_of(example.messages) or {"messages": example.messages}
-    request = {"model": ".", **asked, "max_tokens": max_tokens}
+    body = config.task.request_of(example.messages) or {"messages": example.messages}
+    request = {"model": ".", **body, "max_tokens": max_tokens}
     predictor = _predictor(Path(student.path), answers)
     teacher = _teacher(config.teachers, config.strategies, plan, corpus)
     if predictor is not None:

@@ -106,7 +106,11 @@ def deploy(
     room = room_for_answers(answers, config.evaluate.max_new_tokens)
     known = [
         Known(
-            answer.messages, answer.text, answer.gold, answer.score.exact >= 1.0, room,
+            answer.messages,
+            answer.text,
+            answer.gold,
+            answer.score.exact >= 1.0,
+            room,
             config.task.request_of(answer.messages),
         )
         for answer in questions[:N_KNOWN]

@@ -229,16 +229,16 @@ def whole_conversations(scorecard: Scorecard | None) -> str:
     if "student" not in replays:
         return ""
     _, own = replays.pop("student")
-    others = "; ".join(
-        f"{name} {percent(other.whole.mean)}, {other.mean_right:.1f} turns"
-        for name, other in replays.values()
+    beside = "; ".join(
+        f"{name} {percent(replay.whole.mean)}, {replay.mean_right:.1f} turns"
+        for name, replay in replays.values()
     )
     return (
         f"{counted(own.n_conversations, 'whole conversation', spec=',')} with its own answers and "
         f"the log's results: {percent(own.whole.mean)} ({interval(own.whole)}) without an error, "
         f"{own.mean_right:.1f} of {own.mean_turns:.1f} turns before the first "
         f"({percent(own.whole_calls.mean)} where any text passes for a text)"
-        f"{f'; {others}' if others else ''}."
+        f"{f'; {beside}' if beside else ''}."
     )
 
 

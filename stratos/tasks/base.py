@@ -88,7 +88,6 @@ class SideTest(Protocol):
         ...
 
 
-
 class Walks(Protocol):
     """Whole conversations of the test split, each of which is walked with a model's own answers."""
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from stratos.contrib.tools.call_paths import named_values
 from stratos.contrib.tools.grounding import shape, token, tokens
 from stratos.tasks.answers import is_finite
 
@@ -166,7 +167,7 @@ def _add(made: Offered, mention: Mention, age: str) -> None:
 
 
 def _in_call(call: Mapping[str, Any]) -> Iterator[Mention]:
-    for name, value in call["arguments"].items():
+    for name, value in named_values(call["arguments"]):
         if not is_finite(value):
             continue
         origin = f"arg={call['name']}.{name}"

@@ -34,19 +34,19 @@ class Recorded:
     tools: tuple[Tool, ...]
     messages: tuple[dict[str, Any], ...]
     """The last one is of the model."""
-    asked: tuple[int, ...]
+    turns: tuple[int, ...]
     """Places of the model's messages that are test rows. The others stand as recorded: they are
     probably wrong, or a training row has the same beginning."""
     learns_texts: bool
 
-    def item(self, place: int, before: Sequence[dict[str, Any]]) -> Item | None:
-        """Return what the model is asked at a place; None where its message is no valid answer.
+    def item(self, position: int, before: Sequence[dict[str, Any]]) -> Item | None:
+        """Return what the model is asked at a position; None where its message is no valid answer.
 
         Args:
-            place: of its message.
+            position: of its message.
             before: the messages up to there, with the model's own in place of the recorded.
         """
-        message, question = self.messages[place], question_of(self.tools, before)
+        message, question = self.messages[position], question_of(self.tools, before)
         calls = calls_of(message.get("tool_calls", []))
         if not calls and self.learns_texts:
             return Item(content_id(question), TEXT, question, message["content"])
@@ -55,9 +55,9 @@ class Recorded:
             return None
         return Item(content_id(question), fields["slice"], question, fields["answer"])
 
-    def own(self, item: Item, place: int, text: str) -> dict[str, Any]:
+    def own(self, item: Item, position: int, text: str) -> dict[str, Any]:
         """Return a right answer as a message."""
-        recorded = self.messages[place]
+        recorded = self.messages[position]
         if item.slice == TEXT:
             return {**recorded, "content": text.strip()}
         calls = read(text)
@@ -78,9 +78,9 @@ class Conversations:
     def items(self) -> list[Item]:
         """The test items that a walk reads, as they are behind the recorded messages."""
         items = [
-            conversation.item(place, conversation.messages[:place])
+            conversation.item(position, conversation.messages[:position])
             for conversation in self.recorded
-            for place in conversation.asked
+            for position in conversation.turns
         ]
         return [*{item.id: item for item in items if item is not None}.values()]
 
@@ -92,7 +92,7 @@ class Conversations:
         """
         n_right = self._walked(answer, passes_texts=False)
         n_right_calls = self._walked(answer, passes_texts=True)
-        n_turns = [len(conversation.asked) for conversation in self.recorded]
+        n_turns = [len(conversation.turns) for conversation in self.recorded]
         n = len(n_turns)
         return Replay(
             n, _whole(n_right, n_turns), sum(n_right) / n, sum(n_turns) / n,
@@ -107,21 +107,21 @@ class Conversations:
         heard = [[*conversation.messages] for conversation in self.recorded]
         live = [*range(len(self.recorded))]
         while live:
-            asked = [
-                (k, place, item)
+            due = [
+                (k, position, item)
                 for k in live
-                if n_right[k] < len(self.recorded[k].asked)
-                and (place := self.recorded[k].asked[n_right[k]])
-                and (item := self.recorded[k].item(place, heard[k][:place])) is not None
+                if n_right[k] < len(self.recorded[k].turns)
+                and (position := self.recorded[k].turns[n_right[k]])
+                and (item := self.recorded[k].item(position, heard[k][:position])) is not None
             ]
-            texts = answer([item for *_, item in asked]) if asked else ()
+            texts = answer([item for *_, item in due]) if due else ()
             live = []
-            for (k, place, item), text in zip(asked, texts, strict=True):
+            for (k, position, item), text in zip(due, texts, strict=True):
                 is_right = self.score(text, item).exact == 1
                 if passes_texts and item.slice == TEXT:
                     is_right = bool(text.strip()) and not read(text)
                 if is_right:
-                    heard[k][place] = self.recorded[k].own(item, place, text)
+                    heard[k][position] = self.recorded[k].own(item, position, text)
                     n_right[k] += 1
                     live.append(k)
         return n_right
@@ -164,20 +164,20 @@ def _recorded(rows: Rows, learns_texts: bool) -> Iterator[tuple[str, Recorded]]:
         if row.slice != TEXT:
             last = {"role": "assistant", "content": "", "tool_calls": json.loads(row.answer)}
         recorded = Recorded(tools, (*before, last), (), learns_texts)
-        places = [at for at, message in enumerate(before) if message["role"] == "assistant"]
-        asked = [*_asked(recorded, places, of_test, covered), len(before)]
+        positions = [at for at, message in enumerate(before) if message["role"] == "assistant"]
+        turns = [*_test_turns(recorded, positions, of_test, covered), len(before)]
         covered.add(own)
-        yield id_of(own), Recorded(tools, recorded.messages, tuple(asked), learns_texts)
+        yield id_of(own), Recorded(tools, recorded.messages, tuple(turns), learns_texts)
 
 
-def _asked(
-    recorded: Recorded, places: Sequence[int], of_test: Set[int], covered: set[int]
+def _test_turns(
+    recorded: Recorded, positions: Sequence[int], of_test: Set[int], covered: set[int]
 ) -> Iterator[int]:
-    """Yield the places whose question is a test row's; note the questions."""
-    for place in places:
-        if not any(message["role"] == "user" for message in recorded.messages[:place]):
+    """Yield the positions whose question is a test row's; note the questions."""
+    for position in positions:
+        if not any(message["role"] == "user" for message in recorded.messages[:position]):
             continue  # a greeting
-        item = recorded.item(place, recorded.messages[:place])
+        item = recorded.item(position, recorded.messages[:position])
         if item is not None and int(item.id, 16) in of_test:
             covered.add(int(item.id, 16))
-            yield place
+            yield position

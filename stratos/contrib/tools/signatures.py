@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
+from stratos.contrib.tools.call_paths import Leaf, leaves_of
 from stratos.contrib.tools.words import NestedTooDeep, WrongArguments
 from stratos.core.reasons import Reason
 from stratos.core.redact import shown
@@ -64,6 +65,11 @@ class Tool:
     def properties(self) -> Mapping[str, Any]:
         """Name to schema of each argument."""
         return self.parameters.get("properties", {})
+
+    @cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """What is chosen of the arguments, one after the other."""
+        return leaves_of(self.parameters)
 
     @property
     def required(self) -> tuple[str, ...]:

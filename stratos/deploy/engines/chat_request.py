@@ -124,7 +124,7 @@ class NamedChoice(msgspec.Struct):
 class ToolRequest(ChatRequest):
     """What a request asks for of a student that chooses calls."""
 
-    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None  # type: ignore[assignment]
     streams_calls: ClassVar[bool] = True
 
     @property

@@ -48,6 +48,7 @@ _ALL_ROWS = "n_rows_with_test"
 ToolChoice = Literal["none", "auto", "required"]
 """Whether an answer is a text, may be one, or has to call tools."""
 
+
 @dataclass(frozen=True)
 class Prediction:
     """One answer of a student, and how likely it is right."""
@@ -207,8 +208,8 @@ def predictor_class(folder: Path | str) -> type[Predictor]:
         module, name = formats[json.loads(text)["format"]].split(":")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignFileError(f"{path} describes no student ({error!r}).") from error
-    found: type[Predictor] = getattr(import_module(module), name)
-    return found
+    cls: type[Predictor] = getattr(import_module(module), name)
+    return cls
 
 
 def load_predictor(folder: Path | str) -> Predictor:

@@ -62,8 +62,9 @@ _WORDS_OF_A_NAME = 6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 _CALLS = re.compile(
     r'[\[{].*(?:"(?:role|type|from)".*"(?:tool_calls|tool_use|function_call)"|"(?:gen_ai|llm)\..*tool)'
+    r'|\[.*(?:"speaker".*"service_call"|"service_call".*"speaker")'
 )
-"""Messages of which some call tools, or the span of a call of a model."""
+"""Messages of which some call tools, the span of a call of a model, or a schema-guided dialogue."""
 _CONVERSATION = re.compile(r'\[\s*\{.*"(role|from)"\s*:')
 
 
