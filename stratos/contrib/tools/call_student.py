@@ -491,7 +491,7 @@ class Caller(Predictor):
             p *= float(chances[k] if is_item else 1 - chances[k])
             best += [k] if is_item else []
         candidates = state.offered.values
-        best.sort(key=lambda k: candidates[keys[k]].order if keys[k] in candidates else 0)
+        best.sort(key=lambda k: candidates[keys[k]].last if keys[k] in candidates else 0)
         return f"[{', '.join(keys[k] for k in best)}]", p
 
     def _values(self, state: State, tool: Tool, leaf: Leaf, n: int
