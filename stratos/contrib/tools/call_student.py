@@ -288,6 +288,8 @@ def _mentioned(
             if enum and key not in fixed:
                 continue
             features = _of_mention(candidate, own, shared, of_name)
+            if leaf.part is not Part.ITEM:  # of several, those marks would prefer the first
+                features = [name for name in features if ":c=" not in name]
             if key in used:
                 features += [f"{own}|used", "*used"]
             if used and key == used[-1]:
