@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from trace_services import REPORTED, SERVICE, conversations
 from stratos.contrib.logs.conversation import Turn
 from stratos.contrib.tools.call_learner import CallerLearner
 from stratos.contrib.tools.tools_task import ToolsTask, item_state
+from stratos.evaluate.baselines import replayed
+from stratos.models.kinds.base import Predictor
 from stratos.tasks.base import Item
 
 N_TEST, SEED = 100, 0
@@ -85,6 +88,20 @@ def shares(task: ToolsTask, items: Sequence[Item], answers: Sequence[str]) -> di
     }
 
 
+def whole(task: ToolsTask, train: Sequence[Item], student: Predictor) -> dict[str, Any]:
+    """Return how far student and baselines come in whole test conversations."""
+    walks = task.conversations(SEED)
+    assert walks is not None
+    learnt = {item.id for item in train}
+    assert not any(item.id in learnt for item in walks.items), "a test turn is learnt"
+
+    def answer(items: Sequence[Item]) -> list[str]:
+        return [prediction.text for prediction in student.predict([i.question for i in items])]
+
+    replays = {"student": walks.replay(answer), **replayed(task, train, walks)}
+    return {role: asdict(replay) for role, replay in replays.items()}
+
+
 def measured(name: str, n: int, folder: Path) -> dict[str, Any]:
     """Return what is right in the test conversations of a service."""
     task = task_of(name, n, folder)
@@ -108,6 +125,7 @@ def measured(name: str, n: int, folder: Path) -> dict[str, Any]:
         "mean_probability": likely,
         "usual": shares(task, test, usual(train, test)),
         "nearest": shares(task, test, task.lookup(train, test)),
+        "whole": whole(task, train, fit.student),
         "fit_cpu_s": round(fitted, 1),
         "ms_per_answer": round(1000 * seconds / len(test), 2),
         "wrong": [

@@ -5,13 +5,14 @@
 - travel: texts and calls whose results the log lacks.
 - operations: one request, then many calls in a row whose results are plain text.
 - clinic: two calls in one turn, a choice by its place in a list, lists and booleans as arguments.
+- courier: objects as arguments, also one that is optional, and lists of several things.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stratos.contrib.logs.conversation import Call, Turn
@@ -47,6 +48,8 @@ def tool(name: str, required: str, optional: str = "", **kinds: Any) -> dict[str
 
 
 def _schema(kind: Any) -> dict[str, Any]:
+    if isinstance(kind, dict):
+        return kind
     return {"type": kind} if isinstance(kind, str) else {"type": "string", "enum": list(kind)}
 
 
@@ -496,8 +499,76 @@ def clinic(rng: random.Random) -> list[Turn]:
     return script.turns
 
 
-REPORTED = {"clinic": (CLINIC, clinic)}
-"""A service that is measured alone: nothing is chosen by it."""
+# --- courier -------------------------------------------------------------------------------------
+
+ADDRESS = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("street", "city", "zip")},
+    "required": ["street", "city", "zip"],
+}
+EXTRAS = {
+    "type": "object",
+    "properties": {"express": {"type": "boolean"}, "insured_for": {"type": "integer"}},
+    "required": ["express"],
+}
+CHANNELS = ("sms", "email", "phone")
+COURIER = [
+    tool("find_sender", "name"),
+    tool("create_shipment", "sender_id address items", "extras", address=ADDRESS,
+         items={"type": "array", "items": {"type": "string"}}, extras=EXTRAS),
+    tool("notify_sender", "shipment_id channels",
+         channels={"type": "array", "items": {"type": "string", "enum": [*CHANNELS]}}),
+]  # fmt: skip
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Return texts with commas and "and" between them."""
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def courier(rng: random.Random) -> list[Turn]:
+    """Return a conversation in which a parcel is sent: an address, and a list of things."""
+    script, person = Script(rng), rng.choice(PEOPLE)
+    things = rng.sample(ITEMS, rng.randint(1, 3))
+    script.user(f"I want to send {listed(things)}", f"please ship {listed(things)}",
+                f"a parcel with {listed(things)}, please pick it up")  # fmt: skip
+    script.say("Who sends it?", "What is your name?")
+    script.user(f"{person}", f"I am {person}", f"it is {person}")
+    sender = f"C{rng.randint(1000, 9999)}"
+    script.call("find_sender", {"sender": {"id": sender, "name": person}}, name=person)
+    script.say("Where does it go?", "What is the address?")
+    street = f"{rng.randint(1, 99)} {rng.choice(NAMES)} Street"
+    city, code = rng.choice(CITIES), str(rng.randint(10000, 99999))
+    script.user(f"{street}, {city} {code}", f"to {street} in {city}, zip {code}")
+    script.say("Shall it be express, or insured?", "Express? Insured?")
+    value, kind = 50 * rng.randint(1, 20), rng.choice(("", "express", "insured", "both"))
+    script.user(*{
+        "": ("no, just normal", "neither", "no thanks"),
+        "express": ("express please", "yes, express", "as fast as you can"),
+        "insured": (f"insured for {value} dollars", f"not express, but insured for {value}"),
+        "both": (f"express, and insured for {value}", f"both, it is worth {value} dollars"),
+    }[kind])  # fmt: skip
+    extras: dict[str, Any] | None = None
+    if kind == "express":
+        extras = {"express": True}
+    if kind in ("insured", "both"):
+        extras = {"express": kind == "both", "insured_for": value}
+    shipment = f"S{rng.randint(10**5, 10**6 - 1)}"
+    script.call("create_shipment", {"shipment": {"id": shipment, "state": "booked"}},
+                sender_id=sender, address={"street": street, "city": city, "zip": code},
+                items=things, extras=extras)  # fmt: skip
+    script.say(f"Your shipment is {shipment}.", f"Booked as {shipment}.")
+    if rng.random() < 0.6:
+        ways = rng.sample(CHANNELS, rng.randint(1, 2))
+        script.user(f"tell me by {listed(ways)} when it arrives", f"notify me: {listed(ways)}")
+        script.call("notify_sender", {"ok": True}, shipment_id=shipment, channels=ways)
+        script.say("I will let you know.", "You will hear from us.")
+    return script.turns
+
+
+REPORTED = {"clinic": (CLINIC, clinic), "courier": (COURIER, courier)}
+"""Services that are measured alone: nothing is chosen by them."""
 OTHERS: dict[str, tuple[str, ...]] = {
     "CITIES": ("Fresno", "Santa Rosa", "Modesto", "Daly City", "Union City", "Vallejo", "Gilroy"),
     "AIRPORTS": ("Berlin", "Paris", "Seville", "Naples", "Riga", "San Diego", "Buenos Aires"),

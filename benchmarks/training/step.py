@@ -17,8 +17,8 @@ there. Ratios are medians over pairs of runs that follow each other.
 - `plain loop, TRL's chunked loss`: the same with the loss of TRL's DistillationTrainer (it trains
   on the student's own texts), on hidden states of the completions: the best public loss.
 
-In the shape `few_shot`, which is measured and kept apart (`--shape few_shot --keep`), the teacher reads 1,500 tokens of examples that the student does not, alike
-in all rows; TRL's trainer gives both the same text, and is left out there.
+`--shape few_shot`, which is kept apart: the teacher reads 1,500 tokens of examples that the student
+does not, alike in all rows. TRL's trainer gives both the same text, and is left out there.
 
 A first run makes a virtual environment for TRL (`--peers`), over the packages of this Python.
 """

@@ -22,8 +22,8 @@ from stratos.deploy.engines.predictor import LabelServer, server_of
 from stratos.deploy.final_student import FinalStudent
 from stratos.evaluate.answers import KeptAnswer, room_for_answers
 from stratos.evaluate.read_log import describe_reads, reads_of_run
-from stratos.evaluate.verdict import format_in_words, verdict
-from stratos.models.kinds.base import FILE, has_labels
+from stratos.evaluate.verdict import format_in_words, verdict, whole_conversations
+from stratos.models.kinds.base import FILE, has_labels, predictor_class
 from stratos.records import (
     Corpus,
     Deployment,
@@ -88,7 +88,8 @@ def model_card(
     start = named(config.students, plan.student)
     example = next((answer for answer in answers if answer.score.exact >= 1), answers[0])
     max_tokens = room_for_answers(answers, config.evaluate.max_new_tokens)
-    request = {"model": ".", "messages": example.messages, "max_tokens": max_tokens}
+    body = config.task.request_of(example.messages) or {"messages": example.messages}
+    request = {"model": ".", **body, "max_tokens": max_tokens}
     predictor = _predictor(Path(student.path), answers)
     teacher = _teacher(config.teachers, config.strategies, plan, corpus)
     if predictor is not None:
@@ -112,6 +113,7 @@ def model_card(
         terms=None if teacher is None else terms_of(teacher.card().license),
         learns_rows=any(s.learns_rows for s in config.strategies if s.name == plan.strategy),
         verdict=verdict(scorecard),
+        whole_conversations=whole_conversations(scorecard),
         reads=reads_of_run(probe, pilot, student, scorecard),
         earlier_reads="" if earlier_reads is None else describe_reads(earlier_reads),
         instruction="" if start.path is None or predictor else config.task.system_prompt,
@@ -236,6 +238,7 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
     from stratos.models.kinds.classifier import block_class
     from stratos.models.kinds.cross_validation import calibration_error
 
+    kind = predictor_class(folder)
     facts = {} if is_lm else json.loads((folder / FILE).read_text(encoding="utf-8"))
     is_classifier, is_lookup = "labels" in facts, facts.get("format") == "rows"
     features = [block["name"] for block in facts["blocks"]] if is_classifier else []
@@ -244,10 +247,10 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
     return {
         "is_lm": is_lm,
         "n_rows": len(facts["texts"]) if is_lookup else 0,
-        "task": "text-classification"
-        if is_lm or is_classifier or is_lookup
-        else "token-classification",
-        "has_words": "tfidf" in features or facts.get("format") == "tagger",
+        "about": kind.about,
+        "takes_tools": kind.takes_tools,
+        "task": kind.pipeline,
+        "has_words": "tfidf" in features or kind.holds_words,
         "features": [block_class(name).about for name in features],
         "n_labels": len(facts["labels"]) if is_classifier else 0,
         "is_several": facts.get("format") == "label_sets",

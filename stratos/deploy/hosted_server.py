@@ -147,6 +147,7 @@ class Hosted:
             "max_tokens": (first.max_tokens if first else self.max_tokens) or 256,
             "temperature": 0,
             "messages": first.messages if first else [{"role": "user", "content": "…"}],
+            **((first and first.request) or {}),
         }
         return json.dumps(body, ensure_ascii=False)
 

@@ -66,6 +66,9 @@ class Known:
     is_right: bool
     max_tokens: int
     """Room for an answer: the longest of the evaluation and a quarter."""
+    request: dict[str, Any] | None = None
+    """What a client sends in place of the messages, such as tools apart from them; None for these
+    alone."""
 
 
 def write_known(bundle: Path, known: Sequence[Known]) -> None:

@@ -105,7 +105,14 @@ def deploy(
         questions = _answered_by(final.folder, questions)
     room = room_for_answers(answers, config.evaluate.max_new_tokens)
     known = [
-        Known(answer.messages, answer.text, answer.gold, answer.score.exact >= 1.0, room)
+        Known(
+            answer.messages,
+            answer.text,
+            answer.gold,
+            answer.score.exact >= 1.0,
+            room,
+            config.task.request_of(answer.messages),
+        )
         for answer in questions[:N_KNOWN]
     ]
     questions = questions[: config.deploy.n_requests]

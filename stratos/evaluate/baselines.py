@@ -11,16 +11,17 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stratos.evaluate.metrics import by_slice, confusion, field_shares, mean, objects_of
 from stratos.models.kinds.student_kinds import MOST_ROWS
-from stratos.records import Interval, ModelScore, SliceScore
+from stratos.records import Interval, ModelScore, Replay, SliceScore
 from stratos.synthesize.admission import labelled_rows
 from stratos.tasks.answers import Path as FieldPath
 from stratos.tasks.answers import as_key, fields_of, nested, written
-from stratos.tasks.base import Item, Score, Task
+from stratos.tasks.base import Item, Score, Task, Walks
 from stratos.tasks.label_sets import labels_of
 from stratos.tasks.label_sets import written as set_written
 
@@ -86,6 +87,15 @@ def untrained(
     if (usual := task.in_situation(train, items)) is not None:
         baselines.append(("situation", "the most frequent answer in the same situation", usual))
     return [*baselines, ("lookup", "the nearest training item", task.lookup(train, items))]
+
+
+def replayed(task: Task, train: Sequence[Item], walks: Walks) -> dict[str, Replay]:
+    """Return how far the baselines come in whole conversations that differ from turn to turn."""
+    answering: dict[str, Callable[[Sequence[Item]], Sequence[str]]] = {
+        "situation": lambda items: task.in_situation(train, items) or [""] * len(items),
+        "lookup": partial(task.lookup, train),
+    }
+    return {role: walks.replay(answer) for role, answer in answering.items()}
 
 
 def _linear(

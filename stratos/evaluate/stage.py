@@ -41,7 +41,14 @@ from stratos.evaluate.answers import (
     write_answers,
     write_examples,
 )
-from stratos.evaluate.baselines import FITTING, Baseline, chance, free_baselines, labelled_items
+from stratos.evaluate.baselines import (
+    FITTING,
+    Baseline,
+    chance,
+    free_baselines,
+    labelled_items,
+    replayed,
+)
 from stratos.evaluate.metrics import (
     against,
     by_slice,
@@ -53,6 +60,7 @@ from stratos.evaluate.metrics import (
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.verdict import HOSTS, against_logged
 from stratos.models.decode.label_scores import LabelAnswers
+from stratos.models.kinds import load_predictor
 from stratos.models.kinds.student_kinds import KINDS
 from stratos.models.students import better_student
 from stratos.records import (
@@ -63,6 +71,7 @@ from stratos.records import (
     ModelScore,
     Plan,
     Probe,
+    Replay,
     RoleChoice,
     Scorecard,
     Student,
@@ -164,7 +173,11 @@ class _Evaluation:
                 f"Task {task.name} has no test items, so nothing can be measured: give it some, or "
                 "leave the stage out with stages=[probe,plan,synthesize,distill]."
             )
-        self.reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, items)
+        # A language model would take as long again as for the test.
+        self._walks = None if student.is_lm else task.conversations(config.seed)
+        walked = () if self._walks is None else self._walks.items
+        read = [*{item.id: item for item in (*items, *walked)}.values()]
+        self.reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, read)
         n_teacher = n_allowed(probe.of_teacher(plan.teacher), options, config.limits, task)
         n_shared = max(n_teacher, options.n_untouched_items)
         self._shared = _subset(items, n_shared, config.seed)
@@ -268,7 +281,8 @@ class _Evaluation:
             return against(score, [of_student[item.id] for item in items], scored)
 
         free = self._baselines()
-        scores = [_student_score(task, config.students, config.traffic, plan, student, by_student)]
+        own = _student_score(task, config.students, config.traffic, plan, student, by_student)
+        scores = [replace(own, replay=self._replay())]
         compared = [
             replace(
                 versus(baseline.score, self._items, baseline.scores),
@@ -306,7 +320,23 @@ class _Evaluation:
 
             too = validation_rows(self._config)
         learnt = labelled_items(self._config.task, Path(self._corpus.path), too)
-        return free_baselines(self._config.task, learnt, self._items, fitting)
+        task = self._config.task
+        baselines = free_baselines(task, learnt, self._items, fitting)
+        if self._walks is None or not baselines:
+            return baselines
+        replays = replayed(task, learnt, self._walks)
+        return [
+            replace(b, score=replace(b.score, replay=replays.get(b.score.role))) for b in baselines
+        ]
+
+    def _replay(self) -> Replay | None:
+        """Return how far the student comes in whole conversations."""
+        if self._walks is None:
+            return None
+        student = load_predictor(Path(self._student.path))
+        return self._walks.replay(
+            lambda items: [answer.text for answer in student.predict([i.question for i in items])]
+        )
 
     def items_shared_first(self) -> list[Item]:
         """Return the test items; those that others answered, too, come first."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from stratos.core.formats import counted, listed, percent, percent_range
+from stratos.core.formats import counted, interval, listed, percent, percent_range
 from stratos.records import (
     FREE_ROLES,
     Deployment,
@@ -219,6 +219,26 @@ def known_wordings(scorecard: Scorecard | None) -> str:
     return (
         "The test's wordings are new: of those that rows show, "
         f"{percent(scorecard.known)} are right, cross-validated."
+    )
+
+
+def whole_conversations(scorecard: Scorecard | None) -> str:
+    """Return how far student and baselines come in whole conversations; "" where none is walked."""
+    scores = () if scorecard is None else scorecard.scores
+    replays = {score.role: (score.name, score.replay) for score in scores if score.replay}
+    if "student" not in replays:
+        return ""
+    _, own = replays.pop("student")
+    beside = "; ".join(
+        f"{name} {percent(replay.whole.mean)}, {replay.mean_right:.1f} turns"
+        for name, replay in replays.values()
+    )
+    return (
+        f"{counted(own.n_conversations, 'whole conversation', spec=',')} with its own answers and "
+        f"the log's results: {percent(own.whole.mean)} ({interval(own.whole)}) without an error, "
+        f"{own.mean_right:.1f} of {own.mean_turns:.1f} turns before the first "
+        f"({percent(own.whole_calls.mean)} where any text passes for a text)"
+        f"{f'; {beside}' if beside else ''}."
     )
 
 

@@ -176,6 +176,11 @@ class HoldsConversations(Reason):
     typed: str
     """The path as a shell takes it."""
 
+    @property
+    def next(self) -> str:
+        """What to type."""
+        return f"stratos logs {self.typed}"
+
     says = (
         "{path} holds conversations. Type: stratos logs {typed} (which workloads it has, what they "
         "cost, the command for each)."
@@ -190,6 +195,11 @@ class HoldsCalls(Reason):
     """The path as a shell takes it."""
     override: str
     """It as an override of the task's path, as a shell takes it."""
+
+    @property
+    def next(self) -> str:
+        """What to type."""
+        return f"python -m stratos +task=tools {self.override}"
 
     says = (
         "{path} holds conversations of an agent that calls tools. Type: python -m stratos "

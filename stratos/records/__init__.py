@@ -84,6 +84,7 @@ from stratos.records.of_training import (
     EarlierReads,
     LoggedVersus,
     ModelScore,
+    Replay,
     Scorecard,
     SliceScore,
     Student,

@@ -37,6 +37,21 @@ NO_LABEL = "(none of them)"
 
 
 @dataclass(frozen=True)
+class Replay:
+    """Whole conversations, each turn answered behind the model's own earlier answers."""
+
+    n_conversations: int
+    whole: Interval
+    """Share without an error."""
+    mean_right: float
+    """Turns of a conversation before the first error, on average."""
+    mean_turns: float
+    """Turns that a conversation has."""
+    whole_calls: Interval
+    """Share without an error where any text passes for a text."""
+
+
+@dataclass(frozen=True)
 class ModelScore:
     """One model, or one baseline, on the test split."""
 
@@ -74,6 +89,8 @@ class ModelScore:
     decoder: str = ""
     """What decoded a local model: direct, transformers, or both; "" where none did, or nobody
     tells."""
+    replay: Replay | None = None
+    """Of a task of conversations; None of others, and of language models."""
 
     @property
     def errors(self) -> dict[str, int]:

@@ -29,6 +29,7 @@ from stratos.evaluate.verdict import (
     format_in_words,
     known_wordings,
     verdict,
+    whole_conversations,
 )
 from stratos.plan.explain.show import net_text
 from stratos.plan.schedule import schedule_text
@@ -246,6 +247,7 @@ def _results(
         "earlier_reads": describe_reads(scorecard.earlier_reads) if scorecard else "",
         "of_groups": by_groups(scorecard),
         "known_wordings": known_wordings(scorecard),
+        "whole_conversations": whole_conversations(scorecard),
         "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         "deployment": deployment,
         "format_verdict": format_in_words,

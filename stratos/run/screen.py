@@ -38,6 +38,7 @@ from stratos.evaluate.verdict import (
     errs_most,
     format_in_words,
     known_wordings,
+    whole_conversations,
 )
 from stratos.records import (
     Corpus,
@@ -317,6 +318,8 @@ def _(scorecard: Scorecard) -> Iterator[Line]:
         lines.append(worst.strip())
     if known := known_wordings(scorecard):
         lines.append(known)
+    if whole := whole_conversations(scorecard):
+        lines.append(whole)
     yield Line("test", "\n".join(lines))
     for score in scores:
         slices = (row for row in score.rows if row.slice != "all")

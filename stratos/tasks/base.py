@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -18,7 +18,7 @@ from stratos.tasks.answers import LETTER, AnswerText, nearest_by_words
 from stratos.tasks.words import NoTask, NotReadBack, TaskLacks, Unreadable
 
 if TYPE_CHECKING:
-    from stratos.records import LoggedVersus
+    from stratos.records import LoggedVersus, Replay
 
 
 Split = Literal["train", "validation", "test"]
@@ -85,6 +85,19 @@ class SideTest(Protocol):
             test: its answers to the test items.
             beside: those to `items`.
         """
+        ...
+
+
+class Walks(Protocol):
+    """Whole conversations of the test split, each of which is walked with a model's own answers."""
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """The test items that this reads."""
+        ...
+
+    def replay(self, answer: Callable[[Sequence[Item]], Sequence[str]]) -> Replay:
+        """Return how far a model comes; `answer` gives its texts to items."""
         ...
 
 
@@ -202,6 +215,13 @@ class Task(ABC):
         if len(chat) != 1 or chat[0]["role"] != "user":
             return None
         return Item("", self.slices[0], chat[0]["content"], "")
+
+    def request_of(self, chat: Sequence[Message]) -> dict[str, Any] | None:
+        """Return what a client of the API sends for a chat as `student_messages` writes it.
+
+        None, the default, where the messages of the chat are all.
+        """
+        return None
 
     def refute(self, item: Item, text: str) -> Reason | None:
         """Return what is wrong with an answer, told without the right one; None where nothing is.
@@ -531,6 +551,14 @@ class Task(ABC):
 
         Args:
             items: the test items that the student is asked.
+            seed: of the run.
+        """
+        return None
+
+    def conversations(self, seed: int = 0) -> Walks | None:
+        """Return whole conversations of the test split; None, the default, where there are none.
+
+        Args:
             seed: of the run.
         """
         return None

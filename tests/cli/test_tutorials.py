@@ -20,7 +20,7 @@ BLOCKS = importlib.import_module("figures_of").BLOCKS  # beside what `tutorials`
 QUICK = ("python make_", "stratos logs ")
 """How blocks begin that take a second and print the same on every machine."""
 PAGES = list(tutorials.pages())
-OFFLINE = [name for name in ("file", "logs") if name in PAGES]
+OFFLINE = [name for name in ("file", "logs", "tools") if name in PAGES]
 """Those that can be followed without a network and a cluster."""
 
 

@@ -43,11 +43,16 @@ def run(args: argparse.Namespace) -> None:
         ConfigError: it cannot be looked at; the message says what to type.
     """
     from stratos.probe.look import Look, measure, read_facts
+    from stratos.probe.look.columns import OtherTaskError
     from stratos.probe.look.look_lines import command, fact_lines, measured_lines
 
     began = time.perf_counter()
-    with _working("reading"):
-        facts = read_facts(args.path, args.text, args.answer)
+    try:
+        with _working("reading"):
+            facts = read_facts(args.path, args.text, args.answer)
+    except OtherTaskError as error:  # to say what to type is what a look is for
+        print(json_line({"next": error.next}) if args.json else visible(str(error)))
+        return
     if not args.json:
         for line in fact_lines(facts, is_whole=args.verbose):
             print(visible(line), flush=True)

@@ -34,6 +34,7 @@ from stratos.contrib.logs.exchanges import (
     read_exchange,
     turns_of,
 )
+from stratos.contrib.logs.schema_guided import read_dialogue
 from stratos.core.formats import writable
 from stratos.core.redact import redact_shapes, shown
 
@@ -383,7 +384,8 @@ def _count(attributes: Row, *names: str) -> int | None:
 
 KNOWN = (
     "{messages: [...]}, requests with responses (chat completions, Responses, Anthropic, LiteLLM, "
-    "Langfuse), OpenTelemetry or OpenInference spans, ShareGPT, Alpaca, prompt with completion"
+    "Langfuse), OpenTelemetry or OpenInference spans, ShareGPT, Alpaca, schema-guided dialogues, "
+    "prompt with completion"
 )
 """The formats, in words."""
 _READERS: tuple[Callable[[Row], Trace | None], ...] = (
@@ -391,12 +393,13 @@ _READERS: tuple[Callable[[Row], Trace | None], ...] = (
     read_alpaca,
     read_exchange,
     read_sharegpt,
+    read_dialogue,
     read_messages,
     read_prompts,
 )
 
 
-_OF_MESSAGES = (read_span, read_exchange, read_sharegpt, read_messages)
+_OF_MESSAGES = (read_span, read_exchange, read_sharegpt, read_dialogue, read_messages)
 
 
 def parts_of_row(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

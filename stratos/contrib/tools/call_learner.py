@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,9 @@ from typing import Any, Self
 import numpy as np
 from typing_extensions import override
 
+from stratos.contrib.tools.call_paths import Leaf, Part, flattened
 from stratos.contrib.tools.call_student import (
+    NO_ITEM,
     NONE,
     OMIT,
     TEXT,
@@ -31,7 +33,7 @@ from stratos.contrib.tools.call_texts import Neighbours, Template, is_sentence, 
 from stratos.contrib.tools.call_values import as_json
 from stratos.contrib.tools.calls import Call, calls_of_or_none
 from stratos.contrib.tools.choice_model import Choices, fit
-from stratos.contrib.tools.signatures import messages_in
+from stratos.contrib.tools.signatures import Tool, messages_in
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.models.kinds.base import Fit, Learner, Predictor
@@ -205,16 +207,43 @@ def learn(states: Iterable[State], answers: Sequence[str], year: str, seed: int 
         for name, same_tool in groups.items():
             if name not in by_name:
                 continue
-            for key in by_name[name].properties:
-                learnt = arguments.get(name, {}).get(key, Learnt())
-                gold = [call.arguments[key] for call in same_tool if key in call.arguments]
+            for leaf, gold in _choices_in(by_name[name], same_tool, state.offered.values):
+                learnt = arguments.get(name, {}).get(leaf.name, Learnt())
                 if learnt.is_text:
-                    texts[f"{name}.{key}"] += [
+                    texts[f"{name}.{leaf.name}"] += [
                         (state.features, template_of(str(g), state.offered)) for g in gold
                     ]
+                elif leaf.part is Part.ITEM:
+                    _add_items(values, options(state, by_name[name], leaf, learnt), gold, rng)
                 else:
-                    _add_value(values, options(state, by_name[name], key, learnt), gold, rng)
+                    _add_value(values, options(state, by_name[name], leaf, learnt), gold, rng)
     return Caller(known, most, year, arguments, fit(chosen), fit(values), Neighbours.of(texts))
+
+
+def _choices_in(
+    tool: Tool, calls: Sequence[Call], offered: Collection[str]
+) -> Iterator[tuple[Leaf, list[Any]]]:
+    """Yield what is chosen for calls of a tool with what is right, nothing where it is left out.
+
+    Args:
+        tool: that is called.
+        calls: of it.
+        offered: values that the conversation offers, as JSON: of a list among them all is taken.
+    """
+    flat = [flattened(tool.leaves, call.arguments) for call in calls]
+    is_made = False
+    for leaf in tool.leaves:
+        if leaf.within and not any(values[leaf.within] for values in flat):
+            continue
+        if leaf.part is Part.PRESENCE and leaf.is_required:
+            continue
+        gold = [value for values in flat for value in values[leaf.name]]
+        if leaf.part is Part.LIST:
+            gold = [some if as_json(some) in offered else [] for some in gold]
+            is_made = [] in gold
+        elif leaf.part is Part.ITEM and not is_made:
+            continue
+        yield leaf, gold
 
 
 def _add_value(
@@ -236,6 +265,16 @@ def _add_value(
     values.add([choices[key] for key in keys], [key in right for key in keys])
 
 
+def _add_items(
+    values: Choices, choices: Mapping[str, list[str]], gold: Sequence[Any], rng: random.Random
+) -> None:
+    """Add of each candidate whether it is an item of a list."""
+    right = {key for key in choices if any(_is_same(key, value) for value in gold)}
+    wrong = [key for key in choices if key not in right]
+    for key in [*right, *rng.sample(wrong, min(len(wrong), _MOST_NEGATIVES))]:
+        values.add([choices[key], NO_ITEM], [key in right, key not in right])
+
+
 def _is_same(key: str, value: Any) -> bool:
     return key == as_json(value) or (key[0] in '"[' and same(json.loads(key), value))
 
@@ -246,11 +285,14 @@ def _arguments_of(states: Iterable[State], answers: Sequence[str]) -> dict[str, 
     for state, answer in zip(states, answers, strict=True):
         calls = calls_in(answer)
         lowered = {key.lower() for key in state.offered.values} if calls else set()
+        leaves = {tool.name: tool.leaves for tool in state.tools}
         for call in calls or ():
-            for name, value in call.arguments.items():
-                key = as_json(value)
-                values[call.name, name].append((key, key.lower() in lowered))
-                owners[name].add(call.name)
+            for leaf in leaves.get(call.name, ()):
+                given = flattened([leaf], call.arguments)[leaf.name]
+                if given and leaf.part in (Part.VALUE, Part.ITEM):
+                    keys = map(as_json, given)
+                    values[call.name, leaf.name] += [(key, key.lower() in lowered) for key in keys]
+                    owners[leaf.name].add(call.name)
     made: dict[str, dict[str, Learnt]] = defaultdict(dict)
     for (tool, name), some in values.items():
         counts = Counter(key for key, _ in some)

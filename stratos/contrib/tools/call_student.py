@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from sys import intern
@@ -19,13 +19,14 @@ from typing import Any, Self
 import numpy as np
 from typing_extensions import override
 
+from stratos.contrib.tools.call_paths import Leaf, Part, nested
 from stratos.contrib.tools.call_texts import Neighbours
 from stratos.contrib.tools.call_values import Candidate, Offered, as_json, form_of, offered
 from stratos.contrib.tools.calls import Call, calls_of_or_none, written
 from stratos.contrib.tools.choice_model import ChoiceModel
 from stratos.contrib.tools.grounding import tokens, words_of_name
 from stratos.contrib.tools.signatures import Tool, messages_in, question_of, tools_in, tools_of
-from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor, text_of
+from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor, ToolChoice, text_of
 from stratos.models.kinds.tagger.tagger import calibrated
 from stratos.tasks.schema.document import resolved
 
@@ -37,6 +38,10 @@ _LEAST_SECOND = 0.05
 tools are called where the likeliest cannot be."""
 OMIT = ""
 """Key of the decision to leave an argument out; no JSON is empty."""
+_ITEM, _ONLY_ITEM = 0.5, 0.2
+"""Probability from which on a value is an item of a list, and the likeliest is one at least."""
+NO_ITEM = ("[]out",)
+"""Features of the decision that a value is no item of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,39 +237,64 @@ def _fitting(value: Any, kinds: Sequence[str], schema: Mapping[str, Any]) -> Ite
                 yield from ([item] for item in _fitting(value, _types(inner) or ("string",), inner))
 
 
-def options(state: State, tool: Tool, name: str, learnt: Learnt) -> dict[str, list[str]]:
+def options(state: State, tool: Tool, leaf: Leaf, learnt: Learnt) -> dict[str, list[str]]:
     """Return the values that an argument may have, as JSON, with their features."""
-    schema = resolved(tool.parameters, tool.properties.get(name, {}))
-    schema = schema if isinstance(schema, Mapping) else {}
+    name = "/".join(leaf.path) if leaf.part is Part.LIST else leaf.name
+    own, used = f"{tool.name}.{leaf.name}", state.offered.used.get((tool.name, name), ())
+    if leaf.part is Part.PRESENCE:
+        made = {"{}": _of_constant("{}", own, state.words, state.last)}
+    else:
+        made = _mentioned(state, own, leaf, learnt, used)
+    if leaf.part is Part.LIST:
+        made["[]"] = ["*made", f"{own}|made", f"{own}|made,{state.last}"]
+    if leaf.part is Part.ITEM:  # whether it is one is another question than which is the likeliest
+        return {key: [f"[]{name}" for name in features] for key, features in made.items()}
+    if not leaf.is_required:
+        made[OMIT] = ["*omit", f"{own}|omit", f"{own}|omit,{state.last}",
+                       f"{own}|omit,{bool(used)}"]  # fmt: skip
+        made[OMIT] += [f"{own}|omit,{word}" for word in state.words if word[0] == "u"]
+    return made
+
+
+def _mentioned(
+    state: State, own: str, leaf: Leaf, learnt: Learnt, used: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the values that the schema has, that are frequent, and that the conversation names."""
+    schema = leaf.schema if isinstance(leaf.schema, Mapping) else {}
     kinds = _types(schema)
     enum = schema.get("enum")
     fixed = [as_json(value) for value in enum] if isinstance(enum, list) else []
     fixed += ["true", "false"] if "boolean" in kinds else []
     fixed += [as_json(schema["default"])] if "default" in schema else []
-    own, shared = f"{tool.name}.{name}", f".{name}" if learnt.is_shared else ""
-    of_name = frozenset(words_of_name(name))
+    shared = f".{leaf.name}" if learnt.is_shared else ""
+    of_name = frozenset(words_of_name(leaf.name))
     user_words = state.words
     made: dict[str, list[str]] = {}
     for key in dict.fromkeys([*fixed, *learnt.constants]):
         if enum and key not in fixed:
             continue
         made[key] = _of_constant(key, own, user_words, state.last)
-    used = state.offered.used.get((tool.name, name), ())
     for candidate in state.offered.values.values():
-        for value in _fitting(candidate.value, kinds, schema):
+        if leaf.part is Part.VALUE:
+            values = _fitting(candidate.value, kinds, schema)
+        elif leaf.part is Part.LIST:
+            values = [candidate.value] if isinstance(candidate.value, list) else []
+        elif isinstance(candidate.value, list | dict):
+            continue
+        else:
+            values = _fitting(candidate.value, kinds, schema)
+        for value in values:
             key = as_json(value)
             if enum and key not in fixed:
                 continue
             features = _of_mention(candidate, own, shared, of_name)
+            if leaf.part is not Part.ITEM:  # of several, those marks would prefer the first
+                features = [name for name in features if ":c=" not in name]
             if key in used:
                 features += [f"{own}|used", "*used"]
             if used and key == used[-1]:
                 features += [f"{own}|last", "*last"]
             made.setdefault(key, []).extend(features)
-    if name not in tool.required:
-        made[OMIT] = ["*omit", f"{own}|omit", f"{own}|omit,{state.last}",
-                       f"{own}|omit,{bool(used)}"]  # fmt: skip
-        made[OMIT] += [f"{own}|omit,{word}" for word in user_words if word[0] == "u"]
     return made
 
 
@@ -298,11 +328,17 @@ def _of_mention(candidate: Candidate, own: str, shared: str, of_name: frozenset[
     return features
 
 
-def _valid(tool: Tool, name: str, keys: Sequence[str], ranked: Iterable[int], n: int) -> list[int]:
-    """Return the first `n` places of values that the schema of an argument takes."""
-    schema = tool.properties[name]
-    takes = (int(k) for k in ranked if keys[k] == OMIT or tool.takes(schema, json.loads(keys[k])))
-    return [*islice(takes, n)]
+def _valid(tool: Tool, leaf: Leaf, keys: Sequence[str], ranked: Iterable[int]) -> Iterator[int]:
+    """Yield the places of values that the schema of an argument takes."""
+    for k in map(int, ranked):
+        if keys[k] == OMIT or tool.takes(leaf.schema, json.loads(keys[k])):
+            yield k
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Return whether the words of one value stand in the other, as those of one mention do."""
+    a, b = (f" {key.strip(chr(34)).lower()} " for key in (first, second))
+    return a in b or b in a
 
 
 # --- the student ---------------------------------------------------------------------------------
@@ -314,6 +350,12 @@ class Caller(Predictor):
 
     format = "caller"
     takes_tools = True
+    about = (
+        "a student without a language model that calls tools: it chooses them, takes values out of "
+        "the conversation, and texts of similar turns of its rows"
+    )
+    pipeline = "text-generation"
+    holds_words = True
 
     actions: tuple[str, ...]
     """Of training rows."""
@@ -328,6 +370,8 @@ class Caller(Predictor):
     texts: Neighbours
     scales: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (1.0, 0.0))
     """Slope and shift of the log odds of calls and of texts."""
+    choice: ToolChoice = "auto"
+    """Whether it may call, has to, or must not."""
 
     @override
     def request_text(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
@@ -345,6 +389,10 @@ class Caller(Predictor):
         return question_of(tools_of([*tools]), messages)
 
     @override
+    def choosing(self, choice: ToolChoice) -> Caller:
+        return replace(self, choice=choice)
+
+    @override
     def _predict(self, texts: Sequence[str]) -> list[Prediction]:
         predictions = []
         for text in texts:
@@ -355,8 +403,12 @@ class Caller(Predictor):
     def answer(self, state: State) -> tuple[str, float, bool]:
         """Return an answer, how likely it is before calibration, and whether it calls."""
         actions = actions_of(state, self.actions, self.most_of_one)
+        if self.choice == "none":
+            actions = {name: features for name, features in actions.items() if name == TEXT}
+        elif self.choice == "required":
+            actions = {name: some for name, some in actions.items() if name not in (TEXT, NONE)}
         if not actions:
-            return "[]", 0.0, True
+            return "" if self.choice == "none" else "[]", 0.0, self.choice != "none"
         chances = self.choose_action.probabilities([*actions.values()])
         names = [*actions]
         for best in np.argsort(-chances, kind="stable"):
@@ -366,7 +418,8 @@ class Caller(Predictor):
             if action == TEXT:
                 text, share = self.texts.text(TEXT, state.features, state.offered)
                 return text, p * share, False
-            calls, share = self._calls(state, action) if p >= _LEAST_SECOND else ([], 0.0)
+            is_tried = p >= _LEAST_SECOND or self.choice == "required"
+            calls, share = self._calls(state, action) if is_tried else ([], 0.0)
             if calls:
                 return written(calls), p * share, True
         return "[]", 0.0, True
@@ -391,28 +444,73 @@ class Caller(Predictor):
         """Return some calls of a tool, and how likely they are right."""
         arguments: list[dict[str, Any]] = [{} for _ in range(n)]
         p = 1.0
-        for name in tool.properties:
-            values, share = self._values(state, tool, name, n)
+        omitted = set[str]()
+        is_made = False
+        for leaf in tool.leaves:
+            if leaf.within in omitted or (leaf.part is Part.ITEM and not is_made):
+                omitted.add(leaf.name)
+                continue
+            values, share = self._chosen(state, tool, leaf, n)
             p *= share
+            if leaf.part is Part.LIST:
+                is_made = values[0] == "[]"
+            if values[0] is None:
+                omitted.add(leaf.name)
             for given, value in zip(arguments, values, strict=True):
                 if value is not None:
-                    given[name] = json.loads(value)
-        return [Call(tool.name, tool.ordered(given)) for given in arguments], p
+                    given[leaf.name] = json.loads(value)
+        made = (nested(tool.leaves, given) for given in arguments)
+        return [Call(tool.name, tool.ordered(given)) for given in made], p
 
-    def _values(self, state: State, tool: Tool, name: str, n: int
+    def _chosen(self, state: State, tool: Tool, leaf: Leaf, n: int
+                ) -> tuple[list[str | None], float]:  # fmt: skip
+        """Return what is chosen at a leaf, as JSON, for each of `n` calls."""
+        if leaf.part is Part.VALUE:
+            return self._values(state, tool, leaf, n)
+        if leaf.part is Part.PRESENCE and leaf.is_required:
+            return ["{}"] * n, 1.0
+        if leaf.part is Part.ITEM:
+            items, share = self._items(state, tool, leaf)
+            return [items] * n, share
+        [value], share = self._values(state, tool, leaf, 1)
+        return [value] * n, share
+
+    def _items(self, state: State, tool: Tool, leaf: Leaf) -> tuple[str, float]:
+        """Return a list as JSON: all values that are rather items of it than not."""
+        learnt = self.arguments.get(tool.name, {}).get(leaf.name, Learnt())
+        if learnt.is_text:
+            text, share = self.texts.text(f"{tool.name}.{leaf.name}", state.features, state.offered)
+            return as_json([text]), share
+        choices = options(state, tool, leaf, learnt)
+        keys, chances = [*choices], self.choose_value.chances([*choices.values()], NO_ITEM)
+        best, p = list[int](), 1.0
+        for k in _valid(tool, leaf, keys, np.argsort(-chances, kind="stable")):
+            if chances[k] < _LEAST_SECOND:
+                break
+            if any(_overlap(keys[k], keys[b]) for b in best):
+                continue
+            is_item = chances[k] >= _ITEM or (not best and chances[k] >= _ONLY_ITEM)
+            p *= float(chances[k] if is_item else 1 - chances[k])
+            best += [k] if is_item else []
+        candidates = state.offered.values
+        best.sort(key=lambda k: candidates[keys[k]].last if keys[k] in candidates else 0)
+        return f"[{', '.join(keys[k] for k in best)}]", p
+
+    def _values(self, state: State, tool: Tool, leaf: Leaf, n: int
                 ) -> tuple[list[str | None], float]:  # fmt: skip
         """Return an argument of each of `n` calls as JSON, None where it is omitted."""
-        learnt = self.arguments.get(tool.name, {}).get(name, Learnt())
+        learnt = self.arguments.get(tool.name, {}).get(leaf.name, Learnt())
         if learnt.is_text:
-            text, share = self.texts.text(f"{tool.name}.{name}", state.features, state.offered)
-            is_valid = tool.takes(tool.properties[name], text)
+            text, share = self.texts.text(f"{tool.name}.{leaf.name}", state.features, state.offered)
+            is_valid = tool.takes(leaf.schema, text)
             return [as_json(text) if is_valid else None] * n, share
-        choices = options(state, tool, name, learnt)
+        choices = options(state, tool, leaf, learnt)
         if not choices:
             return [None] * n, 0.01
         keys = [*choices]
         chances = self.choose_value.probabilities([*choices.values()])
-        ranked = _valid(tool, name, keys, np.argsort(-chances, kind="stable"), n)
+        in_order = np.argsort(-chances, kind="stable")
+        ranked = [*islice(_valid(tool, leaf, keys, in_order), n)]
         if not ranked:
             return [None] * n, 0.01
         best = [k for k in ranked if chances[k] >= _LEAST_SECOND and keys[k] != OMIT]

@@ -57,7 +57,9 @@ def template_of(text: str, values: Offered) -> Template:
     for start, stop, candidate in places:
         if start < end:
             continue
-        parts += [text[end:start], [candidate.origins[-1], _is_named(candidate)]]
+        # An argument of a call tells which of several in a result it is.
+        origin = next((o for o in candidate.origins if o.startswith("arg=")), candidate.origins[-1])
+        parts += [text[end:start], [origin, _is_named(candidate)]]
         end = stop
     return [*parts, text[end:]]
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from stratos.contrib.tools.call_paths import named_values
 from stratos.contrib.tools.grounding import shape, token, tokens
 from stratos.tasks.answers import is_finite
 
@@ -82,6 +83,8 @@ class Candidate:
     """Of its mentions, the last first."""
     order: int = 0
     """Number of its first mention."""
+    last: int = 0
+    """Number of its last mention."""
 
 
 @dataclass(slots=True)
@@ -92,6 +95,7 @@ class Offered:
     """By the value as JSON."""
     used: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """Tool and argument to its values in earlier calls as JSON."""
+    n_mentions: int = 0
 
 
 def as_json(value: Any) -> str:
@@ -159,6 +163,7 @@ def _add(made: Offered, mention: Mention, age: str) -> None:
     key = as_json(mention.value)
     if (candidate := made.values.get(key)) is None:
         candidate = made.values[key] = Candidate(mention.value, order=len(made.values))
+    made.n_mentions = candidate.last = made.n_mentions + 1
     candidate.features.add(age)
     candidate.features.update(mention.features)
     candidate.features.add(f"last={age[:-1]}")
@@ -166,7 +171,7 @@ def _add(made: Offered, mention: Mention, age: str) -> None:
 
 
 def _in_call(call: Mapping[str, Any]) -> Iterator[Mention]:
-    for name, value in call["arguments"].items():
+    for name, value in named_values(call["arguments"]):
         if not is_finite(value):
             continue
         origin = f"arg={call['name']}.{name}"
@@ -289,12 +294,14 @@ def _mentions(role: str, text: str, year: str) -> Iterator[Mention]:
     words = [*islice(_TOKEN.finditer(text), _LONGEST)]
     bare = [_bare(word) for word in words]
     forms = ["^", *(form_of(text[a:b]) for a, b in bare), "$"]
+    marks = ["^", *(word[0][-1] if word[0].endswith(_ENDS) else "" for word in words)]
     for first in range(len(words)):
         for last in range(first, min(first + _MOST_TOKENS, len(words))):
             start, end = bare[first][0], bare[last][1]
             if end > start:
                 value = text[start:end]
                 features = _looks(role, value, forms, first, last)
+                features += (f"{role}:c={marks[first]}{forms[last + 2] == 'and'}{marks[last + 1]}",)
                 yield Mention(value, features, f"{role}:{shape(value)}")
                 if first == last and (number := _number(value)) is not None:
                     yield Mention(number, features, f"{role}:n")

@@ -89,6 +89,13 @@ class ChoiceModel:
         probabilities: np.ndarray = mass / mass.sum()
         return probabilities
 
+    def chances(self, candidates: Sequence[Iterable[str]], second: Iterable[str]) -> np.ndarray:
+        """Return the probability of each candidate against a second one, shape (candidates,)."""
+        weight = self.weights.get
+        scores = np.array([sum([weight(name, 0.0) for name in names]) for names in candidates])
+        chances: np.ndarray = 1 / (1 + np.exp(sum(weight(name, 0.0) for name in second) - scores))
+        return chances
+
 
 def fit(choices: Choices) -> ChoiceModel:
     """Return the weights that suit choices best, by L-BFGS with a quadratic penalty."""

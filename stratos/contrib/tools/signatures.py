@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
+from stratos.contrib.tools.call_paths import Leaf, leaves_of
 from stratos.contrib.tools.words import NestedTooDeep, WrongArguments
 from stratos.core.reasons import Reason
 from stratos.core.redact import shown
@@ -64,6 +65,11 @@ class Tool:
     def properties(self) -> Mapping[str, Any]:
         """Name to schema of each argument."""
         return self.parameters.get("properties", {})
+
+    @cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """What is chosen of the arguments, one after the other."""
+        return leaves_of(self.parameters)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -298,6 +304,26 @@ def messages_in(question: str) -> list[dict[str, Any]]:
         except ValueError:
             pass  # a text of a user that only looks like it
     return [{"role": "user", "content": request}]
+
+
+def request_of(question: str) -> dict[str, Any]:
+    """Return a question's text as a request of the OpenAI API, whose calls have ids."""
+    messages: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for message in messages_in(question):
+        made = {"role": message["role"], "content": message["content"]}
+        if calls := message.get("tool_calls"):
+            waiting = [f"call_{len(messages)}_{k}" for k in range(len(calls))]
+            made["tool_calls"] = [
+                {"id": id, "type": "function",
+                 "function": {"name": call["name"], "arguments": _written(call["arguments"])}}
+                for id, call in zip(waiting, calls, strict=True)
+            ]  # fmt: skip
+        elif message["role"] == "tool":
+            made["tool_call_id"] = waiting.pop(0) if waiting else ""
+        messages.append(made)
+    tools = [{"type": "function", "function": json.loads(tool.line)} for tool in tools_in(question)]
+    return {"messages": messages, "tools": tools}
 
 
 def _parts(question: str) -> tuple[str, str]:

@@ -26,12 +26,14 @@ from stratos.contrib.tools.calls import (
     written,
 )
 from stratos.contrib.tools.grounding import facts_in, words_in
+from stratos.contrib.tools.replay import Conversations, conversations_in
 from stratos.contrib.tools.request_drawer import Draws, Injected, gives_away, wording_of
 from stratos.contrib.tools.signatures import (
     grammar_of,
     line_of,
     messages_in,
     question_of,
+    request_of,
     tools_in,
     tools_of,
 )
@@ -221,7 +223,7 @@ class RequestSplitter:
 class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
-    code_version = 4
+    code_version = 5
     calls_tools = True
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""
@@ -398,6 +400,11 @@ class ToolsTask(FileTask[ToolsContent]):
         )
 
     @override
+    def request_of(self, chat: Sequence[Message]) -> dict[str, Any] | None:
+        question = chat[-1]["content"]
+        return request_of(question) if len(chat) == 1 and tools_in(question) else None
+
+    @override
     def own_words(self, question: str) -> str:
         """Return what the user wrote: tools, and their results, repeat."""
         return asked_in(messages_in(question))
@@ -418,6 +425,14 @@ class ToolsTask(FileTask[ToolsContent]):
                 answers[state][item.answer] += 1
         most = {state: counts.most_common(1)[0][0] for state, counts in answers.items()}
         return [most.get(item_state(item)[0], "") for item in items]
+
+    @override
+    def conversations(self, seed: int = 0) -> Conversations | None:
+        """Return whole conversations of the test split; None of requests alone."""
+        if not self.content.reader.are_traces:
+            return None
+        has_texts = self.content.reader.learns_texts
+        return conversations_in(self.splits.rows["test"], self.score, seed, learns_texts=has_texts)
 
     @override
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:

@@ -6,20 +6,22 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from stratos.core.redact import shown
 from stratos.deploy.engines.base import facts_in
 from stratos.deploy.engines.chat_ids import first_stop
 from stratos.deploy.engines.gguf_file import has_byte_pairs
 from stratos.deploy.engines.http_api import Turn, api_error, chat_of, completion, parsed
 from stratos.models.decode.label_scores import LabelAnswers
+from stratos.models.kinds.base import ToolChoice
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)] | None
 """The context ends an answer before the most that may be asked for."""
@@ -61,9 +63,11 @@ class ChatRequest(msgspec.Struct):
     tool_choice: Literal["auto"] | None = None
     chat: list[dict[str, Any]] = []
     """The messages with all that came with them, each with a text."""
+    streams_calls: ClassVar[bool] = False
+    """Whether calls of tools are streamed, too."""
 
     @classmethod
-    def read(cls, data: bytes, without: tuple[str, ...] = ()) -> ChatRequest:
+    def read(cls, data: bytes, without: tuple[str, ...] = ()) -> Self:
         """Return what a request asks for.
 
         Args:
@@ -79,8 +83,9 @@ class ChatRequest(msgspec.Struct):
                 raise ValueError(f"{name}: this server does not have it.")
         request = msgspec.convert(body, cls)
         request.chat = chat_of(body["messages"])
-        if request.stream and (request.logprobs or request.tools):
-            raise ValueError("logprobs and tools: answers are given whole. Leave stream out.")
+        if request.stream and (request.logprobs or (request.tools and not cls.streams_calls)):
+            what = "logprobs" if cls.streams_calls else "logprobs and tools"
+            raise ValueError(f"{what}: answers are given whole. Leave stream out.")
         return request
 
     @property
@@ -103,6 +108,51 @@ class ChatRequest(msgspec.Struct):
         """The options of `SAMPLING` that the request names."""
         options = {name: getattr(self, name) for name in SAMPLING}
         return {name: value for name, value in options.items() if value is not None}
+
+
+class NamedTool(msgspec.Struct):
+    """The tool that an answer has to call."""
+
+    name: str
+
+
+class NamedChoice(msgspec.Struct):
+    """The same as a request has it."""
+
+    type: Literal["function"]
+    function: NamedTool
+
+
+class ToolRequest(ChatRequest):
+    """What a request asks for of a student that chooses calls."""
+
+    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None  # type: ignore[assignment]
+    streams_calls: ClassVar[bool] = True
+
+    @property
+    def choice(self) -> ToolChoice:
+        """Whether a call has to be made, or a text."""
+        if isinstance(self.tool_choice, NamedChoice):
+            return "required"
+        return self.tool_choice or "auto"
+
+    @property
+    def allowed(self) -> list[dict[str, Any]]:
+        """The tools that may be called: all, or the one that the request names.
+
+        Raises:
+            ValueError: it offers none to choose from, or none of this name.
+        """
+        tools = self.tools or []
+        if self.tool_choice is not None and not tools:
+            raise ValueError("tool_choice: it goes with tools, and the request has none.")
+        if not isinstance(self.tool_choice, NamedChoice):
+            return tools
+        name = self.tool_choice.function.name
+        named = [tool for tool in tools if tool.get("function", tool).get("name") == name]
+        if not named:
+            raise ValueError(f"tool_choice: no tool of the request is called {shown(name)}.")
+        return named
 
 
 # The form of an answer that a request names, as llama.cpp takes it.
@@ -225,6 +275,15 @@ def whole_answer(
     if request.tools and (calls := calls_of(text[:cut])):
         message, finish = {"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls"
     return completion(model, message, finish, usage, logprobs)
+
+
+def deltas_of(calls: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield calls as a stream has them: each one's name, then its arguments."""
+    for index, call in enumerate(calls):
+        function = {"name": call["function"]["name"], "arguments": ""}
+        yield {"tool_calls": [{"index": index, **call, "function": function}]}
+        rest = {"arguments": call["function"]["arguments"]}
+        yield {"tool_calls": [{"index": index, "function": rest}]}
 
 
 def is_json(text: str) -> bool:

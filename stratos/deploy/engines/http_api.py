@@ -313,9 +313,9 @@ def completion(
     return JSONResponse({**head, "choices": [choice], "usage": usage})
 
 
-StreamParts = AsyncGenerator[str | tuple[str, str, dict[str, int]] | Response]
-"""Texts of a streamed answer, and last its last text, the reason of its end, and the tokens that it
-took; or an error, which ends it without these."""
+StreamParts = AsyncGenerator[str | dict[str, Any] | tuple[str, str, dict[str, int]] | Response]
+"""Texts of a streamed answer or deltas of its calls, and last its last text, the reason of its end,
+and the tokens that it took; or an error, which ends it without these."""
 
 
 def streamed(model: str, parts: StreamParts, with_usage: bool = False) -> Response:
@@ -340,8 +340,8 @@ def streamed(model: str, parts: StreamParts, with_usage: bool = False) -> Respon
                 if isinstance(part, Response):
                     yield begin + _event(bytes(part.body))
                     return
-                if isinstance(part, str):
-                    yield begin + event({"content": part})
+                if isinstance(part, str | dict):
+                    yield begin + event({"content": part} if isinstance(part, str) else part)
                     begin = b""
                     continue
                 text, finish, usage = part

@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -27,7 +27,7 @@ from starlette.responses import Response
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.chat_ids import first_stop
-from stratos.deploy.engines.chat_request import ChatRequest, calls_of
+from stratos.deploy.engines.chat_request import ChatRequest, ToolRequest, calls_of, deltas_of
 from stratos.deploy.engines.http_api import (
     LEAST_LOGPROB,
     MOST_BYTES,
@@ -44,7 +44,7 @@ from stratos.deploy.engines.http_api import (
     usage_of,
     web_application,
 )
-from stratos.models.kinds.base import Prediction, Predictor, load_predictor
+from stratos.models.kinds.base import Prediction, Predictor, ToolChoice, load_predictor
 
 NOT_SERVED = ("tools", "functions", "logit_bias", "response_format")
 """Options that would change an answer, and that are refused in place of ignored."""
@@ -85,38 +85,43 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
         model: its name.
         slots: texts that it answers together at most; `MOST_WAITING` more wait.
     """
-    together = _Together(student, slots)
+    together: dict[ToolChoice, _Together] = {
+        choice: _Together(student.choosing(choice), slots) for choice in get_args(ToolChoice)
+    }
     refused = tuple(name for name in NOT_SERVED if name != "tools" or not student.takes_tools)
 
     async def chat(http: Request) -> Response:
         """Answer a chat, at once or in parts."""
-        if len(together.waiting) >= MOST_WAITING:
+        if sum(len(each.waiting) for each in together.values()) >= MOST_WAITING:
             return too_many()
         data = await read_body(http, MOST_BYTES)
         if data is None:
             return too_long()
         try:
-            request = ChatRequest.read(data, refused)
+            request = (ToolRequest if student.takes_tools else ChatRequest).read(data, refused)
             if request.top_logprobs and not request.logprobs:
                 raise ValueError("top_logprobs: they come with logprobs=true.")
-            question = student.request_text(request.chat, request.tools or ())
+            tools, choice = _choice(request)
+            question = student.request_text(request.chat, tools)
         except ValueError as error:
             return api_error(400, str(error))
         try:
-            prediction = await together.answer(question)
+            prediction = await together[choice].answer(question)
         except StratosError as error:
             return api_error(500, str(error))
-        text = prediction.text[: first_stop(prediction.text, request.stops)]
         usage = usage_of(len(question.split()), 1)  # words: it has no tokens of its own
+        text = prediction.text
+        calls = calls_of(text) if request.tools and text[:1] == "[" else []
+        if choice == "required" and not calls:
+            return api_error(400, "tool_choice: the messages do not give what a call needs.")
+        no_call = request.tools and text == "[]"
+        text = "" if calls or no_call else text[: first_stop(text, request.stops)]
         if request.stream:
-            return streamed(model, _parts(text, usage), request.with_usage)
-        message: dict[str, Any] = {"role": "assistant", "content": text}
-        finish = "stop"
-        if request.tools and (text[:1] == "["):
-            calls = calls_of(text)
-            message = {"role": "assistant", "content": None if calls else ""}
-            if calls:
-                message["tool_calls"], finish = calls, "tool_calls"
+            return streamed(model, _parts(text, calls, usage), request.with_usage)
+        message: dict[str, Any] = {"role": "assistant", "content": None if calls else text}
+        finish = "tool_calls" if calls else "stop"
+        if calls:
+            message["tool_calls"] = calls
         logprobs = (
             [_likelihood(prediction, request.top_logprobs or 0)] if request.logprobs else None
         )
@@ -125,8 +130,21 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
     return web_application(model, chat)
 
 
-async def _parts(text: str, usage: dict[str, int]) -> StreamParts:
-    yield text, "stop", usage
+def _choice(request: ChatRequest) -> tuple[Sequence[Any], ToolChoice]:
+    """Return the tools that may be called, and whether one has to be.
+
+    Raises:
+        ValueError: the request has no such tool.
+    """
+    if isinstance(request, ToolRequest):
+        return request.allowed, request.choice
+    return request.tools or (), "auto"
+
+
+async def _parts(text: str, calls: Sequence[dict[str, Any]], usage: dict[str, int]) -> StreamParts:
+    for delta in deltas_of(calls):
+        yield delta
+    yield text, "tool_calls" if calls else "stop", usage
 
 
 class _Together:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from stratos.core.errors import ForeignFileError
 from stratos.core.extensions import extensions
@@ -45,6 +45,9 @@ _FORMATS = {
 _ALL_ROWS = "n_rows_with_test"
 """Key of `student.json` of a student that has learnt the rows of its test, too."""
 
+ToolChoice = Literal["none", "auto", "required"]
+"""Whether an answer is a text, may be one, or has to call tools."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -63,6 +66,12 @@ class Predictor(abc.ABC):
 
     format: ClassVar[str]
     """As `student.json` names it."""
+    about: ClassVar[str] = ""
+    """What it is, as its card says it; "" where the card tells by what its file has."""
+    pipeline: ClassVar[str] = "text-classification"
+    """What the hub calls its task."""
+    holds_words: ClassVar[bool] = False
+    """Whether its file has words of the rows that it has learnt."""
     takes_tools: ClassVar[bool] = False
     """Whether it answers with calls of the tools that a request offers."""
 
@@ -77,6 +86,13 @@ class Predictor(abc.ABC):
             ValueError: the tools cannot be read.
         """
         return text_of(chat)
+
+    def choosing(self, choice: ToolChoice) -> Predictor:
+        """Return the student held to calls, or to texts; one that takes no tools is held to none.
+
+        An answer without what it is held to is "".
+        """
+        return self
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Return the answer to each text, in which a lone surrogate is "?", as in rows of files."""
@@ -179,8 +195,8 @@ def has_labels(folder: Path | str) -> bool:
     return (Path(folder) / LABELS).is_file()
 
 
-def load_predictor(folder: Path | str) -> Predictor:
-    """Return the student in a folder, which may be a language model of labels.
+def predictor_class(folder: Path | str) -> type[Predictor]:
+    """Return the class of the student in a folder, which may be a language model of labels.
 
     Raises:
         ForeignFileError: there is none, or its file is damaged.
@@ -192,9 +208,18 @@ def load_predictor(folder: Path | str) -> Predictor:
         module, name = formats[json.loads(text)["format"]].split(":")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignFileError(f"{path} describes no student ({error!r}).") from error
+    cls: type[Predictor] = getattr(import_module(module), name)
+    return cls
+
+
+def load_predictor(folder: Path | str) -> Predictor:
+    """Return the student in a folder, which may be a language model of labels.
+
+    Raises:
+        ForeignFileError: there is none, or its file is damaged.
+    """
     with reading(f"The student in {folder}"):
-        predictor: Predictor = getattr(import_module(module), name).load(Path(folder))
-    return predictor
+        return predictor_class(folder).load(Path(folder))
 
 
 def note_learnt(folder: Path, n_rows: int) -> None:

@@ -64,9 +64,18 @@ _WORDS_OF_A_NAME = 6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 _CALLS = re.compile(
     r'[\[{].*(?:"(?:role|type|from)".*"(?:tool_calls|tool_use|function_call)"|"(?:gen_ai|llm)\..*tool)'
+    r'|\[.*(?:"speaker".*"service_call"|"service_call".*"speaker")'
 )
-"""Messages of which some call tools, or the span of a call of a model."""
+"""Messages of which some call tools, the span of a call of a model, or a schema-guided dialogue."""
 _CONVERSATION = re.compile(r'\[\s*\{.*"(role|from)"\s*:')
+
+
+class OtherTaskError(ConfigError):
+    """The rows of a file are those of another task."""
+
+    def __init__(self, reason: HoldsCalls | HoldsConversations) -> None:
+        super().__init__(str(reason))
+        self.next = reason.next
 
 
 class UncertainError(ConfigError):
@@ -215,15 +224,16 @@ def chosen(
         answer: the same of the answer.
 
     Raises:
+        OtherTaskError: the rows are conversations.
         UncertainError: several may hold the answers.
         ConfigError: they cannot be told; the message says what to type.
     """
     columns = columns_of(values)
     typed = shlex.quote(path)
     if text is None and any(map(_holds_calls, values.values())):
-        raise ConfigError(str(HoldsCalls(path, typed, shlex.quote(override("task.path", path)))))
+        raise OtherTaskError(HoldsCalls(path, typed, shlex.quote(override("task.path", path))))
     if text is None and any(map(_holds_conversations, values.values())):
-        raise ConfigError(str(HoldsConversations(path, typed)))
+        raise OtherTaskError(HoldsConversations(path, typed))
     if text is None and answer is None and _lacks_header(path, values):
         raise ConfigError(str(HeaderMissing(path, typed, len(columns))))
     of_answer = None if answer is None else _named(path, columns, answer)

@@ -161,6 +161,12 @@ class Tagger(Predictor):
     """Answers a text with a JSON object, and how likely all of it is right."""
 
     format = "tagger"
+    about = (
+        "a tagger that writes values of the text, or of a list, into JSON; where a schema wants a "
+        "value that it has not read, one of its rows stands, with a low probability"
+    )
+    pipeline = "token-classification"
+    holds_words = True
 
     form: Form
     methods: dict[str, Method]
