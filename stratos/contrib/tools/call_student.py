@@ -328,6 +328,8 @@ class Caller(Predictor):
     texts: Neighbours
     scales: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (1.0, 0.0))
     """Slope and shift of the log odds of calls and of texts."""
+    n_made: int = 0
+    """Turns that it has learnt of conversations that were made by injection."""
 
     @override
     def request_text(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
@@ -444,6 +446,7 @@ class Caller(Predictor):
             "most_of_one": self.most_of_one,
             "year": self.year,
             "scales": self.scales,
+            "n_made": self.n_made,
             "arguments": {
                 tool: {name: [known.constants, known.is_text, known.is_shared]
                        for name, known in names.items()}
@@ -481,4 +484,5 @@ class Caller(Predictor):
             models["values"],
             Neighbours.of_state(described["texts"], arrays),
             ((float(a), float(b)), (float(c), float(d))),
+            int(described["n_made"]),
         )  # fmt: skip

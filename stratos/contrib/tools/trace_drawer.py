@@ -1,0 +1,508 @@
+"""Knowledge injection for agents' traces: from few conversations more, with other goals and words.
+
+A goal is drawn first: new values of the variables, from enumerations, from the values of the other
+conversations, and from lists that fit the names of the arguments. Then a simulated user and
+simulated tools walk the dialogue: between two calls they say what a recorded conversation has there
+that calls the same tools then and later, in its words and the shape of its results, with the values
+of the goal. A conversation counts if replaying it shows that its calls are valid and say what was
+said before them, and if no check of noisy logs doubts any of its turns.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from stratos.contrib.tools.call_values import as_json, clock_of
+from stratos.contrib.tools.calls import (
+    VALUES,
+    Call,
+    calls_of_or_none,
+    texts_of_name,
+    why_invalid,
+    written,
+)
+from stratos.contrib.tools.grounding import NUMBERS, is_grounded, times, tokens
+from stratos.contrib.tools.signatures import messages_in, question_of, tools_in
+from stratos.contrib.tools.trace_checks import TraceChecks
+from stratos.contrib.tools.trace_steps import speech_tools
+from stratos.contrib.tools.trace_variables import (
+    Kind,
+    Message,
+    Recorded,
+    Span,
+    Variable,
+    leaves_of,
+    turns_of,
+)
+
+_MOST_FEW, _MOST_TURNS, _N_MADE = 30, 1000, 100
+"""Conversations and turns up to which more are made of them, and how many conversations."""
+_FEWEST_MESSAGES = 3
+"""Of a conversation: a request that is answered at once is none."""
+_OWN = 0.5
+"""Share of the parts of a dialogue that stay those of the conversation that it is drawn from."""
+_TRIES = 20
+_LISTED, _SEEN = 0.4, 0.6
+"""Shares of names from lists, and, up to the second, of other conversations; the rest is made up."""
+_FILLED = 0.3
+"""Share of the user's turns that begin with a filler, and that end with one."""
+_MONTHS = ("January February March April May June July August September October November "
+           "December").split()  # fmt: skip
+_RUNS = re.compile(r"[^\W_]+|[\W_]+")
+_END = ("(end)",)
+
+
+def recorded_of(texts: Sequence[str], answers: Sequence[str]) -> list[Recorded]:
+    """Return the conversations whose turns are rows: the question and the answer of each turn.
+
+    There are none where there are many, of which no more need to be made.
+    """
+    if len(texts) > _MOST_TURNS:
+        return []
+    rows = sorted(
+        ((messages_in(text), k) for k, text in enumerate(texts)), key=lambda row: -len(row[0])
+    )
+    longest: list[tuple[int, list[Message], set[int]]] = []
+    for before, k in rows:
+        message, n = _answer(answers[k]), len(before)
+        for _, messages, learnt in longest:
+            if n < len(messages) and messages[n] == message and messages[:n] == before:
+                learnt.add(n)
+                break
+        else:
+            longest.append((k, [*before, message], {n}))
+    some = [
+        (tools_in(texts[k]), messages, frozenset(learnt))
+        for k, messages, learnt in longest
+        if len(messages) >= _FEWEST_MESSAGES
+    ]
+    if len(some) > _MOST_FEW:
+        return []
+    speech = speech_tools([turns_of(messages) for _, messages, _ in some])
+    return [Recorded(*parts, speech) for parts in some]
+
+
+def made_of(texts: Sequence[str], answers: Sequence[str], seed: int) -> list[tuple[str, str]]:
+    """Return question and answer of each turn of conversations made of the few that rows are."""
+    return TraceDrawer(recorded_of(texts, answers)).rows(_N_MADE, seed)
+
+
+def _answer(answer: str) -> dict[str, Any]:
+    calls = calls_of_or_none(answer) if answer[:1] == "[" else None
+    if not calls:
+        return {"role": "assistant", "content": "" if calls == [] else answer}
+    named = [{"name": call.name, "arguments": call.arguments} for call in calls]
+    return {"role": "assistant", "content": "", "tool_calls": named}
+
+
+# --- goals ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Goal:
+    """Values of the variables of one made conversation."""
+
+    rng: random.Random
+    seen: Mapping[str, Sequence[str]]
+    """Name of an argument or field to the texts that all conversations have there."""
+    values: dict[Variable, Any] = field(default_factory=dict)
+    roles: dict[str, Any] = field(default_factory=dict)
+    """What the last value is that had a role."""
+
+    def bind(self, variable: Variable, part: Part) -> bool:
+        """Give a variable its value in a part of a recorded conversation; False if none is known.
+
+        What an earlier part says is known by what it was there: a place of a result, or an
+        argument.
+        """
+        if variable.first < part.start:
+            before = [role for index, role in variable.roles if index < part.start]
+            of_results = [role for role in before if role.startswith("r:")]
+            roles = of_results or before or [role for _, role in variable.roles]
+            known = next((role for role in roles if role in self.roles), None)
+            if known is not None:
+                self.values[variable] = self.roles[known]
+            elif variable not in self.values:
+                return False
+        else:
+            self.values[variable] = self._drawn(variable, part.recorded.variables)
+            for _, role in variable.roles:
+                if not role.startswith("r:"):  # what it will be called with
+                    self.roles[role] = self.values[variable]
+        for index, role in variable.roles:
+            if part.start <= index < part.end:
+                self.roles[role] = self.values[variable]
+        return True
+
+    def _drawn(self, variable: Variable, variables: Sequence[Variable]) -> Any:
+        for _ in range(_TRIES):
+            value = self._value(variable, variables)
+            used = {as_json(known) for v, known in self.values.items() if v in variables}
+            if as_json(value) not in used:
+                return value
+        return variable.value
+
+    def _value(self, variable: Variable, variables: Sequence[Variable]) -> Any:
+        rng, value = self.rng, variable.value
+        if variable.kind is Kind.DATE:
+            year = int(value[:4])
+            return f"{year:04d}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
+        if variable.kind is Kind.TIME:
+            clock = clock_of(60 * rng.randint(8, 21) + rng.choice((0, 0, 15, 30, 45)))
+            return clock if len(value) == 5 else clock.lstrip("0")
+        if variable.kind is Kind.CHOICE:
+            inner = variable.schema.get("items", {})
+            return rng.choice(variable.schema.get("enum") or inner["enum"])
+        if variable.kind is Kind.NUMBER:
+            return self._number(variable)
+        if not isinstance(value, str):
+            digits = "".join(rng.choice("123456789") for _ in str(abs(int(value))))
+            return type(value)(int(digits))
+        return self._text(variable, variables)
+
+    def _number(self, variable: Variable) -> Any:
+        value, schema, rng = variable.value, variable.schema, self.rng
+        if not isinstance(value, int):
+            return round(value * rng.uniform(0.3, 3), len(str(value).partition(".")[2]))
+        low = max(2, schema.get("minimum", 2))
+        high = max(low, schema.get("maximum", 10 if value <= 10 else 3 * value))
+        return rng.randint(low, high)
+
+    def _text(self, variable: Variable, variables: Sequence[Variable]) -> str:
+        """Return another name or id; words of other variables in it become theirs."""
+        rng = self.rng
+        linked = self._linked(variable, variables)
+        fixed = self._fixed(variable)
+        words = variable.words
+        drawn = self._name(variable, len(words), is_free=not linked and not fixed)
+        if isinstance(drawn, str):
+            return drawn
+        made, k = [], 0
+        for run in _RUNS.findall(variable.value):
+            if not run[0].isalnum():
+                made.append(run)
+                continue
+            if k in linked:
+                made.append(_cased(linked[k], run))
+            elif any(map(str.isdigit, run)):
+                made.append(_other_digits(run, rng))
+            elif k in fixed or (variable.kind is Kind.ID and "@" not in variable.value):
+                made.append(run)
+            else:
+                made.append(_cased(drawn[k], run))
+            k += 1
+        return "".join(made)
+
+    def _linked(self, variable: Variable, variables: Sequence[Variable]) -> dict[int, str]:
+        """Return the words that are those of a simpler variable, as they are in the goal."""
+        linked: dict[int, str] = {}
+        for second in variables:
+            known = self.values.get(second)
+            if (
+                second is variable
+                or not isinstance(known, str)
+                or not isinstance(second.value, str)
+            ):
+                continue
+            news = re.findall(r"[^\W_]+", known)
+            olds = [word.lower() for word in second.words]
+            if len(news) != len(olds) or second.kind not in (Kind.NAME, Kind.ID):
+                continue
+            for k, word in enumerate(variable.words):
+                if k not in linked and len(word) > 2 and word.lower() in olds:
+                    linked[k] = news[olds.index(word.lower())]
+        return linked
+
+    def _fixed(self, variable: Variable) -> set[int]:
+        """Return the words that all values of its kind have at the same place."""
+        seen = [re.findall(r"[^\W_]+", text) for text in self.seen.get(variable.name, ())]
+        alike = [words for words in seen if len(words) == len(variable.words)]
+        if len(alike) < 2:
+            return set()
+        return {k for k, word in enumerate(variable.words) if all(w[k] == word for w in alike)}
+
+    def _name(self, variable: Variable, n: int, *, is_free: bool) -> str | list[str]:
+        """Return a name that stands for all of a variable, or one word for each of its words."""
+        rng, chance = self.rng, self.rng.random()
+        if variable.kind is Kind.NAME and is_free and chance < _SEEN:
+            listed = texts_of_name(variable.name) if chance < _LISTED else ()
+            pool = [
+                text
+                for text in listed or self.seen.get(variable.name, ())
+                if not any(map(str.isdigit, text))
+                and (not variable.are_words_said or len(text.split()) == n)
+            ]
+            if pool:
+                text = rng.choice(pool)
+                return _cased(text, variable.value) if " " not in text else text
+        return [rng.choice(VALUES["words"]) for _ in range(n)]
+
+
+def _cased(word: str, like: str) -> str:
+    if like.islower():
+        return word.lower()
+    if len(like) > 1 and like.isupper():
+        return word.upper()
+    return word[:1].upper() + word[1:]
+
+
+def _other_digits(run: str, rng: random.Random) -> str:
+    """Return a run with other digits; what stands before them stays, letters between change."""
+    made, is_behind = [], False
+    for character in run:
+        is_behind |= character.isdigit()
+        if not is_behind:
+            made.append(character)
+        elif character.isdigit():
+            made.append(rng.choice("0123456789" if made else "123456789"))
+        else:
+            made.append(rng.choice("abcdef" if character.islower() else "ABCDEF"))
+    return "".join(made)
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def _worded(text: str, spans: Sequence[Span], goal: Goal, role: str) -> str:
+    """Return a text in which spans say the values of a goal; a user says them in other forms."""
+    parts, end = list[str](), 0
+    for span in spans:
+        parts += [text[end : span.start],
+                  _said(span, text[span.start : span.end], goal, is_free=role == "user")]  # fmt: skip
+        end = span.end
+    return "".join([*parts, text[end:]])
+
+
+def _said(span: Span, old: str, goal: Goal, *, is_free: bool) -> str:
+    value, kind, rng = goal.values[span.variable], span.variable.kind, goal.rng
+    if span.word >= 0:
+        return _cased(re.findall(r"[^\W_]+", value)[span.word], old)
+    if kind is Kind.DATE:
+        return _date_said(value, old, rng, is_free=is_free)
+    if kind is Kind.TIME:
+        if old == span.variable.value:  # as somebody has offered it
+            return str(value)
+        return _time_said(value, old, rng, is_free=is_free)
+    if kind is Kind.NUMBER:
+        in_words = rng.random() < 0.5 if is_free else not old[-1:].isdigit()
+        is_small = isinstance(value, int) and 1 < value < len(NUMBERS)
+        return NUMBERS[value] if in_words and is_small else str(value)
+    if kind is Kind.CHOICE:
+        return str(value).replace("_", " ") if "_" not in old else str(value)
+    text = str(value)
+    return text.lower() if old.islower() and not str(span.variable.value).islower() else text
+
+
+def _date_said(value: str, old: str, rng: random.Random, *, is_free: bool) -> str:
+    if old[:4].isdigit():
+        return value
+    year, month, day = map(int, value.split("-"))
+    end = "th" if 10 < day < 14 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
+    name = _MONTHS[month - 1]
+    forms = [f"{name} {day}{end}", f"the {day}{end} of {name}", f"{name} {day}",
+             f"{name[:3]} {day}"]  # fmt: skip
+    chosen = rng.choice(forms) if is_free else forms[1 if " of " in old else 0]
+    return f"{chosen}, {year}" if re.search(r"\d{4}$", old) else chosen
+
+
+def _time_said(value: str, old: str, rng: random.Random, *, is_free: bool) -> str:
+    hour, minute = map(int, value.split(":"))
+    short, half = (hour - 1) % 12 + 1, "pm" if hour >= 12 else "am"
+    clock = f"{short}:{minute:02d}" if minute else f"{short}"
+    if not is_free:
+        return value if ":" in old and "m" not in old.lower() else f"{clock} {half}"
+    forms = [f"{clock} {half}", f"{clock}{half}", f"{hour}:{minute:02d}"]
+    day = "morning" if hour < 12 else "afternoon" if hour < 17 else "evening"
+    if minute == 30:
+        forms.append(f"half past {NUMBERS[short]} in the {day}")
+    return rng.choice(forms)
+
+
+def _filled(text: str, rng: random.Random) -> str:
+    """Return what a user says with a filler before or behind it, or none."""
+    fillers = VALUES["fillers"]
+    before = f"{rng.choice(fillers['before'])} " if rng.random() < _FILLED else ""
+    behind = f" {rng.choice(fillers['behind'])}" if rng.random() < _FILLED else ""
+    return f"{before}{text}{behind}"
+
+
+# --- dialogues -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is said up to a call, the call, and its results; the last part has no call."""
+
+    recorded: Recorded
+    start: int
+    end: int
+    key: tuple[Any, ...]
+    """Tools called before it, those that it calls, and those that are called later."""
+
+    @cached_property
+    def variables(self) -> set[Variable]:
+        """What it says, or calls with."""
+        return self.recorded.variables_in(self.start, self.end)
+
+
+def parts_of(recorded: Recorded) -> list[Part]:
+    """Return the parts of a conversation in order."""
+    messages = recorded.messages
+    calls = [
+        (index, names)
+        for index, message in enumerate(messages)
+        if (names := tuple(call["name"] for call in message.get("tool_calls", ())
+                           if call["name"] not in recorded.speech))
+    ]  # fmt: skip
+    parts, start, before = list[Part](), 0, _END
+    for k, (index, names) in enumerate(calls):
+        end = index + 1
+        while end < len(messages) and messages[end]["role"] == "tool":
+            end += 1
+        later = frozenset(name for _, some in calls[k + 1 :] for name in some)
+        parts.append(Part(recorded, start, end, (before, names, later)))
+        start, before = end, names
+    if start < len(messages):
+        parts.append(Part(recorded, start, len(messages), (before, _END, frozenset())))
+    return parts
+
+
+class TraceDrawer:
+    """Draws conversations like those that were recorded."""
+
+    def __init__(self, recorded: Sequence[Recorded]) -> None:
+        """Learn the parts and values of conversations."""
+        self.recorded = [each for each in recorded if each.tools]
+        self.parts = [parts_of(each) for each in self.recorded]
+        self.alike: dict[tuple[Any, ...], list[Part]] = defaultdict(list)
+        for part in (part for parts in self.parts for part in parts):
+            self.alike[part.key].append(part)
+
+    @cached_property
+    def seen(self) -> dict[str, list[str]]:
+        """Name of an argument or field to the texts that the conversations have there."""
+        seen: dict[str, dict[str, None]] = defaultdict(dict)
+        for variable in (variable for each in self.recorded for variable in each.variables):
+            if isinstance(variable.value, str):
+                seen[variable.name][variable.value] = None
+        return {name: [*texts] for name, texts in seen.items()}
+
+    def rows(self, n: int, seed: int) -> list[tuple[str, str]]:
+        """Return question and answer of each turn of `n` conversations that pass all checks."""
+        made = [*self.conversations(n, seed)]
+        if not made:
+            return []
+        tools = {tool.name: tool for each in made for tool in each.tools}
+        turns = [each.turns for each in (*self.recorded, *made)]
+        doubted = {doubt.conversation - len(self.recorded)
+                   for doubt in TraceChecks(turns, [*tools.values()]).doubts()}  # fmt: skip
+        return [
+            row
+            for number, each in enumerate(made)
+            if number not in doubted
+            for row in _rows_of(each)
+        ]
+
+    def conversations(self, n: int, seed: int) -> Iterator[Recorded]:
+        """Yield up to `n` conversations whose replay holds, drawn from each recorded one alike."""
+        rng = random.Random(f"traces {seed}")
+        for number in range(n if self.recorded else 0):
+            plan = self.parts[number % len(self.parts)]
+            for _ in range(_TRIES):
+                made = self._walked(plan, rng)
+                if made is not None:
+                    yield made
+                    break
+
+    def _walked(self, plan: Sequence[Part], rng: random.Random) -> Recorded | None:
+        """Return a conversation with the calls of a recorded one; None where it does not hold."""
+        goal = Goal(rng, self.seen)
+        messages, learnt = list[Message](), set[int]()
+        for own in plan:
+            part = own if rng.random() < _OWN else rng.choice(self.alike[own.key])
+            recorded = part.recorded
+            variables = [v for v in recorded.variables if v.first < part.end]
+            variables.sort(key=lambda v: (v.kind is Kind.ID, len(v.words)))  # the simpler before
+            for variable in variables:
+                if not goal.bind(variable, part) and variable in part.variables:
+                    return None
+            for index in range(part.start, part.end):
+                if index in recorded.learnt:
+                    learnt.add(len(messages))
+                messages.append(_message(recorded, index, goal))
+        first = plan[0].recorded
+        made = Recorded(first.tools, messages, frozenset(learnt), first.speech)
+        return made if _holds(made, {*map(as_json, goal.values.values())}) else None
+
+
+def _message(recorded: Recorded, index: int, goal: Goal) -> Message:
+    """Return a message of a conversation with the values of a goal."""
+    message = recorded.messages[index]
+    role = message["role"]
+    text = _worded(message["content"], recorded.spans[index], goal, role)
+    made = {**message, "content": _filled(text, goal.rng) if role == "user" else text}
+    if "tool_calls" in message:
+        made["tool_calls"] = [
+            {"name": call["name"], "arguments": _mapped(
+                call["arguments"], lambda value: _argument(recorded, value, goal))}
+            for call in message["tool_calls"]
+        ]  # fmt: skip
+    return made
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _mapped(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_mapped(inner, change) for inner in value]
+    return change(value)
+
+
+def _argument(recorded: Recorded, value: Any, goal: Goal) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    variable = recorded.of_value(value)
+    if variable is not None and variable in goal.values:
+        return goal.values[variable]
+    if not isinstance(value, str):
+        return value
+    return _worded(value, recorded.spans_in(value), goal, "assistant")
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+def _holds(made: Recorded, drawn: Set[str]) -> bool:
+    """Return whether calls are valid, and no drawn value is called that nothing before it says."""
+    context: dict[str, None] = {}
+    for message in made.messages:
+        texts = [message["content"]]
+        for call in message.get("tool_calls", ()):
+            if why_invalid([Call(call["name"], call["arguments"])], made.tools) is not None:
+                return False
+            for _, value in leaves_of(call["arguments"]):
+                if call["name"] in made.speech:
+                    texts.append(str(value))
+                elif as_json(value) in drawn and not is_grounded(value, context):
+                    return False
+        for text in texts:
+            context |= dict.fromkeys((*tokens(text), *times(text)))
+    return True
+
+
+def _rows_of(made: Recorded) -> Iterator[tuple[str, str]]:
+    by_name = {tool.name: tool for tool in made.tools}
+    for index in sorted(made.learnt):
+        message = made.messages[index]
+        calls = [
+            Call(call["name"], by_name[call["name"]].ordered(call["arguments"]))
+            for call in message.get("tool_calls", ())
+        ]
+        answer = written(calls) if calls or not message["content"] else message["content"]
+        yield question_of(made.tools, made.messages[:index]), answer
