@@ -52,8 +52,7 @@ _LISTED, _SEEN = 0.4, 0.6
 """Shares of names from lists, and, up to the second, of other conversations; the rest is made up."""
 _FILLED = 0.3
 """Share of the user's turns that begin with a filler, and that end with one."""
-_MONTHS = ("January February March April May June July August September October November "
-           "December").split()  # fmt: skip
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]  # fmt: skip
 _RUNS = re.compile(r"[^\W_]+|[\W_]+")
 _END = ("(end)",)
 
@@ -126,6 +125,8 @@ class Goal:
             of_results = [role for role in before if role.startswith("r:")]
             roles = of_results or before or [role for _, role in variable.roles]
             known = next((role for role in roles if role in self.roles), None)
+            if known is None and of_results and not self._has_results(of_results):
+                known = next((role for _, role in variable.roles if role in self.roles), None)
             if known is not None:
                 self.values[variable] = self.roles[known]
             elif variable not in self.values:
@@ -139,6 +140,11 @@ class Goal:
             if part.start <= index < part.end:
                 self.roles[role] = self.values[variable]
         return True
+
+    def _has_results(self, roles: Sequence[str]) -> bool:
+        """Return whether a tool was called whose results have one of some roles."""
+        tools = tuple(re.split(r"[.#\[]", role)[0] for role in roles)
+        return any(role.startswith(tools) for role in self.roles)
 
     def _drawn(self, variable: Variable, variables: Sequence[Variable]) -> Any:
         for _ in range(_TRIES):
@@ -351,6 +357,17 @@ class Part:
         return self.recorded.variables_in(self.start, self.end)
 
 
+def _question(messages: Sequence[Message], start: int, index: int) -> int:
+    """Return where the agent asks what leads to the call of a message; `start` where it does not.
+
+    Between them stands the answer of the user alone.
+    """
+    roles = [message["role"] for message in messages[start:index]]
+    if len(roles) > 2 and roles[-2:] == ["assistant", "user"]:
+        return index - 2
+    return start
+
+
 def parts_of(recorded: Recorded) -> list[Part]:
     """Return the parts of a conversation in order."""
     messages = recorded.messages
@@ -366,7 +383,13 @@ def parts_of(recorded: Recorded) -> list[Part]:
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
         later = frozenset(name for _, some in calls[k + 1 :] for name in some)
-        parts.append(Part(recorded, start, end, (before, names, later)))
+        middle = _question(messages, start, index)
+        if middle > start:
+            parts.append(Part(recorded, start, middle, (before, names, later)))
+        # What the user answers to a question may lead to another call, if the next one is alike.
+        follows = calls[k + 1][1] if k + 1 < len(calls) and calls[k + 1][0] == end else ("", *names)
+        key = ("answer", follows) if middle < index else (before, names, later)
+        parts.append(Part(recorded, middle, end, key))
         start, before = end, names
     if start < len(messages):
         parts.append(Part(recorded, start, len(messages), (before, _END, frozenset())))
