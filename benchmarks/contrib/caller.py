@@ -5,7 +5,8 @@
 Services are those of `trace_services.py`; `clinic` is only reported. Names, places and things of
 the test conversations are in no training conversation. Beside it: the calls that mostly follow the
 last message and call, and the answer of the nearest training turn. With `--few`: what conversations
-that injection makes of few add, over three draws; it was chosen with `restaurant` and `shop` in view.
+that injection makes of few add to right calls, over three draws; it was developed on `restaurant`
+and `shop`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from stratos.contrib.tools.tools_task import ToolsTask, item_state
 from stratos.tasks.base import Item
 
 N_TEST, SEED = 100, 0
+N_TEST_OF_FEW = 50
 TUNED, SEEDS = ("restaurant", "shop"), (0, 1, 2)
 """Services by which injection was chosen, and draws of few conversations."""
 LEAST_GAIN = 0.15
@@ -56,11 +58,12 @@ def messages_of(trace: Sequence[Turn]) -> list[dict[str, Any]]:
     return made
 
 
-def task_of(name: str, n: int, folder: Path, seed: int = SEED) -> ToolsTask:
+def task_of(name: str, n: int, folder: Path, seed: int = SEED, n_test: int = N_TEST
+            ) -> ToolsTask:  # fmt: skip
     """Return a service as a task, whose test conversations have other values."""
     tools = (SERVICE | REPORTED)[name][0]
     paths = []
-    for part, size, others in (("train", n, False), ("test", N_TEST, True)):
+    for part, size, others in (("train", n, False), ("test", n_test, True)):
         traces = conversations(name, size, 2 * seed + others, others=others)
         rows = [json.dumps({"messages": messages_of(t), "tools": tools}) + "\n" for t in traces]
         paths.append(folder / f"{name}-{part}.jsonl")
@@ -125,24 +128,26 @@ def measured(name: str, n: int, folder: Path) -> dict[str, Any]:
 
 def measured_few(name: str, n: int, seed: int, folder: Path) -> dict[str, Any]:
     """Return what is right where few conversations teach: alone, and with those made of them."""
-    task = task_of(name, n, folder, seed)
+    task = task_of(name, n, folder, seed, N_TEST_OF_FEW)
     train = [item for part in ("train", "validation") for item in task.items(part, 10**6)]
-    test = task.items("test", 10**6)
+    test = [item for item in task.items("test", 10**6)
+            if item.slice != "text" and "respond_to_user" not in item.answer]  # fmt: skip
     texts, answers = tuple(i.question for i in train), tuple(i.answer for i in train)
     states = States.of(texts, year_in(answers, texts))
     measured: dict[str, Any] = {"service": name, "tuned": name in TUNED, "seed": seed}
-    measured["turns"] = {"train": len(train), "test": len(test)}
+    measured |= {"turns": len(train), "tested": len(test)}
     for key, injects in (("alone", False), ("injected", True)):
         start = time.process_time()
         student = learnt(states, answers, seed, injects=injects)
         given = [prediction.text for prediction in student.predict([i.question for i in test])]
-        measured[key] = shares(task, test, given)
-        measured[key] |= {"cpu_s": round(time.process_time() - start, 1), "made": student.n_made}
+        right = [task.score(*pair).exact for pair in zip(given, test, strict=True)]
+        measured[key] = {"right": sum(right) / len(right), "made": student.n_made,
+                         "cpu_s": round(time.process_time() - start, 1)}  # fmt: skip
     start = time.process_time()
     fit = CallerLearner().fit(texts, answers, task, seed)
     is_injected = fit.student.n_made > 0
     measured["chosen"] = {"injects": is_injected, "why": fit.accuracy.source,
-                          "calls_but_talk": measured["injected" if is_injected else "alone"]["calls_but_talk"],
+                          "right": measured["injected" if is_injected else "alone"]["right"],
                           "cpu_s": round(time.process_time() - start, 1)}  # fmt: skip
     print(json.dumps(measured), flush=True)
     return measured
@@ -150,7 +155,7 @@ def measured_few(name: str, n: int, seed: int, folder: Path) -> dict[str, Any]:
 
 def gain_of_few(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the shares of right calls of one service over all seeds."""
-    mean = {key: sum(row[key]["calls_but_talk"] for row in rows) / len(rows)
+    mean = {key: sum(row[key]["right"] for row in rows) / len(rows)
             for key in ("alone", "injected", "chosen")}  # fmt: skip
     return {"service": rows[0]["service"], "tuned": rows[0]["tuned"], **mean,
             "gain": mean["chosen"] - mean["alone"]}  # fmt: skip

@@ -151,8 +151,7 @@ def few() -> str:
     rows = []
     for gain in measured["gains"]:
         draws = [row for row in measured["measured"] if row["service"] == gain["service"]]
-        cells = [100 * (row["chosen"]["calls_but_talk"] - row["alone"]["calls_but_talk"])
-                 for row in draws]  # fmt: skip
+        cells = [100 * (row["chosen"]["right"] - row["alone"]["right"]) for row in draws]
         rows.append(
             [
                 gain["service"],
@@ -161,7 +160,6 @@ def few() -> str:
                 ", ".join(f"{cell:+.0f}" for cell in cells),
             ]
         )
-        # fmt: skip
     tuned = " and ".join(row["service"] for row in measured["gains"] if row["tuned"])
     n_reached = sum(row["gain"] >= measured["least_gain"] for row in measured["gains"])
     return (

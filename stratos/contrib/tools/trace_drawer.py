@@ -41,7 +41,7 @@ from stratos.contrib.tools.trace_variables import (
     turns_of,
 )
 
-_MOST_FEW, _MOST_TURNS, _N_MADE = 30, 1000, 100
+_MOST_FEW, _MOST_TURNS, _N_MADE = 30, 1000, 60
 """Conversations and turns up to which more are made of them, and how many conversations."""
 _FEWEST_MESSAGES = 3
 """Of a conversation: a request that is answered at once is none."""
@@ -49,10 +49,13 @@ _OWN = 0.5
 """Share of the parts of a dialogue that stay those of the conversation that it is drawn from."""
 _TRIES = 20
 _LISTED, _SEEN = 0.4, 0.6
-"""Shares of names from lists, and, up to the second, of other conversations; the rest is made up."""
+"""Shares of names from lists, and, up to the second, of other conversations; others are made up."""
 _FILLED = 0.3
 """Share of the user's turns that begin with a filler, and that end with one."""
-_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]  # fmt: skip
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+)  # fmt: skip
 _RUNS = re.compile(r"[^\W_]+|[\W_]+")
 _END = ("(end)",)
 
@@ -210,15 +213,11 @@ class Goal:
         linked: dict[int, str] = {}
         for second in variables:
             known = self.values.get(second)
-            if (
-                second is variable
-                or not isinstance(known, str)
-                or not isinstance(second.value, str)
-            ):
+            if second is variable or second.kind not in (Kind.NAME, Kind.ID):
                 continue
-            news = re.findall(r"[^\W_]+", known)
+            news = re.findall(r"[^\W_]+", str(known or ""))
             olds = [word.lower() for word in second.words]
-            if len(news) != len(olds) or second.kind not in (Kind.NAME, Kind.ID):
+            if len(news) != len(olds):
                 continue
             for k, word in enumerate(variable.words):
                 if k not in linked and len(word) > 2 and word.lower() in olds:
@@ -279,8 +278,8 @@ def _worded(text: str, spans: Sequence[Span], goal: Goal, role: str) -> str:
     """Return a text in which spans say the values of a goal; a user says them in other forms."""
     parts, end = list[str](), 0
     for span in spans:
-        parts += [text[end : span.start],
-                  _said(span, text[span.start : span.end], goal, is_free=role == "user")]  # fmt: skip
+        old = text[span.start : span.end]
+        parts += [text[end : span.start], _said(span, old, goal, is_free=role == "user")]
         end = span.end
     return "".join([*parts, text[end:]])
 
