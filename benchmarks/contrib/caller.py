@@ -32,7 +32,7 @@ from stratos.contrib.tools.tools_task import ToolsTask, item_state
 from stratos.tasks.base import Item
 
 N_TEST, SEED = 100, 0
-N_TEST_OF_FEW = 50
+N_TEST_OF_FEW = 40
 TUNED, SEEDS = ("restaurant", "shop"), (0, 1, 2)
 """Services by which injection was chosen, and draws of few conversations."""
 LEAST_GAIN = 0.15
@@ -126,8 +126,11 @@ def measured(name: str, n: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def measured_few(name: str, n: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Return what is right where few conversations teach: alone, and with those made of them."""
+def measured_few(name: str, n: int, seed: int, folder: Path, *, chooses: bool) -> dict[str, Any]:
+    """Return what is right where few conversations teach: alone, and with those made of them.
+
+    With `chooses` also which of both cross-validation takes.
+    """
     task = task_of(name, n, folder, seed, N_TEST_OF_FEW)
     train = [item for part in ("train", "validation") for item in task.items(part, 10**6)]
     test = [item for item in task.items("test", 10**6)
@@ -143,6 +146,9 @@ def measured_few(name: str, n: int, seed: int, folder: Path) -> dict[str, Any]:
         right = [task.score(*pair).exact for pair in zip(given, test, strict=True)]
         measured[key] = {"right": sum(right) / len(right), "made": student.n_made,
                          "cpu_s": round(time.process_time() - start, 1)}  # fmt: skip
+    if not chooses:
+        print(json.dumps(measured), flush=True)
+        return measured
     start = time.process_time()
     fit = CallerLearner().fit(texts, answers, task, seed)
     is_injected = fit.student.n_made > 0
@@ -156,9 +162,9 @@ def measured_few(name: str, n: int, seed: int, folder: Path) -> dict[str, Any]:
 def gain_of_few(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the shares of right calls of one service over all seeds."""
     mean = {key: sum(row[key]["right"] for row in rows) / len(rows)
-            for key in ("alone", "injected", "chosen")}  # fmt: skip
+            for key in ("alone", "injected", "chosen") if key in rows[0]}  # fmt: skip
     return {"service": rows[0]["service"], "tuned": rows[0]["tuned"], **mean,
-            "gain": mean["chosen"] - mean["alone"]}  # fmt: skip
+            "gain": mean["injected"] - mean["alone"]}  # fmt: skip
 
 
 def main() -> None:
@@ -166,12 +172,13 @@ def main() -> None:
     parser = record.arguments(__doc__)
     parser.add_argument("--conversations", type=int, default=300)
     parser.add_argument("--few", type=int, help="conversations, of which more are made")
+    parser.add_argument("--choose", action="store_true", help="cross-validate, too")
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
     parser.add_argument("--services", nargs="*", default=[*SERVICE, *REPORTED])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.few:
-            rows = [measured_few(name, options.few, seed, Path(folder))
+            rows = [measured_few(name, options.few, seed, Path(folder), chooses=options.choose)
                     for name in options.services for seed in options.seeds]  # fmt: skip
             gains = [gain_of_few([row for row in rows if row["service"] == name])
                      for name in options.services]  # fmt: skip

@@ -151,11 +151,11 @@ def few() -> str:
     rows = []
     for gain in measured["gains"]:
         draws = [row for row in measured["measured"] if row["service"] == gain["service"]]
-        cells = [100 * (row["chosen"]["right"] - row["alone"]["right"]) for row in draws]
+        cells = [100 * (row["injected"]["right"] - row["alone"]["right"]) for row in draws]
         rows.append(
             [
                 gain["service"],
-                *(f"{100 * gain[key]:.1f}%" for key in ("alone", "chosen")),
+                *(f"{100 * gain[key]:.1f}%" for key in ("alone", "injected")),
                 f"{100 * gain['gain']:+.1f}",
                 ", ".join(f"{cell:+.0f}" for cell in cells),
             ]

@@ -41,7 +41,7 @@ from stratos.contrib.tools.trace_variables import (
     turns_of,
 )
 
-_MOST_FEW, _MOST_TURNS, _N_MADE = 30, 1000, 60
+_MOST_FEW, _MOST_TURNS, N_MADE = 30, 1000, 60
 """Conversations and turns up to which more are made of them, and how many conversations."""
 _FEWEST_MESSAGES = 3
 """Of a conversation: a request that is answered at once is none."""
@@ -92,7 +92,7 @@ def recorded_of(texts: Sequence[str], answers: Sequence[str]) -> list[Recorded]:
 
 def made_of(texts: Sequence[str], answers: Sequence[str], seed: int) -> list[tuple[str, str]]:
     """Return question and answer of each turn of conversations made of the few that rows are."""
-    return TraceDrawer(recorded_of(texts, answers)).rows(_N_MADE, seed)
+    return TraceDrawer(recorded_of(texts, answers)).rows(N_MADE, seed)
 
 
 def _answer(answer: str) -> dict[str, Any]:

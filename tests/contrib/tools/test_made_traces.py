@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from agent_traces import TOOLS, call, conversation, result, said, user
 
-from stratos.contrib.tools import call_learner
+from stratos.contrib.tools import call_learner, trace_drawer
 from stratos.contrib.tools.call_learner import CallerLearner, States, learnt, year_in
 from stratos.contrib.tools.call_student import Caller
 from stratos.contrib.tools.calls import calls_of, why_invalid
@@ -21,9 +22,15 @@ from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.contrib.tools.trace_checks import doubtful_turns
 from stratos.contrib.tools.trace_drawer import TraceDrawer, made_of, recorded_of
 from stratos.contrib.tools.trace_variables import Kind, Recorded
-from stratos.tasks.base import Item
 
-N_FEW = 5
+N_FEW, N_MADE = 5, 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_are_made() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace_drawer, "N_MADE", N_MADE)
+        yield
 
 
 def task_of(folder: Path, n: int, **keys: Any) -> ToolsTask:
@@ -81,9 +88,9 @@ def test_what_a_call_takes_from_the_conversation_is_a_variable(recorded: list[Re
 
 def test_made_conversations_are_new_valid_and_say_what_they_call_with(task: ToolsTask) -> None:
     rows = made_of(*rows_of(task), seed=0)
-    assert len(rows) > 200
+    assert len(rows) > 70
     assert rows == made_of(*rows_of(task), seed=0)
-    known = {text for text, _ in zip(*rows_of(task), strict=True)}
+    known = {*rows_of(task)[0]}
     assert len(known & {question for question, _ in rows}) < 5
     codes, cities = set(), set()
     for question, answer in rows:
@@ -98,12 +105,12 @@ def test_made_conversations_are_new_valid_and_say_what_they_call_with(task: Tool
                 assert is_grounded(value, context), (name, value, question[-400:])
             codes.add(made.arguments.get("code"))
             cities.add(made.arguments.get("city"))
-    assert len(codes) > 20 and len(cities) > 10
+    assert len(codes) > 4 and len(cities) > 6
 
 
 def test_no_made_conversation_is_doubtful(recorded: list[Recorded]) -> None:
-    made = [*TraceDrawer(recorded).conversations(60, seed=1)]
-    assert len(made) == 60
+    made = [*TraceDrawer(recorded).conversations(40, seed=1)]
+    assert len(made) == 40
     doubts = doubtful_turns([each.turns for each in made], TOOLS)
     assert len({doubt.conversation for doubt in doubts}) < 6
 
@@ -113,7 +120,7 @@ def test_they_help_a_student_of_few_conversations_and_are_learnt_again(
 ) -> None:
     rows = rows_of(task)
     fit = CallerLearner().fit(*rows, task)
-    assert isinstance(fit.student, Caller) and fit.student.n_made > 200
+    assert isinstance(fit.student, Caller) and fit.student.n_made > 70
     assert "made of these" in fit.accuracy.source
     alone = learnt(States.of(rows[0], "2026"), rows[1], 0)
     assert right_calls(task, fit.student) > right_calls(task, alone) + 0.05
@@ -148,7 +155,7 @@ def test_none_are_made_of_many_and_of_single_requests(tmp_path: Path) -> None:
 def test_the_strategy_learns_the_rows_and_the_made_turns(task: ToolsTask) -> None:
     n = task.n_train
     items = [*task.reverse(n + 50)]
-    assert len(items) == n + 50 and task.n_made > 200
+    assert len(items) == n + 50 and task.n_made > 70
     assert [item.id for item in items[:n]] == [item.id for item in task.items("train", n)]
     for item in items:
         assert task.verify(item) is None
@@ -157,7 +164,7 @@ def test_the_strategy_learns_the_rows_and_the_made_turns(task: ToolsTask) -> Non
     assert not held_out & {item.question for item in items}
 
 
-def booked(day: str, words: str, people: int, number: str) -> list[Item]:
+def variables_are_found(day: str, words: str, people: int, number: str) -> None:
     tool = {"name": "book", "parameters": {"type": "object", "required": ["day", "people"],
             "properties": {"day": {"type": "string"}, "people": {"type": "integer"}}}}  # fmt: skip
     asked = f"A table on {words} for {number} people, at 7:30 pm"
@@ -179,7 +186,6 @@ def booked(day: str, words: str, people: int, number: str) -> list[Item]:
         for span in spans
     ]
     assert texts == [words, number, "7:30 pm", day, words]
-    return []
 
 
 @pytest.mark.parametrize(
@@ -193,7 +199,7 @@ def booked(day: str, words: str, people: int, number: str) -> list[Item]:
 def test_dates_times_and_numbers_are_found_in_any_wording(
     day: str, words: str, people: int, number: str
 ) -> None:
-    booked(day, words, people, number)
+    variables_are_found(day, words, people, number)
 
 
 def test_a_year_is_that_of_calls_else_of_texts_else_of_today() -> None:
