@@ -131,7 +131,11 @@ class Goal:
             if known is None and of_results and not self._has_results(of_results):
                 known = next((role for _, role in variable.roles if role in self.roles), None)
             if known is not None:
-                self.values[variable] = self.roles[known]
+                value = self.roles[known]
+                n_words = len(re.findall(r"[^\W_]+", str(value)))
+                if variable.are_words_said and n_words != len(variable.words):
+                    return False
+                self.values[variable] = value
             elif variable not in self.values:
                 return False
         else:
