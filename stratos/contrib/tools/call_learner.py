@@ -125,6 +125,11 @@ class HeldOut:
     right: np.ndarray
     is_call: np.ndarray
 
+    @property
+    def score(self) -> tuple[int, float]:
+        """How many are right, and of equals, how near the chances come to that (Brier)."""
+        return int(self.right.sum()), -float(((self.chances - self.right) ** 2).sum())
+
     def scales(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Return slope and shift of the log odds of calls and of texts."""
         of_calls, of_texts = (
@@ -146,7 +151,7 @@ def _fitted(texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: 
     injects = bool(recorded_of(texts, answers))
     if injects:
         injected = held_out_answers(states, answers, task, seed, injects=True)
-        injects = bool(injected.right.sum() > held_out.right.sum())
+        injects = injected.score > held_out.score
         if injects:
             source += f", with conversations made of these ({held_out.right.mean():.0%} without)"
             held_out = injected

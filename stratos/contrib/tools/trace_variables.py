@@ -336,7 +336,7 @@ def spans_of(text: str, role: str, variables: Sequence[Variable]) -> list[Span]:
             for variable in of_kind[Kind.DATE]:
                 year, *rest = map(int, variable.value.split("-"))
                 if rest == [month, day] and match["year"] in (None, f"{year}"):
-                    add(*match.span(), variable)
+                    add(match.start(), match.end() - match[0].endswith("."), variable)
     for variable, start, end in _literal(text, role, of_kind):
         add(start, end, variable)
     if of_kind[Kind.TIME]:

@@ -115,15 +115,41 @@ def test_no_made_conversation_is_doubtful(recorded: list[Recorded]) -> None:
     assert len({doubt.conversation for doubt in doubts}) < 6
 
 
-def test_they_help_a_student_of_few_conversations_and_are_learnt_again(
-    task: ToolsTask, tmp_path: Path
-) -> None:
+def stay(k: int) -> dict[str, Any]:
+    """Return a conversation whose values any word may be next to."""
+    draw = random.Random(k)
+    names = FEW_HOTELS if k < N_FEW else OTHER_HOTELS
+    hotel, city, nights, people = draw.choice(names), draw.choice(CITIES), *draw.sample(
+        range(2, 10), 2)  # fmt: skip
+    parts = [f"{people} people", f"{nights} nights", f"the {hotel} in {city}"]
+    draw.shuffle(parts)
+    wanted = {"hotel": hotel, "city": city, "nights": nights, "people": people}
+    messages = [user(f"I need {parts[0]}, {parts[1]}, {parts[2]}"), call(1, "book_stay", **wanted),
+                result(1, code=f"S{k:04d}"), said(f"It is booked, code S{k:04d}.")]  # fmt: skip
+    return {"messages": messages, "tools": [STAY]}
+
+
+CITIES = ("Oslo", "Rome", "Porto", "Lyon", "Graz", "San Marino", "Cork")
+FEW_HOTELS = ("Grand Palace", "Old Mill", "Sea View", "Royal Garden", "Blue Star")
+OTHER_HOTELS = ("Quiet Fox", "Red Lantern Lodge", "Iris", "Silver Birch", "Tall Pine")
+STAY = {"type": "function", "function": {"name": "book_stay", "parameters": {
+    "type": "object", "required": ["hotel", "city", "nights", "people"], "properties": {
+        "hotel": {"type": "string"}, "city": {"type": "string"},
+        "nights": {"type": "integer"}, "people": {"type": "integer"}}}}}  # fmt: skip
+
+
+def test_they_help_a_student_of_few_conversations_and_are_learnt_again(tmp_path: Path) -> None:
+    paths = []
+    for name, numbers in (("train", range(N_FEW)), ("test", range(100, 150))):
+        paths.append(tmp_path / f"{name}.jsonl")
+        paths[-1].write_text("".join(f"{json.dumps(stay(k))}\n" for k in numbers))
+    task = ToolsTask(str(paths[0]), test_path=str(paths[1]), validation_share=0.01)
     rows = rows_of(task)
     fit = CallerLearner().fit(*rows, task)
-    assert isinstance(fit.student, Caller) and fit.student.n_made > 70
+    assert isinstance(fit.student, Caller) and fit.student.n_made >= N_MADE
     assert "made of these" in fit.accuracy.source
     alone = learnt(States.of(rows[0], "2026"), rows[1], 0)
-    assert right_calls(task, fit.student) > right_calls(task, alone) + 0.05
+    assert right_calls(task, fit.student) > right_calls(task, alone) + 0.15
     fit.student.save(tmp_path)
     again = CallerLearner().fit_again(tmp_path, *rows, task)
     assert isinstance(again, Caller) and again.n_made == fit.student.n_made
