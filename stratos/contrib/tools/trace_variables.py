@@ -149,6 +149,22 @@ class Recorded:
         return turns_of(self.messages)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is said up to a call, the call, and its results; the last part has no call."""
+
+    recorded: Recorded
+    start: int
+    end: int
+    key: tuple[Any, ...]
+    """Tools called before it, those that it calls, and those that are called later."""
+
+    @cached_property
+    def variables(self) -> set[Variable]:
+        """What it says, or calls with."""
+        return self.recorded.variables_in(self.start, self.end)
+
+
 def turns_of(messages: Sequence[Message]) -> list[Turn]:
     """Return messages as turns of a log."""
     made: list[Turn] = []
@@ -331,24 +347,12 @@ def spans_of(text: str, role: str, variables: Sequence[Variable]) -> list[Span]:
     of_kind: dict[Kind, list[Variable]] = {kind: [] for kind in Kind}
     for variable in variables:
         of_kind[variable.kind].append(variable)
-    if of_kind[Kind.DATE]:
-        for match, month, day in dates_in(text):
-            for variable in of_kind[Kind.DATE]:
-                year, *rest = map(int, variable.value.split("-"))
-                if rest == [month, day] and match["year"] in (None, f"{year}"):
-                    add(match.start(), match.end() - match[0].endswith("."), variable)
+    for variable, start, end in _dates(text, of_kind[Kind.DATE]):
+        add(start, end, variable)
     for variable, start, end in _literal(text, role, of_kind):
         add(start, end, variable)
-    if of_kind[Kind.TIME]:
-        for match, minutes, is_clear in times_in(text):
-            clocks = {clock_of(minutes)} | ({clock_of(minutes + 720)} if not is_clear else set())
-            alike = [v for v in of_kind[Kind.TIME] if v.value.zfill(5) in clocks]
-            exact = [v for v in alike if v.value == match[0]]
-            is_time = match["minute"] or match["part"] or is_clear
-            if role != "tool" and (is_time or _AT.search(text, 0, match.start())):
-                exact = exact or alike
-            for variable in exact[:1]:
-                add(*match.span(), variable)
+    for variable, start, end in _times(text, role, of_kind[Kind.TIME]):
+        add(start, end, variable)
     for variable in of_kind[Kind.NUMBER]:
         for match in _numbers(variable, role).finditer(text):
             add(*match.span("n"), variable)
@@ -358,6 +362,30 @@ def spans_of(text: str, role: str, variables: Sequence[Variable]) -> list[Span]:
                 for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text):
                     add(*match.span(), variable, k)
     return sorted(spans, key=lambda span: span.start)
+
+
+def _dates(text: str, variables: Sequence[Variable]) -> Iterator[tuple[Variable, int, int]]:
+    """Yield where dates are named, with their year or without one."""
+    for match, month, day in dates_in(text) if variables else ():
+        for variable in variables:
+            year, *rest = map(int, variable.value.split("-"))
+            if rest == [month, day] and match["year"] in (None, f"{year}"):
+                yield variable, match.start(), match.end() - match[0].endswith(".")
+
+
+def _times(
+    text: str, role: str, variables: Sequence[Variable]
+) -> Iterator[tuple[Variable, int, int]]:
+    """Yield where times are named; of results those that are written alike."""
+    for match, minutes, is_clear in times_in(text) if variables else ():
+        clocks = {clock_of(minutes)} | ({clock_of(minutes + 720)} if not is_clear else set())
+        alike = [v for v in variables if v.value.zfill(5) in clocks]
+        exact = [v for v in alike if v.value == match[0]]
+        is_time = match["minute"] or match["part"] or is_clear
+        if role != "tool" and (is_time or _AT.search(text, 0, match.start())):
+            exact = exact or alike
+        for variable in exact[:1]:
+            yield variable, *match.span()
 
 
 def _literal(
