@@ -1,8 +1,9 @@
 """Agents' traces: which wrong calls are found without a teacher, where a script made them wrong.
 
-    python benchmarks/contrib/traces.py [--conversations 330] [--learnt] --keep
+    python benchmarks/contrib/traces.py [--conversations 330] [--learnt | --read 100000] --keep
 
-With `--learnt`: what a student gets right of right turns, taught raw and cleaned logs.
+With `--learnt`: what a student gets right of right turns, taught raw and cleaned logs. With
+`--read`: what reading many conversations takes.
 Conversations of four services are spoilt, at 10% and at 50% of the agent's turns. Thresholds were
 set with `restaurant` and `shop` in view; faults seen in `travel` and `operations` were mended.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -321,6 +323,8 @@ def restored(spoilt: Spoilt, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
 NOISE = ("swap_tool", "swap_parameters", "call_to_text", "text_to_call")
 """Of 50% again, without what is simple to find."""
 N_TIMED = 5000
+MOST_CPU_S = 60
+"""That reading 100,000 conversations may take, as it was asked for before it was measured."""
 
 
 def of_service(name: str, n: int) -> dict[str, Any]:
@@ -433,13 +437,37 @@ def measure_learnt(options: argparse.Namespace) -> None:
     record.finish("logs/traces_learnt", result, options, seed=list(SEEDS))
 
 
+def measure_reading(options: argparse.Namespace) -> None:
+    """Measure what it takes to read many conversations as turns of a task."""
+    n = options.read
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "many.jsonl"
+        with path.open("w") as file:
+            for seed in range(0, n, N_TIMED):
+                traces = traces_of("shop", min(N_TIMED, n - seed), SEED + seed)
+                file.write(lines_of(traces))
+        start, wall = time.process_time(), time.monotonic()
+        task = ToolsTask(str(path))
+        n_turns = task.n_train + task.n_test + len(task.items("validation", 10**9))
+        seconds = {"cpu_s": time.process_time() - start, "wall_s": time.monotonic() - wall}
+        result = {"conversations": n, "turns": n_turns, "mb": path.stat().st_size / 1e6,
+                  **{key: round(value, 1) for key, value in seconds.items()},
+                  "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+                  "most_cpu_s": MOST_CPU_S}  # fmt: skip
+    record.finish("logs/traces_read", result, options, seed=SEED)
+
+
 def main() -> None:
     """Measure all services, and the time of many conversations."""
     parser = record.arguments(__doc__)
     parser.add_argument("--conversations", type=int, default=330)
     parser.add_argument("--learnt", action="store_true")
+    parser.add_argument("--read", type=int, help="conversations to read, and nothing else")
     parser.add_argument("--services", default="shop,operations")
     options = parser.parse_args()
+    if options.read:
+        measure_reading(options)
+        return
     if options.learnt:
         measure_learnt(options)
         return

@@ -10,6 +10,7 @@ from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
 TRACES, LEARNT, CALLER = "logs/traces", "logs/traces_learnt", "tools/caller"
+FEW = "tools/few"
 TASKS = ("encoder",)
 CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
 
@@ -142,6 +143,32 @@ def caller() -> str:
     return f"{table(heads, rows)}\n\n{source(CALLER)}."
 
 
+def few() -> str:
+    """What injection adds to few conversations: right calls of others, over three draws."""
+    measured = result(FEW)
+    heads = [f"{measured['conversations']} conversations", "alone", "with injection", "gain",
+             "of each draw"]  # fmt: skip
+    rows = []
+    for gain in measured["gains"]:
+        draws = [row for row in measured["measured"] if row["service"] == gain["service"]]
+        cells = [100 * (row["injected"]["right"] - row["alone"]["right"]) for row in draws]
+        rows.append(
+            [
+                gain["service"],
+                *(f"{100 * gain[key]:.1f}%" for key in ("alone", "injected")),
+                f"{100 * gain['gain']:+.1f}",
+                ", ".join(f"{cell:+.0f}" for cell in cells),
+            ]
+        )
+    tuned = " and ".join(row["service"] for row in measured["gains"] if row["tuned"])
+    n_reached = sum(row["gain"] >= measured["least_gain"] for row in measured["gains"])
+    return (
+        f"{table(heads, rows)}\n\nIt was developed on {tuned}. Asked for were "
+        f"{100 * measured['least_gain']:.0f} points on three services: {n_reached} have them. "
+        f"{source(FEW)}."
+    )
+
+
 def _taught() -> str:
     """Return what students get right of calls of other conversations, by what they were taught."""
     gains = [row for row in result(LEARNT)["gains"]
@@ -177,6 +204,7 @@ BLOCKS = {
     "caller": caller,
     "cascade": cascade,
     "drift": drift,
+    "few": few,
     "log_filters": log_filters,
     "log_personal": log_personal,
     "traces": traces,

@@ -7,11 +7,11 @@ import random
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from typing_extensions import override
@@ -34,6 +34,7 @@ from stratos.contrib.tools.call_values import as_json
 from stratos.contrib.tools.calls import Call, calls_of_or_none
 from stratos.contrib.tools.choice_model import Choices, fit
 from stratos.contrib.tools.signatures import Tool, messages_in
+from stratos.contrib.tools.trace_drawer import made_of, recorded_of
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.models.kinds.base import Fit, Learner, Predictor
@@ -44,6 +45,8 @@ from stratos.tasks.dedup.hashes import content_id
 
 _MOST_CONSTANTS, _FEWEST_OF_CONSTANT = 40, 3
 _MOST_NEGATIVES = 30
+_YEAR_OF_CALL = re.compile(r'"(\d{4})-\d\d-')
+_YEAR = re.compile(r"\b((?:19|20)\d\d)-\d\d-\d\d")
 _N_FOLDS, _ROWS_OF_FOLDS = 4, 1500
 """Folds of cross-validation, and rows from which on one of them alone is held out."""
 
@@ -68,6 +71,13 @@ class States:
         made = None if self.made is None else [self.made[k] for k in places]
         return States([self.texts[k] for k in places], self.year, made)
 
+    def and_some(self, texts: Sequence[str]) -> States:
+        """Return them with the states of other texts behind them."""
+        more = States.of(texts, self.year)
+        are_made = self.made is not None and more.made is not None
+        made = [*self.made, *more.made] if are_made else None  # type: ignore[misc]
+        return States([*self.texts, *texts], self.year, made)
+
     def __iter__(self) -> Iterator[State]:
         """Yield the state of each text."""
         yield from (
@@ -78,11 +88,19 @@ class States:
 class CallerLearner(Learner):
     """Learns a student that calls tools; the last one is kept from its probe to the training."""
 
+    _last: ClassVar[dict[Hashable, Fit]] = {}
+
     @override
     def fit(
         self, texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: int = 0
     ) -> Fit:
-        return _fitted(texts, answers, task, seed)
+        # A task of the user's own may have no hash: what it is written as stands for it.
+        key = texts, answers, type(task), repr(task), seed
+        if key not in self._last:
+            fit = _fitted(texts, answers, task, seed)
+            self._last.clear()
+            self._last[key] = fit
+        return self._last[key]
 
     @override
     def fit_again(
@@ -93,49 +111,103 @@ class CallerLearner(Learner):
         task: Task,
         seed: int = 0,
     ) -> Predictor:
-        year = year_in(answers)
-        student = learn(States.of(texts, year), answers, year, seed)
-        return replace(student, scales=Caller.load(folder).scales)
+        before = Caller.load(folder)
+        states = States.of(texts, year_in(answers, texts))
+        return replace(
+            learnt(states, answers, seed, injects=before.n_made > 0), scales=before.scales
+        )
 
 
-@lru_cache(maxsize=1)
+@dataclass(frozen=True)
+class HeldOut:
+    """Answers to turns of conversations that a student has not learnt."""
+
+    chances: np.ndarray
+    """How likely each is, before calibration."""
+    right: np.ndarray
+    is_call: np.ndarray
+
+    @property
+    def score(self) -> tuple[int, float]:
+        """How many are right, and of equals, how near the chances come to that (Brier)."""
+        return int(self.right.sum()), -float(((self.chances - self.right) ** 2).sum())
+
+    def scales(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return slope and shift of the log odds of calls and of texts."""
+        of_calls, of_texts = (
+            fit_scale(self.chances[of], self.right[of]) if of.sum() > 1 else (1.0, 0.0)
+            for of in (self.is_call, ~self.is_call)
+        )
+        return of_calls, of_texts
+
+
 def _fitted(texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: int) -> Fit:
-    """Cross-validate a student on other conversations, and fit it on all rows."""
+    """Cross-validate a student on other conversations, and fit it on all rows.
+
+    Of few conversations more are made, where cross-validation shows that these help.
+    """
     started = time.process_time()
-    year = year_in(answers)
-    states = States.of(texts, year)
-    folds = folds_of(texts, seed)
-    n_held_out = 1 if len(texts) >= _ROWS_OF_FOLDS else _N_FOLDS
+    states = States.of(texts, year_in(answers, texts))
+    held_out = held_out_answers(states, answers, task, seed)
+    source = f"cross-validation on {counted(len(held_out.right), 'row', spec=',')}"
+    injects = bool(recorded_of(texts, answers))
+    if injects:
+        injected = held_out_answers(states, answers, task, seed, injects=True)
+        injects = injected.score > held_out.score
+        if injects:
+            source += f", with conversations made of these ({held_out.right.mean():.0%} without)"
+            held_out = injected
+    student = learnt(states, answers, seed, injects=injects)
+    scales = held_out.scales()
+    likely = [
+        calibrated(chance, scales[not calls])
+        for chance, calls in zip(held_out.chances, held_out.is_call, strict=True)
+    ]
+    right = held_out.right
+    return Fit(
+        replace(student, scales=scales),
+        wilson(int(right.sum()), max(1, len(right)), source=source),
+        len(texts),
+        float(abs(np.mean(likely) - right.mean())) if len(right) else 0.0,
+        seconds=time.process_time() - started,
+    )
+
+
+def held_out_answers(
+    states: States, answers: Sequence[str], task: Task, seed: int, *, injects: bool = False
+) -> HeldOut:
+    """Cross-validate a student: answer the turns of each fold as those of the others teach it.
+
+    Args:
+        states: before the turns.
+        answers: theirs.
+        task: compares answers.
+        seed: of the folds.
+        injects: learn conversations, too, that are made of those of the other folds.
+    """
     raw, right, is_call = list[float](), list[bool](), list[bool]()
-    for fold in range(n_held_out):
-        inside = np.flatnonzero(folds != fold)
-        outside = np.flatnonzero(folds == fold)
+    folds = folds_of(states.texts, seed)
+    for fold in range(1 if len(folds) >= _ROWS_OF_FOLDS else _N_FOLDS):
+        inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         if not len(inside) or not len(outside):
             continue
-        part = learn(states.some(inside), [answers[i] for i in inside], year, seed)
+        part = learnt(states.some(inside), [answers[i] for i in inside], seed, injects=injects)
         for i, state in zip(outside, states.some(outside), strict=True):
             text, p, calls = part.answer(state)
             raw.append(p)
-            right.append(_is_right(task, texts[i], answers[i], text))
+            right.append(_is_right(task, states.texts[i], answers[i], text))
             is_call.append(calls)
-    student = learn(states, answers, year, seed)
-    chances, rights, calling = np.array(raw), np.array(right, bool), np.array(is_call, bool)
-    of_calls, of_texts = (
-        fit_scale(chances[of], rights[of]) if of.sum() > 1 else (1.0, 0.0)
-        for of in (calling, ~calling)
-    )
-    likely = [
-        calibrated(chance, of_calls if calls else of_texts)
-        for chance, calls in zip(raw, is_call, strict=True)
-    ]
-    source = f"cross-validation on {counted(len(right), 'row', spec=',')}"
-    return Fit(
-        replace(student, scales=(of_calls, of_texts)),
-        wilson(int(rights.sum()), max(1, len(rights)), source=source),
-        len(texts),
-        float(abs(np.mean(likely) - rights.mean())) if len(rights) else 0.0,
-        seconds=time.process_time() - started,
-    )
+    return HeldOut(np.array(raw), np.array(right, bool), np.array(is_call, bool))
+
+
+def learnt(states: States, answers: Sequence[str], seed: int, *, injects: bool = False) -> Caller:
+    """Return the student of rows and, where it is asked for, of conversations made of them."""
+    if not injects:
+        return learn(states, answers, states.year, seed)
+    rows = made_of(states.texts, answers, seed)
+    more, theirs = [text for text, _ in rows], [answer for _, answer in rows]
+    student = learn(states.and_some(more), [*answers, *theirs], states.year, seed)
+    return replace(student, n_made=len(rows))
 
 
 def folds_of(texts: Sequence[str], seed: int) -> np.ndarray:
@@ -174,12 +246,14 @@ def action_in(answer: str) -> str:
     return "+".join(call.name for call in calls) or NONE
 
 
-def year_in(answers: Iterable[str]) -> str:
-    """Return the year that dates of calls mostly have."""
-    years = Counter(
-        year for a in answers if a[:1] == "[" for year in re.findall(r'"(\d{4})-\d\d-', a)
-    )
-    return years.most_common(1)[0][0] if years else "2025"
+def year_in(answers: Iterable[str], texts: Iterable[str] = ()) -> str:
+    """Return the year that dates of calls mostly have, else those of texts, else today's."""
+    of_calls = (a for a in answers if a[:1] == "[")
+    for some, pattern in ((of_calls, _YEAR_OF_CALL), (texts, _YEAR)):
+        years = Counter(year for text in some for year in pattern.findall(text))
+        if years:
+            return years.most_common(1)[0][0]
+    return str(datetime.now(UTC).year)
 
 
 def learn(states: Iterable[State], answers: Sequence[str], year: str, seed: int = 0) -> Caller:

@@ -372,6 +372,8 @@ class Caller(Predictor):
     """Slope and shift of the log odds of calls and of texts."""
     choice: ToolChoice = "auto"
     """Whether it may call, has to, or must not."""
+    n_made: int = 0
+    """Turns that it has learnt of conversations that were made by injection."""
 
     @override
     def request_text(self, chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
@@ -542,6 +544,7 @@ class Caller(Predictor):
             "most_of_one": self.most_of_one,
             "year": self.year,
             "scales": self.scales,
+            "n_made": self.n_made,
             "arguments": {
                 tool: {name: [known.constants, known.is_text, known.is_shared]
                        for name, known in names.items()}
@@ -579,4 +582,5 @@ class Caller(Predictor):
             models["values"],
             Neighbours.of_state(described["texts"], arrays),
             ((float(a), float(b)), (float(c), float(d))),
+            int(described["n_made"]),
         )  # fmt: skip

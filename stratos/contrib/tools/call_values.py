@@ -358,34 +358,52 @@ def _around(role: str, text: str, match: re.Match[str]) -> tuple[str, ...]:
     )
 
 
-def _dates(role: str, text: str, year: str) -> Iterator[Mention]:
+def dates_in(text: str) -> Iterator[tuple[re.Match[str], int, int]]:
+    """Yield where a text names a date, perhaps with its `year`, and the date's month and day."""
     for pattern in _DATES:
         for match in pattern.finditer(text):
             month, day = match["month"], int(match["day"])
             number = int(month) if month.isdigit() else _MONTHS.index(month[:3].lower()) + 1
-            if not (1 <= number <= 12 and 1 <= day <= 31):
-                continue
-            named = match["year"] or year
-            around = _around(role, text, match)
-            for form, value in (("iso", f"{named}-{number:02d}-{day:02d}"),
-                                ("dmy", f"{day:02d}/{number:02d}/{named}"),
-                                ("mdy", f"{number:02d}/{day:02d}/{named}")):  # fmt: skip
-                yield Mention(value, (f"date={form}", *around), f"{role}:date={form}")
+            if 1 <= number <= 12 and 1 <= day <= 31:
+                yield match, number, day
 
 
-def _times(role: str, text: str) -> Iterator[Mention]:
+def _dates(role: str, text: str, year: str) -> Iterator[Mention]:
+    for match, number, day in dates_in(text):
+        named = match["year"] or year
+        around = _around(role, text, match)
+        for form, value in (("iso", f"{named}-{number:02d}-{day:02d}"),
+                            ("dmy", f"{day:02d}/{number:02d}/{named}"),
+                            ("mdy", f"{number:02d}/{day:02d}/{named}")):  # fmt: skip
+            yield Mention(value, (f"date={form}", *around), f"{role}:date={form}")
+
+
+def times_in(text: str) -> Iterator[tuple[re.Match[str], int, bool]]:
+    """Yield where a text may name a time of day, its minutes, and whether it is no other one.
+
+    A number without more may be an hour of the morning, or twelve hours later.
+    """
     for match in _TIME.finditer(text):
         hour, minute = int(token(match["hour"].lower())), int(match["minute"] or 0)
         if hour > 24 or minute > 59:
             continue
         part, half, day = (match[name] and match[name].lower() for name in ("part", "half", "day"))
-        is_clear = bool(half or day or hour > 12)
         is_late = half == "p" or (day in ("afternoon", "evening"))
         minutes = hour % 24 * 60 + minute + _PARTS.get(part or "", 0)
         if half or day:
             minutes = minutes % 720 + 720 * is_late
+        yield match, minutes, bool(half or day or hour > 12)
+
+
+def clock_of(minutes: int) -> str:
+    """Return a time of day by its minutes."""
+    return f"{minutes // 60 % 24:02d}:{minutes % 60:02d}"
+
+
+def _times(role: str, text: str) -> Iterator[Mention]:
+    for match, minutes, is_clear in times_in(text):
+        part = match["part"]
         how = f"{'m' if match['minute'] else ''}{'p' if part else ''}{'c' if is_clear else ''}"
         around = _around(role, text, match)
         for name, value in (("", minutes), *((("+", minutes + 720),) if not is_clear else ())):
-            clock = f"{value // 60 % 24:02d}:{value % 60:02d}"
-            yield Mention(clock, (f"time={how}{name}", *around), f"{role}:time")
+            yield Mention(clock_of(value), (f"time={how}{name}", *around), f"{role}:time")

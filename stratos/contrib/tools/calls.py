@@ -555,8 +555,13 @@ def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
         return drawn[by_name]
     if "id" in words:
         return f"{_word(rng)[:2].upper()}{rng.randrange(1000, 9999)}"
-    known = next((_TEXTS[word] for word in reversed(words) if word in _TEXTS), None)
+    known = texts_of_name(name)
     return rng.choice(known) if known else f"{_word(rng)} {_word(rng)}"
+
+
+def texts_of_name(name: str) -> Sequence[str]:
+    """Return texts that an argument of a name may be; none where the name tells of none."""
+    return next((_TEXTS[word] for word in reversed(_words(name)) if word in _TEXTS), ())
 
 
 def _word(rng: random.Random) -> str:

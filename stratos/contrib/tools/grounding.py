@@ -25,7 +25,7 @@ _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
 _FACT = re.compile(r"[^\W_](?:[^\s_]*[^\W_])?")
 _STARTS = re.compile(r"(?:^|[.!?;\n*(\"“])\W*$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_NUMBERS = [
+NUMBERS = [
     "zero",
     "one",
     "two",
@@ -75,12 +75,12 @@ _MONTHS = [
     "december",
 ]
 _ALIKE = (
-    {word: str(k) for k, word in enumerate(_NUMBERS)}
+    {word: str(k) for k, word in enumerate(NUMBERS)}
     | {word: str(k) for k, word in enumerate(_ORDINALS, start=1)}
     | {month[:3]: month for month in _MONTHS}
     | {"sept": "september", "couple": "2", "dozen": "12"}
 )
-_WORD_OF_NUMBER = re.compile(rf"\b(?:{'|'.join(_NUMBERS)})\b")
+_WORD_OF_NUMBER = re.compile(rf"\b(?:{'|'.join(NUMBERS)})\b")
 _MOST_OF_A_SENTENCE, _WORDS_OF_A_SENTENCE = 0.6, 4
 _PARTS = {"quarter past": 15, "half past": 30, "quarter to": -15}
 

@@ -46,7 +46,9 @@ from stratos.contrib.tools.tool_rows import (
     ToolRowReader,
     asked_in,
     most_frequent,
+    slice_of,
 )
+from stratos.contrib.tools.trace_drawer import made_of
 from stratos.contrib.tools.words import (
     DoubtfulTurns,
     NotRecovered,
@@ -505,14 +507,27 @@ class ToolsTask(FileTask[ToolsContent]):
 
     @property
     def _n_beside(self) -> int:
-        """Requests that are made beside the rows: none beside turns of conversations.
+        """Requests that are made beside the rows; beside conversations the turns of those made.
 
         A request of one turn is answered by a call there only, and none stands for a text.
         """
-        return 0 if self.content.reader.are_traces else self.n_drawn
+        return len(self._turns_made) if self.content.reader.are_traces else self.n_drawn
+
+    @cached_property
+    def _turns_made(self) -> list[Item]:
+        """Turns of conversations that are made of few; none of many."""
+        rows, made = self.items("train", self.n_train), list[Item]()
+        for question, answer in made_of([r.question for r in rows], [r.answer for r in rows], 0):
+            calls = calls_of(answer) if answer[:1] == "[" else None
+            slice = TEXT if calls is None else slice_of(tools_in(question), calls)
+            family = self.content.requests.family(question)
+            made.append(Item(content_id(question), slice, question, answer, family=family))
+        return made
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
-        """Yield the training rows, then requests that are made from calls, up to `n` in all.
+        """Yield the training rows, then requests made from calls, or turns of made conversations.
+
+        They are up to `n` in all.
 
         A request is kept if the call is recovered from it without the answer. With
         `drawn_from=schemas` there are these alone.
@@ -521,6 +536,9 @@ class ToolsTask(FileTask[ToolsContent]):
             rows = self.items("train", min(n, self.n_train), seed)
             yield from rows
             n = min(n - len(rows), self._n_beside)
+            if self.content.reader.are_traces:
+                yield from self._turns_made[:n]
+                return
             made = Injected.of(rows if n else (), gold_of)
         else:
             made = Injected.of_schemas(self.items("train", self.n_train, seed))
