@@ -55,6 +55,7 @@ from stratos.report.frontier import (
     is_same,
     next_steps,
     plan_rows,
+    sizes_plot,
 )
 from stratos.report.paired import read_examples
 from stratos.report.planned import planned_rows
@@ -248,6 +249,7 @@ def _results(
         "known_wordings": known_wordings(scorecard),
         "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         "deployment": deployment,
+        "sizes": sizes_plot(named.get("probe"), named.get("plan"), scorecard, deployment),
         "format_verdict": format_in_words,
         "speed": sentences(deployment) if deployment else [],
         "accuracy_verdict": _accuracy_verdict(limits, scorecard, deployment),
