@@ -168,7 +168,7 @@ def _card_of_folder(student: StudentConfig) -> ModelCard:
     )
 
 
-_WORD = re.compile(r" ?\w+|[^\w\s]")
+_WORD = re.compile(r" ?[^\W\d_]+")
 _COUNTED_ITEMS = 2_000
 """Training items whose words are counted. What more of them bring is below 1% of a model."""
 

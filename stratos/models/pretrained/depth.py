@@ -102,27 +102,27 @@ def task_depth(
         tick: called with (removed, most) behind each trial.
     """
     stack = _Stack(model)
-    n, kept = stack.n_layers, list(range(stack.n_layers))
+    n, layers = stack.n_layers, list(range(stack.n_layers))
     most = min(n - 1, int(share * n + _ROUNDING))
     whole = right = answer()
     scores: dict[int, int] = {}
     if not exceeds_chance(int(whole.sum()), len(whole), n_by_chance):
         most = 0
-    while n - len(kept) < most:
-        index, without = _least(stack, kept, answer, scores, len(right))
-        tick(n - len(kept), most)
+    while n - len(layers) < most:
+        index, without = _least(stack, layers, answer, scores, len(right))
+        tick(n - len(layers), most)
         if is_worse(whole, without, max_loss):
             break
-        kept.remove(index)
+        layers.remove(index)
         right = without
-    stack.keep(kept)
+    stack.keep(layers)
     n_right, n_before = int(right.sum()), int(whole.sum())
-    return Depth(tuple(kept), n, len(whole), n_right, n_before, n_by_chance)
+    return Depth(tuple(layers), n, len(whole), n_right, n_before, n_by_chance)
 
 
 def _least(
     stack: _Stack,
-    kept: Sequence[int],
+    layers: Sequence[int],
     answer: Callable[[], np.ndarray],
     scores: dict[int, int],
     n_rows: int,
@@ -135,10 +135,10 @@ def _least(
     fresh: dict[int, np.ndarray] = {}
     while True:
         # Of equals the upper one goes: what it does comes last.
-        best = max(kept, key=lambda index: (scores.get(index, n_rows + 1), index))
+        best = max(layers, key=lambda index: (scores.get(index, n_rows + 1), index))
         if best in fresh:
             return best, fresh[best]
-        stack.keep([index for index in kept if index != best])
+        stack.keep([index for index in layers if index != best])
         fresh[best] = answer()
         scores[best] = int(fresh[best].sum())
 
