@@ -249,7 +249,7 @@ def _results(
         "known_wordings": known_wordings(scorecard),
         "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         "deployment": deployment,
-        "sizes": sizes_plot(named.get("probe"), named.get("plan"), scorecard, deployment),
+        "tried_sizes": sizes_plot(named.get("probe"), named.get("plan"), scorecard, deployment),
         "format_verdict": format_in_words,
         "speed": sentences(deployment) if deployment else [],
         "accuracy_verdict": _accuracy_verdict(limits, scorecard, deployment),
