@@ -140,8 +140,14 @@ class FitConfig:
     # Off by default: a text with tokens that were cut is read in others, and may be answered
     # otherwise (benchmarks/training/fit.py counts both).
     vocabulary: bool | Share = False
-    """true: train and serve it with the tokens of the task's rows alone, and those that write every
-    other text; a number: with this share of its other tokens too, the most frequent first."""
+    """true: train and serve it (of a static student, its table) with the tokens of the task's rows
+    alone, and those that write every other text; a number: with this share of its other tokens
+    too, the most frequent first."""
+    depth: bool | Share = False
+    """true: remove its layers before the training, as long as validation rows are answered as well
+    without them; a number: at most this share of them."""
+    max_loss_points: Amount = 1.0
+    """Points of validation rows that all removed layers together may cost."""
 
     @property
     def share(self) -> float | None:
@@ -149,6 +155,11 @@ class FitConfig:
         if isinstance(self.vocabulary, bool):
             return 0.0 if self.vocabulary else None
         return self.vocabulary
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the model gets smaller."""
+        return self.share is not None or bool(self.depth)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from stratos.core.formats import counted
 
 LOSS = "serving/format_loss"
 ESTIMATE, PREDICTOR = "serving/estimate", "serving/predictor"
+CUT = "serving/predictor_cut"
 OPERATED, ANSWERS = "serving/operated", "serving/answers"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95 at 70%"}
 """What is predicted of a server, with its short title."""
@@ -140,10 +141,16 @@ def predictor() -> str:
         ("bundle, MiB", "{bundle_mib:.0f}"),
         ("memory, MiB", "{memory_mib}"),
     )
+    cut = result(CUT)
+    [static] = cut["kinds"]
+    n_equal, n = static["as_with_the_whole_table"]
     return (
         f"{lines}\n\nBanking77: students of {measured['rows']:,} rows and {measured['labels']} "
         f"labels, asked test rows of {measured['mean_characters']:.0f} characters on one core. "
-        f"{source(PREDICTOR)} (`benchmarks/serving/predictor.py`)."
+        f"{source(PREDICTOR)} (`benchmarks/serving/predictor.py`). With the tokens of its rows "
+        f"alone, {cut['rows']} of {cut['labels']} labels, the bundle of `static` has "
+        f"{static['bundle_mib']:.2f} MiB and answers {n_equal} of {n} test rows as with its whole "
+        f"table. {source(CUT)} (`--vocabulary 0`)."
     )
 
 

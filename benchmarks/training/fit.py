@@ -9,6 +9,9 @@ rows (AdamW on all weights, batches padded at the end), then asked for the label
 rows: the label whose tokens, with the end, are the likeliest behind the chat. `equal` counts the
 rows that the cut student answers as the whole one does: untrained, so that nothing but the cut
 differs, and after both trainings. CPU seconds are those of the process; the two take turns.
+
+`--depth 0.3` adds a third student: the cut one without as many of its layers, at most 30%, as
+validation rows do without. `n_right` is of the same test rows, after the same training.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +35,9 @@ import torch
 
 from stratos.config import StudentConfig
 from stratos.distill.tokenizer import make_student
+from stratos.estimate.cards import own_tokens
 from stratos.models.decode.label_scores import score_labels
+from stratos.models.pretrained.depth import right_answers, task_depth
 from stratos.models.pretrained.vocabulary import cut_model, cut_tokenizer, model_vocabulary
 from stratos.models.students import ready
 
@@ -99,6 +105,23 @@ def answers(model: Any, tokenizer: Any, rows: Sequence[Row], labels: Sequence[st
     return [int(best) for best in scores.logprobs_NL.argmax(axis=1)]
 
 
+def without_layers(
+    model: Any, tokenizer: Any, rows: Sequence[Row], labels: Sequence[str], share: float
+) -> dict[str, Any]:
+    """Remove layers of a student by some rows; return what went, and what that took."""
+    chats, gold = [chat(text) for text, _ in rows], [label for _, label in rows]
+    spent: list[float] = []
+
+    def answer() -> Any:
+        seconds, right = cpu_s(partial(right_answers, model, tokenizer, chats, gold, labels))
+        spent.append(seconds)
+        return right
+
+    by_chance = Counter(gold).most_common(1)[0][1]
+    depth = task_depth(model, answer, by_chance, share=share, max_loss=0.01)
+    return {**asdict(depth), "n_trials": len(spent), "cpu_s_a_trial": sum(spent) / len(spent)}
+
+
 def main() -> None:
     """Measure, and print the result."""
     parser = record.arguments(__doc__)
@@ -108,6 +131,12 @@ def main() -> None:
     parser.add_argument("--n-test", type=int, default=60)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument(
+        "--depth", type=float, default=0.0, help="share of layers to remove at most"
+    )
+    parser.add_argument(
+        "--n-validation", type=int, default=60, help="rows that layers are tried on"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = read(options.rows)
@@ -122,6 +151,15 @@ def main() -> None:
     vocabulary = model_vocabulary(model, tokenizer, texts)
     cut_model(model, vocabulary)
     both = {"whole": whole, "cut": (model, cut_tokenizer(tokenizer, vocabulary))}
+    depth = None
+    if options.depth:
+        rest = random.Random(2).sample(
+            [row for row in rows if row not in train], options.n_validation
+        )
+        shallow = make_student(student, None, [], 0)[0]
+        cut_model(shallow, vocabulary)
+        both["shallow"] = (shallow, both["cut"][1])
+        depth = without_layers(*both["shallow"], rest, labels, options.depth)
     untrained = {name: answers(*pair, test, labels) for name, pair in both.items()}
     optimizers = {
         name: torch.optim.AdamW(pair[0].parameters(), lr=1e-4) for name, pair in both.items()
@@ -134,18 +172,24 @@ def main() -> None:
             work = partial(step, *pair, optimizers[name], batch)
             spent[name].append(cpu_s(work)[0])
     asked = {name: cpu_s(partial(answers, *pair, test, labels)) for name, pair in both.items()}
+    gold = [labels.index(label) for _, label in test]
     kept = set(vocabulary.ids.tolist())
     ids = tokenizer([prompt(tokenizer, text) for text, _ in test], add_special_tokens=False)
     result = {
+        "n_tokens_planned": round(own_tokens(text for row in train for text in row)),
         "n_test": len(test),
         "n_test_of_other_tokens": sum(not kept.issuperset(row) for row in ids["input_ids"]),
         "equal": {
-            "untrained": sum(map(int.__eq__, *untrained.values())),
-            "trained": sum(map(int.__eq__, *(made for _, made in asked.values()))),
+            "untrained": sum(map(int.__eq__, untrained["whole"], untrained["cut"])),
+            "trained": sum(map(int.__eq__, asked["whole"][1], asked["cut"][1])),
         },
+        "depth": depth,
         **{
             name: {
                 "n_tokens": len(tokenizer),
+                "n_layers": model.config.num_hidden_layers,
+                "n_right_untrained": sum(map(int.__eq__, gold, untrained[name])),
+                "n_right": sum(map(int.__eq__, gold, asked[name][1])),
                 "n_params": model.num_parameters(),
                 "mib_float32": model.num_parameters() * 4 / 2**20,
                 "cpu_s_a_step": sorted(spent[name])[len(spent[name]) // 2],

@@ -177,13 +177,19 @@ def _own_size(student: StudentConfig, config: Config) -> Iterator[str]:
 
 
 def _fits(config: Config) -> Iterator[str]:
-    """Yield the students that are to be cut, and start from no model."""
+    """Yield the students that are to be cut, and start from nothing that can be."""
     for student in config.students:
-        if student.fit.share is not None and (student.path is None or not student.is_lm):
+        can = not student.is_lm or student.path is not None
+        wrong = {
+            "vocabulary": student.fit.share is not None
+            and not (can and KINDS[student.kind].has_vocabulary),
+            "depth": bool(student.fit.depth) and not (can and student.is_lm),
+        }
+        for key in (key for key, is_wrong in wrong.items() if is_wrong):
             yield (
-                f"student {student.name}: fit.vocabulary cuts a language model that a student "
-                "starts from, and it starts from none. Type student.fit.vocabulary=false, or "
-                "student=local student.path=<folder>."
+                f"student {student.name}: fit.{key} cuts a model that a student starts from, and "
+                f"it starts from none that can be. Type student.fit.{key}=false, or student=local "
+                "student.path=<folder>."
             )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.config import Config, DeployConfig, EvaluateConfig, LimitsConfig
+from stratos.config import Config, DeployConfig, EvaluateConfig, FitConfig, LimitsConfig
 from stratos.core.atomic_files import replacing, write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
@@ -225,8 +225,8 @@ def _plans(
     serve = plan.role("serve")
     rate = config.traffic.requests_per_s
     student = named(config.students, plan.student)
-    if student.fit.share is not None:
-        student = replace(student, path=str(bundle))
+    if student.fit.cuts:
+        student = replace(student, path=str(bundle), fit=FitConfig())
     return Plans(
         card=None if is_predictor(bundle) else card_of_student(student, config.task),
         task=config.task.name,

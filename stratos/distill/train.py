@@ -70,11 +70,14 @@ from stratos.distill.validation import Measuring, Validator
 from stratos.distill.words import (
     BeginningsApart,
     BeginningsShared,
+    LayersRemoved,
+    LayersUnknown,
     RowsTooLong,
     VocabularyCut,
 )
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.pretrained import load_model
+from stratos.models.pretrained.depth import Depth, fit_depth, keep_layers
 from stratos.models.pretrained.vocabulary import (
     Vocabulary,
     cut_model,
@@ -126,6 +129,8 @@ def train(
         module, loader = training
         if rank == 0 and (cut := ready.vocabulary):
             context.note(str(VocabularyCut(len(cut.ids), cut.n_before)))
+        if rank == 0 and (depth := ready.depth):
+            context.note(str(_layers(depth)))
         if rank == 0 and (note := _beginnings(loader, ready, settings.compile)):
             context.note(str(note))
         validator = Validator(
@@ -244,7 +249,7 @@ def _student(
     best = monitor.best.measured
     assert best is not None
     model, n_params, digest = _save(ready, monitor.best.weights, folder)
-    cut = ready.vocabulary
+    cut, depth = ready.vocabulary, ready.depth
     validated = validator.validate_kept(
         model,
         monitor.seconds,
@@ -258,6 +263,7 @@ def _student(
         untouched_path=str(folder / "untouched"),
         n_params=n_params,
         vocabulary=None if cut is None else (len(cut.ids), cut.n_before),
+        layers=None if depth is None else (len(depth.layers), depth.n_before),
         steps=n_steps,
         train_tokens=monitor.tokens,
         best_step=monitor.best.step,
@@ -293,6 +299,8 @@ def _save(ready: Ready, weights: dict[str, Any], folder: Path) -> tuple[Any, int
         model = load_model(folder / "untouched", dtype="float32")
         if ready.vocabulary is not None:
             cut_model(model, ready.vocabulary)
+        if ready.depth is not None:
+            keep_layers(model, ready.depth.layers)
     model.load_state_dict(weights, strict=False)
     save_student(model.float().eval(), ready.tokenizer, folder / "student")
     n_params = sum(parameter.numel() for parameter in model.parameters())
@@ -403,6 +411,8 @@ class Ready:
     """Those that it learns to answer with, where each completion is one; else none."""
     vocabulary: Vocabulary | None = None
     """What stays of its own; None for the whole."""
+    depth: Depth | None = None
+    """Which of its layers stay; None where none was to go."""
 
 
 def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouched: bool) -> Ready:
@@ -460,6 +470,14 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         vocabulary = model_vocabulary(model, tokenizer, texts, chosen.fit.share)
         cut_model(model, vocabulary)
         tokenizer = cut_tokenizer(tokenizer, vocabulary)
+    labels = config.task.all_labels if set(completions) <= {*config.task.all_labels} else ()
+    depth = None
+    if chosen.path is not None and chosen.fit.depth:
+
+        def trying(done: int, total: int) -> None:
+            context.tick(done, total, "removing layers")
+
+        depth = fit_depth(config.task, model, tokenizer, labels, chosen.fit, trying)
     data, n_too_long = encode(tokenizer, chats, completions, chosen.context_length)
     data = replace(data, shares=shares)
     if n_too_long:
@@ -467,8 +485,16 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     model = add_adapters(model, settings, config.seed)
     if settings.checkpointing:
         checkpoint_blocks(model, True)
-    labels = config.task.all_labels if set(completions) <= {*config.task.all_labels} else ()
-    return Ready(chosen, model, tokenizer, data, questions, labels, vocabulary)
+    return Ready(chosen, model, tokenizer, data, questions, labels, vocabulary, depth)
+
+
+def _layers(depth: Depth) -> Reason:
+    """Return how many layers went, or why none did."""
+    n = depth.n_before
+    if not depth.is_known:
+        return LayersUnknown(n, depth.n_right, depth.n_rows, depth.n_by_chance)
+    rights = depth.n_right, depth.n_right_before, depth.n_rows
+    return LayersRemoved(len(depth.layers), n, *rights)
 
 
 def _task_texts(

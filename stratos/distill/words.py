@@ -343,6 +343,44 @@ class VocabularyCut(Reason):
         )
 
 
+class LayersRemoved(Reason):
+    """How many layers of a student went before its training."""
+
+    n_layers: int
+    n_before: int
+    n_right: int
+    n_right_before: int
+    n_rows: int
+
+    def __str__(self) -> str:
+        rows = counted(self.n_rows, "validation row")
+        if self.n_layers == self.n_before:
+            return (
+                f"All {self.n_before} layers stay: without the least of them fewer of {rows} are "
+                f"right than the {self.n_right_before} before the training."
+            )
+        return (
+            f"{self.n_before - self.n_layers} of {self.n_before} layers are removed: before the "
+            f"training {self.n_right} of {rows} are right without them, {self.n_right_before} with "
+            "all."
+        )
+
+
+class LayersUnknown(Reason):
+    """Why nothing tells which layers may go."""
+
+    n_before: int
+    n_right: int
+    n_rows: int
+    n_by_chance: int
+
+    says = (
+        "All {n_before} layers stay: before its training the student is right of {n_right} of "
+        "{n_rows} validation rows, and their most frequent answer of {n_by_chance}. So no trial "
+        "tells what a layer is for."
+    )
+
+
 class End(Reason):
     """Why a training ends before its last step."""
 

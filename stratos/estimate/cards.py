@@ -26,7 +26,9 @@ Inference, on one of n devices of a tensor parallel group
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +81,7 @@ def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
     if not student.is_lm:
         return _card_of_kind(student)
     if student.path is not None:
-        return _card_of_folder(student)
+        return _cut(_card_of_folder(student), student, task)
     symbols = task.vocabulary()
     vocab_size = (
         student.vocab_size if symbols is None else len(symbols.vocabulary) + N_SPECIAL_TOKENS
@@ -164,6 +166,35 @@ def _card_of_folder(student: StudentConfig) -> ModelCard:
         head_size=facts.get("head_dim"),
         is_gguf=why_not_gguf(facts, "f32") is None,
     )
+
+
+_WORD = re.compile(r" ?[^\W\d_]+")
+_COUNTED_ITEMS = 2_000
+"""Training items whose words are counted. What more of them bring is below 1% of a model."""
+
+
+def _cut(card: ModelCard, student: StudentConfig, task: Task) -> ModelCard:
+    """Return the card with the vocabulary that `student.fit.vocabulary` leaves it, estimated.
+
+    Words are counted, not tokens: the tokenizer may not be on this machine.
+    """
+    if (share := student.fit.share) is None:
+        return card
+    items = task.items("train", _COUNTED_ITEMS)
+    n_own = own_tokens(text for i in items for text in (i.question, i.answer, i.rationale))
+    n_tokens = round(n_own + share * max(0.0, card.vocab_size - n_own))
+    if n_tokens >= card.vocab_size:
+        return card
+    table = card.vocab_size * card.hidden_size
+    n_tables = 2 if parts(card).lookup >= table else 1
+    n_cut = n_tables * (card.vocab_size - n_tokens) * card.hidden_size
+    return replace(card, n_params=card.n_params - n_cut, vocab_size=n_tokens)
+
+
+def own_tokens(texts: Iterable[str]) -> float:
+    """Return how many tokens a vocabulary has that is cut to some texts, estimated by words."""
+    words = {word for text in texts for word in _WORD.findall(text)}
+    return k.CUT_FIXED_TOKENS + k.CUT_TOKENS_A_WORD * len(words)
 
 
 def _told(student: StudentConfig, error: Exception) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stratos.config import Config, StudentConfig, TrafficConfig
+from stratos.config import Config, FitConfig, StudentConfig, TrafficConfig
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import ItemProgress, counted
@@ -460,8 +460,8 @@ def _student_score(
     if chosen.path is None:  # it may have come to read in its teacher's tokens
         facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
         chosen = replace(chosen, vocab_size=facts["vocab_size"])
-    elif student.vocabulary is not None:
-        chosen = replace(chosen, path=student.path)
+    elif chosen.fit.cuts:
+        chosen = replace(chosen, path=student.path, fit=FitConfig())
     card = card_of_student(chosen, task)
     usd = _usd_per_1000(traffic, card, plan.roles_of("serve"), answers)
     return replace(score, usd_per_1000=usd, n_params=student.n_params)

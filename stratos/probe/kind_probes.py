@@ -13,7 +13,7 @@ from stratos.core.context import Context
 from stratos.core.formats import counted, percent
 from stratos.core.intervals import wilson
 from stratos.models.kinds.cross_validation import Choice, Study
-from stratos.models.kinds.features import Features
+from stratos.models.kinds.features import STORED, Features
 from stratos.models.kinds.learnt_rows import (
     Rows,
     blocks_of,
@@ -206,7 +206,7 @@ def _classifiers(
             tuned = (kind for kind in study.kinds if LABELS[kind].takes_minutes)
             seconds |= dict.fromkeys(tuned, study.seconds)
     blocks = {
-        block.name: block if block.learns_labels else block.fitted(rows.texts)
+        block.name: block if block.learns_labels else block.fitted(rows.texts).compact(rows.texts)
         for block in blocks_of(students)
     }
     probed = [
@@ -259,6 +259,8 @@ def _probed(
             lambda texts: [block.transform(texts) for block in used], rows.texts
         ),
         n_params=sum(block.n_params for block in used) + n_columns * len(study.labels),
+        n_bytes=sum(block.n_bytes for block in used)
+        + n_columns * len(study.labels) * np.dtype(STORED).itemsize,
     )
 
 

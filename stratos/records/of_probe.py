@@ -126,6 +126,8 @@ class KindProbe:
     gain: tuple[float, float] | None = None
     """95% interval of what twice the rows would add to the accuracy; None where that was not
     measured."""
+    n_bytes: int = 0
+    """Of the student on disk, about; 0 where that is not known."""
 
     @property
     def score(self) -> float:

@@ -417,6 +417,8 @@ class Student:
     """Processes of one thread that shared each step: on their number the rounding depends, too."""
     vocabulary: tuple[int, int] | None = None
     """Tokens of its vocabulary and of the one that it was cut from; None where it is whole."""
+    layers: tuple[int, int] | None = None
+    """Its layers and those of the model that it was cut from; None where all stay."""
     kind: str = "lm"
     """lm, or the kind that it is (`StudentConfig.kind`)."""
     calibration_error: float | None = None

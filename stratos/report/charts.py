@@ -65,6 +65,8 @@ USD = Quantity("usd", "cost in dollars, log scale", _money, log=True, bounds=(0.
 HOURS = Quantity("hours", "hours until trained, log scale", _span, log=True)
 RUN_HOURS = Quantity("here", "hours this run took, log scale", _span, log=True)
 LATENCY = Quantity("latency_ms", "p95 latency, log scale", _latency, log=True)
+BYTES = Quantity("n_bytes", "size on disk, log scale", formats.n_bytes, log=True)
+ANSWER = Quantity("answer_ms", "time of one answer, log scale", _latency, log=True)
 NET = Quantity("net_usd", "net cost beyond the chosen plan", formats.usd)
 TOKENS = Quantity("tokens", "training tokens", formats.magnitude, bounds=(0.0, math.inf))
 STEPS = Quantity("step", "gradient steps", formats.magnitude, bounds=(0.0, math.inf))

@@ -13,7 +13,7 @@ from stratos.core.formats import duration, percent, usd
 from stratos.core.redact import redact_override
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.accuracy.predict import LEAST_SHOWN
-from stratos.records import Pilot, Plan, PlanPoint, Probe, Student
+from stratos.records import Deployment, Pilot, Plan, PlanPoint, Probe, Scorecard, Student
 from stratos.report import charts
 from stratos.report.sweep_jobs import overrides_of, read_job, user_config_dirs
 
@@ -203,6 +203,58 @@ def _against(value: float, base: float) -> str:
     """Write a value against another in percent; nothing if they read the same."""
     share = value / base - 1 if base > 0 else 0.0
     return f"{share:+.1%}" if abs(share) >= 0.0005 else ""
+
+
+def sizes_plot(
+    probe: Probe | None,
+    plan: Plan | None,
+    scorecard: Scorecard | None,
+    deployment: Deployment | None,
+) -> charts.Plot | None:
+    """Lay out accuracy against size and time of what was tried; None where it is one thing alone.
+
+    Kinds of student are cross-validated on rows, what is served is measured on test items.
+
+    Args:
+        probe: has the kinds of student.
+        plan: names the chosen one.
+        scorecard: has the accuracy of what is served.
+        deployment: has its size and time, and those of its formats.
+    """
+    marks = []
+    chosen = plan.student if plan and deployment else ""
+    for kind in probe.kinds if probe else ():
+        if kind.student != chosen and kind.n_bytes:
+            values = kind.measured, kind.n_bytes, kind.ms_per_answer
+            marks.append(_tried(kind.student, "dot", "cross-validated", *values))
+    score = scorecard.score("student") if scorecard else None
+    if score and deployment:
+        served = deployment.exports.served if deployment.exports else ""
+        for export in deployment.exports.formats if deployment.exports else ():
+            values = export.exact.mean, export.n_bytes, export.latency_p50_ms
+            kind_of = "chosen" if export.format == served else "alternative"
+            marks.append(_tried(f"{chosen}, {export.format}", kind_of, "on test items", *values))
+        if not served:
+            exact = score.slice().exact.mean
+            values = exact, deployment.bundle_bytes, deployment.latency_p50_ms
+            marks.append(_tried(chosen, "chosen", "on test items", *values))
+    if len(marks) < 2:
+        return None
+    return charts.plot(
+        "Accuracy against size", [charts.BYTES, charts.ANSWER], [charts.ACCURACY], marks
+    )
+
+
+def _tried(
+    name: str, kind: str, how: str, accuracy: float, n_bytes: float, ms: float
+) -> charts.Mark:
+    rows = (
+        ("accuracy", f"{percent(accuracy)} {how}"),
+        ("size", formats.n_bytes(n_bytes)),
+        ("one answer", formats.milliseconds(ms)),
+    )
+    values = {"accuracy": accuracy, "n_bytes": n_bytes, "answer_ms": ms}
+    return charts.Mark(label=name, values=values, kind=kind, rows=rows)
 
 
 # What jobs of a sweep are compared by, read from their records; test items choose nothing.

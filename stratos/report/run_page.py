@@ -56,6 +56,7 @@ from stratos.report.frontier import (
     is_same,
     next_steps,
     plan_rows,
+    sizes_plot,
 )
 from stratos.report.paired import read_examples
 from stratos.report.planned import planned_rows
@@ -250,6 +251,7 @@ def _results(
         "whole_conversations": whole_conversations(scorecard),
         "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         "deployment": deployment,
+        "tried_sizes": sizes_plot(named.get("probe"), named.get("plan"), scorecard, deployment),
         "format_verdict": format_in_words,
         "speed": sentences(deployment) if deployment else [],
         "accuracy_verdict": _accuracy_verdict(limits, scorecard, deployment),

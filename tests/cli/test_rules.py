@@ -65,6 +65,7 @@ CONTRADICTIONS = (
     ["strategy=alignment_logits", "strategy.cache=topk", "strategy.hidden_match=0.1"],
     ["strategy=alignment_logits", "student=smollm2_135m", "student.fit.vocabulary=true"],
     ["student=stratos_1m", "++student.fit.vocabulary=0.1"],
+    ["student=stratos_1m", "++student.fit.depth=true"],
 )
 WRONG = (*([typed] for typed in IMPOSSIBLE), *CONTRADICTIONS)
 

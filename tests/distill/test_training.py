@@ -100,7 +100,7 @@ def test_a_student_is_trained_with_the_tokens_of_its_task(
     texts = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
     shape = StudentConfig("g", hidden_size=32, n_layers=2, n_heads=2, vocab_size=1200)
     save_student(*make_student(shape, None, texts, 5), tmp_path / "base")
-    grown = StudentConfig("g", path=str(tmp_path / "base"), fit=FitConfig(vocabulary=True))
+    grown = StudentConfig("g", path=str(tmp_path / "base"), fit=FitConfig(True, depth=True))
     settings = {**SHORT, "student": grown, "adapter": adapter, "lora_rank": 4}
     notes: list[str] = []
     student = run_distill(tmp_path / "whole", notes=notes, **settings)
@@ -115,6 +115,7 @@ def test_a_student_is_trained_with_the_tokens_of_its_task(
     assert student.vocabulary == (trained.config.vocab_size, len(large)) == (len(small), 1200)
     assert len(small) < 0.5 * len(large)
     assert str(VocabularyCut(len(small), len(large))) in notes
+    assert student.layers == (2, 2), "it answers nothing, so that no layer is known to be idle"
     saved = untouched.num_parameters() - trained.num_parameters()
     assert saved == 32 * (len(large) - len(small))
     item = MahjongTask().items("validation", 1)[0]

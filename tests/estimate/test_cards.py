@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from stub_task import StubTask
 
-from stratos.config import StudentConfig
+from stratos.config import FitConfig, StudentConfig
 from stratos.core.errors import ConfigError
+from stratos.estimate import constants as k
 from stratos.estimate.cards import (
     N_SPECIAL_TOKENS,
     card_of_student,
@@ -16,6 +17,7 @@ from stratos.estimate.cards import (
     parts,
 )
 from stratos.records import ModelCard
+from stratos.tasks.base import Item
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,36 @@ def test_a_students_folder_is_read(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(facts))
     card = card_of_student(StudentConfig(name="s", path=str(tmp_path)), Task())
     assert (card.n_params, card.n_kv_heads, card.context_length) == (134_515_008, 3, 8192)
+
+
+@dataclass(frozen=True)
+class Rows(Task):
+    def items(self, split, n, seed=0, slice=None):
+        return [Item(str(k), "main", f"my card number {k}", "late") for k in range(3)]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_cut_student_is_planned_with_the_tokens_of_its_rows(tmp_path, tied):
+    facts = {
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "tie_word_embeddings": tied,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    whole = StudentConfig(name="s", path=str(tmp_path))
+    sizes = []
+    for vocabulary in (True, 0.5, 1.0):
+        card = card_of_student(replace(whole, fit=FitConfig(vocabulary)), Rows())
+        shape = (card.vocab_size, 576, 30, 9, 3, 1536)
+        assert card.n_params == llama_params(*shape, tied=tied)
+        sizes.append(card.vocab_size)
+    words = 4  # my, card, number, late
+    assert sizes[0] == round(k.CUT_FIXED_TOKENS + k.CUT_TOKENS_A_WORD * words)
+    assert sizes[1:] == [pytest.approx((sizes[0] + 49152) / 2, abs=1), 49152]
 
 
 def test_a_folder_without_config_is_an_error(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from stratos.records import CurvePoint
+from stratos.records import CurvePoint, Interval, KindProbe
 from stratos.report import charts
 from stratos.report.charts import (
     ACCURACY,
@@ -21,6 +23,7 @@ from stratos.report.charts import (
     curve_plots,
     overlaid,
 )
+from stratos.report.frontier import sizes_plot
 
 
 @pytest.mark.parametrize(
@@ -144,3 +147,30 @@ def test_jobs_are_drawn_over_each_other():
     assert len(exact.lines) == len(loss.lines) == N_COLOURS
     assert exact.legend[0] == ("job-0", "job 0")
     assert overlaid({}) == ()
+
+
+def test_what_was_tried_stands_by_size_and_time_with_what_is_served() -> None:
+    interval = Interval(0.9, 0.8, 0.95)
+    kinds = [
+        KindProbe(name, name, interval, 0.9, 300, 0.01, 1.0, ms, 1_000, n_bytes=size)
+        for name, ms, size in (("linear", 0.3, 200_000), ("static", 0.5, 900_000))
+    ]
+    probe: Any = SimpleNamespace(kinds=kinds)
+    plan: Any = SimpleNamespace(student="static")
+    score = SimpleNamespace(slice=lambda: SimpleNamespace(exact=Interval(0.93, 0.9, 0.95)))
+    scorecard: Any = SimpleNamespace(score=lambda role: score if role == "student" else None)
+    served: Any = SimpleNamespace(exports=None, bundle_bytes=950_000, latency_p50_ms=0.8)
+    plot = sizes_plot(probe, plan, scorecard, served)
+    assert plot is not None and (plot.xs, plot.ys) == (("n_bytes", "answer_ms"), ("accuracy",))
+    assert [(mark["label"], mark["kind"]) for mark in plot.marks] == [
+        ("linear", "dot"),
+        ("static", "chosen"),
+    ]
+    assert all(mark["at"].keys() == {"n_bytes", "answer_ms", "accuracy"} for mark in plot.marks)
+    q4 = SimpleNamespace(format="q4_0", n_bytes=80e6, exact=interval, latency_p50_ms=20.0)
+    q8 = SimpleNamespace(format="q8_0", n_bytes=140e6, exact=interval, latency_p50_ms=30.0)
+    served.exports = SimpleNamespace(served="q8_0", formats=(q4, q8))
+    formats = sizes_plot(None, plan, scorecard, served)
+    assert formats is not None
+    assert [mark["kind"] for mark in formats.marks] == ["alternative", "chosen"]
+    assert sizes_plot(None, plan, None, None) is None

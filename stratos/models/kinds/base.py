@@ -226,7 +226,7 @@ def note_learnt(folder: Path, n_rows: int) -> None:
     """Write into a student's folder that it has learnt all rows, those of its test among them."""
     path = folder / FILE
     described = json.loads(path.read_text(encoding="utf-8"))
-    text = json.dumps({**described, _ALL_ROWS: n_rows}, ensure_ascii=False, indent=1)
+    text = json.dumps({**described, _ALL_ROWS: n_rows}, ensure_ascii=False)
     path.write_text(text, encoding="utf-8")
 
 

@@ -23,7 +23,7 @@ from scipy import sparse
 from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.features import Arrays, Features, Head, Matrix, Tfidf, mix
+from stratos.models.kinds.features import STORED, Arrays, Features, Head, Matrix, Tfidf, mix
 from stratos.models.kinds.student_kinds import LABELS
 
 _N_OTHERS = 19
@@ -171,7 +171,8 @@ class Classifier(Predictor):
             settings, own = block.state()
             blocks.append({"name": block.name, **settings})
             arrays |= {f"{block.name}.{name}": array for name, array in own.items()}
-            arrays |= {f"{block.name}.head": head.weights, f"{block.name}.bias": head.bias}
+            arrays[f"{block.name}.head"] = head.weights.astype(STORED)
+            arrays[f"{block.name}.bias"] = head.bias
             block.save(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / WEIGHTS)
@@ -183,7 +184,7 @@ class Classifier(Predictor):
             "blocks": blocks,
             **self._more,
         }
-        text = json.dumps(described, ensure_ascii=False, indent=1)
+        text = json.dumps(described, ensure_ascii=False)
         (folder / FILE).write_text(text, encoding="utf-8")
 
     @property
@@ -206,7 +207,7 @@ class Classifier(Predictor):
                 for key, array in arrays.items()
                 if key.startswith(f"{name}.")
             }
-            heads.append(Head(own.pop("head"), own.pop("bias")))
+            heads.append(Head(own.pop("head").astype(np.float32), own.pop("bias")))
             blocks.append(block_class(name).of_state(settings, own, folder))
         labels = tuple(described["labels"])
         mixing = arrays["mixing_weights"]

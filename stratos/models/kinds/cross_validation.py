@@ -390,7 +390,7 @@ class Study:
                 centroids = self._centroids(features, every)
             shares, weights = weights[: len(fitted)], weights[len(fitted) :]
             head, total = joined(fitted, shares)
-            blocks.append(block)
+            blocks.append(block.compact(self._texts))
             heads.append(head)
             totals.append(total)
         assert centroids is not None, "a kind has a block"

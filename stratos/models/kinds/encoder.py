@@ -107,6 +107,11 @@ class Encoder(Features):
     def n_params(self) -> int:
         return read_encoder(self.folder).n_params
 
+    @property
+    @override
+    def n_bytes(self) -> int:
+        return 4 * self.n_params  # float32
+
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:
         return {"longest": self.longest}, {}
@@ -367,6 +372,11 @@ class TunedEncoder(Features):
     @override
     def n_params(self) -> int:
         return self.encoder.n_params + sum(array.size for array in (self.tuned or {}).values())
+
+    @property
+    @override
+    def n_bytes(self) -> int:
+        return 4 * self.n_params
 
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:

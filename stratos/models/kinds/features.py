@@ -8,6 +8,7 @@ fitted once, and is saved as arrays and JSON.
 from __future__ import annotations
 
 import abc
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from typing_extensions import override
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 """Shape (texts, features), float32."""
 Arrays = dict[str, np.ndarray]
+STORED = np.float16
+"""How a student's file has the weights of its heads, most of its numbers."""
 
 
 class Features(abc.ABC):
@@ -54,12 +57,27 @@ class Features(abc.ABC):
         """Numbers of its own, without those of the head."""
         return sum(array.size for array in self.state()[1].values())
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its own on disk, without those of the head."""
+        settings, arrays = self.state()
+        described = json.dumps(settings, ensure_ascii=False).encode()
+        return len(described) + sum(array.nbytes for array in arrays.values())
+
     def fitted(self, texts: Sequence[str], answers: Sequence[int] = ()) -> Features:
         """Return the block that has learnt from `texts`; itself where it learns nothing.
 
         Args:
             texts: of the rows.
             answers: the number of each row's label, for a block that learns from labels, too.
+        """
+        return self
+
+    def compact(self, texts: Sequence[str]) -> Features:
+        """Return the block as it is saved and served: as small as it can be.
+
+        Args:
+            texts: of the rows that were learnt.
         """
         return self
 
@@ -168,24 +186,37 @@ def _letters(min_df: int = 1) -> Any:
     )
 
 
+_MOST_OF_8_BITS = 127
+
+
 class StaticTable(Features):
     """The mean of the token vectors of a text, from a table that was trained on other texts.
 
     Args:
         table: shape (tokens, features).
         tokenizer: of the package `tokenizers`.
+        scales: what the whole numbers of each row are multiplied by, shape (tokens,); None where
+            the table has the vectors themselves.
+        share: of the tokens that no row has, which stay in what is served; None: all tokens stay.
     """
 
     name = "static"
     about = "the mean of the token vectors of a fixed table"
 
-    def __init__(self, table: np.ndarray, tokenizer: Any) -> None:
-        self._table, self._tokenizer = table, tokenizer
+    def __init__(
+        self,
+        table: np.ndarray,
+        tokenizer: Any,
+        scales: np.ndarray | None = None,
+        share: float | None = None,
+    ) -> None:
+        self._table, self._tokenizer, self._scales = table, tokenizer, scales
+        self._share = share
         tokenizer.no_padding()
         tokenizer.no_truncation()
 
     @classmethod
-    def of_files(cls, weights: Path, tokenizer: Path) -> StaticTable:
+    def of_files(cls, weights: Path, tokenizer: Path, share: float | None = None) -> StaticTable:
         """Return the table of a safetensors file with one matrix, and its tokenizer's JSON."""
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
@@ -200,7 +231,7 @@ class StaticTable(Features):
                     f"it has {len(table):,} vectors for {read.get_vocab_size():,} tokens, or one "
                     "of them is no number"
                 )
-        return cls(table, read)
+        return cls(table, read, share=share)
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
@@ -208,19 +239,50 @@ class StaticTable(Features):
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         for row, tokens in zip(rows, encoded, strict=True):
             if tokens.ids:
-                row[:] = self._table[tokens.ids].mean(axis=0, dtype=np.float32)
+                row[:] = self._sum(tokens.ids) / len(tokens.ids)
         return of_length_1(rows)
+
+    def _sum(self, ids: Sequence[int]) -> np.ndarray:
+        vectors = self._table[ids]
+        if self._scales is None:
+            total: np.ndarray = vectors.sum(axis=0, dtype=np.float32)
+        else:
+            total = self._scales[ids] @ vectors.astype(np.float32)
+        return total
+
+    @override
+    def compact(self, texts: Sequence[str]) -> StaticTable:
+        """Return the table in 8 bits, with the tokens of `texts` where a share is given."""
+        rows, tokenizer = self._table, self._tokenizer
+        if self._share is not None:
+            from stratos.models.pretrained.vocabulary import task_vocabulary
+
+            source = tokenizer.to_str()
+            vocabulary = task_vocabulary(source, texts, len(rows), share=self._share)
+            rows = rows[vocabulary.ids]
+            tokenizer = type(tokenizer).from_str(vocabulary.tokenizer)
+        rows = rows.astype(np.float32)
+        scales = np.abs(rows).max(axis=1) / _MOST_OF_8_BITS
+        scales[scales == 0] = 1
+        return StaticTable(np.round(rows / scales[:, None]).astype(np.int8), tokenizer, scales)
+
+    @property
+    @override
+    def n_params(self) -> int:
+        return self._table.size
 
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:
-        return {"tokenizer": self._tokenizer.to_str()}, {"table": self._table}
+        scales = {} if self._scales is None else {"scales": self._scales}
+        return {"tokenizer": self._tokenizer.to_str()}, {"table": self._table, **scales}
 
     @classmethod
     @override
     def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> StaticTable:
         from tokenizers import Tokenizer
 
-        return cls(arrays["table"], Tokenizer.from_str(settings["tokenizer"]))
+        read = Tokenizer.from_str(settings["tokenizer"])
+        return cls(arrays["table"], read, arrays.get("scales"))
 
 
 def of_length_1(rows: np.ndarray) -> np.ndarray:
@@ -354,6 +416,8 @@ def fit_head(
 def joined(heads: Sequence[Head], weights: np.ndarray) -> tuple[Head, float]:
     """Return the mixture of the heads of a block's views as a head of the block, and its weight.
 
+    Its weights are rounded as they are stored.
+
     Args:
         heads: of each view.
         weights: of each head in the mixture of all blocks.
@@ -362,7 +426,7 @@ def joined(heads: Sequence[Head], weights: np.ndarray) -> tuple[Head, float]:
     shares = weights / total if total else weights
     rows = np.vstack([share * head.weights for share, head in zip(shares, heads, strict=True)])
     bias = np.sum([share * head.bias for share, head in zip(shares, heads, strict=True)], axis=0)
-    return Head(rows.astype(np.float32), bias.astype(np.float32)), total
+    return Head(rows.astype(STORED).astype(np.float32), bias.astype(np.float32)), total
 
 
 def mix(log_probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from scipy import sparse
 from scipy.special import softmax
 from typing_extensions import override
 
-from stratos.config import Config, StudentConfig
+from stratos.config import Config, FitConfig, StudentConfig
 from stratos.models.kinds import cross_validation
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.encoder import TunedEncoder
@@ -415,7 +415,7 @@ def studied(
         several: whether answers are sets of labels, of which no encoder is tuned.
         tunes: whether the kind that takes minutes is measured, too; once it was, it always is.
     """
-    starts = tuple((student.kind, student.path, student.package) for student in students)
+    starts = tuple((s.kind, s.path, s.package, s.fit) for s in students)
     began = time.perf_counter()
     study = _study(rows, starts, seed, several)
     if tunes:
@@ -428,11 +428,11 @@ def studied(
 @lru_cache(maxsize=1)
 def _study(
     rows: Rows,
-    starts: tuple[tuple[str, str | None, str | None], ...],
+    starts: tuple[tuple[str, str | None, str | None, FitConfig], ...],
     seed: int,
     several: bool,
 ) -> Study:
-    students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
+    students = [StudentConfig(kind, kind, path, package=p, fit=f) for kind, path, p, f in starts]
     blocks = blocks_of(students)
     if several:
         return _of_sets(rows, blocks, seed)

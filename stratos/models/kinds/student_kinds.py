@@ -48,6 +48,8 @@ class Kind:
     """Whether it has no model, and answers with what rows have."""
     has_encoder: ClassVar[bool] = False
     """Whether a pretrained encoder reads each text that it answers."""
+    has_vocabulary: ClassVar[bool] = False
+    """Whether it starts from a vocabulary that can be cut to a task (`student.fit.vocabulary`)."""
     takes_minutes: ClassVar[bool] = False
     """Whether it is trained in minutes, and so tried only where it may win."""
 
@@ -86,6 +88,7 @@ class LanguageModel(Kind):
     """A language model, which does every task."""
 
     name = "lm"
+    has_vocabulary = True
 
     def needs_torch(self, student: StudentConfig) -> bool:
         """Return that it does."""
@@ -142,6 +145,7 @@ class StaticKind(LabelKind):
     """A table of token vectors."""
 
     name = "static"
+    has_vocabulary = True
     prior_gain = 0.02
     package = "wordllama"
     features = "features:StaticTable"
@@ -157,7 +161,7 @@ class StaticKind(LabelKind):
                 f"The student {student.name} has no table of token vectors here. Type: pip "
                 f"install {self.package}, or name a model2vec folder with student.path=<folder>."
             )
-        return self.block_class().of_files(*files)
+        return self.block_class().of_files(*files, student.fit.share)
 
 
 class EncoderKind(LabelKind):

@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 
 from stratos.core.errors import StratosError
+from stratos.core.formats import listed
 from stratos.models.pretrained.folder import load_tokenizer
 
 _JSON, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 """A token of byte fallback."""
+_TYPES = ("BPE", "Unigram", "WordPiece")
+"""Models of a tokenizer that can be cut."""
 _TABLES = {_JSON, _CONFIG, "chat_template.jinja", "special_tokens_map.json"}
 """Files of a tokenizer that state no vocabulary, or one that is rewritten here."""
 
@@ -75,8 +78,8 @@ def task_vocabulary(
         keep: numbers of tokens that stay in any case.
 
     Raises:
-        VocabularyError: the tokenizer is neither BPE nor Unigram, or encodes a text otherwise
-            once it is cut.
+        VocabularyError: the tokenizer is of another kind than `_TYPES`, or encodes a text
+            otherwise once it is cut.
     """
     from tokenizers import Tokenizer
 
@@ -85,9 +88,10 @@ def task_vocabulary(
     whole.no_padding()
     plain = json.loads(source)
     model = plain["model"]
-    if model["type"] not in ("BPE", "Unigram"):
-        raise VocabularyError(f"its tokenizer is {model['type']}, not BPE or Unigram")
-    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+    if model["type"] not in _TYPES:
+        raise VocabularyError(f"its tokenizer is {model['type']}, not {listed(_TYPES, 'or')}")
+    is_marked = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
+    if model["type"] == "BPE" and is_marked:
         raise VocabularyError("its tokens have a mark of where they stand in a word")
     numbers = _numbers(model)
     encoded = [each.ids for each in whole.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -115,10 +119,11 @@ def _numbers(model: dict[str, Any]) -> dict[str, int]:
 def _always(model: dict[str, Any], numbers: dict[str, int]) -> Iterator[int]:
     """Yield the tokens by which every text can be written, and the one for what cannot be."""
     has_bytes = bool(model.get("byte_fallback"))
+    mark = model["continuing_subword_prefix"] if model["type"] == "WordPiece" else ""
     yield from (
         id_
         for token, id_ in numbers.items()
-        if (_BYTE.fullmatch(token) if has_bytes else len(token) == 1)
+        if (_BYTE.fullmatch(token) if has_bytes else len(token.removeprefix(mark)) == 1)
     )
     if model["type"] == "Unigram":
         # A character without a token costs as much as the worst token, and more.
@@ -133,6 +138,8 @@ def _by_frequency(model: dict[str, Any], numbers: dict[str, int]) -> list[int]:
     """Return the tokens, the most frequent first in the texts that the tokenizer learnt from."""
     if model["type"] == "Unigram":
         return sorted(numbers.values(), key=lambda id_: -float(model["vocab"][id_][1]))
+    if model["type"] == "WordPiece":
+        return sorted(numbers.values())
     made = (numbers.get(first + second) for first, second in _merges(model))
     return list(dict.fromkeys(id_ for id_ in made if id_ is not None))
 
@@ -180,6 +187,7 @@ def _cut_json(
             model["unk_id"] = new[model["unk_id"]]
     else:
         model["vocab"] = {token: new[id_] for token, id_ in numbers.items() if id_ in new}
+    if model["type"] == "BPE":
         model["merges"] = [
             [first, second]
             for first, second in _merges(plain["model"])

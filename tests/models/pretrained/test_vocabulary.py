@@ -281,6 +281,31 @@ def test_llama_cpp_loads_what_is_left(both: tuple[Any, ...], tmp_path: Path) -> 
     assert header.n_params >= cut.num_parameters()
 
 
+def test_word_pieces_are_cut_too() -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=1500, special_tokens=["[UNK]", "[CLS]"], show_progress=False
+    )
+    tokenizer.train_from_iterator(lines(), trainer)
+    vocabulary = task_vocabulary(tokenizer.to_str(), ROWS, tokenizer.get_vocab_size())
+    cut, kept = Tokenizer.from_str(vocabulary.tokenizer), set(vocabulary.ids.tolist())
+    assert cut.get_vocab_size() == len(kept) < 0.5 * tokenizer.get_vocab_size()
+    texts = [*ROWS, *lines()]
+    n_same = 0
+    for before, after in zip(
+        tokenizer.encode_batch_fast(texts), cut.encode_batch_fast(texts), strict=True
+    ):
+        if kept.issuperset(before.ids):
+            n_same += 1
+            assert vocabulary.ids[after.ids].tolist() == before.ids
+        assert ("[UNK]" in after.tokens) == ("[UNK]" in before.tokens)
+    assert n_same >= len(ROWS)
+
+
 def test_a_tokenizer_of_whole_words_is_refused() -> None:
     from tokenizers import Tokenizer, models
 

@@ -1,0 +1,233 @@
+"""Remove the layers of a model that its task does without, before it is trained.
+
+Layers go one after the other. Each time, that one goes without which the most validation rows are
+answered right (greedily, as in TALE). It ends where what is left is worse than the whole model:
+by more points than are allowed, or surely, as McNemar's test on the same rows says. A model that
+is right of no more rows than their most frequent answer shows nothing that could be lost: of such
+a model all layers stay.
+
+A layer is tried where the last trials say that it matters least. So a step tries few layers again,
+not all that are left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stratos.config import FitConfig
+from stratos.tasks.base import Message, Task
+
+_N_ROWS = 200
+"""Validation rows that are answered in each trial."""
+_BATCH = 16
+_ROUNDING = 1e-9
+_SURE = 0.05
+"""p-value of a test below which a difference is no chance."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The layers of a model that stay."""
+
+    layers: tuple[int, ...]
+    """Their numbers in the whole model, ascending."""
+    n_before: int
+    n_rows: int
+    """Validation rows that were answered."""
+    n_right: int
+    """Of them right with the layers that stay."""
+    n_right_before: int
+    """With all layers."""
+    n_by_chance: int
+    """Rows that the most frequent answer has."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the whole model is right of enough rows to tell what a layer is for."""
+        return exceeds_chance(self.n_right_before, self.n_rows, self.n_by_chance)
+
+
+def fit_depth(
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    labels: Sequence[str],
+    fit: FitConfig,
+    tick: Callable[[int, int], None],
+) -> Depth:
+    """Remove the layers of a model, in place, that validation rows of a task do without.
+
+    Args:
+        task: whose rows they are.
+        model: of transformers.
+        tokenizer: of the model.
+        labels: that it is to answer with; none where it writes any text.
+        fit: how many layers may go, and how many points that may cost.
+        tick: as `task_depth` takes it.
+    """
+    items = task.items("validation", _N_ROWS)
+    chats, answers = [*map(task.student_messages, items)], [*map(task.completion, items)]
+    return task_depth(
+        model,
+        lambda: right_answers(model, tokenizer, chats, answers, labels),
+        max(Counter(answers).values(), default=0),
+        share=float(fit.depth),
+        max_loss=fit.max_loss_points / 100,
+        tick=tick,
+    )
+
+
+def task_depth(
+    model: Any,
+    answer: Callable[[], np.ndarray],
+    n_by_chance: int,
+    *,
+    share: float,
+    max_loss: float,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> Depth:
+    """Remove layers of a model of transformers, in place, and return what stays.
+
+    Args:
+        model: with a list of layers, as Llama, Qwen, Mistral and Gemma have.
+        answer: tells whether each validation row is answered right, shape (rows,).
+        n_by_chance: rows that the most frequent answer has.
+        share: of the layers that may go at most.
+        max_loss: share of the rows that may be answered worse.
+        tick: called with (removed, most) behind each trial.
+    """
+    stack = _Stack(model)
+    n, layers = stack.n_layers, list(range(stack.n_layers))
+    most = min(n - 1, int(share * n + _ROUNDING))
+    whole = right = answer()
+    scores: dict[int, int] = {}
+    if not exceeds_chance(int(whole.sum()), len(whole), n_by_chance):
+        most = 0
+    while n - len(layers) < most:
+        index, without = _least(stack, layers, answer, scores, len(right))
+        tick(n - len(layers), most)
+        if is_worse(whole, without, max_loss):
+            break
+        layers.remove(index)
+        right = without
+    stack.keep(layers)
+    n_right, n_before = int(right.sum()), int(whole.sum())
+    return Depth(tuple(layers), n, len(whole), n_right, n_before, n_by_chance)
+
+
+def _least(
+    stack: _Stack,
+    layers: Sequence[int],
+    answer: Callable[[], np.ndarray],
+    scores: dict[int, int],
+    n_rows: int,
+) -> tuple[int, np.ndarray]:
+    """Return the layer that matters least by now, and which rows are right without it.
+
+    Without further layers a layer matters rather more than before, so that the best that is tried
+    anew, and is no worse than what all others once were, is the best.
+    """
+    fresh: dict[int, np.ndarray] = {}
+    while True:
+        # Of equals the upper one goes: what it does comes last.
+        best = max(layers, key=lambda index: (scores.get(index, n_rows + 1), index))
+        if best in fresh:
+            return best, fresh[best]
+        stack.keep([index for index in layers if index != best])
+        fresh[best] = answer()
+        scores[best] = int(fresh[best].sum())
+
+
+def exceeds_chance(n_right: int, n_rows: int, n_by_chance: int) -> bool:
+    """Return whether more rows are right than the most frequent answer has, and surely so."""
+    from scipy.stats import binomtest
+
+    if not n_rows:
+        return False
+    share = min(1.0, max(n_by_chance, 1) / n_rows)
+    return bool(binomtest(n_right, n_rows, share, "greater").pvalue < _SURE)
+
+
+def is_worse(before: np.ndarray, after: np.ndarray, max_loss: float) -> bool:
+    """Return whether fewer rows are right than may be, or surely fewer (McNemar's exact test)."""
+    from scipy.stats import binomtest
+
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    if (lost - won) > max_loss * len(before):
+        return True
+    return lost > won and bool(binomtest(won, lost + won).pvalue < _SURE)
+
+
+def keep_layers(model: Any, layers: Sequence[int]) -> None:
+    """Leave a model of transformers some of its layers, in place."""
+    _Stack(model).keep(layers)
+
+
+class _Stack:
+    """The layers of a model of transformers, of which some can be taken."""
+
+    def __init__(self, model: Any) -> None:
+        self._part = model.get_decoder()
+        self._configs = (model.config.get_text_config(), self._part.config)
+        self._blocks = list(self._part.layers)
+        self._of_layers = {
+            name: value
+            for name, value in self._part.config.to_dict().items()
+            if "layer" in name and isinstance(value, list) and len(value) == len(self._blocks)
+        }
+        """Settings that have a value for each layer."""
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the whole model."""
+        return len(self._blocks)
+
+    def keep(self, layers: Sequence[int]) -> None:
+        """Give the model some of its layers, numbered anew: a cache has room for each."""
+        import torch
+
+        self._part.layers = torch.nn.ModuleList(self._blocks[index] for index in layers)
+        for number, block in enumerate(self._part.layers):
+            block.self_attn.layer_idx = number
+        for config in self._configs:
+            config.num_hidden_layers = len(layers)
+            for name, values in self._of_layers.items():
+                setattr(config, name, [values[index] for index in layers])
+
+
+def right_answers(
+    model: Any,
+    tokenizer: Any,
+    chats: Sequence[list[Message]],
+    answers: Sequence[str],
+    labels: Sequence[str],
+) -> np.ndarray:
+    """Return whether a model answers each chat right, shape (chats,).
+
+    Of labels the likeliest is its answer. Any other answer is right if each of its tokens is the
+    likeliest behind those before it.
+    """
+    import torch
+
+    from stratos.models.decode.batched import evaluating
+    from stratos.models.decode.label_scores import score_labels
+
+    if labels:
+        scores = score_labels(model, tokenizer, chats, labels, batch_size=_BATCH)
+        best = scores.logprobs_NL.argmax(axis=1)
+        return np.array([labels[k] == own for k, own in zip(best, answers, strict=True)], bool)
+    right = []
+    with evaluating(model), torch.inference_mode():
+        for chat, own in zip(chats, answers, strict=True):
+            text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            start = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+            ids = tokenizer(text + own, add_special_tokens=False)["input_ids"]
+            ids_T = torch.tensor(ids, device=model.device)
+            likeliest_T = model(input_ids=ids_T[None]).logits[0].argmax(-1)
+            right.append(bool((likeliest_T[start - 1 : -1] == ids_T[start:]).all()))
+    return np.array(right, bool)

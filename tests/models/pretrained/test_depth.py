@@ -1,0 +1,178 @@
+"""Layers that go: the model that is left computes what its blocks do, and loses no answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stratos.config import StudentConfig
+from stratos.distill.tokenizer import make_student
+from stratos.models.pretrained import load_model
+from stratos.models.pretrained.depth import (
+    exceeds_chance,
+    is_worse,
+    keep_layers,
+    right_answers,
+    task_depth,
+)
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+FAMILIES = {
+    "llama": {},
+    "mistral": {},
+    "qwen3": {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 2},
+    "gemma3_text": {
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
+    "smollm3": {"no_rope_layers": [1, 0, 1, 0]},
+}
+LABELS = ("card lost", "card late", "loan", "fee")
+WORDS = ("my", "card", "loan", "is", "late", "lost", "fee", "the", "rate", "bank")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_left_is_saved_and_computes_what_its_blocks_do(family: str, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **{**SHAPE, **FAMILIES[family]})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    ids = torch.arange(3, 13)[None]
+    silent = model.get_decoder().layers[1]
+    for name in ("self_attn.o_proj.weight", "mlp.down_proj.weight"):
+        torch.nn.init.zeros_(silent.get_parameter(name))  # adds nothing to what it reads
+    with torch.no_grad():
+        expected = model(ids).logits
+        keep_layers(model, [0, 2, 3])
+        torch.testing.assert_close(model(ids).logits, expected, rtol=0, atol=1e-6)
+        written = model.generate(ids, max_new_tokens=6, do_sample=False)
+        model.save_pretrained(tmp_path)
+        read = load_model(tmp_path, dtype="float32").eval()
+        assert read.config.num_hidden_layers == len(read.get_decoder().layers) == 3
+        torch.testing.assert_close(read(ids).logits, expected, rtol=0, atol=1e-6)
+        assert torch.equal(read.generate(ids, max_new_tokens=6, do_sample=False), written)
+
+
+@pytest.fixture
+def student() -> tuple[Any, Any, list[Any]]:
+    """Return a model of which two layers of five add nothing, its tokenizer, and chats."""
+    import torch
+
+    shape = StudentConfig("s", hidden_size=32, n_layers=5, n_heads=2, vocab_size=300)
+    model, tokenizer = make_student(shape, None, [" ".join(WORDS), *LABELS], 0)
+    for number, block in enumerate(model.get_decoder().layers):
+        for name in ("self_attn.o_proj.weight", "mlp.down_proj.weight"):
+            weight = block.get_parameter(name)
+            torch.nn.init.normal_(weight, std=0.0 if number in (1, 3) else 0.3)
+    random = np.random.default_rng(0)
+    texts = [" ".join(random.choice(WORDS, 5)) for _ in range(60)]
+    return model, tokenizer, [[{"role": "user", "content": text}] for text in texts]
+
+
+def answers_of(model: Any, tokenizer: Any, chats: list[Any]) -> list[str]:
+    from stratos.models.decode.label_scores import score_labels
+
+    scores = score_labels(model, tokenizer, chats, LABELS, batch_size=8).logprobs_NL
+    return [LABELS[k] for k in scores.argmax(axis=1)]
+
+
+def test_layers_go_that_answers_do_not_need(student: tuple[Any, Any, list[Any]]) -> None:
+    model, tokenizer, chats = student
+    gold = answers_of(model, tokenizer, chats)
+    n_by_chance = Counter(gold).most_common(1)[0][1]
+    trials: list[tuple[int, int]] = []
+
+    def answer() -> np.ndarray:
+        return right_answers(model, tokenizer, chats, gold, LABELS)
+
+    depth = task_depth(
+        model,
+        answer,
+        n_by_chance,
+        share=1.0,
+        max_loss=0.0,
+        tick=lambda *done: trials.append(done),
+    )
+    assert depth.layers == (0, 2, 4)
+    assert (depth.n_before, depth.n_right, depth.n_right_before) == (5, 60, 60)
+    assert depth.is_known and trials[-1] == (2, 4)
+    assert answers_of(model, tokenizer, chats) == gold
+
+
+def test_no_more_layers_go_than_may(student: tuple[Any, Any, list[Any]]) -> None:
+    model, tokenizer, chats = student
+    gold = answers_of(model, tokenizer, chats)
+    depth = task_depth(
+        model,
+        lambda: right_answers(model, tokenizer, chats, gold, LABELS),
+        0,
+        share=0.2,
+        max_loss=0.0,
+    )
+    assert depth.layers == (0, 1, 2, 4), "of equals the upper one"
+
+
+def test_all_layers_stay_where_nothing_tells_what_they_are_for(
+    student: tuple[Any, Any, list[Any]],
+) -> None:
+    """A model of random weights answers no sum, so that no trial would show a loss."""
+    model, tokenizer, _ = student
+    sums = [[{"role": "user", "content": f"{k} + {k + 7}"}] for k in range(20)]
+    gold = [str(2 * k + 7) for k in range(20)]
+    depth = task_depth(
+        model,
+        lambda: right_answers(model, tokenizer, sums, gold, ()),
+        1,
+        share=1.0,
+        max_loss=0.0,
+    )
+    assert depth.layers == (0, 1, 2, 3, 4) and not depth.is_known
+
+
+def test_a_text_is_right_if_the_model_would_write_it(student: Any) -> None:
+    import torch
+
+    model, tokenizer, chats = student
+    asked = tokenizer.apply_chat_template(chats[0], add_generation_prompt=True, return_dict=True)
+    ids = torch.tensor([asked["input_ids"]])
+    with torch.no_grad():
+        best = int(model.eval()(ids).logits[0, -1].argmax())
+    own = tokenizer.decode([best])
+    if tokenizer(own, add_special_tokens=False)["input_ids"] != [best]:
+        pytest.skip("the token is no text")
+    other = next(word for word in WORDS if not word.startswith(own))
+    right = right_answers(model, tokenizer, [chats[0]] * 2, [own, other], ())
+    assert right.tolist() == [True, False]
+
+
+def test_a_loss_is_one_where_it_is_too_large_or_sure() -> None:
+    before = np.ones(100, bool)
+    three = before.copy()
+    three[:3] = False
+    six = before.copy()
+    six[:6] = False
+    assert not is_worse(before, three, 0.03) and is_worse(before, three, 0.02)
+    assert is_worse(before, six, 0.5), "six rows lost and none won: p = 0.03"
+    assert not is_worse(three, before, 0.0)
+
+
+def test_what_is_right_by_chance_is_no_skill() -> None:
+    assert exceeds_chance(40, 100, 20) and not exceeds_chance(22, 100, 20)
+    assert not exceeds_chance(0, 0, 0)
