@@ -582,5 +582,5 @@ class Caller(Predictor):
             models["values"],
             Neighbours.of_state(described["texts"], arrays),
             ((float(a), float(b)), (float(c), float(d))),
-            int(described["n_made"]),
+            n_made=int(described["n_made"]),
         )  # fmt: skip
