@@ -44,6 +44,7 @@ from stratos.core.redact import redact_text
 from stratos.core.trust import check_places
 
 if TYPE_CHECKING:
+    from stratos.cli.check import Unseeded
     from stratos.config import Config
 
 
@@ -135,9 +136,14 @@ def _up_to_the_plan(words: list[str], overrides: list[str]) -> list[str]:
     """Return the words with the stages of a plan beside their overrides, which may name others."""
     if any(override.lstrip("+~").partition("=")[0] == "stages" for override in overrides):
         return words
+    return _with(words, overrides, PLAN)
+
+
+def _with(words: Sequence[str], overrides: Sequence[str], more: str) -> list[str]:
+    """Return the words with an override behind those that they have: the last of a key counts."""
     # Hydra's parser takes overrides that stand together.
-    at = words.index(overrides[0]) if overrides else len(words)
-    return [*words[:at], PLAN, *words[at:]]
+    at = words.index(overrides[0]) + len(overrides) if overrides else len(words)
+    return [*words[:at], more, *words[at:]]
 
 
 @contextlib.contextmanager
@@ -188,11 +194,19 @@ def _obey(args: argparse.Namespace) -> None:
         return
     from stratos.cli.check import check
 
-    check(args, holds_another)
+    if (unseeded := check(args, holds_another)) is not None:
+        sys.argv = _with(sys.argv, args.overrides, seeded(unseeded))
     try:
         run()
     finally:
         write_page()
+
+
+def seeded(unseeded: Unseeded) -> str:
+    """Return the override that gives a command the seed which it was typed without."""
+    from stratos.run.drawn_seed import drawn_seed
+
+    return f"seed={drawn_seed(unseeded.folder, unseeded.mirror)}"
 
 
 def holds_another(config: Config, folder: Path, key: str) -> Reason | None:
