@@ -136,14 +136,9 @@ def _up_to_the_plan(words: list[str], overrides: list[str]) -> list[str]:
     """Return the words with the stages of a plan beside their overrides, which may name others."""
     if any(override.lstrip("+~").partition("=")[0] == "stages" for override in overrides):
         return words
-    return _with(words, overrides, PLAN)
-
-
-def _with(words: Sequence[str], overrides: Sequence[str], more: str) -> list[str]:
-    """Return the words with an override behind those that they have: the last of a key counts."""
     # Hydra's parser takes overrides that stand together.
-    at = words.index(overrides[0]) + len(overrides) if overrides else len(words)
-    return [*words[:at], more, *words[at:]]
+    at = words.index(overrides[0]) if overrides else len(words)
+    return [*words[:at], PLAN, *words[at:]]
 
 
 @contextlib.contextmanager
@@ -195,7 +190,10 @@ def _obey(args: argparse.Namespace) -> None:
     from stratos.cli.check import check
 
     if (unseeded := check(args, holds_another)) is not None:
-        sys.argv = _with(sys.argv, args.overrides, seeded(unseeded))
+        # Behind what was typed, as seed=null: of one key the last word counts.
+        typed = args.overrides
+        at = sys.argv.index(typed[0]) + len(typed) if typed else len(sys.argv)
+        sys.argv = [*sys.argv[:at], seeded(unseeded), *sys.argv[at:]]
     try:
         run()
     finally:
