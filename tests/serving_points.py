@@ -76,11 +76,11 @@ def serving(
         answer_ranges(card, fleet, work, time, 1.0, engines)
         for work, time in zip(works, times, strict=True)
     ]
-    first, output, hidden = (
+    first, output, hidden, request = (
         1000 * np.mean([getattr(time, column) for time in times], axis=0)
-        for column in ("first_token", "output_token", "hidden")
+        for column in ("first_token", "output_token", "hidden", "request")
     )
-    firsts = ranged(fleet, "first_token", first, launches, engines)
+    firsts = ranged(fleet, "first_token", first, launches, engines, spared=request)
     outputs = ranged(fleet, "output_token", output, launches, engines, hidden)
     found = []
     for i, setting in enumerate(settings):

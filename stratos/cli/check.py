@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,19 @@ HoldsAnother = Callable[[Config, Path, str], Reason | None]
 """Of a config, the folder of its run and the key that names it: why it may not begin there."""
 
 
-def check(args: argparse.Namespace, holds_another: HoldsAnother = lambda *_: None) -> None:
+@dataclass(frozen=True)
+class Unseeded:
+    """A command without a seed whose task makes its items."""
+
+    folder: Path
+    """Of its run or sweep."""
+    mirror: str | None
+    """URL of the copy of the run folder."""
+
+
+def check(
+    args: argparse.Namespace, holds_another: HoldsAnother = lambda *_: None
+) -> Unseeded | None:
     """Check everything that a command line asks for; loads no model.
 
     It writes to the cache, and of a file without answers the rows to label, beside it.
@@ -54,6 +67,9 @@ def check(args: argparse.Namespace, holds_another: HoldsAnother = lambda *_: Non
     Args:
         args: as Hydra's own parser returns them.
         holds_another: tells why a run may not begin in its folder.
+
+    Returns:
+        What a seed is to be drawn for; None where the command has one, or needs none.
 
     Raises:
         ConfigError: the command cannot be run; the message lists everything that is wrong.
@@ -69,6 +85,7 @@ def check(args: argparse.Namespace, holds_another: HoldsAnother = lambda *_: Non
         problems = checker.problems(args.overrides)
     if problems:
         raise ConfigError(listing(problems))
+    return checker.unseeded
 
 
 class _Checker:
@@ -83,6 +100,7 @@ class _Checker:
         self.multirun = multirun
         self.loader = hydra.config_loader
         self.found: list[str] = []
+        self.unseeded: Unseeded | None = None
         self._composed: dict[tuple[str, ...], DictConfig | str] = {}
 
     def problems(self, overrides: Sequence[str]) -> list[str]:
@@ -263,6 +281,7 @@ class _Checker:
         if config is not None:
             self.found.extend(_unreached_objectives(config, composed))
             self.found.extend(_unusable_files(config))
+            self.unseeded = self.unseeded or _unseeded(config, composed, self.multirun)
         problem = _another_folder(composed, self.multirun) or _unwritable(composed, self.multirun)
         if problem is not None:
             self.found.append(str(problem))
@@ -375,6 +394,16 @@ def _is_sweep(composed: DictConfig, multirun: bool) -> bool:
     """Return whether -m, or a file, asks for a sweep."""
     mode = composed.hydra.mode
     return multirun or (mode is not None and mode.name == "MULTIRUN")
+
+
+def _unseeded(config: Config, composed: DictConfig, multirun: bool) -> Unseeded | None:
+    """Return what a seed is to be drawn for; None where one is typed, swept, or changes nothing."""
+    is_seeded = composed.get("seed") is not None or "seed" in _sweep_params(composed)
+    if is_seeded or config.task.has_rows:
+        return None
+    if _is_sweep(composed, multirun):
+        return Unseeded(Path(str(OmegaConf.select(composed, "hydra.sweep.dir"))), None)
+    return Unseeded(config.run_dir, config.paths.mirror)
 
 
 def _another_folder(composed: DictConfig, multirun: bool) -> Reason | None:

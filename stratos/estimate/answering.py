@@ -123,6 +123,9 @@ class AnswerTime:
     """Whether the host decides, which issues a step, and not what it computes."""
     hidden: Number
     """Seconds of the host in an output token that are hidden behind the device."""
+    request: Number
+    """Seconds of the first token beside the model that are those of the measured servers and load
+    generators; 0 where the engine has its own."""
 
     def seconds(self, answer_tokens: float) -> Number:
         """Return the seconds of a whole answer."""
@@ -224,8 +227,10 @@ class Pace:
         )
 
     def _scaled(self, first: Number, output: Number, step: Step) -> AnswerTime:
-        first = self.request_s + first
-        return AnswerTime(self.scale * first, self.scale * output, step.launches, step.hidden)
+        first = self.scale * (self.request_s + first)
+        request = self.scale * self.request_s if self.cost.request_s is None else 0.0
+        fitted_s = np.broadcast_to(request, np.shape(first))
+        return AnswerTime(first, self.scale * output, step.launches, step.hidden, fitted_s)
 
 
 def pace(
@@ -331,7 +336,8 @@ def answer_ranges(
     engine: str | NDArray[np.str_],
 ) -> Ranges:
     """Return an answer's seconds times a factor, with their range."""
-    first = ranged(fleet, "first_token", factor * time.first_token, time.launches, engine)
+    mean, spared = factor * time.first_token, factor * time.request
+    first = ranged(fleet, "first_token", mean, time.launches, engine, spared=spared)
     tokens = factor * work.answer_tokens
     output, hidden = tokens * time.output_token, tokens * time.hidden
     both = first + ranged(fleet, "output_token", output, time.launches, engine, hidden)

@@ -114,7 +114,9 @@ class Errors:
         """Return whether a level of a factor was measured in any setting."""
         return any(errors.setting.of(factor) == level for errors in self.known)
 
-    def interval(self, setting: Setting, mean: float, hidden: float = 0.0) -> Interval:
+    def interval(
+        self, setting: Setting, mean: float, hidden: float = 0.0, spared: float = 0.0
+    ) -> Interval:
         """Return predicted seconds with the range that measurements lie in.
 
         Args:
@@ -122,12 +124,14 @@ class Errors:
             mean: predicted seconds.
             hidden: seconds of the host that are counted as hidden behind the device and that no
                 measurement has shown to be: they may come on top.
+            spared: seconds of a request beside the model. They were fitted to the servers and load
+                generators of two campaigns, and another may take none.
         """
         lacking = self.lacking(setting)
         if not lacking:
             errors = next(errors_of for errors_of in self.known if errors_of.setting == setting)
             source = f"roofline, {setting}: error {errors.mape:.0%} on models it was not fitted to"
-            return _interval(mean, errors.low, errors.high, hidden, source)
+            return _interval(mean, (errors.low, errors.high), hidden, spared, source)
         between = sum(self.unseen[factor].between ** 2 for factor in lacking)
         factor = math.exp(math.sqrt(self.within**2 + between))
         low, high = 1 / factor, factor
@@ -135,7 +139,7 @@ class Errors:
         if Factor.GPU in lacking and is_unlike(setting.gpu):
             low, high = min(low, k.UNLIKE_ERROR[0]), max(high, k.UNLIKE_ERROR[1])
             source += f"; {setting.gpu} is unlike those that were"
-        return _interval(mean, low, high, hidden, source)
+        return _interval(mean, (low, high), hidden, spared, source)
 
     def _reasons(self, setting: Setting, lacking: tuple[Factor, ...]) -> Iterator[str]:
         names = {
@@ -150,8 +154,11 @@ class Errors:
             yield f"{level} not measured: error {error:.0%} on {levels} it was not fitted to"
 
 
-def _interval(mean: float, low: float, high: float, hidden: float, source: str) -> Interval:
-    return Interval(mean, mean * low, max(mean * high, mean + hidden), source)
+def _interval(
+    mean: float, ends: tuple[float, float], hidden: float, spared: float, source: str
+) -> Interval:
+    low, high = ends
+    return Interval(mean, min(mean * low, mean - spared), max(mean * high, mean + hidden), source)
 
 
 def is_unlike(gpu: str) -> bool:

@@ -434,6 +434,7 @@ def ranged(
     launches: Bools,
     engine: str | NDArray[np.str_],
     hidden: float | Floats = 0.0,
+    spared: float | Floats = 0.0,
 ) -> Ranges:
     """Return times with what their source leaves: held-out errors on GPUs, else a factor.
 
@@ -444,6 +445,7 @@ def ranged(
         launches: where the floor of launches decides.
         engine: what runs on them; see `errors`.
         hidden: seconds of the host that are counted as hidden behind the device.
+        spared: seconds that are counted and that another server may not take.
     """
     engines = np.broadcast_to(np.asarray(engine), fleet.name.shape)
     names, of_name = np.unique(fleet.name, return_inverse=True)
@@ -461,8 +463,8 @@ def ranged(
     cpu_error = np.where(tested, own, cpu_error)
     error = np.where(fleet.is_gpu, k.EAGER_ERROR, cpu_error)
     by_factor = within(mean, error)
-    most = np.maximum(mean * high, mean + hidden)
-    return by_factor.where(launches | ~fleet.is_gpu, Ranges(mean, mean * low, most))
+    ends = np.minimum(mean * low, mean - spared), np.maximum(mean * high, mean + hidden)
+    return by_factor.where(launches | ~fleet.is_gpu, Ranges(mean, *ends))
 
 
 def source_of(device: Device, quantity: str, launches: bool, engine: str) -> str:

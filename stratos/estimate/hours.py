@@ -75,7 +75,8 @@ def generate_all(
     """
     n = len(fleet)
     best, rounds = np.full(n, np.inf), np.full(n, np.nan)
-    time = AnswerTime(np.zeros(n), np.zeros(n), np.zeros(n, bool), np.zeros(n))
+    none = np.zeros(n)
+    time = AnswerTime(none, none, np.zeros(n, bool), none, none)
     for g in all_degrees(card, fleet):
         batch = np.full(n, max(1, min(k.TEACHER_BATCH, n_answers)))
         while True:

@@ -339,6 +339,44 @@ class LooksSwapped(Reason):
         )
 
 
+class OnlyLabels(Reason):
+    """Rows to label are chosen for files of one label a text."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: which rows to label next is told of files with one label a text. Leave "
+            "--unlabelled out."
+        )
+
+
+class NoPool(Reason):
+    """A file has no texts without a label."""
+
+    path: str
+    labelled: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: each of its texts has a label, or is in {self.labelled} with one. Name "
+            "a file of other texts with --unlabelled."
+        )
+
+
+class StillThere(Reason):
+    """The table of rows to label is there already: its labels would be lost."""
+
+    table: str
+    path: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.table} is there already. Fill in its labels, add its rows to {self.path}, and "
+            "delete it. Then the same command names the next rows."
+        )
+
+
 class OneColumn(Reason):
     """One column was given for the text and for the answer."""
 

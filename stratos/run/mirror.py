@@ -10,6 +10,7 @@ One command at a time works with a copy: it holds a lease, which it renews while
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -70,6 +71,24 @@ class Known(msgspec.Struct, frozen=True):
     """The one that was written or fetched last, and the one that was about to be written."""
     files: dict[str, Stored] = {}
     """What the first of them names."""
+
+
+def copied_config(url: str) -> str:
+    """Return the config of the last command that wrote the copy behind a URL; "" without a copy.
+
+    Raises:
+        StratosError: the URL cannot be read.
+    """
+    store = CopyStore(url)
+    with store.naming_url("read"):
+        manifest = store.read(MANIFEST, Manifest)
+    stored = None if manifest is None else manifest.files.get(f"{_HYDRA}/config.yaml")
+    if stored is None:
+        return ""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.yaml")
+        is_whole = store.fetch_object(stored, path)
+        return path.read_text(encoding="utf-8", errors="replace") if is_whole else ""
 
 
 def moment(at: float) -> str:

@@ -246,7 +246,8 @@ class Runner:
             return
         self._are_rows_introduced = True
         task = self.state.config.task
-        notes = task.notes or (f"made by the task {task.name}, as many as a stage asks for",)
+        made = f"made by the task {task.name}; to repeat them: seed={self.state.config.seed}"
+        notes = task.notes or (made,)
         self.state.console.show([Line("rows", "\n".join(notes))])
 
     def _introduce_task(self, stage: Stage[Any]) -> None:

@@ -67,7 +67,7 @@ PILOT = Stage(
 )  # fmt: skip
 PLAN = Stage(
     name="plan",
-    version=6,
+    version=7,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(

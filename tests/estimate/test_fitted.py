@@ -156,3 +156,12 @@ def test_a_saturated_queue_has_a_wider_range(inference):
     calm, saturated = (intervals(one, fit, fitted().errors, inference)[0] for one in (row, full))
     assert saturated.high / saturated.low > 3 * calm.high / calm.low
     assert "saturated" in saturated.source
+
+
+def test_what_another_server_may_not_take_lowers_the_low_end_alone():
+    errors, setting = fitted().errors["first_token"], Setting("vllm", "H100", 8)
+    plain, long, short = (errors.interval(setting, 1.0, spared=s) for s in (0.0, 0.1, 0.7))
+    assert plain == long, "the measured error is wider"
+    assert (short.low, short.high) == (pytest.approx(0.3), plain.high)
+    request = fitted().inference.first_token_s
+    assert errors.interval(setting, 0.06, spared=request).low == pytest.approx(0.06 - request)

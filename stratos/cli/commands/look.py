@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="FILE", help="CSV, TSV, JSON lines, JSON or Parquet")
     add_columns(parser)
     parser.add_argument(
+        "--unlabelled", metavar="FILE",
+        help="file of texts without labels: the 30 that are worth one most go to a table",
+    )  # fmt: skip
+    parser.add_argument(
         VERBOSE, action="store_true", help="sections whole, and each row that looks mislabelled"
     )
     add_flag(parser, "all of it as one JSON object")
@@ -45,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from stratos.probe.look import Look, measure, read_facts
     from stratos.probe.look.columns import OtherTaskError
     from stratos.probe.look.look_lines import command, fact_lines, measured_lines
+    from stratos.probe.look.next_rows import next_rows
 
     began = time.perf_counter()
     try:
@@ -58,10 +63,11 @@ def run(args: argparse.Namespace) -> None:
             print(visible(line), flush=True)
     with _working("measuring"):
         measured = measure(facts)
+        label_next = None if args.unlabelled is None else next_rows(facts, args.unlabelled)
     if args.json:
-        print(json_line(Look(facts, measured, command(facts, measured))))
+        print(json_line(Look(facts, measured, command(facts, measured), label_next)))
         return
-    for line in measured_lines(facts, measured, is_whole=args.verbose):
+    for line in measured_lines(facts, measured, label_next, is_whole=args.verbose):
         print(visible(line))
     seconds = time.perf_counter() - began
     print(f"{'took':<11}{duration(seconds)}, {time.process_time():.0f} CPU seconds")

@@ -44,6 +44,7 @@ from stratos.core.redact import redact_text
 from stratos.core.trust import check_places
 
 if TYPE_CHECKING:
+    from stratos.cli.check import Unseeded
     from stratos.config import Config
 
 
@@ -188,11 +189,22 @@ def _obey(args: argparse.Namespace) -> None:
         return
     from stratos.cli.check import check
 
-    check(args, holds_another)
+    if (unseeded := check(args, holds_another)) is not None:
+        # Behind what was typed, as seed=null: of one key the last word counts.
+        typed = args.overrides
+        at = sys.argv.index(typed[0]) + len(typed) if typed else len(sys.argv)
+        sys.argv = [*sys.argv[:at], seeded(unseeded), *sys.argv[at:]]
     try:
         run()
     finally:
         write_page()
+
+
+def seeded(unseeded: Unseeded) -> str:
+    """Return the override that gives a command the seed which it was typed without."""
+    from stratos.run.drawn_seed import drawn_seed
+
+    return f"seed={drawn_seed(unseeded.folder, unseeded.mirror)}"
 
 
 def holds_another(config: Config, folder: Path, key: str) -> Reason | None:

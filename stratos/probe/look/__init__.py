@@ -10,6 +10,7 @@ from stratos.core.redact import without_secrets
 from stratos.probe.look.columns import AnswerKind, check_columns
 from stratos.probe.look.facts import Facts, Finding, Lengths, read_facts
 from stratos.probe.look.measure import Curve, CurvePoint, Measured, Reached, Worth, measure
+from stratos.probe.look.next_rows import NextRows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "Lengths",
     "Look",
     "Measured",
+    "NextRows",
     "Reached",
     "Worth",
     "look",
@@ -41,6 +43,8 @@ class Look:
     """What is to beat, what is reached, what more rows bring, and whether it pays."""
     next: str
     """Command to type next; "" where rows have to be labelled first."""
+    label_next: NextRows | None = None
+    """Rows that are worth a label, where a file of rows without labels was named."""
 
     def __str__(self) -> str:
         """Return it as `stratos look` prints it."""

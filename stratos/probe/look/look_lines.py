@@ -12,6 +12,7 @@ from stratos.core.values import override
 from stratos.probe.look.columns import MOST_LABELS, AnswerKind, are_numbers, to_label
 from stratos.probe.look.facts import Facts, Finding
 from stratos.probe.look.measure import MOST_CHARACTERS, Curve, Measured, Reached, Worth, settings
+from stratos.probe.look.next_rows import NextRows
 from stratos.records import Interval
 from stratos.tasks.doubts import of_near
 from stratos.tasks.file_report import within_characters
@@ -169,12 +170,19 @@ def _private(findings: Sequence[Finding]) -> str:
     )
 
 
-def measured_lines(facts: Facts, measured: Measured, *, is_whole: bool = False) -> Iterator[str]:
+def measured_lines(
+    facts: Facts,
+    measured: Measured,
+    label_next: NextRows | None = None,
+    *,
+    is_whole: bool = False,
+) -> Iterator[str]:
     """Yield what is to beat, what is reached, whether it pays, and what to type.
 
     Args:
         facts: what is in the file.
         measured: what was measured of it.
+        label_next: rows that are worth a label.
         is_whole: whether a section has all its lines, and each row that looks mislabelled one.
     """
     section = partial(_wrapped, is_whole=is_whole)
@@ -196,6 +204,8 @@ def measured_lines(facts: Facts, measured: Measured, *, is_whole: bool = False) 
         yield from section("check", str(wrong))
     if measured.curve is not None:
         yield from section("more rows", _curve(measured.curve, measured))
+    if label_next is not None:
+        yield from section("label next", _label_next(label_next))
     yield from section("worth it", _verdict(facts, measured))
     yield from _next(facts, measured)
 
@@ -265,6 +275,14 @@ def _curve(curve: Curve, measured: Measured) -> str:
         f"{point.n_rows:,} rows {percent(point.accuracy.mean)}" for point in curve.points
     )
     return f"{points}; {curve.n_doubled:,} {points_gained((curve.gain_low, curve.gain_high))}"
+
+
+def _label_next(rows: NextRows) -> str:
+    some = f"{rows.n_compared:,} drawn of " if rows.n_compared < rows.n_unlabelled else ""
+    return (
+        f"{counted(rows.n, 'row')} of {some}{rows.n_unlabelled:,} without a label, the most useful "
+        f"first: {shown(rows.path, 200)}"
+    )
 
 
 def _beats(gain: Interval, measured: Measured) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from stratos.config import StudentConfig
     from stratos.models.kinds.cross_validation import Choice, Study
+    from stratos.models.kinds.learnt_rows import Rows
     from stratos.tasks.file_task import FileTask
 
 _MOST_ROWS, _MOST_TAGGED = 1_000, 300
@@ -175,6 +176,11 @@ def _why_nothing(facts: Facts) -> Worth | None:
     return Worth.TOO_FEW if facts.n_labelled < FEWEST_LEARNT else None
 
 
+def rows_of(facts: Facts) -> Rows:
+    """Return the rows of a file that are learnt from here."""
+    return _Rows(facts, task_of(facts)).rows
+
+
 class _Rows:
     """The rows of a run that are learnt from here, in the order that its probe has them."""
 
@@ -239,7 +245,7 @@ def _with_classifiers(measured: Measured, rows: _Rows) -> Measured:
     from stratos.models.kinds.learnt_rows import studied
     from stratos.probe.kind_probes import known_wordings, mislabelled
 
-    students, not_measured = _students(rows.n)
+    students, not_measured = kinds_here(rows.n)
     several = rows.kind is AnswerKind.SETS
     study, choice = studied(rows.rows, students, SEED, several=several)
     f1 = choice.micro_f1
@@ -296,7 +302,7 @@ def _beside(measured: Measured, accuracy: Interval) -> Measured:
     return replace(measured, gain=gain, worth=Worth.YES if low > 0 else worth)
 
 
-def _students(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
+def kinds_here(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
     """Return the kinds for labels that are measured here, and why others are not."""
     from stratos.config import StudentConfig
     from stratos.core.extensions import shipped_choices
