@@ -191,8 +191,9 @@ def held_out_answers(
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         if not len(inside) or not len(outside):
             continue
-        part = learnt(states.some(inside), [answers[i] for i in inside], seed, injects=injects)
-        for i, state in zip(outside, states.some(outside), strict=True):
+        known = [answers[i] for i in inside.tolist()]
+        part = learnt(states.some(inside), known, seed, injects=injects)
+        for i, state in zip(outside.tolist(), states.some(outside), strict=True):
             text, p, calls = part.answer(state)
             raw.append(p)
             right.append(_is_right(task, states.texts[i], answers[i], text))
