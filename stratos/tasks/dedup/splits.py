@@ -85,7 +85,24 @@ def stratified(
             split[nearest] = TRAIN
             split[nearest[: counts[0]]] = TEST
             split[nearest[counts[0] : sum(counts)]] = VALIDATION
-    return split[inverse]
+    return _each_with_one(split, places, has_test=test_share > 0)[inverse]
+
+
+def _each_with_one(
+    split: NDArray[np.uint8], places: NDArray[np.float64], *, has_test: bool
+) -> NDArray[np.uint8]:
+    """Return the splits where of a few groups one is to validate, and one to test.
+
+    Each label or slice keeps its few for training, so that all together may leave a split empty.
+    """
+    split = split.copy()
+    for lacking in [TEST] * has_test + [VALIDATION]:
+        counts = np.bincount(split, minlength=3)
+        largest = int(counts.argmax())
+        if not counts[lacking] and counts[largest] > 1:
+            own = np.flatnonzero(split == largest)
+            split[own[places[own].argmin()]] = lacking
+    return split
 
 
 def _representatives(
