@@ -53,6 +53,7 @@ from stratos.records import (
     Student,
 )
 from stratos.synthesize.strategy import kind_of
+from stratos.tasks.base import Task
 
 
 def deploy(
@@ -104,17 +105,7 @@ def deploy(
     if final.n_rows:
         questions = _answered_by(final.folder, questions)
     room = room_for_answers(answers, config.evaluate.max_new_tokens)
-    known = [
-        Known(
-            answer.messages,
-            answer.text,
-            answer.gold,
-            answer.score.exact >= 1.0,
-            room,
-            config.task.request_of(answer.messages),
-        )
-        for answer in questions[:N_KNOWN]
-    ]
+    known = [_known(config.task, answer, room) for answer in questions[:N_KNOWN]]
     questions = questions[: config.deploy.n_requests]
 
     _check_folder(context)
@@ -150,6 +141,18 @@ def deploy(
     _warn(deployment, config.limits.latency_ms, context)
     _log(deployment, context)
     return deployment
+
+
+def _known(task: Task, answer: KeptAnswer, room: int) -> Known:
+    """Return a question with the evaluation's answer, as `stratos serve` tries them."""
+    return Known(
+        answer.messages,
+        answer.text,
+        answer.gold,
+        answer.score.exact >= 1.0,
+        room,
+        task.request_of(answer.messages),
+    )
 
 
 def _warn_of_words(answers: Sequence[KeptAnswer], context: Context) -> None:

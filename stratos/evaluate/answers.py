@@ -296,9 +296,8 @@ def ask_teacher(
             )
         if len(result.answers) < len(part):
             break  # the money has ended, and was warned of
-        if by_student is None or len(answers) == len(chats):
-            continue
-        if _is_far_behind(_of_teacher(task, items, answers, limit.tokens), by_student):
+        by_teacher = _of_teacher(task, items, answers, limit.tokens)
+        if len(answers) < len(chats) and _is_far_behind(by_teacher, by_student):
             context.note(
                 f"Teacher {teacher.name} answered {len(answers):,} of {len(chats):,} test items, "
                 f"and is not asked the rest: it is {100 * _FAR:.0f} points behind the student."
@@ -321,8 +320,10 @@ def ask_teacher(
     )
 
 
-def _is_far_behind(teacher: Answers, student: Answers) -> bool:
+def _is_far_behind(teacher: Answers, student: Answers | None) -> bool:
     """Return whether further answers of a teacher would hardly change how the two compare."""
+    if student is None:
+        return False
     if teacher.n_truncated > _CUT * len(teacher.scores):
         return False  # its accuracy is that of the room that it was given
     behind, ahead = (
