@@ -18,7 +18,6 @@ from stratos.core import extras
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
-from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.models.decode.batched import complete
 from stratos.models.decode.constrained import is_installed, why_no_grammar
@@ -242,9 +241,8 @@ def ask_teacher(
 
     Where too many answers are cut, they are asked for again with more room, as in the probe. Items
     that are longer than its context are left out, with a warning. Where the money or the time ends,
-    the answers up to there are returned, with a warning or a note: the student is trained and paid
-    for, and its scores are worth keeping. The seconds are those that the answers took when they
-    were made, cached or not.
+    the answers up to there are returned, with a warning or a note. The seconds are those that the
+    answers took when they were made, cached or not.
 
     Args:
         task: whose prompt it is.
@@ -306,13 +304,12 @@ def ask_teacher(
     else:
         if len(answers) < len(chats):
             context.note(
-                f"Teacher {teacher.name} answered {len(answers):,} of "
-                f"{counted(len(chats), 'test item', spec=',')} within its time limit "
-                f"(evaluate.teacher_minutes={minutes:g})."
+                f"Teacher {teacher.name} answered {len(answers):,} of {len(chats):,} test items "
+                f"within its time limit (evaluate.teacher_minutes={minutes:g})."
             )
-    for complaint in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):
-        if complaint:
-            context.warn(str(complaint))
+    complaints = unread(teacher, questions, answers), limit.complaint(teacher.name, answers)
+    for complaint in filter(None, complaints):
+        context.warn(str(complaint))
     return replace(
         _of_teacher(task, items, answers, limit.tokens),
         cpu_seconds=time.process_time() - cpu_started,
