@@ -306,6 +306,7 @@ def kinds_here(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
     """Return the kinds for labels that are measured here, and why others are not."""
     from stratos.config import StudentConfig
     from stratos.core.extensions import shipped_choices
+    from stratos.core.values import read_dataclass
     from stratos.models.kinds.learnt_rows import FEWEST_TO_TUNE
     from stratos.models.kinds.student_kinds import LABELS, has_weights, why_no_torch_for
 
@@ -313,7 +314,8 @@ def kinds_here(n_rows: int) -> tuple[list[StudentConfig], dict[str, str]]:
     students: list[StudentConfig] = []
     missing: dict[str, str] = {}
     for name, kind in LABELS.items():
-        student = StudentConfig(**yaml.safe_load(files[name].read_text(encoding="utf-8")))
+        node = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+        student = read_dataclass(node, StudentConfig, "student", [])
         if kind.takes_minutes:
             if n_rows >= FEWEST_TO_TUNE:
                 missing[name] = str(TakesMinutes())
