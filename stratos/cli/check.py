@@ -55,6 +55,8 @@ class Unseeded:
     """Of its run or sweep."""
     mirror: str | None
     """URL of the copy of the run folder."""
+    records: Path | None
+    """Folder of the run whose records it goes on from."""
 
 
 def check(
@@ -401,9 +403,11 @@ def _unseeded(config: Config, composed: DictConfig, multirun: bool) -> Unseeded 
     is_seeded = composed.get("seed") is not None or "seed" in _sweep_params(composed)
     if is_seeded or config.task.has_rows:
         return None
+    paths = config.paths
+    records = None if paths.records_from is None else Path(paths.records_from).expanduser()
     if _is_sweep(composed, multirun):
-        return Unseeded(Path(str(OmegaConf.select(composed, "hydra.sweep.dir"))), None)
-    return Unseeded(config.run_dir, config.paths.mirror)
+        return Unseeded(Path(str(OmegaConf.select(composed, "hydra.sweep.dir"))), None, records)
+    return Unseeded(config.run_dir, paths.mirror, records)
 
 
 def _another_folder(composed: DictConfig, multirun: bool) -> Reason | None:

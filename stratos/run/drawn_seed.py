@@ -3,7 +3,8 @@
 The developers of Stratos have read the test items of seed 0, so that an accuracy on these is one
 that the code was made with. So the seed is the time, and the command goes on as if it had been
 typed: the run folder keeps it, the jobs of a sweep share it, and the page shows it in the command
-that repeats the run. The rows of a file are split once, whatever the seed.
+that repeats the run. A run that goes on from the records of another has the seed of that. The rows
+of a file are split once, whatever the seed.
 """
 
 from __future__ import annotations
@@ -25,19 +26,25 @@ _LINE = re.compile(r"^seed: (\d+)\s*$", re.MULTILINE)
 """Of a config as Hydra writes it: read without YAML, which takes its time."""
 
 
-def drawn_seed(folder: Path, mirror: str | None = None, now: float | None = None) -> int:
+def drawn_seed(
+    folder: Path,
+    mirror: str | None = None,
+    records: Path | None = None,
+    now: float | None = None,
+) -> int:
     """Return the seed that a run or a sweep goes on with, else a new one.
 
     Args:
         folder: of the run, or of the sweep, whose jobs lie in it.
         mirror: URL of the copy of the run folder.
+        records: folder of another run, whose records are read.
         now: seconds since the epoch; None for those of the clock.
 
     Raises:
         ConfigError: the variable of the environment holds no seed.
         StratosError: the copy cannot be read.
     """
-    for text in _configs(folder, mirror):
+    for text in _configs(folder, mirror, records):
         if (match := _LINE.search(text)) is not None:
             return int(match[1])
     if text := os.environ.get(VARIABLE, ""):
@@ -47,10 +54,15 @@ def drawn_seed(folder: Path, mirror: str | None = None, now: float | None = None
     return int(time.time() if now is None else now) % 2**32
 
 
-def _configs(folder: Path, mirror: str | None) -> Iterator[str]:
-    """Yield the configs of earlier commands of the run or the sweep."""
-    for path in (folder / HYDRA / _CONFIG, *sorted(folder.glob(f"*/{HYDRA}/{_CONFIG}"))):
-        if path.is_file():
-            yield path.read_text(encoding="utf-8", errors="replace")
+def _configs(folder: Path, mirror: str | None, records: Path | None) -> Iterator[str]:
+    """Yield the configs of earlier commands of the run or the sweep, then of what it reads."""
+    yield _text(folder / HYDRA / _CONFIG)
+    yield from map(_text, sorted(folder.glob(f"*/{HYDRA}/{_CONFIG}")))
     if mirror is not None:
         yield copied_config(mirror)
+    if records is not None:
+        yield _text(records / HYDRA / _CONFIG)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

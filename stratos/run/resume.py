@@ -361,6 +361,7 @@ def find(stage: Stage[T], folder: Path) -> StoredRecord | None:
     Raises:
         StratosError: it was written by other code, or changed since it was written.
     """
+    folder = folder.absolute()  # what the record names lies in it, whatever it was typed as
     path = folder / f"{stage.name}.json"
     try:
         envelope = opened_in(path)

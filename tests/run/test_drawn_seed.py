@@ -37,6 +37,16 @@ def test_another_machine_has_the_seed_of_the_copy(tmp_path: Path, warned: list[s
     assert drawn_seed(tmp_path / "empty", url, now=8) == 7
 
 
+def test_who_reads_records_has_their_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "run", {".hydra/config.yaml": b"seed: 7\n"})
+    assert drawn_seed(tmp_path / "empty", records=tmp_path / "run", now=8) == 7
+    monkeypatch.chdir(tmp_path)
+    words = ["+task=mahjong", "cloud=local", "paths.records_from=run"]
+    for more in ((), ("-m", "student=stratos_300k,stratos_1m")):
+        unseeded = check(get_args_parser().parse_args([*more, *words]))
+        assert unseeded is not None and unseeded.records == Path("run")
+
+
 def test_the_environment_has_one_for_all_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,7 +204,7 @@ def seeded(unseeded: Unseeded) -> str:
     """Return the override that gives a command the seed which it was typed without."""
     from stratos.run.drawn_seed import drawn_seed
 
-    return f"seed={drawn_seed(unseeded.folder, unseeded.mirror)}"
+    return f"seed={drawn_seed(unseeded.folder, unseeded.mirror, unseeded.records)}"
 
 
 def holds_another(config: Config, folder: Path, key: str) -> Reason | None:

@@ -233,6 +233,26 @@ class StaticTable(Features):
                 )
         return cls(table, read, share=share)
 
+    @property
+    @override
+    def is_fitted(self) -> bool:
+        return self._share is not None
+
+    @override
+    def fitted(self, texts: Sequence[str], answers: Sequence[int] = ()) -> StaticTable:
+        """Return the table with the tokens of `texts` where a share of the others is given.
+
+        So rows that are held out are read as those that are served: in tokens that others have.
+        """
+        if self._share is None:
+            return self
+        from stratos.models.pretrained.vocabulary import task_vocabulary
+
+        source = self._tokenizer.to_str()
+        vocabulary = task_vocabulary(source, texts, len(self._table), share=self._share)
+        tokenizer = type(self._tokenizer).from_str(vocabulary.tokenizer)
+        return StaticTable(self._table[vocabulary.ids], tokenizer)
+
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
         rows = np.zeros((len(texts), self._table.shape[1]), np.float32)
@@ -252,19 +272,12 @@ class StaticTable(Features):
 
     @override
     def compact(self, texts: Sequence[str]) -> StaticTable:
-        """Return the table in 8 bits, with the tokens of `texts` where a share is given."""
-        rows, tokenizer = self._table, self._tokenizer
-        if self._share is not None:
-            from stratos.models.pretrained.vocabulary import task_vocabulary
-
-            source = tokenizer.to_str()
-            vocabulary = task_vocabulary(source, texts, len(rows), share=self._share)
-            rows = rows[vocabulary.ids]
-            tokenizer = type(tokenizer).from_str(vocabulary.tokenizer)
-        rows = rows.astype(np.float32)
+        """Return the table in 8 bits."""
+        rows = self._table.astype(np.float32)
         scales = np.abs(rows).max(axis=1) / _MOST_OF_8_BITS
         scales[scales == 0] = 1
-        return StaticTable(np.round(rows / scales[:, None]).astype(np.int8), tokenizer, scales)
+        whole = np.round(rows / scales[:, None]).astype(np.int8)
+        return StaticTable(whole, self._tokenizer, scales)
 
     @property
     @override

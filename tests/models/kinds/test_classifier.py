@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,11 +187,23 @@ def large_table() -> StaticTable:
 
 def test_a_table_is_cut_to_the_tokens_of_the_rows_and_frequent_ones(rows, large_table):
     texts, _ = rows()
-    cut = StaticTable(large_table._table, large_table._tokenizer, share=0.1).compact(texts)
+    table = StaticTable(large_table._table, large_table._tokenizer, share=0.1)
+    cut = table.fitted(texts).compact(texts)
     assert cut.n_params < 0.5 * large_table.n_params
     before, after = large_table.transform(texts), cut.transform(texts)
     assert (before * after).sum(axis=1).min() > 0.9999
     assert np.linalg.norm(cut.transform(["a constraint of the solver 🙂"])) == pytest.approx(1)
+
+
+def test_rows_that_are_held_out_are_read_in_the_tokens_of_the_others(rows, large_table):
+    texts, labels = rows()
+    rare = sorted({*re.findall(r"[a-z]{5,}", (DOCS / "planner.md").read_text())})
+    texts = [f"{text} {word}" for text, word in zip(texts, rare, strict=False)]
+    assert len(texts) == len(labels)
+    tables = [StaticTable(large_table._table, large_table._tokenizer, share=s) for s in (1.0, 0.0)]
+    whole, cut = (Study(texts, labels, [Tfidf(), table]).score("static") for table in tables)
+    assert whole.nll != cut.nll
+    assert tables[1].fitted(texts).n_params < large_table.n_params
 
 
 @pytest.mark.parametrize("share", [None, 0.1])
