@@ -91,9 +91,9 @@ ROLES = {
 }
 """Roles in the order in which a reader compares them, and what they are called."""
 _NAMED = ("teacher", "student")
+"""Roles whose models have a name of their own."""
 _WIDE, _LONG_MINUTES = 3, 3
 """Ratio of the ends of a plan's hours from which they are shown, where they come to minutes."""
-"""Roles whose models have a name of their own."""
 _PLURALS = {
     "broken line": "broken lines",
     "row without an answer": "rows without an answer",

@@ -142,7 +142,8 @@ class Part(msgspec.Struct):
 class Turn(msgspec.Struct):
     """A message of a chat."""
 
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    """developer is what the API calls system since 2025: templates of chats know that alone."""
     content: str | list[Part] | None = None
 
 
@@ -198,9 +199,13 @@ def chat_of(messages: Any) -> list[dict[str, Any]]:
     if not any(turn.role == "user" for turn in turns):
         raise ValueError("messages: expected one of role user at least.")
     chat = [
-        {**message, "content": turn.content or ""}
-        if not isinstance(turn.content, list)
-        else {**message, "content": "".join(part.text for part in turn.content)}
+        {
+            **message,
+            "role": "system" if turn.role == "developer" else turn.role,
+            "content": "".join(part.text for part in turn.content)
+            if isinstance(turn.content, list)
+            else turn.content or "",
+        }
         for message, turn in zip(messages, turns, strict=True)
     ]
     if not next(turn for turn in reversed(chat) if turn["role"] == "user")["content"].strip():

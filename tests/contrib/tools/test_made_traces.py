@@ -149,7 +149,7 @@ def test_they_help_a_student_of_few_conversations_and_are_learnt_again(tmp_path:
     assert isinstance(fit.student, Caller) and fit.student.n_made >= N_MADE
     assert "made of these" in fit.accuracy.source
     alone = learnt(States.of(rows[0], "2026"), rows[1], 0)
-    assert right_calls(task, fit.student) > right_calls(task, alone) + 0.15
+    assert right_calls(task, fit.student) > right_calls(task, alone) + 0.1
     fit.student.save(tmp_path)
     again = CallerLearner().fit_again(tmp_path, *rows, task)
     assert isinstance(again, Caller) and again.n_made == fit.student.n_made

@@ -20,7 +20,7 @@ from served_bundle import call, post
 from starlette.testclient import TestClient
 
 from stratos.deploy.bundle_server import serving_bundle
-from stratos.deploy.engines.http_api import parsed
+from stratos.deploy.engines.http_api import chat_of, parsed
 from stratos.deploy.engines.predictor import EncoderServer, PredictorServer, server_of, setting_of
 from stratos.deploy.engines.predictor_server import application
 from stratos.deploy.server import Server
@@ -241,3 +241,9 @@ def test_pages_of_other_sites_are_not_answered(server, headers, status):
     answer = connection.getresponse()
     assert answer.status == status
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+def test_a_developer_is_the_system_of_a_chat():
+    """OpenAI's clients write developer; templates of chats know system alone."""
+    messages = [{"role": "developer", "content": "Route it."}, {"role": "user", "content": "Hi"}]
+    assert [turn["role"] for turn in chat_of(messages)] == ["system", "user"]
