@@ -78,7 +78,7 @@ def beginning() -> str:
     return (
         f"{table(heads, rows)}\n\nTokens of whole documents. Each cell: Stratos's tokens per CPU "
         f"second over the column's · its rise of peak memory over the column's. Runs of each: "
-        f"{span(runs)}.\n"
+        f"{span(runs, 'd')}.\n"
         f"{source(BEGINNING)}."
     )
 
