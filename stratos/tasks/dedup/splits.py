@@ -323,8 +323,10 @@ class HashSplitter:
             known: groups by which a row repeats a tested one.
         """
         families, of_tested = content.families(rows), content.families(tested)
-        is_known = np.isin(known.of_families(families), known.of_families(of_tested))
-        n_exact = int(np.isin(families, of_tested).sum())
+        # A family may be more than a question: the turn of a conversation is of the whole.
+        is_exact = np.isin(families, of_tested) | np.isin(rows.column("ids"), tested.column("ids"))
+        is_known = is_exact | np.isin(known.of_families(families), known.of_families(of_tested))
+        n_exact = int(is_exact.sum())
         free = np.flatnonzero(~is_known)
         split = stratified(
             families[free],
