@@ -38,6 +38,7 @@ from stratos.contrib.tools.trace_drawer import made_of, recorded_of
 from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.models.kinds.base import Fit, Learner, Predictor
+from stratos.models.kinds.kind_choice import without_optimism
 from stratos.models.kinds.tagger.tagger import calibrated, fit_scale
 from stratos.tasks.answers import same
 from stratos.tasks.base import Item, Task
@@ -150,9 +151,13 @@ def _fitted(texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: 
     states = States.of(texts, year_in(answers, texts))
     held_out = held_out_answers(states, answers, task, seed)
     source = f"cross-validation on {counted(len(held_out.right), 'row', spec=',')}"
-    injects = bool(recorded_of(texts, answers))
+    injects, n_right = bool(recorded_of(texts, answers)), float(held_out.right.sum())
     if injects:
         injected = held_out_answers(states, answers, task, seed, injects=True)
+        # The better of two would be shown too good.
+        right = np.stack([held_out.right, injected.right])
+        counts = np.stack([2 * right, np.full(right.shape, 2)], axis=2)
+        n_right = right.shape[1] * without_optimism(right, counts, np.zeros(2), seed)[0]
         injects = injected.score > held_out.score
         if injects:
             source += f", with conversations made of these ({held_out.right.mean():.0%} without)"
@@ -166,7 +171,7 @@ def _fitted(texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: 
     right = held_out.right
     return Fit(
         replace(student, scales=scales),
-        wilson(int(right.sum()), max(1, len(right)), source=source),
+        wilson(n_right, max(1, len(right)), source=source),
         len(texts),
         float(abs(np.mean(likely) - right.mean())) if len(right) else 0.0,
         seconds=time.process_time() - started,
