@@ -16,7 +16,7 @@ from stratos.core.errors import ConfigError
 from stratos.core.redact import CARD, EMAIL, PHONE, SECRET
 from stratos.models.kinds import student_kinds
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
-from stratos.probe.look.columns import UncertainError
+from stratos.probe.look.columns import UncertainError, kind_of
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
 from stratos.probe.words import LooksLikeId, LooksMislabelled, Suspect
 from stratos.tasks.classify import ClassifyTask
@@ -563,3 +563,10 @@ def test_a_look_as_it_is_printed(tickets, linear_only, snapshot, monkeypatch):
     looked = look("tickets.csv")
     assert str(looked) == snapshot
     assert isinstance(looked, Look) and isinstance(looked.facts, Facts)
+
+
+@pytest.mark.parametrize(("n_rows", "kind"), [(60, AnswerKind.LABELS), (12, AnswerKind.TEXTS)])
+def test_long_answers_are_labels_where_each_stands_in_many_rows(n_rows, kind):
+    long = [f"folder {k} of all the letters which nobody has answered yet" for k in range(3)]
+    answers = [long[k % 3] for k in range(n_rows)]
+    assert kind_of([*answers, *(["something else to be said of it"] * 12)])[0] is kind

@@ -179,3 +179,13 @@ def test_the_most_frequent_answer_of_a_group_is_its_label():
     split = divided_by_group(hashes(80, 4), groups, labels)
     for label in (0, 1):
         assert Counter(split[labels == label].tolist())[TEST] == 8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_five_groups_leave_no_split_empty(seed):
+    """Conversations of two kinds: each kind alone is too few for a row to validate."""
+    draw = np.random.default_rng(seed)
+    families = draw.integers(0, 2**63, 5, dtype=np.uint64)
+    answers, slices = np.arange(5, dtype=np.uint64), np.array([0, 0, 0, 1, 1], np.uint16)
+    split = stratified(families, answers, slices, 0.1, 0.2)
+    assert set(split.tolist()) == {0, 1, 2}

@@ -153,3 +153,29 @@ def test_baselines_are_walked_beside_the_student_and_all_are_told(
     text = whole_conversations(card)
     assert "44.4%" in text and "3.5 of 4.5 turns" in text and "the nearest training item" in text
     assert whole_conversations(None) == ""
+
+
+def test_no_request_of_a_test_file_is_learnt(tmp_path: Path) -> None:
+    """Both files open alike, with other answers: each conversation is another one, though."""
+    tools = json.loads(json.dumps(TOOLS))
+    for name, places in (("train", ("Rome", "Oslo", "Lima", "Bern")), ("test", ("Kyiv", "Baku"))):
+        rows = [
+            {
+                "tools": tools,
+                "messages": [
+                    {"role": "user", "content": "Can you help me with a trip?"},
+                    {"role": "assistant", "content": f"Sure, {place} is lovely."},
+                    {"role": "user", "content": f"Then tell me more of {place}."},
+                    {"role": "assistant", "content": f"In {place} it is warm."},
+                ],
+            }
+            for place in places
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    paths = (str(tmp_path / f"{name}.jsonl") for name in ("train", "test"))
+    task = ToolsTask(next(paths), test_path=next(paths), answers="trust")
+    rows_of = task.splits.rows
+    tested = set(rows_of["test"].column("ids").tolist())
+    assert tested
+    for name in ("train", "validation"):
+        assert not tested & set(rows_of[name].column("ids").tolist())
