@@ -5,9 +5,15 @@ A hash is a number of 64 bits, written as 16 hexadecimal digits where it is an i
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _ID_DIGITS = 16
 _ASCII_DROPPED = bytes(c for c in range(128) if unicodedata.category(chr(c))[0] in "PZC")
@@ -73,11 +79,23 @@ def id_of(number: int) -> str:
 
 def order_key(item_id: str, seed: int) -> str:
     """Return what items are sorted by to be shuffled: another order for another seed."""
-    return hashlib.blake2b(f"{seed} {item_id}".encode(), digest_size=8).hexdigest()
+    return blake2b(f"{seed} {item_id}".encode(), digest_size=8).hexdigest()
+
+
+def order_keys(numbers: Iterable[int], seed: int) -> NDArray[np.uint64]:
+    """Return `order_key` of many items as numbers, from the numbers that their ids are of."""
+    import numpy as np
+
+    start = f"{seed} "
+    digests = [
+        blake2b(f"{start}{number:0{_ID_DIGITS}x}".encode(), digest_size=8).digest()
+        for number in numbers
+    ]
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 
 def _hash(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 NO_WORD = re.compile(r"[^\w\s]+")

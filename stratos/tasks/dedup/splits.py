@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
-from stratos.tasks.dedup.hashes import id_of, normalised, order_key
+from stratos.tasks.dedup.hashes import normalised, order_keys
 from stratos.tasks.dedup.near import Groups, Near, answer_forms, is_even, is_much
 from stratos.tasks.reader import Content
 from stratos.tasks.table import Rows
@@ -385,8 +385,7 @@ def without_answered(rows: Rows, answered: Rows) -> Rows:
 def order_of(rows: Rows, slice: str, seed: int) -> NDArray[np.int64]:
     """Return the places of a slice's rows among those of their split, shuffled by the seed."""
     places = np.flatnonzero(rows.of_slice(slice))
-    ids = rows.column("ids")[places].tolist()
-    keys = np.fromiter((int(order_key(id_of(row_id), seed), 16) for row_id in ids), np.uint64)
+    keys = order_keys(rows.column("ids")[places].tolist(), seed)
     return places[np.argsort(keys, kind="stable")]
 
 
