@@ -10,7 +10,7 @@ import pytest
 from world import STUDENTS, World
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, LimitsConfig, StudentConfig
+from stratos.config import CloudConfig, LimitsConfig, StudentConfig, TrainerConfig
 from stratos.estimate.fleet import Calibration
 from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.words import TooSlowHere
@@ -40,11 +40,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def problem(student: StudentConfig, machine: Calibration | None = LAPTOP, **changes):
+def problem(student: StudentConfig, machine: Calibration | None = LAPTOP, run=(), **changes):
     world = World(
         cloud=CloudConfig(providers=("aws",)), students=(*STUDENTS[:1], student), **changes
     )
-    config = world.config()
+    config = replace(world.config(), **dict(run))
     catalog = load_catalog(config.cloud, cache_dir=None)
     return build_problem(config, world.probe(), catalog, calibration=machine)
 
@@ -72,6 +72,19 @@ def test_one_that_trains_in_time_joins_and_one_that_does_not_is_left_out(folder)
     patient = problem(unnamed(folder, 12_000_000), limits=LimitsConfig(train_hours=1000))
     assert "pretrained" not in patient.left_out
     assert "pretrained" not in problem(unnamed(folder, 12_000_000), None).left_out
+
+
+def test_a_named_one_that_surely_takes_too_long_is_refused_before_anything_is_paid(folder):
+    named = replace(unnamed(folder, 50_000_000), only_if_here=False)
+    whole = {"stages": ("plan", "distill"), "trainer": TrainerConfig(max_epochs=-1)}
+    [why] = [e.why for e in problem(named, run=whole).exclusions if e.subject == "pretrained"]
+    assert isinstance(why, TooSlowHere) and why.most_hours == 1.0
+    perhaps = replace(named, train_tokens=400_000)
+    assert "pretrained" not in problem(perhaps, run=whole).left_out, "it may take less time"
+    trainer = TrainerConfig(max_epochs=-1, max_time="00:00:30:00")
+    capped = problem(named, run=whole | {"trainer": trainer})
+    assert "pretrained" not in capped.left_out, "trainer.max_time ends it in time"
+    assert "pretrained" not in problem(named).left_out, "it is not trained here"
 
 
 def test_this_machine_is_measured_only_where_the_plan_depends_on_it(folder):

@@ -38,6 +38,7 @@ from stratos.plan.options.role_options import (
     no_engine,
     not_in,
     roles_that_are_up,
+    runs_as_job,
     too_lossy,
 )
 from stratos.plan.options.teacher import (
@@ -276,24 +277,34 @@ class _Builder:
             if card.n_params < least:
                 small = TooSmall(card.n_params, least, complexity.level)
                 self.left_out.add(student.name, Reason.DECLARED, small)
-            elif student.only_if_here and (slow := self._too_slow(student, card)) is not None:
+            elif (slow := self._too_slow(student, card)) is not None:
                 self.left_out.add(student.name, Reason.TOO_SLOW, slow)
             else:
                 yield card
 
     def _too_slow(self, student: StudentConfig, card: ModelCard) -> TooSlowHere | None:
-        """Return that a training on this machine takes too long; None if it does not."""
-        config = self.config
-        if self.calibration is None:
+        """Return that a training on this machine takes too long; None if it does not.
+
+        One that the user named is tried unless even its shortest training surely takes too long
+        here, where this run would start it.
+        """
+        config, is_named = self.config, not student.only_if_here
+        is_here = "distill" in config.stages and not runs_as_job(config.executor, "distill")
+        is_here = is_here and config.trainer.max_time is None  # which would end it in time
+        if self.calibration is None or (is_named and not is_here):
             return None
-        length = self.lengths.longest(self.probe.teachers, card)
+        trainings = self.lengths.of_all(self.probe.teachers, card)
+        length = trainings[0 if is_named else -1]
         job = training_job(config.trainer, student, length)
         hours = train(card, local_offer(), job, calibration=self.calibration)
-        limits = [config.limits.train_hours, config.limits.deadline_hours]
+        # Of a deadline the solver tells more: what plan comes nearest, and what would allow it.
+        deadline = None if is_named else config.limits.deadline_hours
+        limits = [config.limits.train_hours, deadline]
         most = min((limit for limit in limits if limit is not None), default=math.inf)
-        if hours is not None and hours.mean <= most:
-            return None
-        return TooSlowHere(length.tokens, None if hours is None else hours.mean, most)
+        if hours is None:
+            return None if is_named else TooSlowHere(length.tokens, None, most)
+        is_slow = (hours.low if is_named else hours.mean) > most
+        return TooSlowHere(length.tokens, hours.mean, most) if is_slow else None
 
     def _students_of(self, teacher: TeacherProbe, strategy: Strategy) -> list[ModelCard]:
         """Return the students that a strategy may be taken for; say why the others are not."""

@@ -16,6 +16,7 @@ the task's rows, as the student is asked and taught them; else an assumed one.
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -116,14 +117,11 @@ class Lengths:
         """Return the same of the student that has a card."""
         return self.of(teacher, strategy, self.student(card))
 
-    def longest(self, teachers: Sequence[TeacherProbe], card: ModelCard) -> Length:
-        """Return the longest training of a student by any strategy on what any teacher gives."""
-        return max(
-            (
-                self.of_card(teacher, strategy, card)
-                for teacher in teachers
-                for strategy in self.config.strategies
-            ),
+    def of_all(self, teachers: Sequence[TeacherProbe], card: ModelCard) -> list[Length]:
+        """Return a student's trainings, the shortest first: by each strategy and teacher."""
+        strategies = self.config.strategies
+        return sorted(
+            (self.of_card(*pair, card) for pair in itertools.product(teachers, strategies)),
             key=lambda length: length.tokens,
         )
 
@@ -155,7 +153,8 @@ class Lengths:
         tokens = [count(*row) for row in rows]
         unit = f"in tokens of {student.name}"
         if count is by_bytes:
-            unit = f"{BYTES_PER_TOKEN:g} bytes a token: no tokenizer.json of {student.name} is here"
+            file = f"no tokenizer.json of {student.name} is here yet"
+            unit = f"{BYTES_PER_TOKEN:g} bytes a token: {file}"
         n_rows = counted(len(rows), "training row" if self._is_of_train else "validation item")
         answered = [
             row.answer for row, item in zip(tokens, self._items, strict=True) if item.answer
