@@ -278,6 +278,7 @@ MISTAKES = (
     "trainer.batch_tokens=512 ~student.candidates.stratos_1m ~student.candidates.stratos_3m",
     "trainer.ema=1.0",
     "trainer.max_time=10",
+    "deploy.engine.formats=[q8_0]",
     "trainer.max_time=10s",
     "trainer.max_time=00:00:00:00",
     "trainer.gradient_clip_val=0.5",

@@ -31,7 +31,7 @@ from stratos.report.planned import planned_rows
 from stratos.report.run_verdict import LimitMissed, missed_limit, run_verdict
 from stratos.run import summary
 from stratos.run.console import Console, PlainConsole
-from stratos.run.screen import Level, Line, lines_of
+from stratos.run.screen import Level, Line, errs_most_on, lines_of
 from stratos.run.summary import final_numbers, last_lines, show
 from stratos.tasks.base import Item, Score
 from tests.report.factory import make_plan, make_records
@@ -67,6 +67,29 @@ def test_the_screen_holds_each_prediction_that_missed(tmp_path):
     assert all(f"{row.quantity}: {row.measured}" in line.text for row in missed)
     held = replace(made["plan"], accuracy=replace(accuracy, low=0.9), hours_range=None)
     assert missed_lines({**made, "plan": held}) == []
+
+
+@pytest.mark.parametrize(
+    ("hours_range", "shown"),
+    [
+        ((0.2, 0.9), " (12 min 00 s to 54 min 00 s)"),
+        ((0.4, 0.9), ""),
+        ((0.001, 0.04), ""),
+        (None, ""),
+    ],
+    ids=["wide", "narrow", "wide, of seconds", "unknown"],
+)
+def test_the_hours_of_a_plan_have_their_range_where_it_is_wide(hours_range, shown):
+    plan = replace(make_plan(), hours=0.5, hours_range=hours_range)
+    text = next(line.text for line in lines_of(plan) if line.name == "plan")
+    assert f"30 min 00 s until trained{shown}, " in text
+
+
+def test_labels_with_commas_are_quoted_where_several_are_listed():
+    labels = ["late, lost", "billing", "other: none", "spam"]
+    student = SimpleNamespace(errors=dict.fromkeys(labels, 1), labels=labels)
+    card: Any = SimpleNamespace(score=lambda role: student)
+    assert errs_most_on(card) == '"late, lost", billing and "other: none"'
 
 
 def lines_named(name: str, folder: Path, made: Mapping[str, Any]) -> list[Line]:

@@ -501,6 +501,20 @@ def test_a_bundle_that_it_does_not_decode_is_left_to_others(bundle, tmp_path):
         application(other, 1, 256)
 
 
+def test_a_bundle_is_loaded_once_to_be_tried_until_its_weights_are_written_again(bundle, tmp_path):
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+
+    def n_loaded() -> int:
+        assert Direct().cannot_export(other, "") is None
+        return direct._why_not_decoded.cache_info().misses
+
+    first = n_loaded()
+    assert n_loaded() == first
+    (weights,) = other.glob("*.safetensors")
+    os.utime(weights, ns=(0, 0))
+    assert n_loaded() == first + 1
+
+
 def other_compiler(folder: Path, kind: str) -> str:
     """Return a PATH without a compiler, or with one that fails."""
     (path := folder / kind).mkdir()
