@@ -190,8 +190,6 @@ class StudentConfig:
     """Size of a tokenizer trained on the corpus, if the task has no vocabulary of its own."""
     train_tokens: Count = 20_000_000
     """Training tokens of this student, unless `trainer.max_tokens` is set."""
-    batch_tokens: Count = 4096
-    """Maximum tokens of one gradient step, unless `trainer.batch_tokens` is set."""
     license: str = "Apache-2.0"
     """Licence of the starting weights (ours for random weights)."""
     runs: tuple[CardRun, ...] = ()
@@ -307,9 +305,8 @@ class TrainerConfig:
     """Maximum epochs; -1 sets no limit, so only tokens count. None sets no limit if `max_tokens` is
     set; otherwise it depends on the rows: 3 to 5 epochs for a pretrained student, 10 to 60 for
     random weights."""
-    batch_tokens: Count | None = None
-    """Maximum tokens of one gradient step (packed rows); None takes the student's own. An epoch has
-    at least 16 steps."""
+    batch_tokens: Count = 4096
+    """Maximum tokens of one gradient step (packed rows); an epoch has at least 16 steps."""
     optimizer: Literal["auto", "muon", "adamw"] = "auto"
     """muon (for the 2-D weights of the blocks, AdamW for the rest), adamw (for all), or auto: muon
     for random weights, adamw for a pretrained student."""
@@ -360,10 +357,6 @@ class TrainerConfig:
     """Processes of one thread that share each step of a student of up to 50M parameters on a CPU; 1
     is none beside the first. None takes one for each core, unless threads are a tenth faster. More
     than 1 needs the extension `stratos/contrib/cpu`: without it, one process trains."""
-
-    def most_batch_tokens(self, student: StudentConfig) -> int:
-        """Return the most tokens of a gradient step of a student."""
-        return student.batch_tokens if self.batch_tokens is None else self.batch_tokens
 
 
 @dataclass(frozen=True)

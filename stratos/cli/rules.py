@@ -213,26 +213,22 @@ def _signals(config: Config) -> Iterator[str]:
 
 def _too_long(config: Config) -> list[str]:
     """Say whose documents may be longer than a step: all of them at once."""
+    n = config.trainer.batch_tokens
     own = [student for student in config.students if student.path is None]
-    steps = {student.name: config.trainer.most_batch_tokens(student) for student in own}
-    long = {
-        student.name: student.context_length
-        for student in own
-        if student.context_length > steps[student.name]
-    }
+    long = {student.name: student.context_length for student in own if student.context_length > n}
     if not long:
         return []
-    n = min(steps[name] for name in long)
     whose = f"student{'s' if len(long) > 1 else ''} {', '.join(long)}"
     most = f"context_length={max(long.values())}"
     return [
         f"trainer.batch_tokens={n} is less than one document of {whose} may have ({most}"
-        f"{' at most' if len(set(long.values())) > 1 else ''}). {_room(config, n)}"
+        f"{' at most' if len(set(long.values())) > 1 else ''}). {_room(config)}"
     ]
 
 
-def _room(config: Config, batch_tokens: int) -> str:
+def _room(config: Config) -> str:
     """Say what gives every student's longest document room in a gradient step."""
+    batch_tokens = config.trainer.batch_tokens
     own = [student for student in config.students if student.path is None]
     typed = f"trainer.batch_tokens={max(student.context_length for student in own)}"
     is_one = "candidates" not in config.plain.get("student", {})

@@ -372,7 +372,7 @@ def training_length(
     batch = max(_LEAST_BATCH_TOKENS, per_epoch / _STEPS_PER_EPOCH)
     return Length(
         tokens=math.ceil(tokens),
-        batch_tokens=min(trainer.most_batch_tokens(student), math.ceil(batch)),
+        batch_tokens=min(trainer.batch_tokens, math.ceil(batch)),
         epochs=tokens / per_epoch,
         reason=reason,
     )

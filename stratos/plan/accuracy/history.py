@@ -297,9 +297,7 @@ def _recipe(folder: Path, student: str, content: dict[str, str]) -> tuple[_Recip
 def _learning(trainer: TrainerConfig, student: StudentConfig) -> dict[str, Any]:
     """Return what shapes what is learnt from the same tokens, the rule's numbers for open ones."""
     rates = learning_rates(trainer, student.path is None, student.hidden_size)
-    batch_tokens = trainer.most_batch_tokens(student)
-    keys = {key: getattr(trainer, key) for key in _LEARNING}
-    return {**keys, **asdict(rates), "batch_tokens": batch_tokens}
+    return {**{key: getattr(trainer, key) for key in _LEARNING}, **asdict(rates)}
 
 
 @lru_cache(maxsize=1024)
@@ -331,4 +329,4 @@ def _without_labels(node: Any) -> dict[str, Any]:
 
 def _shape(student: StudentConfig) -> StudentConfig:
     """Return a student without what does not change what it learns from the same tokens."""
-    return replace(student, runs=(), license="", train_tokens=1, batch_tokens=1)
+    return replace(student, runs=(), license="", train_tokens=1)

@@ -373,7 +373,7 @@ def _seconds(
     written = 2 * min(longest, _BABBLE * characters / _CHARACTERS_A_TOKEN)
     job = TrainingJob(
         int(tokens + written),
-        config.trainer.most_batch_tokens(student),
+        config.trainer.batch_tokens,
         student.context_length,
         precision=config.trainer.precision,
     )
@@ -462,8 +462,7 @@ def scaled(config: Config, candidate: Candidate, tokens: int) -> Config:
     would be another thing: its learning rate is still high.
     """
     part = tokens / candidate.train_tokens
-    student = named(config.students, candidate.student)
-    n_steps = max(1, tokens // config.trainer.most_batch_tokens(student))
+    n_steps = max(1, tokens // config.trainer.batch_tokens)
     strategy = find(config.strategies, candidate.strategy)
     assert strategy is not None, "a candidate is of a configured strategy"
     n_rows = min(strategy.n_items, n_labelled(config.task) or strategy.n_items)
