@@ -231,6 +231,10 @@ class LimitsConfig:
     """95th percentile of one answer, in milliseconds."""
     accuracy: Share | None = None
     """Minimum predicted exact match on the task, 0 to 1."""
+    model_mb: Amount | None = None
+    """Megabytes of the student's weights in the format that is served, 10^6 bytes each."""
+    server_memory_gb: Amount | None = None
+    """Gigabytes of one server process, weights, cache and engine, as they are estimated."""
     confidence: Literal["low", "mean"] = "low"
     """Which value of the predicted interval must reach `accuracy`: the low end, or the mean."""
     serve_hours: Amount = 24.0

@@ -81,6 +81,15 @@ class Candidate:
     Then it is what the teacher knows of what is learnt from it."""
     train_tokens: int = 0
     """Tokens of its training."""
+    model_mb: float = 0.0
+    """Megabytes of the weights that its servers load at most; 0 where no limit asks."""
+    memory_gb: float = 0.0
+    """Gigabytes of a process of these servers at most; 0 where no limit asks."""
+
+    @property
+    def worth(self) -> tuple[float, ...]:
+        """Accuracy as it is counted and as a limit counts it, and how small it is."""
+        return self.counted_accuracy, self.limit_accuracy, -self.model_mb, -self.memory_gb
 
     @property
     def name(self) -> str:

@@ -100,7 +100,7 @@ def build_problem(
         candidate
         for pricing in areas
         for pair in pairs
-        if (candidate := builder.candidate(pair, pricing)) is not None
+        for candidate in builder.candidates(pair, pricing)
     ]
     if not any(candidate.is_known for candidate in candidates):
         candidates = [builder.with_stand_in(candidate) for candidate in candidates]
@@ -431,8 +431,11 @@ class _Builder:
             )
         return pricings
 
-    def candidate(self, pair: _Pair, pricing: Pricing) -> Candidate | None:
-        """Return a pair as a candidate of an area; None where no server does one of its works."""
+    def candidates(self, pair: _Pair, pricing: Pricing) -> list[Candidate]:
+        """Return a pair as candidates of an area; none where no server does one of its works.
+
+        There are several where a limit of bytes is set: one of each size that it is served in.
+        """
         limits, card, kind = self.config.limits, pair.card, pair.kind
         teacher = pricing.teacher(pair.teacher, pair.strategy.name, pair.load)
         if kind is not None:
@@ -440,7 +443,7 @@ class _Builder:
         else:
             train_key = teacher and pricing.training(card, pair.length, pair.checks)
         if not teacher or not train_key:
-            return None
+            return []
         candidate = Candidate(
             teacher=pair.teacher.teacher,
             student=card.name,
@@ -454,14 +457,22 @@ class _Builder:
             train_tokens=pair.length.tokens,
         )
         if kind is not None:
-            serve = pricing.serving_of_kind(kind)
+            served = pricing.serving_of_kind(kind)
         else:
             lossy = too_lossy(pricing.choices, candidate.limit_accuracy, limits)
             loss = not_in(lossy, card.name, limits)
             if loss is not None and candidate.is_known:
                 self.evidence.append(str(loss))
-            serve = pricing.serving(card, pair.strategy.kind, pair.requests, lossy)
-        return None if serve is None else replace(candidate, work=(teacher, train_key, serve))
+            served = pricing.serving(card, pair.strategy.kind, pair.requests, lossy)
+        return [
+            replace(
+                candidate,
+                work=(teacher, train_key, work.key),
+                model_mb=work.size.model_mb,
+                memory_gb=work.size.memory_gb,
+            )
+            for work in served
+        ]
 
     # Step 4: what is unknown of all, and who fits on no server.
 
