@@ -18,6 +18,7 @@ import numpy as np
 from stratos.catalog.table import Bools, Ints
 from stratos.core.formats import counted
 from stratos.deploy.engines.base import engine_named
+from stratos.deploy.engines.cost import ServingCost, WeightFormat
 from stratos.estimate import constants as k
 from stratos.estimate.answering import (
     GENERATE,
@@ -135,11 +136,35 @@ def server_gib(card: ModelCard, work: Workload, run: ServingSetting) -> float:
     """
     engine = engine_named(run.engine)
     form = engine.weight_format(run.format)
-    context = engine.cost.slot_context(card, work.context)
+    return _model_gib(card, work.context, engine.cost, form, run.slots) + k.RUNTIME_GIB_CPU
+
+
+def process_gib(
+    card: ModelCard, context: float, cost: ServingCost, form: WeightFormat, slots: int
+) -> float:
+    """Return the GiB of one process that answers: weights, cache and the engine itself.
+
+    Args:
+        card: the model.
+        context: tokens of the longest requests with their answers.
+        cost: of the engine.
+        form: what it loads.
+        slots: answers at once.
+    """
+    return _model_gib(card, context, cost, form, slots) + cost.process_gib
+
+
+def _model_gib(
+    card: ModelCard, context: float, cost: ServingCost, form: WeightFormat, slots: int
+) -> float:
     needed_bytes = serving_bytes(
-        card, context, run.slots, weight_bytes=form.weight_bytes, cache_bytes=form.cache_bytes
+        card,
+        cost.slot_context(card, context),
+        slots,
+        weight_bytes=form.weight_bytes,
+        cache_bytes=form.cache_bytes,
     )
-    return float(needed_bytes) / k.MEMORY_USABLE / 2**30 + k.RUNTIME_GIB_CPU
+    return float(needed_bytes) / k.MEMORY_USABLE / 2**30
 
 
 def batch_hours(card: ModelCard, offer: Offer, work: Workload, n_answers: int) -> float:

@@ -225,7 +225,7 @@ def best(choices: Sequence[Choice], first: Linear, net: Linear) -> Choice:
     return min((choices[i] for i in ties.tolist()), key=lambda choice: choice.sort_name)
 
 
-# The four limits, for explanations: how far a plan is from a limit, and how it is written.
+# The limits, for explanations: how far a plan is from a limit, and how it is written.
 
 
 ROUNDING = 0.005
@@ -234,14 +234,14 @@ ROUNDING = 0.005
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit: its key, the cost that it bounds, and how it is written."""
+    """One limit: its key, what it bounds, and how that is written."""
 
     key: str
     label: str
     form: str
     """How a value is shown, with the typed number in the place of {}."""
-    cost: Cost
-    """Whose best value is the best for it."""
+    cost: Cost | None
+    """Whose best value is the best for it; None where it bounds what no objective counts."""
     value: Callable[[Choice], float]
     decimals: int
     is_floor: bool = False
@@ -326,5 +326,23 @@ LIMITS = (
         decimals=3,
         is_floor=True,
         unit=(0.01, "one percentage point"),
+    ),
+    Limit(
+        key="model_mb",
+        label="model size",
+        form="{} MB",
+        cost=None,
+        value=lambda c: c.candidate.model_mb,
+        decimals=0,
+        unit=(10.0, "ten megabytes"),
+    ),
+    Limit(
+        key="server_memory_gb",
+        label="server memory",
+        form="{} GB",
+        cost=None,
+        value=lambda c: c.candidate.memory_gb,
+        decimals=2,
+        unit=(1.0, "one gigabyte"),
     ),
 )

@@ -81,6 +81,15 @@ class Candidate:
     Then it is what the teacher knows of what is learnt from it."""
     train_tokens: int = 0
     """Tokens of its training."""
+    model_mb: float = 0.0
+    """Megabytes of the weights that its servers load at most; 0 where no limit asks."""
+    memory_gb: float = 0.0
+    """Gigabytes of a process of these servers at most; 0 where no limit asks."""
+
+    @property
+    def worth(self) -> tuple[float, ...]:
+        """Accuracy as it is counted and as a limit counts it, and how small it is."""
+        return self.counted_accuracy, self.limit_accuracy, -self.model_mb, -self.memory_gb
 
     @property
     def name(self) -> str:
@@ -111,6 +120,16 @@ class Candidate:
         if not self.is_known:
             return 0.0
         return self.accuracy.low if self.confidence == "low" else self.accuracy.mean
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A student whose vocabulary is cut to the task, beside the whole one."""
+
+    whole: str
+    """Name of the student with all of its tokens."""
+    mb: tuple[float, float]
+    """Megabytes of the bundles' weights, whole and cut."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +195,8 @@ class Problem:
     """Roles whose servers are nodes of a cluster, which nobody has to start."""
     jobs: Jobs = field(default_factory=Jobs)
     """The stages that an executor carries out, which set their dollars aside before."""
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    """Name of each student with a cut vocabulary that is offered beside the whole one."""
     more_rows: str = ""
     """What more labelled rows may bring, as a sentence; "" where nothing tells."""
     _made: dict[Callable[[Problem], Any], Any] = field(

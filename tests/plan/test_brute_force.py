@@ -4,7 +4,16 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from twin import everything, instance, meets, mixes, non_dominated, offer
+from twin import (
+    everything,
+    everything_sized,
+    instance,
+    meets,
+    mixes,
+    non_dominated,
+    offer,
+    sized,
+)
 from world import OBJECTIVES, STRATEGIES
 
 from stratos.config import LimitsConfig
@@ -108,6 +117,34 @@ def test_a_limit_on_the_low_end_of_accuracy_loses_no_plan(kind):
             )
             assert tuple(level(found) for level in order) == pytest.approx(expected, abs=1e-5)
     assert n_feasible > 15 and n_other > 3
+
+
+@pytest.mark.parametrize("kind", ["with_egress", "mixed"])
+def test_limits_on_bytes_are_exact(kind):
+    """No plan that is smaller is lost, and the optimum is that of the enumeration."""
+    n_feasible = n_other = 0
+    for seed in range(400 if kind == "with_egress" else 60):
+        problem = sized(instance(seed, **KINDS[kind]), seed)
+        plans, points = everything_sized(problem), frontier(problem)
+        with_sizes = {(*c.costs, c.candidate.model_mb, c.candidate.memory_gb) for c in points}
+        assert len(points) == len(with_sizes) and with_sizes == non_dominated(plans), seed
+        if not points or seed % (8 if kind == "with_egress" else 2):
+            continue
+        net = net_cost(problem.objective, problem.limits, points)
+        order = levels(counted_by(problem.objective, net), net)
+        feasible = [costs for costs in plans if meets(costs, problem.limits)]
+        for pruned in (True, False):
+            found = Model(problem, pruned=pruned).solve(problem.limits, order)
+            assert (found is None) == (not feasible), seed
+            if found is None:
+                continue
+            expected = min(
+                tuple(round(value(level, costs[:4]), 9) for level in order) for costs in feasible
+            )
+            assert tuple(level(found) for level in order) == pytest.approx(expected, abs=1e-5)
+            n_feasible += 1
+            n_other += len(feasible) < len(plans)
+    assert n_feasible > 4 and n_other > 3
 
 
 def of_few_kinds(problem, max_kinds, slack):

@@ -132,6 +132,30 @@ def everything(problem) -> set[Costs]:
     return found
 
 
+def sized(problem, seed):
+    """The problem with a size of each candidate, and limits on some of them."""
+    rng = random.Random(f"sizes {seed}")
+    candidates = tuple(
+        replace(c, model_mb=50.0 * rng.randint(1, 3), memory_gb=rng.randint(1, 3) / 4)
+        for c in problem.candidates
+    )
+    limits = replace(
+        problem.limits,
+        model_mb=rng.choice((None, 50.0, 100.0)),
+        server_memory_gb=rng.choice((None, 0.25, 0.5)),
+    )
+    return replace(problem, candidates=candidates, limits=limits)
+
+
+def everything_sized(problem):
+    """The four costs of every plan there is, with megabytes and gigabytes."""
+    return {
+        (*costs, candidate.model_mb, candidate.memory_gb)
+        for candidate in problem.candidates
+        for costs in everything(replace(problem, candidates=(candidate,)))
+    }
+
+
 def singles(problem, work):
     return [([(option, 1)], option.latency_ms) for option in problem.options[work]]
 
@@ -203,12 +227,15 @@ def non_dominated(costs) -> set[Costs]:
 
 
 def meets(costs, limits) -> bool:
-    accuracy, usd, hours, ms = costs
+    accuracy, usd, hours, ms, *sizes = costs
+    mb, gb = sizes or (0.0, 0.0)
     return (
         (limits.budget_usd is None or usd <= limits.budget_usd)
         and (limits.deadline_hours is None or hours <= limits.deadline_hours)
         and (limits.latency_ms is None or ms <= limits.latency_ms)
         and (limits.accuracy is None or -accuracy >= limits.accuracy)
+        and (limits.model_mb is None or mb <= limits.model_mb)
+        and (limits.server_memory_gb is None or gb <= limits.server_memory_gb)
     )
 
 

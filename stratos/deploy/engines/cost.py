@@ -74,6 +74,9 @@ class ServingCost:
     the engines of the fitted rows took."""
     front_s: float = 0.0
     """Seconds of one thread that every request passes."""
+    process_gib: float = 1.0
+    """GiB of its process beside model and cache; that of one which has loaded torch and
+    transformers (`estimate.constants.RUNTIME_GIB_CPU`) unless it was measured."""
     least_context: int = 0
     """Tokens of a slot that it takes the memory of at least, where the model has them."""
     cache_bytes: float | None = None

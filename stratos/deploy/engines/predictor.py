@@ -57,7 +57,8 @@ class PredictorServer(Engine):
     start_s = 60.0
     # CPU seconds of an answer alone, which `linear` and `static` do not quite take; of 16 together
     # each takes 0.3 ms (benchmarks/serving/predictor.py).
-    cost = ServingCost(slots=(16,), request_s=0.001, block=0.0, step=0.0)
+    # Its process has 0.21 to 0.24 GiB beside the student.
+    cost = ServingCost(slots=(16,), request_s=0.001, block=0.0, step=0.0, process_gib=0.25)
 
     at_once: Count = 16
 
@@ -76,7 +77,7 @@ class EncoderServer(PredictorServer):
 
     kind = "predictor-encoder"
     # The same with MiniLM, of 22 million parameters, at a text of 54 characters.
-    cost = ServingCost(slots=(16,), request_s=0.011, block=0.0, step=0.0)
+    cost = replace(PredictorServer.cost, request_s=0.011)
 
 
 @dataclass(frozen=True)

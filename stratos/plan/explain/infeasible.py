@@ -2,7 +2,7 @@
 
 Each is verified by solving again. One limit alone: the model is solved without it for the best
 value that it can have; that value, rounded to the side that stays feasible, is the least change.
-Several at once: a plan breaks some of the limits, each by a share of its value. All four values of
+Several at once: a plan breaks some of the limits, each by a share of its value. All values of
 a plan are to be small (accuracy counts negatively), so the plan that breaks a set of limits by the
 least sum of shares is on the frontier, which is gone through.
 """
@@ -100,13 +100,15 @@ class Search:
     def alone(self, limit: Limit) -> Relief | None:
         """Return the least change of one limit that is enough with the others kept, if one is."""
         free = with_limit(self.limits, limit, None)
-        if limit.is_floor:
-            # The highest value that a floor may have under the other limits.
+        if limit.is_floor or limit.cost is None:
+            # The best value that it may have under the other limits.
             everything = self.problem.once(merged)
             plans = within(everything, self.problem.ahead(free), self.problem.spent_usd)
-            known = [limit.value(choice) for choice in plans if choice.candidate.is_known]
-            free = with_limit(free, limit, max(known, default=None))
-        nearest = self.model.solve(self.problem.ahead(free), [limit.cost.alone, USD.alone])
+            known = [limit.value(c) for c in plans if c.candidate.is_known or not limit.is_floor]
+            best = max if limit.is_floor else min
+            free = with_limit(free, limit, best(known, default=None))
+        order = [USD.alone] if limit.cost is None else [limit.cost.alone, USD.alone]
+        nearest = self.model.solve(self.problem.ahead(free), order)
         return None if nearest is None else self._verified([limit], nearest)
 
     def together(
@@ -335,7 +337,7 @@ def _fewest(search: Search, everything: Sequence[Choice], n_given: int) -> Relie
 
 def _reach(search: Search, everything: Sequence[Choice], limit: Limit) -> str:
     """Say what the best value is that any plan has when no limit is set."""
-    best = min(everything, key=limit.cost.alone)
+    best = min(everything, key=limit.value if limit.cost is None else limit.cost.alone)
     if limit.is_floor:
         best = max(everything, key=limit.value)
     if limit.is_floor and not best.candidate.is_known:

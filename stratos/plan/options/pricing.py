@@ -43,6 +43,7 @@ from stratos.plan.options.role_options import (
     service_options,
     without,
 )
+from stratos.plan.options.sizes import FLOAT_BYTES, Sized, size_of_kind, sizes_of
 from stratos.plan.options.teacher import Load, TeacherLoad, hosted_options, is_hosted
 from stratos.plan.options.workload import Checks, Requests, rates_of, training_job
 from stratos.plan.pareto import Slack
@@ -173,7 +174,6 @@ def _at(points: Sequence[PilotPoint], tokens: int) -> float:
 
 _KIND_ERROR = 2.0
 """Factor by which the seconds of a training may be off whose folds were timed."""
-_FLOAT_BYTES = 4.0
 
 
 @dataclass
@@ -355,39 +355,59 @@ class Pricing:
         strategy: str,
         requests: Requests,
         left_out: frozenset[WeightFormat] = frozenset(),
-    ) -> str | None:
-        """Return the key of serving a student that a strategy trained, None if none holds it."""
+    ) -> list[Sized]:
+        """Return the works of serving a student that a strategy trained; none where none holds it.
+
+        There is one, or one of each size where a limit of bytes is set.
+        """
         config, works = self.config, requests.works
         names = sorted(form.name for form in left_out)
         fewer = f" without {' '.join(names)}" if left_out else ""
-        key = f"serve {card.name} {strategy} {requests.name}{fewer}{self.suffix}"
+        name = f"serve {card.name} {strategy} {requests.name}{fewer}"
         choices = self.choices
         if choices is not None and left_out:
             choices = without(choices, left_out)
-        if key not in self.options:
-            hours = config.limits.serve_hours
-            rates = rates_of(config.traffic, len(works))
-            self.gb[key] = _bundle_gb(card)
-            self.assumed[key] = requests.assumptions
-            service = Service(
-                lambda fleet: serving_all(card, fleet, works, rates, rates is None, choices),
-                hours,
-                self.slack.moving(gb_in=self.gb[key]),
-                f"{hours:g} h of serving",
-                rates,
-                names_engine=choices is not None,
-            )
-            self.options[key] = service_options(self.offer_groups, service)
-            if rates is not None:
-                self.rates[key] = rates
         context = max(work.context for work in works)
-        fleet = self.offer_groups.fleet
-        if not self.options[key] and not any(
-            runner.runs.any() for runner in runners(card, fleet, choices)
-        ):
-            self.no_engine.add(card.name)
-            return None
-        return self._held(key, card.name, "serve", serving_bytes(card, context))
+        alone = config.traffic.requests_per_s is None
+        served = []
+        for size, some in sizes_of(card, context, choices, config.limits, one_at_a_time=alone):
+            key = f"{name}{size.suffix}{self.suffix}"
+            if key not in self.options:
+                self._serve(key, card, requests, some)
+            if self.options[key]:
+                served.append(Sized(key, size))
+        if not served:
+            fleet = self.offer_groups.fleet
+            if any(runner.runs.any() for runner in runners(card, fleet, choices)):
+                self.too_big[card.name] = ("serve", serving_bytes(card, context))
+            else:
+                self.no_engine.add(card.name)
+        return served
+
+    def _serve(
+        self,
+        key: str,
+        card: ModelCard,
+        requests: Requests,
+        choices: Sequence[EngineChoice] | None,
+    ) -> None:
+        """Price a work of serving a student by some engines."""
+        config, works = self.config, requests.works
+        hours = config.limits.serve_hours
+        rates = rates_of(config.traffic, len(works))
+        self.gb[key] = _bundle_gb(card)
+        self.assumed[key] = requests.assumptions
+        service = Service(
+            lambda fleet: serving_all(card, fleet, works, rates, rates is None, choices),
+            hours,
+            self.slack.moving(gb_in=self.gb[key]),
+            f"{hours:g} h of serving",
+            rates,
+            names_engine=self.choices is not None,
+        )
+        self.options[key] = service_options(self.offer_groups, service)
+        if rates is not None:
+            self.rates[key] = rates
 
     def training_of_kind(self, kind: KindProbe) -> str | None:
         """Return the key of the training of a student that is no language model."""
@@ -419,22 +439,21 @@ class Pricing:
                 ),
                 f"{kind.n_rows:,} rows",
                 gb_in=self.dataset_gb,
-                gb_out=_FLOAT_BYTES * kind.n_params / 1e9,
+                gb_out=FLOAT_BYTES * kind.n_params / 1e9,
             )
         return key if self.options[key] else None
 
-    def serving_of_kind(self, kind: KindProbe) -> str | None:
-        """Return the key of serving such a student, as it was timed here."""
+    def serving_of_kind(self, kind: KindProbe) -> list[Sized]:
+        """Return the work of serving such a student, as it was timed here; none without servers."""
         key = f"serve {kind.student}{self.suffix}"
+        has_encoder = KINDS[kind.kind].has_encoder
         if key not in self.options:
             config = self.config
             rates = rates_of(config.traffic, max(1, len(config.traffic.buckets)))
-            self.gb[key] = _FLOAT_BYTES * kind.n_params / 1e9
+            self.gb[key] = FLOAT_BYTES * kind.n_params / 1e9
             hours = config.limits.serve_hours
             service = Service(
-                lambda fleet: serving_table_of_kind(
-                    kind.ms_per_answer, fleet, rates, KINDS[kind.kind].has_encoder
-                ),
+                lambda fleet: serving_table_of_kind(kind.ms_per_answer, fleet, rates, has_encoder),
                 hours,
                 self.slack.moving(gb_in=self.gb[key]),
                 f"{hours:g} h of serving",
@@ -443,7 +462,8 @@ class Pricing:
             self.options[key] = service_options(self.offer_groups, service)
             if rates is not None:
                 self.rates[key] = rates
-        return key if self.options[key] else None
+        size = size_of_kind(kind, self.config.limits, has_encoder=has_encoder)
+        return [Sized(key, size)] if self.options[key] else []
 
     def _held(self, key: str, who: str, verb: str, n_bytes: float) -> str | None:
         """Return the key of a work that has options; else remember who is too big."""

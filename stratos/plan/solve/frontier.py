@@ -25,7 +25,7 @@ the place of training through the egress of each server; those of all places are
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Container, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -266,11 +266,9 @@ def frontier(problem: Problem) -> list[Choice]:
 def merged(problem: Problem) -> list[Choice]:
     """Merge the roles of a problem, which it does `once`: nobody may change the list."""
     reduced = problem.once(Reduced)
-    groups: dict[tuple[float, float, str, str], list[Candidate]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[Candidate]] = defaultdict(list)
     for candidate in problem.candidates:
-        _, train, serve = candidate.work
-        accuracies = candidate.counted_accuracy, candidate.limit_accuracy
-        groups[*accuracies, train, serve].append(candidate)
+        groups[*candidate.worth, *candidate.work[1:]].append(candidate)
     plans = [_of_group(reduced, candidates) for candidates in groups.values()]
     return _non_dominated([group for group in plans if len(group.usd)])
 
@@ -290,13 +288,15 @@ def meets(choice: Choice, limits: LimitsConfig, spent_usd: float = 0.0) -> bool:
         at_most(choice.held_usd + spent_usd, limits.budget_usd)
         and at_most(choice.hours, limits.deadline_hours)
         and at_most(choice.latency_ms, limits.latency_ms)
+        and at_most(choice.candidate.model_mb, limits.model_mb)
+        and at_most(choice.candidate.memory_gb, limits.server_memory_gb)
         and (limits.accuracy is None or choice.limit_accuracy >= limits.accuracy - _ROUNDING)
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Plans:
-    """Plans of candidates that share accuracy, training and serving, as columns."""
+    """Plans of candidates that share accuracy, size, training and serving, as columns."""
 
     reduced: Reduced
     candidates: Sequence[Candidate]
@@ -313,9 +313,9 @@ class _Plans:
     latency_ms: Floats
 
     @property
-    def accuracies(self) -> tuple[float, float]:
-        """Accuracy that objectives count, and that a limit counts."""
-        return self.candidates[0].counted_accuracy, self.candidates[0].limit_accuracy
+    def worth(self) -> tuple[float, ...]:
+        """As of its candidates."""
+        return self.candidates[0].worth
 
     def choice(self, i: int) -> Choice:
         """Return one of the plans."""
@@ -327,7 +327,7 @@ class _Plans:
 
 
 def _of_group(reduced: Reduced, candidates: list[Candidate]) -> _Plans:
-    """Return the frontier of candidates that share accuracy, training and serving."""
+    """Return the frontier of candidates that share accuracy, size, training and serving."""
     _, train, serve = candidates[0].work
     tails = reduced.tails(train, serve)
     works = [candidate.work[0] for candidate in candidates]
@@ -395,25 +395,25 @@ def _front(usd: Floats, hours: Floats, latency_ms: Floats, name: Ints) -> Ints:
 
 
 def _non_dominated(groups: Sequence[_Plans]) -> list[Choice]:
-    """Filter five values: sorted by the first three, a staircase over the last two.
+    """Filter seven values: sorted by accuracies, sizes and dollars, a staircase over the last two.
 
     Accuracy counts twice, in the objective and under an accuracy limit, which may count the low end
     of an interval: a plan dominates another only if it is as good in both. After sorting by
-    (accuracies downwards, dollars), whatever could dominate a plan in accuracy is already seen; of
-    those, the ones that are no less accurate under a limit and no dearer must be asked about hours
-    and latency. A staircase per level of accuracy answers that in logarithmic time, since within a
-    level dollars only grow; levels are as many as there are distinct accuracies.
+    (accuracies downwards, sizes, dollars), whatever could dominate a plan in these is already seen;
+    of those, the ones that are no less accurate under a limit, no larger and no dearer must be
+    asked about hours and latency. A staircase a level answers that in logarithmic time: within a
+    level dollars only grow; levels are as many as there are distinct accuracies and sizes.
     """
-    levels: dict[tuple[float, float], list[_Plans]] = defaultdict(list)
+    levels: dict[tuple[float, ...], list[_Plans]] = defaultdict(list)
     for group in groups:
-        levels[group.accuracies].append(group)
+        levels[group.worth].append(group)
     front: list[Choice] = []
-    # Accuracy under a limit, dollars, hours and latency of what is found, by plan.
-    better = np.zeros((0, 4))
+    # Accuracy under a limit, sizes, dollars, hours and latency of what is found, by plan.
+    better = np.zeros((0, 6))
     for level in sorted(levels, reverse=True):
         # Better levels come first; their kept plans are merged into this level's sweep by dollars.
         here = levels[level]
-        sure = better[better[:, 0] >= level[1], 1:]
+        sure = better[(better[:, :3] >= level[1:]).all(axis=1), 3:]
         own = np.concatenate([np.stack([g.usd, g.hours, g.latency_ms], axis=1) for g in here])
         sweep = np.concatenate([sure, own])
         usd, hours, latency_ms = sweep.T
@@ -431,7 +431,8 @@ def _non_dominated(groups: Sequence[_Plans]) -> list[Choice]:
             choices = [group.choice(i) for group, i in equal]
             front.append(min(choices, key=lambda c: c.sort_name) if len(equal) > 1 else choices[0])
         rows = sweep[order[added]]
-        better = np.concatenate([better, np.column_stack([np.full(len(rows), level[1]), rows])])
+        same = np.tile(level[1:], (len(rows), 1))
+        better = np.concatenate([better, np.hstack([same, rows])])
     return front
 
 
@@ -472,7 +473,11 @@ def survivors(problem: Problem) -> Survivors:
             prices.append(min(plan.held_usd for plan in feasible))
             hours.append(min(plan.hours for plan in feasible))
     return Survivors(
-        candidates=tuple(min(able[pair], key=_promise) for pair in pairs if pair in able),
+        candidates=tuple(
+            min(able[pair], key=_promise)
+            for pair in pairs
+            if pair in able and not _is_spoken_for(problem, able, *pair)
+        ),
         left_out={
             name: "no plan with it meets the limits on money, time and latency"
             for pair, name in pairs.items()
@@ -481,6 +486,14 @@ def survivors(problem: Problem) -> Survivors:
         least_usd=min(prices, default=0.0),
         least_hours=min(hours, default=0.0),
     )
+
+
+def _is_spoken_for(
+    problem: Problem, able: Container[tuple[str, str]], student: str, strategy: str
+) -> bool:
+    """Return whether a student is cut from one that is measured anyway, which speaks for it."""
+    cut = problem.cuts.get(student)
+    return cut is not None and (cut.whole, strategy) in able
 
 
 def _promise(candidate: Candidate) -> tuple[float, float, str]:

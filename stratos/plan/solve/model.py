@@ -12,6 +12,7 @@ Sets
     Q             quotas
 Parameters
     acc_c, low_c  predicted accuracy of c, and what of its interval a limit counts; 0 if unknown
+    mb_c, gb_c    megabytes that servers of c load, gigabytes of a process; 0 where no limit asks
     usd_o, h_o    dollars and hours of option o; of a single server, dollars for the horizon
     last_call_o   dollars that are set aside for the last call of a hosted teacher
     ms_o, ms_ob   p95 latency of serving option o, of bucket b on server o
@@ -19,7 +20,8 @@ Parameters
     price_o       dollars an hour of server o
     D_w, E_w      GB that leave teacher's work w once; GB that each server of serving work w fetches
     near, far     dollars per GB from a place to others of its cloud, and to the internet
-    B, D, L, A    limits: budget less what is spent, deadline, latency, accuracy (each optional)
+    B, D, L, A    limits: budget less what is spent, deadline, latency, accuracy (each optional);
+    S, G          of megabytes of the model, of gigabytes of a server process
     N             most servers of one role
 Variables
     y_c ∈ {0,1}   candidate c is chosen
@@ -65,6 +67,8 @@ Constraints
     deadline               hours ≤ D                              they follow one another
     latency                latency ≤ L
     accuracy               Σ low_c y_c ≥ A
+    model_mb               Σ mb_c y_c ≤ S
+    server_memory          Σ gb_c y_c ≤ G
 
 With pruning, the mixes of a work in M that some plan of the frontier uses (`mix_frontier` found
 them by the constraints one_latency to usd_per_hour, work by work) are its options: it is not in M,
@@ -74,12 +78,13 @@ objective use. Without pruning the program is as written, and has the same optim
 
 Quotas, nodes and dollars an hour of a role without mix bind its count, so they are in O_w. Where
 nothing that moves has a price, g and v are left out. Memory is in O_w too: what does not hold the
-model is no option.
+model is no option. A limit of bytes makes a candidate of each size that a student may be served in
+(`options.sizes`), whose serving work has the engines, formats and slots that are no larger.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -239,7 +244,7 @@ class Model:
             self._mix(program, w, works.index(w), t)
         moved = self._egress(program, candidates.values(), works, role_of)
 
-        accuracy = pulp.lpSum(c.counted_accuracy * y[i] for i, c in candidates.items())
+        accuracy = self._sum(y, lambda c: c.counted_accuracy)
         served = [
             (self.problem.options[w][j], var) for w in mixed for j, var in program.n[w].items()
         ]
@@ -281,17 +286,30 @@ class Model:
                 if role_of[w] == 0 and isinstance(o, Option) and o.last_call_usd
             )
             lp += usd + last_call <= limits.budget_usd - self.spent_usd, "budget"
-        if limits.deadline_hours is not None:
-            lp += hours <= limits.deadline_hours, "deadline"
-        if limits.latency_ms is not None:
-            lp += latency <= limits.latency_ms, "latency"
-        if limits.accuracy is not None:
-            sure = pulp.lpSum(c.limit_accuracy * y[i] for i, c in candidates.items())
-            lp += sure >= limits.accuracy, "accuracy"
+        self._limit(lp, limits, y, hours, latency)
         for i, (function, value) in enumerate(reached):
             slack = TIE * max(1.0, abs(value))
             lp += linear(function) <= value - function.constant + slack, f"level_{i}"
         return program
+
+    def _limit(self, lp: Any, limits: LimitsConfig, y: Any, hours: Any, latency: Any) -> None:
+        """Add the constraints `deadline` to `server_memory`, those whose limit is set."""
+        for name, value, most in (
+            ("deadline", hours, limits.deadline_hours),
+            ("latency", latency, limits.latency_ms),
+            ("model_mb", self._sum(y, lambda c: c.model_mb), limits.model_mb),
+            ("server_memory", self._sum(y, lambda c: c.memory_gb), limits.server_memory_gb),
+        ):
+            if most is not None:
+                lp += value <= most, name
+        if limits.accuracy is not None:
+            lp += self._sum(y, lambda c: c.limit_accuracy) >= limits.accuracy, "accuracy"
+
+    def _sum(self, y: Mapping[int, Any], value: Callable[[Candidate], float]) -> Any:
+        """Return what the chosen candidate has of a value."""
+        import pulp
+
+        return pulp.lpSum(value(self.candidates[i]) * var for i, var in y.items())
 
     def _mix(self, program: Program, work: str, number: int, t: dict[Any, Any]) -> None:
         """Add the mix of one work in M: n, f, `admitted`, `split` and `load`."""

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from stub_executors import Queue
-from twin import everything, instance, offer
+from twin import everything, everything_sized, instance, offer, sized
 from world import (
     ALIGNMENT,
     BLIND,
@@ -165,11 +165,10 @@ def test_golden_three_changes(snapshot):
 
 def violations(costs, limits):
     """By which share a plan breaks each limit, as the module's docstring defines it."""
-    given = (limits.budget_usd, limits.deadline_hours, limits.latency_ms)
+    keys = ("budget_usd", "deadline_hours", "latency_ms", "model_mb", "server_memory_gb")
     found = {}
-    for key, value, limit in zip(
-        ("budget_usd", "deadline_hours", "latency_ms"), costs[1:], given, strict=True
-    ):
+    for key, value in zip(keys, costs[1:], strict=False):
+        limit = getattr(limits, key)
         if limit is not None and value > limit + 1e-9:
             found[key] = (value - limit) / (limit or value)
     if limits.accuracy is not None and -costs[0] < limits.accuracy - 1e-9:
@@ -177,18 +176,26 @@ def violations(costs, limits):
     return found
 
 
-def infeasible(seeds, mixed):
+def with_sizes(choice):
+    return *choice.costs, choice.candidate.model_mb, choice.candidate.memory_gb
+
+
+def infeasible(seeds, mixed, has_sizes=False):
     for seed in seeds:
         problem = instance(seed, mixed=mixed)
-        plans = everything(problem)
+        problem = sized(problem, seed) if has_sizes else problem
+        plans = (everything_sized if has_sizes else everything)(problem)
         if plans and all(violations(costs, problem.limits) for costs in plans):
             yield problem, plans
 
 
-@pytest.mark.parametrize(("mixed", "n_seeds", "least"), [(False, 120, 20), (True, 40, 5)])
-def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
+@pytest.mark.parametrize(
+    ("mixed", "n_seeds", "least", "has_sizes"),
+    [(False, 120, 20, False), (True, 40, 5, False), (False, 120, 20, True)],
+)
+def test_every_change_is_the_least_and_enough(mixed, n_seeds, least, has_sizes):
     n_seen = n_pairs = 0
-    for problem, plans in infeasible(range(n_seeds), mixed):
+    for problem, plans in infeasible(range(n_seeds), mixed, has_sizes):
         n_seen += 1
         limits, model, everyone = problem.limits, Model(problem), frontier(problem)
         net = net_cost(problem.objective, problem.limits, everyone)
@@ -210,7 +217,7 @@ def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
                     continue  # an accuracy of 0 may be that of an unknown one
                 assert change.share == pytest.approx(share, abs=1e-6)
                 moved = with_limit(limits, limit, change.value)
-                assert not violations(way.choice.costs, moved)
+                assert not violations(with_sizes(way.choice), moved)
         pair = search.together(everyone, 2, singles)
         useful = [
             sum(v.values())
@@ -228,7 +235,7 @@ def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
             moved = limits
             for change in pair.changes:
                 moved = with_limit(moved, change.limit, change.value)
-            assert not violations(pair.choice.costs, moved)
+            assert not violations(with_sizes(pair.choice), moved)
     assert n_seen >= least and n_pairs >= least // 4
 
 
@@ -247,12 +254,14 @@ def test_the_line_to_type_works_whatever_is_asked():
 
 
 def test_a_value_is_written_as_one_types_it_and_stays_feasible():
-    budget, deadline, p95, accuracy = LIMITS
+    budget, deadline, p95, accuracy, size, memory = LIMITS
     assert [budget.typed(v) for v in (52.0921, 10.0, 0.0123)] == ["52.10", "10.00", "0.0123"]
     assert [deadline.typed(v) for v in (3.3961, 0.5602, 0.00123)] == ["3.4", "0.561", "0.00123"]
     assert [p95.typed(v) for v in (610.0, 609.2, 3.21)] == ["610", "610", "3.21"]
     assert [accuracy.typed(v) for v in (0.91049, 0.9)] == ["0.91", "0.9"]
     assert budget.typed(0.33331, not_as=0.34) == "0.334"
+    assert [size.typed(v) for v in (142.92, 3.21)] == ["143", "3.21"]
+    assert [memory.typed(v) for v in (1.2041, 0.126)] == ["1.21", "0.126"]
 
 
 # --- on the builtin catalog -----------------------------------------------------------------------
