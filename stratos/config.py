@@ -9,7 +9,7 @@ it into a `Config`; past that point there is no DictConfig.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -139,10 +139,10 @@ class FitConfig:
 
     # Off by default: a text with tokens that were cut is read in others, and may be answered
     # otherwise (benchmarks/training/fit.py counts both).
-    vocabulary: bool | Share = False
+    vocabulary: bool | Share | Literal["auto"] = False
     """true: train and serve it (of a static student, its table) with the tokens of the task's rows
     alone, and those that write every other text; a number: with this share of its other tokens
-    too, the most frequent first."""
+    too, the most frequent first; auto: the plan chooses between the whole and the cut model."""
     depth: bool | Share = False
     """true: remove its layers before the training, as long as validation rows are answered as well
     without them; a number: at most this share of them."""
@@ -152,8 +152,8 @@ class FitConfig:
     @property
     def share(self) -> float | None:
         """Share of the other tokens that stay; None where the whole vocabulary does."""
-        if isinstance(self.vocabulary, bool):
-            return 0.0 if self.vocabulary else None
+        if isinstance(self.vocabulary, bool | str):
+            return 0.0 if self.vocabulary is True else None
         return self.vocabulary
 
     @property
@@ -215,6 +215,21 @@ class StudentConfig:
     def is_lm(self) -> bool:
         """Whether it is a language model."""
         return self.kind == "lm"
+
+    @property
+    def offered(self) -> tuple[StudentConfig, ...]:
+        """What a plan chooses from: itself, or whole and cut where `fit.vocabulary` leaves it."""
+        if self.fit.vocabulary != "auto" or not self.is_lm or self.path is None:
+            return (self,)
+        whole, cut = (replace(self.fit, vocabulary=is_cut) for is_cut in (False, True))
+        # Recorded runs are those of the whole model, and of its speed.
+        return replace(self, fit=whole), replace(self, name=f"{self.name}_cut", runs=(), fit=cut)
+
+    def is_cut_of(self, whole: StudentConfig) -> bool:
+        """Return whether it differs from another student in its cut vocabulary alone."""
+        fit = replace(whole.fit, vocabulary=self.fit.vocabulary)
+        is_cut = self.fit.share is not None and whole.fit.share is None
+        return is_cut and self == replace(whole, name=self.name, runs=self.runs, fit=fit)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from stratos.teachers.base import Nobody, Teacher, on_task, why_no_teacher
 def suited(config: Config) -> Config:
     """Return the config with the teachers and students that its task takes."""
     students = _students(config.students, config.task)
+    students = tuple(each for student in students for each in student.offered)
     return replace(config, students=students, teachers=_teachers(config))
 
 

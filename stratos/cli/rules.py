@@ -180,6 +180,13 @@ def _fits(config: Config) -> Iterator[str]:
     """Yield the students that are to be cut, and start from nothing that can be."""
     for student in config.students:
         can = not student.is_lm or student.path is not None
+        if student.fit.vocabulary == "auto":
+            yield (
+                f"student {student.name}: fit.vocabulary=auto has the plan choose between a "
+                "language model as it is and with its vocabulary cut, and this is none that starts "
+                "from one. Type student.fit.vocabulary=false"
+                f"{', or true' if KINDS[student.kind].has_vocabulary and can else ''}."
+            )
         wrong = {
             "vocabulary": student.fit.share is not None
             and not (can and KINDS[student.kind].has_vocabulary),
@@ -202,10 +209,11 @@ def _signals(config: Config) -> Iterator[str]:
             signal.check()
         except ConfigError as error:
             yield str(error)
-        cut = [student.name for student in config.students if student.fit.share is not None]
+        # The whole one of both that `fit.vocabulary=auto` offers has them.
+        cut = [] if any(s.fit.share is None for s in config.students) else [*config.students]
         if cut and len(config.strategies) == 1 and not signal.reads_any_tokens:
             yield (
-                f"strategy={strategy.name}: the student {cut[0]} has no token for all of its "
+                f"strategy={strategy.name}: the student {cut[0].name} has no token for all of its "
                 "teacher's once its vocabulary is cut. Type student.fit.vocabulary=false, or "
                 "strategy=alignment."
             )

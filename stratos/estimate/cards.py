@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -180,8 +180,7 @@ def _cut(card: ModelCard, student: StudentConfig, task: Task) -> ModelCard:
     """
     if (share := student.fit.share) is None:
         return card
-    items = task.items("train", _COUNTED_ITEMS)
-    n_own = own_tokens(text for i in items for text in (i.question, i.answer, i.rationale))
+    n_own = own_tokens(_texts(task))
     n_tokens = round(n_own + share * max(0.0, card.vocab_size - n_own))
     if n_tokens >= card.vocab_size:
         return card
@@ -191,10 +190,32 @@ def _cut(card: ModelCard, student: StudentConfig, task: Task) -> ModelCard:
     return replace(card, n_params=card.n_params - n_cut, vocab_size=n_tokens)
 
 
+def read_otherwise(task: Task) -> float:
+    """Return the share of new texts that a cut vocabulary may read in other tokens, at most.
+
+    Those with a word that no training row has, by the validation rows. A word that is none of a
+    row's may still be written in tokens that stay.
+    """
+    known = set(_words(_texts(task)))
+    items = task.items("validation", _COUNTED_ITEMS)
+    new = sum(not known.issuperset(_words([item.question])) for item in items)
+    return new / len(items) if items else 1.0
+
+
 def own_tokens(texts: Iterable[str]) -> float:
     """Return how many tokens a vocabulary has that is cut to some texts, estimated by words."""
-    words = {word for text in texts for word in _WORD.findall(text)}
+    words = set(_words(texts))
     return k.CUT_FIXED_TOKENS + k.CUT_TOKENS_A_WORD * len(words)
+
+
+def _texts(task: Task) -> Iterator[str]:
+    """Yield what training rows ask and answer."""
+    for item in task.items("train", _COUNTED_ITEMS):
+        yield from (item.question, item.answer, item.rationale)
+
+
+def _words(texts: Iterable[str]) -> Iterator[str]:
+    return (word for text in texts for word in _WORD.findall(text))
 
 
 def _told(student: StudentConfig, error: Exception) -> str:

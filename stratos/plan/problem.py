@@ -123,6 +123,16 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """A student whose vocabulary is cut to the task, beside the whole one."""
+
+    whole: str
+    """Name of the student with all of its tokens."""
+    mb: tuple[float, float]
+    """Megabytes of the bundles' weights, whole and cut."""
+
+
+@dataclass(frozen=True)
 class Jobs:
     """Stages that run as jobs: each is submitted only if the high end of its dollars is there."""
 
@@ -185,6 +195,8 @@ class Problem:
     """Roles whose servers are nodes of a cluster, which nobody has to start."""
     jobs: Jobs = field(default_factory=Jobs)
     """The stages that an executor carries out, which set their dollars aside before."""
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    """Name of each student with a cut vocabulary that is offered beside the whole one."""
     more_rows: str = ""
     """What more labelled rows may bring, as a sentence; "" where nothing tells."""
     _made: dict[Callable[[Problem], Any], Any] = field(

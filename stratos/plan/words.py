@@ -105,6 +105,36 @@ class EngineLeftOut(Reason):
     says = "The plan does not consider {title}. {why}"
 
 
+class CutBrings(Reason):
+    """What a cut vocabulary changes of a student that is offered whole, and cut."""
+
+    student: str
+    mb: tuple[float, float]
+    """Of the bundle's weights."""
+    hours: tuple[float, float]
+    """Of the training."""
+    latencies_ms: tuple[float, float]
+    usd: tuple[float, float]
+    accuracies: tuple[Interval, Interval]
+    fits: tuple[bool, bool]
+    """Whether a plan with it meets the limits."""
+
+    def __str__(self) -> str:
+        pairs = (
+            ("bundle", [f"{mb:,.0f} MB" if mb >= 10 else f"{mb:.2g} MB" for mb in self.mb]),
+            ("training", [f"{hours:.3g} h" for hours in self.hours]),
+            ("p95", [milliseconds(ms) for ms in self.latencies_ms]),
+            ("cost", [usd(dollars) for dollars in self.usd]),
+            ("accuracy", [predicted(accuracy) for accuracy in self.accuracies]),
+        )
+        brings = ", ".join(f"{name} {whole} → {cut}" for name, (whole, cut) in pairs)
+        text = f"Cutting the vocabulary of {self.student} to the task's rows: {brings}."
+        if all(self.fits):
+            return text
+        without = "the whole one" if self.fits[1] else "the cut one"
+        return f"{text} No plan with {without} meets the limits."
+
+
 class LosesTooMuch(Reason):
     """What formats may lose would break the accuracy limit."""
 

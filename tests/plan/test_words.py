@@ -9,6 +9,15 @@ from stratos.records import Interval, Tried
 KNOWN = Interval(0.02, 0.0, 0.06, "measured")
 TRIED = replace(KNOWN, is_known=False, tried=Tried(0, 45, 1000))
 UNKNOWN = Interval(0.0, 0.0, 1.0, is_known=False)
+CUT = words.CutBrings(
+    "smollm2",
+    mb=(538.1, 428.4),
+    hours=(0.31, 0.25),
+    latencies_ms=(120.0, 101.0),
+    usd=(1.2, 1.0),
+    accuracies=(KNOWN, TRIED),
+    fits=(True, True),
+)
 REASONS = (
     words.TooSlowHere(20_000_000, 31.4, 1.0),
     words.TooSlowHere(20_000_000, None, 1.0),
@@ -17,6 +26,8 @@ REASONS = (
     words.NoEngine((("vLLM", "a GPU"), ("transformers serve", "memory for the model"))),
     words.EngineLeftOut("llama.cpp", Because("It is not installed here.")),
     words.LosesTooMuch("stratos_1m", (("q4_k_m", 0.6), ("q8_0", 0.1)), 0.9),
+    CUT,
+    replace(CUT, usd=(0.0, 0.0), accuracies=(KNOWN, KNOWN), fits=(False, True)),
     words.RepeatsRows("gpt", 1200, 3.456),
     words.RepeatsRows("smollm2", 1, None),
     words.NodesUnknown("slurm", "aws", ("distill", "evaluate"), None),

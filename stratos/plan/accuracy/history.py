@@ -278,12 +278,11 @@ def _recipe(folder: Path, student: str, content: dict[str, str]) -> tuple[_Recip
     for block in _BLOCK.findall(text):
         blocks |= _parse(block)
     blocks = with_declared(blocks)
-    nodes = _by_name(blocks.get("student"))
-    if student not in nodes or not isinstance(blocks.get("seed"), int):
+    own = _student_of(blocks.get("student"), student)
+    if own is None or not isinstance(blocks.get("seed"), int):
         raise ValueError("no such student, or no seed")
     trainer = blocks.get("trainer") or {}
     known = {key: trainer[key] for key in _LEARNING if key in trainer}
-    own = msgspec.convert(nodes[student], StudentConfig)
     recipe = _Recipe(
         task=blocks.get("task"),
         student=_shape(own),
@@ -292,6 +291,16 @@ def _recipe(folder: Path, student: str, content: dict[str, str]) -> tuple[_Recip
         content=content,
     )
     return recipe, blocks["seed"]
+
+
+def _student_of(node: Any, name: str) -> StudentConfig | None:
+    """Return a student of a config by its name: a choice, or one that a choice offers."""
+    for choice, settings in _by_name(node).items():
+        if name.startswith(choice):
+            for student in msgspec.convert(settings, StudentConfig).offered:
+                if student.name == name:
+                    return student
+    return None
 
 
 def _learning(trainer: TrainerConfig, student: StudentConfig) -> dict[str, Any]:

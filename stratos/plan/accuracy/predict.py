@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 from stratos.config import Config, StudentConfig
-from stratos.core.formats import counted, cut_short, right
+from stratos.core.formats import counted, cut_short, percent, right
 from stratos.core.values import named
 from stratos.models.students import better_student
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
@@ -124,6 +124,25 @@ def with_labels(
         min(1.0, alone.high + high),
         f"{alone.source}, and what labels of {probe.teacher} may add",
     )
+
+
+def of_cut(whole: Interval, read_otherwise: float) -> Interval:
+    """Return the accuracy of a student with a cut vocabulary, by that of the whole one.
+
+    Args:
+        whole: of the same student with all of its tokens.
+        read_otherwise: share of new texts that may have tokens which are cut.
+    """
+    # A text whose tokens all stay has the same logits, and so the same answer. One that has other
+    # tokens is read in smaller ones, and nobody has measured how that ends: at worst each of these
+    # answers is wrong, and none gets right by it.
+    if not whole.is_known or not read_otherwise:
+        return whole
+    source = (
+        f"{whole.source}, of the whole model; up to {percent(read_otherwise)} of new texts have "
+        "tokens that are cut"
+    )
+    return replace(whole, low=max(0.0, whole.low - read_otherwise), source=source)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from stratos.catalog.table import LOCAL
 from stratos.config import ObjectiveConfig
@@ -38,9 +39,9 @@ from stratos.plan.options.role_options import loss_of
 from stratos.plan.options.teacher import is_hosted
 from stratos.plan.options.workload import assumed
 from stratos.plan.problem import ROLES, Choice, Problem
-from stratos.plan.solve.frontier import within
+from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import TIE
-from stratos.plan.words import free_servers
+from stratos.plan.words import CutBrings, free_servers
 from stratos.records import Assumption, ModelCard, Offer, PlanPoint, Price
 
 LEAST_USD = 0.005
@@ -186,6 +187,7 @@ def reasons(
         _strategy(problem, chosen),
         _accuracy(chosen),
         *_engines(chosen),
+        *_cut(problem, chosen, net),
         *_queues(problem, chosen),
         *_teacher_range(problem, chosen),
         f"Among the plans within the limits it has {goal_of(problem.objective)}: "
@@ -231,6 +233,37 @@ def _engines(chosen: Choice) -> list[str]:
     runs = [part.run for part in chosen.options[2].parts if part.run is not None]
     names = dict.fromkeys(run.name for run in runs if run.format)
     return [f"Served by {listed(names)}: chosen with the servers."] if names else []
+
+
+def _cut(problem: Problem, chosen: Choice, net: Linear) -> Iterator[str]:
+    """Yield what a cut vocabulary brings, where the chosen student is offered whole and cut."""
+    strategy, student = chosen.candidate.strategy, chosen.candidate.student
+    order = counted_by(problem.objective, net)
+    for name, cut in problem.cuts.items():
+        if student not in (name, cut.whole):
+            continue
+        plans: list[Choice] = []
+        fits: list[bool] = []
+        for student_name in (cut.whole, name):
+            pair = student_name, strategy
+            pairs = [c for c in problem.candidates if (c.student, c.strategy) == pair]
+            every = frontier(replace(problem, candidates=tuple(pairs)))
+            able = within(every, problem.ahead(problem.limits), problem.spent_usd)
+            plans += [best(able or every, order, net)] if every else []
+            fits.append(bool(able))
+        if len(plans) == 2:
+            whole, short = plans
+            yield str(
+                CutBrings(
+                    cut.whole,
+                    cut.mb,
+                    (whole.options[1].hours, short.options[1].hours),
+                    (whole.latency_ms, short.latency_ms),
+                    (whole.usd, short.usd),
+                    (whole.candidate.accuracy, short.candidate.accuracy),
+                    (fits[0], fits[1]),
+                )
+            )
 
 
 def _queues(problem: Problem, chosen: Choice) -> Iterator[str]:

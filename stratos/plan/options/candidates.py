@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +21,13 @@ from stratos.core.machine import slowness_now
 from stratos.core.reasons import Because
 from stratos.core.values import find, named
 from stratos.distill.trainer import Length
-from stratos.estimate.cards import Workload, card_of_student
+from stratos.estimate.cards import Workload, card_of_student, read_otherwise
 from stratos.estimate.fleet import Calibration, calibration
 from stratos.estimate.hours import train
 from stratos.models.kinds.student_kinds import corrects_labels
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import (
+    of_cut,
     predict,
     with_labels,
     without_hopeless,
@@ -40,6 +42,7 @@ from stratos.plan.options.role_options import (
     roles_that_are_up,
     too_lossy,
 )
+from stratos.plan.options.sizes import weights_mb
 from stratos.plan.options.teacher import (
     CachedAnswers,
     TeacherLoad,
@@ -49,7 +52,7 @@ from stratos.plan.options.teacher import (
     teacher_load_of,
 )
 from stratos.plan.options.workload import Checks, Lengths, Requests, requests_of, training_job
-from stratos.plan.problem import Candidate, Exclusions, Problem
+from stratos.plan.problem import Candidate, Cut, Exclusions, Problem
 from stratos.plan.words import LearnsRows, TooBig, TooSlowHere, TooSmall
 from stratos.records import CardRun, Interval, KindProbe, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.synthesize.choice import Reason, StudentFacts, Verdict, pick
@@ -134,6 +137,7 @@ def build_problem(
         settings=config.plan,
         up=roles_that_are_up(config.executor),
         jobs=jobs_of(config.executor, config.stages),
+        cuts=builder.cuts(),
         more_rows=_more_rows(probe),
     )
 
@@ -392,19 +396,55 @@ class _Builder:
         config, lengths = self.config, self.lengths
         length = lengths.of_card(teacher, strategy, card)
         sizes = lengths.sizes(teacher, strategy, lengths.student(card))
-        accuracy = predict(
-            card,
-            config.task.name,
-            strategy,
-            teacher,
-            task_version=config.task.version,
-            history=self.history,
-            pilot=self.pilot,
-            tokens=length.tokens,
-        )
+        accuracy = self._accuracy(strategy, teacher, card, length)
         checks = lengths.checks(teacher, strategy, card)
         requests = requests_of(config, card, self.students, strategy, sizes, self.history)
         return _Pair(strategy, teacher, card, load, length, checks, requests, accuracy)
+
+    def _accuracy(
+        self, strategy: Strategy, teacher: TeacherProbe, card: ModelCard, length: Length
+    ) -> Interval:
+        """Return what a language model may be expected to reach.
+
+        Of one with a cut vocabulary its own trainings speak, else those of the whole one.
+        """
+
+        def predicted(card: ModelCard) -> Interval:
+            return predict(
+                card,
+                self.config.task.name,
+                strategy,
+                teacher,
+                task_version=self.config.task.version,
+                history=self.history,
+                pilot=self.pilot,
+                tokens=length.tokens,
+            )
+
+        whole = self._whole(card)
+        own = predicted(card)
+        if whole is None or own.is_known:
+            return own
+        as_whole = predicted(replace(card, name=whole.name, runs=whole.runs))
+        return of_cut(as_whole, self._read_otherwise)
+
+    def _whole(self, card: ModelCard) -> StudentConfig | None:
+        """Return the student that another one is cut from, where both are offered."""
+        student = self._student(card)
+        return next((each for each in self.config.students if student.is_cut_of(each)), None)
+
+    @cached_property
+    def _read_otherwise(self) -> float:
+        return read_otherwise(self.config.task)
+
+    def cuts(self) -> dict[str, Cut]:
+        """Return the students with a cut vocabulary, each with the whole one."""
+        cards = {card.name: card for card in self.students}
+        return {
+            card.name: Cut(whole.name, (weights_mb(cards[whole.name]), weights_mb(card)))
+            for card in self.students
+            if (whole := self._whole(card)) is not None and whole.name in cards
+        }
 
     # Step 3: the servers of each area, and the pairs that some of them do the works of.
 

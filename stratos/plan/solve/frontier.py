@@ -25,7 +25,7 @@ the place of training through the egress of each server; those of all places are
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Container, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -473,7 +473,11 @@ def survivors(problem: Problem) -> Survivors:
             prices.append(min(plan.held_usd for plan in feasible))
             hours.append(min(plan.hours for plan in feasible))
     return Survivors(
-        candidates=tuple(min(able[pair], key=_promise) for pair in pairs if pair in able),
+        candidates=tuple(
+            min(able[pair], key=_promise)
+            for pair in pairs
+            if pair in able and not _is_spoken_for(problem, able, *pair)
+        ),
         left_out={
             name: "no plan with it meets the limits on money, time and latency"
             for pair, name in pairs.items()
@@ -482,6 +486,14 @@ def survivors(problem: Problem) -> Survivors:
         least_usd=min(prices, default=0.0),
         least_hours=min(hours, default=0.0),
     )
+
+
+def _is_spoken_for(
+    problem: Problem, able: Container[tuple[str, str]], student: str, strategy: str
+) -> bool:
+    """Return whether a student is cut from one that is measured anyway, which speaks for it."""
+    cut = problem.cuts.get(student)
+    return cut is not None and (cut.whole, strategy) in able
 
 
 def _promise(candidate: Candidate) -> tuple[float, float, str]:

@@ -10,12 +10,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from world import BLIND, World, context, replace
 
 from stratos import records
-from stratos.config import CloudConfig, PlanConfig
+from stratos.config import CloudConfig, PlanConfig, StudentConfig
 from stratos.models.students import content_of
 from stratos.plan import plan
 from stratos.plan.accuracy import history
@@ -44,7 +45,11 @@ def config(**changes: Any) -> Any:
 
 
 def write(
-    folder: Path, accuracy: float = 0.9, tokens: int = 13_000_000, composed: Any = None
+    folder: Path,
+    accuracy: float = 0.9,
+    tokens: int = 13_000_000,
+    composed: Any = None,
+    name: str = STUDENT.name,
 ) -> Path:
     """Write as much of a finished run as there is in the folder of a real one."""
     (folder / ".hydra").mkdir(parents=True)
@@ -52,14 +57,14 @@ def write(
                                                                   sort_keys=False))  # fmt: skip
     whole = {"slice": "all", "n_items": 500, "exact": {"mean": 0.7, "low": 0, "high": 1}}
     made = {
-        "plan": {"student": STUDENT.name, "strategy": "injection", "teacher": "smollm2"},
-        "distill": {"name": STUDENT.name, "train_tokens": tokens, "cpu_seconds": 100.0,
+        "plan": {"student": name, "strategy": "injection", "teacher": "smollm2"},
+        "distill": {"name": name, "train_tokens": tokens, "cpu_seconds": 100.0,
                     "validation_exact": accuracy, "n_validation_items": 400, "content": {}},
         "evaluate": {
             "task": "mahjong",
             "scores": [
                 {"role": "teacher", "name": "smollm2", "slices": [whole]},
-                {"role": "student", "name": STUDENT.name, "output_tokens": 80_000,
+                {"role": "student", "name": name, "output_tokens": 80_000,
                  "slices": [{**whole, "slice": "general"}, whole]},
             ],
         },
@@ -148,6 +153,15 @@ def test_a_run_that_was_trained_otherwise_says_nothing(tmp_path, composed):
 def test_a_run_that_differs_in_what_does_not_matter_speaks(tmp_path, composed):
     write(tmp_path / "other", composed=composed)
     assert len(read_history([tmp_path], config())) == 1
+
+
+def test_a_run_whose_plan_chose_the_cut_student_speaks_for_that_one(tmp_path):
+    node = {**STUDENT_NODE, "path": "hub/model", "fit": {"vocabulary": "auto"}}
+    whole, cut = msgspec.convert(node, StudentConfig).offered
+    by_rule = {**TRAINER_NODE, "lr_muon": None, "lr_adamw": None}
+    write(tmp_path / "run", composed={"student": node, "trainer": by_rule}, name=cut.name)
+    (run,) = read_history([tmp_path], config(students=(whole, cut), plain={"student": node}))
+    assert run.student == cut.name == f"{STUDENT.name}_cut"
 
 
 @pytest.mark.parametrize("name", ["plan.json", "distill.json", "evaluate.json", "config.yaml"])
