@@ -343,6 +343,6 @@ LIMITS = (
         cost=None,
         value=lambda c: c.candidate.memory_gb,
         decimals=2,
-        unit=(1.0, "one gigabyte"),
+        unit=(0.1, "100 megabytes"),
     ),
 )

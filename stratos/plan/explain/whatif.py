@@ -355,9 +355,10 @@ class _Comparison:
             return
         moves = [self._step(limit, now)]
         moves += self._next(limit, now, moves[0][1])
-        if any(is_same(free, choice) for _, choice, _ in moves):
-            value, choice, text = moves[-1]
-            moves[-1] = (value, choice, f"{text} Beyond that it buys nothing.")
+        last = [i for i, (_, choice, _) in enumerate(moves) if is_same(free, choice)]
+        if last:
+            value, choice, text = moves[last[0]]
+            moves[last[0]] = (value, choice, f"{text} Beyond that it buys nothing.")
         else:
             instead = self._instead(free)
             text = f"Without the {limit.label} limit the plan would be {instead}."

@@ -15,7 +15,7 @@ from stratos.plan.objective import LIMITS, counted_by, levels, net_cost, with_li
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
 from stratos.plan.stage import solve
-from stratos.records import Plan, from_json, to_json
+from stratos.records import Interval, Plan, from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,19 @@ def test_a_floor_moves_down(snapshot):
     assert step.text == snapshot
     assert (following.other_value, following.point.usd) == (0.8, 10.0)
     assert following.text == snapshot
+
+
+def test_what_buys_no_more_is_said_of_the_move_that_gives_all():
+    """One unit more may be beyond the next better plan."""
+    problem = tiny(LimitsConfig(server_memory_gb=0.2), objective=OBJECTIVES["most_accurate"])
+    sizes = {"big": 0.28, "small": 0.1, "middle": 0.22}
+    big, small = problem.candidates
+    middle = replace(big, student="middle", accuracy=Interval(0.9, 0.9, 0.9, "1 run"))
+    sized = tuple(replace(c, memory_gb=sizes[c.student]) for c in (big, small, middle))
+    step, following = asked_again(replace(problem, candidates=sized))[1]
+    assert (step.point.student, following.point.student) == ("big", "middle")
+    assert following.other_value == 0.22 and "Beyond that" not in following.text
+    assert step.text.endswith("Beyond that it buys nothing.")
 
 
 @pytest.mark.parametrize(("mixed", "n_seeds", "least"), [(False, 60, 6), (True, 20, 1)])
