@@ -10,7 +10,7 @@ from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
 TRACES, LEARNT, CALLER = "logs/traces", "logs/traces_learnt", "tools/caller"
-FEW = "tools/few"
+FEW, CONVERSATIONS = "tools/few", "tools/conversations"
 TASKS = ("encoder",)
 CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
 
@@ -155,6 +155,25 @@ def caller() -> str:
     )
 
 
+def conversations() -> str:
+    """What a language model reads to learn the turns of conversations."""
+    cases = {"single": "turn by turn", "beginnings": "shared beginning", "conversations": "once"}
+    rows = [
+        [
+            service,
+            f"{row['turns']:,} of {row['n_conversations']:,}",
+            *(f"{row[case]['read'] / row['learned']:.1f} · {row[case]['cpu_s_a_step']:.2f}"
+              for case in cases),
+        ]
+        for service, row in result(CONVERSATIONS).items()
+    ]  # fmt: skip
+    heads = ("service", "turns of conversations", *cases.values())
+    return (
+        f"{table(heads, rows)}\n\nEach cell: tokens read for one that is learned · CPU s a step. "
+        f"{source(CONVERSATIONS)}."
+    )
+
+
 def few() -> str:
     """What injection adds to few conversations: right calls of others, over three draws."""
     measured = result(FEW)
@@ -215,6 +234,7 @@ def _forms(forms: list[str]) -> str:
 BLOCKS = {
     "caller": caller,
     "cascade": cascade,
+    "conversations": conversations,
     "drift": drift,
     "few": few,
     "log_filters": log_filters,

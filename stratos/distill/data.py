@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from stratos.core.errors import StratosError
 from stratos.distill.distributed import gathered, summed, whole_model
-from stratos.distill.packed import Documents, Row
+from stratos.distill.packed import BEGINNING_TOKENS, END_TOKENS, Documents, Row
+from stratos.models.decode.kv_cache import n_shared
 from stratos.tasks.base import Message
 
 POOL = 4096
@@ -71,20 +75,23 @@ def pack(
     n_tokens: float | None = None,
     written: bool = False,
     shares: bool = False,
+    conversations: Sequence[int] | None = None,
 ) -> Batch:
     """Put documents of tokens behind each other; what follows their prompts is learned.
 
-    `n_tokens` and `written` as in `Batch`, None takes the learned tokens of this row; `shares` as
-    in `Row.of`.
+    `n_tokens` and `written` as in `Batch`, None takes the learned tokens of this row; `shares` and
+    `conversations` as in `Row.of`.
     """
-    row = Row.of(texts, prompt_lengths.tolist(), shares)
+    row = Row.of(texts, prompt_lengths.tolist(), shares, conversations)
+    pairs = zip(texts, prompt_lengths, strict=True)
+    targets = np.concatenate([text[n:] for text, n in pairs]).astype(np.int64)
     return Batch(
         texts=texts,
         prompt_lengths=prompt_lengths,
         tokens_1N=row.tokens_N[None],
         positions_1N=row.positions_N[None],
         rows_M=row.rows_M,
-        targets_M=row.tokens_N[row.rows_M + 1],
+        targets_M=torch.from_numpy(targets),
         documents=row.documents,
         document_ids_D=document_ids_D,
         n_tokens=float(len(row.rows_M) if n_tokens is None else n_tokens),
@@ -104,6 +111,8 @@ class Encoded:
     """Which of the items that were given each document is; None where all are documents."""
     shares: bool = False
     """Whether what the prompts of a row begin with is computed once for all of them."""
+    conversations: np.ndarray | None = None
+    """Which one each document is a turn of: one step has them all. None where each is alone."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -120,6 +129,18 @@ class Encoded:
     def prompt(self, document: int) -> np.ndarray:
         """Return the tokens of its prompt."""
         return self.text(document)[: self.prompt_lengths[document]]
+
+    @property
+    def n_turns(self) -> int:
+        """Return how many documents are turns of a conversation with others."""
+        if self.conversations is None:
+            return 0
+        _, n_of_each = np.unique(self.conversations, return_counts=True)
+        return int(n_of_each[n_of_each > 1].sum())
+
+    def conversations_of(self, documents: np.ndarray) -> list[int] | None:
+        """Return the conversation of each of some documents."""
+        return None if self.conversations is None else self.conversations[documents].tolist()
 
 
 def encode(
@@ -169,6 +190,52 @@ def encode(
     return encoded, len(chats) - len(items)
 
 
+def conversations_in(data: Encoded, families: Sequence[str]) -> np.ndarray | None:
+    """Return which conversation each document is a turn of; None where each is alone.
+
+    The prompt of one turn ends where that of another goes on, but for the few tokens with which the
+    template asks for an answer.
+
+    Args:
+        data: the documents.
+        families: of the items that they are of; turns of one conversation are of one family.
+    """
+    conversations, of_families = np.arange(len(data)), defaultdict[str, list[int]](list)
+    for document in range(len(data)):
+        item = document if data.items is None else int(data.items[document])
+        of_families[families[item]].append(document)
+    for documents in of_families.values():
+        if len(documents) == 1:
+            continue
+        tokens = {document: data.text(document).tolist() for document in documents}
+        for first, second in pairwise(sorted(tokens, key=tokens.__getitem__)):
+            n = n_shared(tokens[first], tokens[second])
+            n_prompt = int(data.prompt_lengths[[first, second]].min())
+            if n > BEGINNING_TOKENS and n_prompt - n <= END_TOKENS:
+                conversations[second] = conversations[first]
+    return conversations if len(np.unique(conversations)) < len(data) else None
+
+
+def units(data: Encoded, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return documents so that those that go together stand together, and where each unit starts.
+
+    A conversation of more tokens than a step has is several units, of the turns that follow each
+    other. The ends are the last of the starts.
+    """
+    if data.conversations is None:
+        return np.arange(len(data)), np.arange(len(data) + 1)
+    documents = np.lexsort((data.lengths, data.conversations))
+    starts, n_tokens = [0], 0
+    before = data.conversations[documents[0]]
+    for index, document in enumerate(documents):
+        length, conversation = int(data.lengths[document]), data.conversations[document]
+        if index and (conversation != before or n_tokens + length > batch_tokens):
+            starts.append(index)
+            n_tokens = 0
+        before, n_tokens = conversation, n_tokens + length
+    return documents, np.array([*starts, len(documents)])
+
+
 class PackedLoader:
     """Yields the rows of `n_steps` gradient steps of about `batch_tokens` tokens each.
 
@@ -193,6 +260,7 @@ class PackedLoader:
         self._accumulate, self._rank, self._n_ranks = accumulate, rank, n_ranks
         self._n_means = accumulate * n_ranks
         self._share: tuple[float, float] | None = None
+        self._units, self._unit_starts = units(data, batch_tokens)
         self._plan: list[np.ndarray] = []
         tokens, epoch = 0, 0
         while tokens < max_tokens:
@@ -208,15 +276,18 @@ class PackedLoader:
     def _epoch(self, epoch: int) -> Iterator[np.ndarray]:
         """Return the steps of one epoch: documents of similar length go together."""
         rng = np.random.default_rng([self._seed, epoch])
-        order = rng.permutation(len(self._data))
-        lengths = self._data.lengths
+        lengths, starts = self._data.lengths[self._units], self._unit_starts
+        order = rng.permutation(len(starts) - 1)
+        sizes = np.add.reduceat(lengths, starts[:-1])
+        longest = np.maximum.reduceat(lengths, starts[:-1])
         for start in range(0, len(order), POOL):
             pool = order[start : start + POOL]
-            pool = pool[np.argsort(lengths[pool], kind="stable")]
-            cuts = np.cumsum(lengths[pool]) // self._batch_tokens
+            pool = pool[np.argsort(longest[pool], kind="stable")]
+            cuts = np.cumsum(sizes[pool]) // self._batch_tokens
             batches = np.split(pool, np.flatnonzero(np.diff(cuts)) + 1)
             for index in rng.permutation(len(batches)):
-                yield batches[index]
+                parts = (self._units[starts[k] : starts[k + 1]] for k in batches[index])
+                yield np.concatenate([*parts])
 
     def __len__(self) -> int:
         """Return the number of rows that this process trains on."""
@@ -292,6 +363,7 @@ class PackedLoader:
             documents,
             n_tokens,
             shares=self._data.shares,
+            conversations=self._data.conversations_of(documents),
         )
 
 
@@ -356,8 +428,8 @@ class OnPolicyLoader(PackedLoader):
         prompts = [self._data.prompt(document) for document in documents]
         whole = [np.append(p, text) for p, text in zip(prompts, texts, strict=True)]
         lengths = self._data.prompt_lengths[documents]
-        shares = self._data.shares
-        return pack(whole, lengths, documents, n_tokens, written=True, shares=shares)
+        shared = self._data.shares, self._data.conversations_of(documents)
+        return pack(whole, lengths, documents, n_tokens, True, *shared)
 
     def _fill(self, step: int) -> None:
         """Write the texts of this step and of the on-policy steps that follow it."""

@@ -7,14 +7,17 @@ positions restart with every document.
 
 What documents begin with alike stands in the row once, as a document of its own, before which
 nothing is: what follows of each sees it and itself, at the positions that it has in its document.
+Of a conversation the last turn is read, and of an earlier one what is not in it word for word: its
+end, or nothing, where its answer is predicted from the places of the last one.
 The loss equals that of the same documents in a padded batch (tests/distill).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,7 +28,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from stratos.core.errors import StratosError
 from stratos.distill.speedups import behind, speedups
-from stratos.models.decode.kv_cache import alike
+from stratos.models.decode.kv_cache import alike, n_shared
 
 NAME = "stratos_packed"
 _LIKE = 1.25
@@ -38,10 +41,15 @@ _ROW_TOKENS = 64
 """A row has a multiple of so many tokens, because CPU kernels are compiled for each new size."""
 _SHORT, _SHORT_MULTIPLE, _LONG_MULTIPLE = 64, 4, 16
 """The same of the places of a padded batch: above and up to so many."""
-_BEGINNING_TOKENS = 64
+BEGINNING_TOKENS = 64
 """What a beginning of its own costs in calls, in tokens that are computed."""
+END_TOKENS = 16
+"""Tokens that a template writes behind the last message of a prompt, at most."""
 _SPEEDUPS = speedups()
 """Bound here, once: `torch.compile` traces `packed_attention`."""
+
+Beginning: TypeAlias = tuple[tuple[int, int], ...]
+"""What stands before a text, piece by piece: where it is, and how many of its first tokens."""
 
 
 @dataclass(frozen=True)
@@ -59,34 +67,38 @@ class Documents:
     """For each padded batch which of its places, flattened, are none of a document."""
     longest_T: Tensor
     """The places in the row of its longest document, that of each position (0 at padding)."""
-    beginnings: tuple[tuple[int, int] | None, ...]
-    """For each padded batch which one has the beginning of its documents, and of how many tokens;
-    None where they are whole."""
+    beginnings: tuple[Beginning, ...]
+    """For each padded batch the beginning of its documents, by the batches that have it alone."""
     n_behind: int = 0
     """Tokens at the end of the row that are of no document."""
 
     @staticmethod
-    def of(lengths: Sequence[int], beginnings: Sequence[int | None] = ()) -> Documents:
+    def of(lengths: Sequence[int], beginnings: Sequence[Beginning] = ()) -> Documents:
         """Lay documents of these lengths out, one behind the other, in batches of like length.
 
         Args:
             lengths: of documents, of beginnings, and of what follows beginnings.
-            beginnings: of each of these which one is its beginning; none where it is whole.
+            beginnings: of each of these what is before it, by their numbers; none where it is
+                whole.
         """
-        of_each = beginnings or [None] * len(lengths)
-        shared = sorted({n for n in of_each if n is not None})
-        groups = [[n] for n in shared]
-        before: list[tuple[int, int] | None] = [None] * len(shared)
-        for beginning in (None, *shared):
-            rest = [n for n, of in enumerate(of_each) if of == beginning and n not in shared]
-            groups += (batches := _groups(lengths, rest))
-            known = None if beginning is None else (shared.index(beginning), lengths[beginning])
-            before += [known] * len(batches)
+        of_each = list(beginnings) or [()] * len(lengths)
+        read = {part for pieces in of_each for part, _ in pieces}
+        shared = sorted(read, key=lambda part: (len(of_each[part]), part))
+        groups, before = [[part] for part in shared], [of_each[part] for part in shared]
+        behind_each = defaultdict[Beginning, list[int]](list)
+        for part, pieces in enumerate(of_each):
+            if part not in read:
+                behind_each[pieces].append(part)
+        for pieces, parts in behind_each.items():
+            groups += (batches := _groups(lengths, parts))
+            before += [pieces] * len(batches)
+        number = {part: batch for batch, part in enumerate(shared)}
+        known = [tuple((number[part], n) for part, n in pieces) for pieces in before]
         lengths_B = torch.tensor(lengths)
         starts_B = torch.cumsum(lengths_B, 0) - lengths_B
         scatter_N = torch.empty(int(lengths_B.sum()), dtype=torch.long)
         gathers, padding, n_places, n_longest = [], [], 0, 0
-        for group, known in zip(groups, before, strict=True):
+        for group, pieces in zip(groups, known, strict=True):
             places = torch.arange(_rounded(max(lengths[document] for document in group)))
             of_group = torch.tensor(group)
             inside_BT = places[None, :] < lengths_B[of_group, None]
@@ -96,15 +108,15 @@ class Documents:
             flat_BT = n_places + torch.arange(inside_BT.numel()).view(inside_BT.shape)
             scatter_N[rows_BT[inside_BT]] = flat_BT[inside_BT]
             n_places += inside_BT.numel()
-            n_longest = max(n_longest, len(places) + (known[1] if known else 0))
-        spans = [torch.arange(n) + int(start) for n, start in zip(lengths, starts_B, strict=True)]
-        whole = (
-            spans[n] if of is None else torch.cat([spans[of], spans[n]])
-            for n, of in enumerate(of_each)
-        )
-        longest_T = max(whole, key=len)
-        longest_T = F.pad(longest_T, (0, n_longest - len(longest_T)))
-        return Documents(tuple(gathers), scatter_N, tuple(padding), longest_T, tuple(before))
+            n_longest = max(n_longest, len(places) + _size(pieces))
+        whole = [_size(pieces) + length for pieces, length in zip(of_each, lengths, strict=True)]
+        longest = whole.index(max(whole))
+        spans = [
+            torch.arange(n) + int(starts_B[part])
+            for part, n in (*of_each[longest], (longest, lengths[longest]))
+        ]
+        longest_T = F.pad(torch.cat(spans), (0, n_longest - max(whole)))
+        return Documents(tuple(gathers), scatter_N, tuple(padding), longest_T, tuple(known))
 
     def to(self, device: torch.device | str) -> Documents:
         """Move every tensor."""
@@ -144,7 +156,12 @@ class Row:
     documents: Documents
 
     @staticmethod
-    def of(texts: Sequence[np.ndarray], prompt_lengths: Sequence[int], shares: bool = False) -> Row:
+    def of(
+        texts: Sequence[np.ndarray],
+        prompt_lengths: Sequence[int],
+        shares: bool = False,
+        conversations: Sequence[int] | None = None,
+    ) -> Row:
         """Lay texts out; what follows their prompts is predicted.
 
         Args:
@@ -152,25 +169,72 @@ class Row:
             prompt_lengths: of each; the last token of a prompt is never shared, for what is
                 predicted there is each text's own.
             shares: whether what several prompts begin with is to stand in the row once.
+            conversations: of each text; None where each is of another one. A turn whose answer
+                stands in a later prompt as it is predicted has no tokens of its own in the row.
         """
-        prompts = [text[:n].tolist() for text, n in zip(texts, prompt_lengths, strict=True)]
+        turns: dict[int, tuple[int, int]] = {}
+        if shares and conversations is not None:
+            turns = turns_of(texts, prompt_lengths, conversations)
+        single = [text for text in range(len(texts)) if text not in turns]
+        prompts = [texts[text][: prompt_lengths[text]].tolist() for text in single]
         parts: list[np.ndarray] = []
-        known: list[tuple[int | None, int]] = [(None, 0)] * len(texts)
-        for group, n in alike(prompts, _BEGINNING_TOKENS) if shares else ():
-            for text in group:
-                known[text] = len(parts), n
-            parts.append(texts[group[0]][:n])
-        n_shared, ends = len(parts), [*map(len, parts), *prompt_lengths]
-        parts += [text[n:] for text, (_, n) in zip(texts, known, strict=True)]
+        before: list[Beginning] = []
+        known: dict[int, Beginning] = dict.fromkeys(range(len(texts)), ())
+        for group, n in alike(prompts, BEGINNING_TOKENS) if shares else ():
+            known |= {single[index]: ((len(parts), n),) for index in group}
+            parts.append(texts[single[group[0]]][:n])
+            before.append(())
+        n_read = {text: turns[text][1] if text in turns else _size(known[text]) for text in known}
+        own = [text for text, n in n_read.items() if text not in turns or n < len(texts[text]) - 1]
+        part_of = {text: len(parts) + index for index, text in enumerate(own)}
+        for text, (last, n) in turns.items():
+            n_behind = n - _size(known[last])
+            whole = (*known[last], (part_of[last], n_behind))
+            known[text] = whole if n_behind > 0 else ((known[last][0][0], n),)
+        before += [known[text] for text in own]
+        parts += [texts[text][n_read[text] :] for text in own]
         lengths = [len(part) for part in parts]
-        first = [0] * n_shared + [n for _, n in known]
-        positions = np.arange(sum(lengths)) - np.repeat(
-            np.cumsum([0, *lengths[:-1]]) - first, lengths
-        )
-        rows = np.flatnonzero(positions >= np.repeat(ends, lengths)) - 1
-        documents = Documents.of(lengths, [*[None] * n_shared, *(of for of, _ in known)])
+        starts = np.cumsum([0, *lengths[:-1]])
+        positions = np.arange(sum(lengths)) - np.repeat(starts - [*map(_size, before)], lengths)
+        rows = []
+        for text, n_prompt in enumerate(prompt_lengths):
+            behind = [(part_of[text], len(texts[text]) - n_read[text])] if text in part_of else []
+            spans = [np.arange(n) + starts[part] for part, n in (*known[text], *behind)]
+            rows.append(np.concatenate(spans)[n_prompt - 1 : len(texts[text]) - 1])
+        rows_M = np.concatenate(rows)
+        if turns and len(np.unique(rows_M)) < len(rows_M):  # one prompt has several answers
+            return Row.of(texts, prompt_lengths, shares)
         tokens_N = torch.from_numpy(np.concatenate(parts).astype(np.int64))
-        return Row(tokens_N, torch.from_numpy(positions), torch.from_numpy(rows), documents)
+        documents = Documents.of(lengths, before)
+        return Row(tokens_N, torch.from_numpy(positions), torch.from_numpy(rows_M), documents)
+
+
+def turns_of(
+    texts: Sequence[np.ndarray], prompt_lengths: Sequence[int], conversations: Sequence[int]
+) -> dict[int, tuple[int, int]]:
+    """Return the turns of conversations whose last turn here has what they begin with.
+
+    Of each that last one, and how many tokens are read there: to the end of its prompt, or all but
+    its own last where its answer stands there as well.
+    """
+    turns: dict[int, tuple[int, int]] = {}
+    of_each = defaultdict[int, list[int]](list)
+    for text, conversation in enumerate(conversations):
+        of_each[conversation].append(text)
+    for some in of_each.values():
+        last = max(some, key=lambda text: prompt_lengths[text])
+        for text in some:
+            n = n_shared(texts[text].tolist(), texts[last].tolist())
+            if n < len(texts[text]) - 1:
+                n = min(n, prompt_lengths[text] - 1)
+            is_within = n > BEGINNING_TOKENS and prompt_lengths[text] - n <= END_TOKENS
+            if text != last and is_within:
+                turns[text] = last, n
+    return turns
+
+
+def _size(beginning: Beginning) -> int:
+    return sum(n for _, n in beginning)
 
 
 def whole_row(
@@ -247,10 +311,10 @@ def packed_attention(
             return batch.repeat_interleave(heads // batch.shape[1], 1)
 
         states, before, n_seen = (apart(query), apart(key), apart(value)), None, gather_BT.shape[1]
-        if beginning is not None:
-            places_1T = documents.gathers_BT[beginning[0]][:, : beginning[1]]
+        if beginning:
+            places_1T = torch.cat([documents.gathers_BT[k][:, :n] for k, n in beginning], 1)
             before = apart(key, places_1T), apart(value, places_1T)
-            n_seen += beginning[1]
+            n_seen += places_1T.shape[1]
         window = sliding_window if sliding_window and sliding_window < n_seen else None
         if window is None and softcap is None:
             out_BHTD = _SPEEDUPS.attention(*states, scaling, dropout, before)

@@ -36,7 +36,14 @@ from stratos.distill.checkpoints import (
     newest,
     note_unpaid_signal,
 )
-from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader, encode, writer
+from stratos.distill.data import (
+    Encoded,
+    OnPolicyLoader,
+    PackedLoader,
+    conversations_in,
+    encode,
+    writer,
+)
 from stratos.distill.module import NotFinite, StudentModule
 from stratos.distill.monitor import Average, TrainingMonitor, Watching
 from stratos.distill.objectives import check_head
@@ -357,12 +364,14 @@ def _recipe(student: str, length: Length, rates: Rates, precision: str) -> str:
 
 def _beginnings(loader: PackedLoader, ready: Ready, is_compiled: bool) -> Reason | None:
     """Return what comes of it that rows begin alike; None where they do not."""
-    row = loader.corpus_row(0)
-    n_computed = Row.of(row.texts, row.prompt_lengths.tolist(), shares=True).tokens_N.numel()
+    row, data = loader.corpus_row(0), ready.data
+    conversations = data.conversations_of(row.document_ids_D)
+    shared = Row.of(row.texts, row.prompt_lengths.tolist(), True, conversations)
+    n_computed = shared.tokens_N.numel()
     if n_computed >= row.n_trained:
         return None
-    if ready.data.shares:
-        return BeginningsShared(row.n_trained, n_computed)
+    if data.shares:
+        return BeginningsShared(row.n_trained, n_computed, data.n_turns)
     return BeginningsApart(type(ready.model).__name__, is_compiled)
 
 
@@ -479,7 +488,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
 
         depth = fit_depth(config.task, model, tokenizer, labels, chosen.fit, trying)
     data, n_too_long = encode(tokenizer, chats, completions, chosen.context_length)
-    data = replace(data, shares=shares)
+    conversations = conversations_in(data, [row.family for row in rows]) if shares else None
+    data = replace(data, shares=shares, conversations=conversations)
     if n_too_long:
         context.warn(str(RowsTooLong(n_too_long)))
     model = add_adapters(model, settings, config.seed)

@@ -53,8 +53,13 @@ class BeginningsShared(Reason):
 
     n_tokens: int
     n_computed: int
+    n_turns: int = 0
+    """Rows that are read with other turns of their conversation."""
 
-    says = "Rows begin alike: of the {n_tokens:,} tokens of a step {n_computed:,} are computed."
+    def __str__(self) -> str:
+        more = f"; {self.n_turns:,} rows are turns that are read together" if self.n_turns else ""
+        shared = f"of the {self.n_tokens:,} tokens of a step {self.n_computed:,} are computed{more}"
+        return f"Rows begin alike: {shared}."
 
 
 class BeginningsApart(Reason):

@@ -157,8 +157,8 @@ def test_a_row_has_each_beginning_once_and_no_place_that_is_learned():
     assert torch.equal(batch.targets_M, whole.targets_M), "in the order of the documents"
     assert torch.equal(batch.positions_1N[0, batch.rows_M], whole.positions_1N[0, whole.rows_M])
     firsts = [known for known in batch.documents.beginnings if known]
-    assert {n for _, n in firsts} >= set(BEGINNINGS)
-    shared = sum(len(batch.documents.gathers_BT[known]) for known in {of for of, _ in firsts})
+    assert {n for [(_, n)] in firsts} >= set(BEGINNINGS)
+    shared = sum(len(batch.documents.gathers_BT[known]) for known in {of for [(of, _)] in firsts})
     assert shared == 2
 
 

@@ -17,6 +17,7 @@ REASONS = [
     words.ProcessesBeyondCores(4, 2),
     words.ProcessesBeyondCores(2, 1),
     words.BeginningsShared(1_913, 599),
+    words.BeginningsShared(1_913, 599, 300),
     words.BeginningsApart("MambaForCausalLM", False),
     words.BeginningsApart("LlamaForCausalLM", True),
     words.OtherToken(270, "st", "er"),

@@ -26,7 +26,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2For
 
 from stratos.contrib.cpu import attention as attended
 from stratos.distill import packed
-from stratos.distill.packed import Documents
+from stratos.distill.packed import Beginning, Documents
 
 # Attention of a packed row's documents, from the product of queries, keys and values on.
 #
@@ -97,7 +97,7 @@ def forward(
             for tensor in (query, _repeated(key, heads), _repeated(value, heads))
         )
         half = query_MTD.to(value.dtype), key_MTD.to(value.dtype), value_MTD
-        if beginning is not None:
+        if beginning:
             before = _before(saved, beginning, heads)
             out_MTD, sum_MT = attended.forward_behind(*half, *before)
             tensors: tuple[Tensor, ...] = (*half, out_MTD, sum_MT)
@@ -124,7 +124,7 @@ def backward(
     n, width = len(grad_NX), heads.width
     flat = grad_NX.view(-1, width).index_select(0, documents.gather_index(heads.queries))
     grads: list[Tensor] = []
-    of_beginnings: dict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    of_beginnings: dict[int, list[list[Tensor]]] = defaultdict(list)
     batches = zip(saved, documents.gathers_BT, documents.padding, documents.beginnings, strict=True)
     for index, (part, gather_BT, padding, beginning) in reversed([*enumerate(batches)]):
         size, length = gather_BT.numel(), part.length
@@ -132,12 +132,14 @@ def backward(
         if len(padding):  # no token reads there
             grad.view(heads.queries, size, width).index_fill_(1, padding, 0.0)
         grad_MTD = grad.view(-1, length, width)
-        if beginning is not None:
+        if beginning:
             query, key, value, out, sums = part.tensors
             states = (query, key, value, *_before(saved, beginning, heads), out, sums)
             grads_of = attended.backward_behind(grad_MTD, *states)
-            of_rows, of_beginning = grads_of[:3], grads_of[3:]
-            of_beginnings[beginning[0]].append(of_beginning)
+            of_rows, pieces = grads_of[:3], [n for _, n in beginning]
+            keys_and_values = (of_before.split(pieces, 1) for of_before in grads_of[3:])
+            for (batch, _), *of_piece in zip(beginning, *keys_and_values, strict=True):
+                of_beginnings[batch].append(of_piece)
         elif len(part.tensors) == 4:
             of_rows = attended.backward(grad_MTD, *part.tensors)
         else:
@@ -159,20 +161,20 @@ def backward(
     return grad
 
 
-def _positions(beginning: tuple[int, int] | None, length: int) -> slice:
+def _positions(beginning: Beginning, length: int) -> slice:
     """Return the positions of a padded batch's places."""
-    first = 0 if beginning is None else beginning[1]
+    first = sum(n for _, n in beginning)
     return slice(first, first + length)
 
 
-def _before(
-    saved: list[SavedRows], beginning: tuple[int, int], heads: Heads
-) -> tuple[Tensor, Tensor]:
+def _before(saved: list[SavedRows], beginning: Beginning, heads: Heads) -> tuple[Tensor, Tensor]:
     """Return the keys and values of a beginning, each once, (G, n, D)."""
-    batch, n = beginning
     times = heads.queries // heads.keys
-    key_GTD, value_GTD = (states[::times, :n] for states in saved[batch].tensors[1:3])
-    return key_GTD, value_GTD
+    keys, values = zip(
+        *([states[::times, :n] for states in saved[batch].tensors[1:3]] for batch, n in beginning),
+        strict=True,
+    )
+    return (keys[0], values[0]) if len(keys) == 1 else (torch.cat(keys, 1), torch.cat(values, 1))
 
 
 def _turn_(states: Tensor, turns_TD: Tensor) -> None:

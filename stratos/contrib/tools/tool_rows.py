@@ -35,7 +35,7 @@ from stratos.contrib.logs.turn_rows import (
     workload_of,
 )
 from stratos.contrib.logs.words import FieldOfWrongType
-from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
+from stratos.contrib.tools.calls import Call, calls_of, read, why_invalid, written
 from stratos.contrib.tools.signatures import (
     Tool,
     json_of,
@@ -43,11 +43,13 @@ from stratos.contrib.tools.signatures import (
     messages_in,
     question_of,
     question_with,
+    tools_in,
     tools_of,
 )
-from stratos.contrib.tools.trace_checks import Doubt, TraceChecks, mended
+from stratos.contrib.tools.trace_checks import Doubt, TraceChecks, mended, n_repeated
+from stratos.contrib.tools.turn_checks import Place, TurnChecks, is_asked
 from stratos.contrib.tools.usual_tools import checked_usual
-from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
+from stratos.contrib.tools.words import NoArgument, NoCalls, NoTools, TurnDoubt, WrongAccept
 from stratos.core.foreign import cause
 from stratos.core.formats import writable
 from stratos.core.reasons import Because, Reason
@@ -59,6 +61,8 @@ from stratos.tasks.rows import Record, Settled, Unanswered, find_field
 from stratos.tasks.table import Provenance, Row
 from stratos.tasks.words import EmptyField, LacksField
 
+_ANY = Call("")
+"""Stands for what is not known yet."""
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -122,6 +126,22 @@ def answered(
         more = [[call.accept, sorted(call.optional)] for call in calls]
         made["options"] = [json.dumps(more, ensure_ascii=False)]
     return made
+
+
+def fields_of_answer(text: str, question: str, learns_texts: bool) -> dict[str, Any] | Reason:
+    """Return the fields of a row that a model answers, or what is wrong with the answer.
+
+    Args:
+        text: of the answer.
+        question: with the tools, as the model is asked.
+        learns_texts: whether a text may be due; where it may, no call alone says nothing.
+    """
+    tools, calls = tools_in(question), read(text)
+    if calls is None and learns_texts and text.strip():
+        return {"answer": text.strip(), "slice": TEXT}
+    if calls is None or (learns_texts and not calls):
+        return NoCalls()
+    return answered(tools, question, calls)
 
 
 def _why_no_other(calls: Sequence[Call], by_name: Mapping[str, Tool]) -> Reason | None:
@@ -290,11 +310,17 @@ class ToolRowReader:
     """Whether `tools` were inferred from the calls."""
     verifies: bool = True
     """Whether turns of conversations are left out that are probably wrong."""
+    relabels: bool = False
+    """Whether a teacher is asked for these."""
     are_unchecked: bool = False
     """Whether there are too many conversations for that."""
     doubtful: list[tuple[str, Doubt]] = field(default_factory=list)
     """Turns that were left out, or whose names were mapped to those of the tools, and where each
     stands."""
+    to_relabel: list[tuple[Row, Place]] = field(default_factory=list)
+    """Those of them that a teacher is asked for, without an answer."""
+    turn_checks: TurnChecks | None = None
+    """Of what it answers; None where nobody is asked."""
     _surveyed: str | None = None
     """File whose turns were looked at."""
     _doubts: dict[str, list[Doubt]] = field(default_factory=dict)
@@ -329,7 +355,8 @@ class ToolRowReader:
             trace.about.format in SPANS or (not trace.about.only_last and _n_said(trace) > 1)
             for trace in first.values()
         )
-        traces = self._traces(records if self.are_traces else ())
+        is_more = self.are_traces and (self.verifies or are_inferred)
+        traces = self._traces(records if is_more else ())
         some = first | dict(islice(traces, max(0, MOST_CHECKED + 1 - len(first))))
         are_checked = self.are_traces and self.verifies and len(some) <= MOST_CHECKED
         checks: TraceChecks | None = None
@@ -348,8 +375,12 @@ class ToolRowReader:
         if are_checked and self.are_traces:
             self._surveyed = path
             lines = [*some]
-            for doubt in (checks or self._checks(some)).doubts():
+            checks = checks or self._checks(some)
+            doubts = checks.doubts()
+            for doubt in doubts:
                 self._doubts.setdefault(lines[doubt.conversation], []).append(doubt)
+            if self.relabels:
+                self.turn_checks = TurnChecks.of(checks, doubts)
 
     def _checks(self, traces: Mapping[str, Trace]) -> TraceChecks:
         """Return the checks of conversations by the tools that they offer."""
@@ -394,8 +425,6 @@ class ToolRowReader:
     ) -> Iterator[tuple[str, Record]]:
         try:
             trace = self._trace_of(data)
-            if trace is not None and doubts:
-                trace = replace(trace, turns=mended(trace.turns, doubts))
             is_log = trace is not None and trace.about.only_last
             if trace is not None and (self.are_traces or is_log):
                 yield from self._turns(line, trace, doubts)
@@ -427,6 +456,9 @@ class ToolRowReader:
             WrongRow: the turns are out of order.
             PassedOver: there is nothing to be learnt.
         """
+        relabelled = _relabelled(trace, doubts) if self.relabels else {}
+        if doubts:
+            trace = replace(trace, turns=mended(trace.turns, doubts))
         conversation = conversation_of(trace.turns, trace.about)  # checks their order
         if self.workload is not None and workload_of(conversation).id != self.workload:
             raise _OtherWorkload
@@ -443,7 +475,7 @@ class ToolRowReader:
         whole = question_with(tools, messages, lines)
         is_clean = redact_shapes(writable(whole)) == (whole, 0)
         number: int | None = None
-        for index in places:
+        for index in sorted({*places, *relabelled}):
             turn = trace.turns[index]
             where = line if len(places) == 1 else f"{line}, message {index + 1}"
             after_results = any(before.role == "tool" for before in trace.turns[:index])
@@ -452,6 +484,13 @@ class ToolRowReader:
                 continue
             calls = calls_of_turns[index]
             question = question_with(tools, messages[:index], lines[:index])
+            if index == 1 or not is_clean:  # a request alone is no line of JSON
+                question = self._redacted(question)
+            if index in relabelled:
+                number = self._number_of(conversation, trace) if number is None else number
+                unknown = {"question": question, "answer": "", "slice": slice_of(tools, [_ANY])}
+                self.to_relabel.append((self._row(where, unknown, number), relabelled[index]))
+                continue
             fields = answered(tools, question, calls)
             if isinstance(fields, Reason):
                 yield where, fields
@@ -461,8 +500,6 @@ class ToolRowReader:
                 self.n_texts += 1
             if number is None:
                 number = self._number_of(conversation, trace)
-            if index == 1 or not is_clean:  # a request alone is no line of JSON
-                fields["question"] = self._redacted(question)
             yield where, self._row(where, fields, number)
         self.n_logged += trace.about.only_last
         self.n_traces += not trace.about.only_last
@@ -517,15 +554,25 @@ def most_frequent(rows: Sequence[Row]) -> Settled:
     return Settled(next(k for k, row in enumerate(rows) if row.answer == answer), n - 1)
 
 
+def _relabelled(trace: Trace, doubts: Sequence[Doubt]) -> dict[int, Place]:
+    """Return which turns a teacher is asked for, by their numbers once all are `mended`."""
+    turns, first = trace.turns, _first(trace)
+    turns_of_doubts, n_gone = dict[int, Place](), 0
+    for doubt in doubts:
+        if doubt.reason is TurnDoubt.REPEATED:
+            n_gone += n_repeated(turns, doubt.turn)
+        elif is_asked(doubt) and doubt.turn >= first and turns[doubt.turn].is_learnt:
+            turns_of_doubts[doubt.turn - n_gone] = doubt.conversation, doubt.turn
+    return turns_of_doubts
+
+
 def _n_said(trace: Trace) -> int:
     return sum(turn.role == "assistant" for turn in trace.turns)
 
 
 def _answered(trace: Trace) -> list[int]:
     """Return the places of the turns that are learnt: of the model, behind one of the user."""
-    roles = [turn.role for turn in trace.turns]
-    start = roles.index("user") if "user" in roles else len(roles)
-    first = len(roles) - 1 if trace.about.only_last else start
+    first = _first(trace)
     return [
         index
         for index, turn in enumerate(trace.turns)
@@ -534,6 +581,13 @@ def _answered(trace: Trace) -> list[int]:
         and turn.is_learnt
         and (turn.calls or turn.text.strip())
     ]
+
+
+def _first(trace: Trace) -> int:
+    """Return the place from which on turns are learnt."""
+    roles = [turn.role for turn in trace.turns]
+    start = roles.index("user") if "user" in roles else len(roles)
+    return len(roles) - 1 if trace.about.only_last else start
 
 
 def _message_of(turn: Turn, calls: Sequence[Call]) -> dict[str, Any]:

@@ -45,10 +45,12 @@ from stratos.contrib.tools.tool_rows import (
     Texts,
     ToolRowReader,
     asked_in,
+    fields_of_answer,
     most_frequent,
     slice_of,
 )
 from stratos.contrib.tools.trace_drawer import made_of
+from stratos.contrib.tools.turn_checks import Place
 from stratos.contrib.tools.words import (
     DoubtfulTurns,
     NotRecovered,
@@ -61,7 +63,7 @@ from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, nearest_by_words, word_f1
 from stratos.tasks.base import Item, Message, Score
-from stratos.tasks.dedup.hashes import content_id, id_of
+from stratos.tasks.dedup.hashes import content_id, id_of, order_key
 from stratos.tasks.dedup.near import Alike
 from stratos.tasks.dedup.splits import HashSplitter, Splits
 from stratos.tasks.file_task import FileTask
@@ -143,7 +145,8 @@ class RequestReader:
     """That the user names, for rows without any."""
     tools_path: str | None
     """File of them; what is inferred is written there, where it is missing."""
-    verifies: bool
+    answers: Literal["trust", "verify", "relabel"]
+    """How those of whole conversations are taken."""
     doubts_path: str | None = None
     """File into which the turns are written that are probably wrong."""
 
@@ -154,8 +157,9 @@ class RequestReader:
             ConfigError: they cannot be used.
         """
         rows = ToolRowReader(
-            self.names, self.workload, self.texts, self.tools, verifies=self.verifies
-        )
+            self.names, self.workload, self.texts, self.tools,
+            verifies=self.answers != "trust", relabels=self.answers == "relabel",
+        )  # fmt: skip
         named = self.files.labelled_files.items()
         with suppress(OSError):  # told where the file is read
             rows.survey(next(path for _, path in named))
@@ -248,9 +252,9 @@ class ToolsTask(FileTask[ToolsContent]):
     texts: Texts = "auto"
     """A turn of the model in text is learnt as it is (learnt), or as the decision to call no tool
     (no_call); auto learns those of whole conversations and of spans."""
-    answers: Literal["trust", "verify"] = "verify"
-    """Turns of whole conversations: trust all, or leave out what is probably wrong by the other
-    conversations and the tools."""
+    answers: Literal["trust", "verify", "relabel"] = "verify"
+    """Turns of whole conversations: trust all, verify them and leave out what is probably wrong by
+    the other conversations and the tools, or relabel: let a teacher answer these anew."""
     doubts_path: str | None = None
     """A file into which the turns are written that are probably wrong: where each stands, why, and
     how probably."""
@@ -283,8 +287,8 @@ class ToolsTask(FileTask[ToolsContent]):
         """
         if self.n_drawn < 0:
             raise ValueError("n_drawn must be at least 0.")
-        if self.answers not in ("trust", "verify"):
-            raise ValueError(f"answers={self.answers}: it is trust or verify.")
+        if self.answers not in ("trust", "verify", "relabel"):
+            raise ValueError(f"answers={self.answers}: it is trust, verify or relabel.")
         if self.drawn_from not in ("rows", "schemas"):
             raise ValueError(f"drawn_from={self.drawn_from}: it is rows or schemas.")
         if self.drawn_from == "schemas" and not self.n_drawn:
@@ -321,10 +325,9 @@ class ToolsTask(FileTask[ToolsContent]):
         names = Names(self.question, self.conversation, self.tools, self.answer)
         path = self.tools_path
         tools = None if path is None or not _is_there(path) else _read_tools(path)
-        verifies = self.answers == "verify"
         files = self.file_reader
         return RequestReader(
-            files, names, self.workload, self.texts, tools, path, verifies, self.doubts_path
+            files, names, self.workload, self.texts, tools, path, self.answers, self.doubts_path
         )
 
     @property
@@ -380,7 +383,9 @@ class ToolsTask(FileTask[ToolsContent]):
             reasons = Counter(doubt.reason for _, doubt in reader.doubtful)
             first = {doubt.reason: where for where, doubt in reversed(reader.doubtful)}
             of_each = tuple((n, why, first[why]) for why, n in reasons.most_common())
-            doubts = DoubtfulTurns(self.path, of_each, self.doubts_path, self.test_path)
+            n_relabelled = self.n_unlabelled if self.answers == "relabel" else None
+            paths = self.path, of_each, self.doubts_path, self.test_path
+            doubts = DoubtfulTurns(*paths, n_relabelled)
             notes.append(str(doubts))
         if reader.are_unchecked:
             notes.append(str(UncheckedTurns(self.path, MOST_CHECKED)))
@@ -496,6 +501,52 @@ class ToolsTask(FileTask[ToolsContent]):
         if answer is None:
             return super().refute(item, text)
         return why_invalid(read(answer) or [], tools_in(item.question))
+
+    # --- doubtful turns --------------------------------------------------------------------------
+
+    @cached_property
+    def _to_relabel(self) -> dict[str, tuple[Row, Place]]:
+        """Doubtful turns of conversations that are not held out, by the id of the item."""
+        held_out = {item.family for item in self.held_out()}
+        doubted = ((self.item_of(row), row, turn) for row, turn in self.content.reader.to_relabel)
+        return {
+            item.id: (row, turn)
+            for item, row, turn in doubted
+            if item.family not in held_out and item.id not in self._own
+        }
+
+    @property
+    @override
+    def n_unlabelled(self) -> int:
+        return len(self._to_relabel) if self.answers == "relabel" else super().n_unlabelled
+
+    @property
+    @override
+    def how_to_label(self) -> str:
+        return "Doubtful turns are answered anew with task.answers=relabel, if there are any"
+
+    @override
+    def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
+        items = [self.item_of(row) for row, _ in self._to_relabel.values()]
+        return sorted(items, key=lambda item: order_key(item.id, seed))[:n]
+
+    @override
+    def labelled(self, item: Item, text: str) -> Item | None:
+        """Return a turn with another answer; None where it cannot be one, or is doubtful, too."""
+        reader = self.content.reader
+        fields = fields_of_answer(text, item.question, reader.learns_texts)
+        if isinstance(fields, Reason):
+            return None
+        made = replace(item, answer=fields["answer"], slice=fields["slice"])
+        if reader.turn_checks is not None and item.id in self._to_relabel:
+            _, turn = self._to_relabel[item.id]
+            if reader.turn_checks.doubt(turn, item.question, gold_of(made)) is not None:
+                return None
+        return made
+
+    @override
+    def as_row(self, item: Item, answer: str) -> dict[str, Any]:
+        return {**request_of(item.question), "calls": answer}
 
     # --- injection -------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from stratos.contrib.tools.words import TurnDoubt
 
 Turns = Sequence[Turn]
 
-_LEAST = 0.5
+LEAST = 0.5
 """Probability from which a turn is doubtful."""
 _FOLDS, _MOST_LEARNT = 3, 30_000
 _FEWEST_STEPS, _FEWEST_OF_CLASS = 60, 5
@@ -74,7 +75,7 @@ class Doubt:
 
 
 def doubtful_turns(
-    conversations: Sequence[Turns], tools: Sequence[Mapping[str, Any]], least: float = _LEAST
+    conversations: Sequence[Turns], tools: Sequence[Mapping[str, Any]], least: float = LEAST
 ) -> list[Doubt]:
     """Return the turns that are probably wrong, in order, each with its main reason.
 
@@ -109,15 +110,18 @@ def mended(trace: Turns, doubts: Sequence[Doubt]) -> list[Turn]:
     for doubt in reversed(doubts):
         k = doubt.turn
         if doubt.reason is TurnDoubt.REPEATED:
-            end = k + 1
-            while end < len(made) and made[end].role == "tool":
-                end += 1
-            del made[k:end]
+            del made[k : k + n_repeated(made, k)]
         else:
             calls = doubt.calls or made[k].calls
             is_right = doubt.reason is TurnDoubt.RENAMED
             made[k] = replace(made[k], calls=calls, is_learnt=made[k].is_learnt and is_right)
     return made
+
+
+def n_repeated(trace: Turns, turn: int) -> int:
+    """Return how many turns go with a call that is made once more: itself, and its results."""
+    results = takewhile(lambda after: after.role == "tool", trace[turn + 1 :])
+    return 1 + sum(1 for _ in results)
 
 
 class TraceChecks:
@@ -156,7 +160,7 @@ class TraceChecks:
                 break
             self.names |= names
 
-    def doubts(self, least: float = _LEAST) -> list[Doubt]:
+    def doubts(self, least: float = LEAST) -> list[Doubt]:
         """Return the turns that are wrong with at least a probability."""
         self._check_schema()
         self._check_foreign()
@@ -463,7 +467,16 @@ class _Called:
         return cls(steps, arguments, around, _Rows((a.words for a in arguments), of_arguments))
 
 
-def _wrong(probabilities: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
+def floors_of(probabilities: NDArray[np.float64]) -> list[float]:
+    """Return of each label what it is predicted with where another one is likelier."""
+    best = probabilities.argmax(axis=1) if probabilities.shape[1] else np.zeros(0, np.int64)
+    columns = [probabilities[best != k, k] for k in range(probabilities.shape[1])]
+    return [float(np.quantile(column, _FLOOR)) if len(column) else 0.0 for column in columns]
+
+
+def wrong_actions(
+    probabilities: NDArray[np.float64], own: NDArray[np.int64], floors: Sequence[float]
+) -> NDArray[np.float64]:
     """Return how probably labels are wrong, given what is predicted in their steps.
 
     Wrong labels stand in all steps alike: what a label is predicted with where it is not due is
@@ -472,9 +485,7 @@ def _wrong(probabilities: NDArray[np.float64], own: NDArray[np.int64]) -> NDArra
     """
     best = probabilities.argmax(axis=1)
     wrong = np.zeros(len(own))
-    for k in range(probabilities.shape[1]):
-        of_others = probabilities[best != k, k]
-        floor = np.quantile(of_others, _FLOOR) if len(of_others) else 0.0
+    for k, floor in enumerate(floors):
         inside = (own == k) & (best != k)
         mine = np.maximum(probabilities[inside, k], 1e-9)
         margin = 1 - mine / np.maximum(probabilities[inside, best[inside]], 1e-9)
@@ -507,8 +518,9 @@ class _Predictor:
         best = self.of_actions.argmax(axis=1)
         number = {action: k for k, action in enumerate(self.actions)}
         own = np.array([number.get(action_of(label), -1) for label in self.labels])
-        wrong = _wrong(self.of_actions, own)
-        fine = _wrong(self.probabilities, np.array([self.number.get(x, -1) for x in self.labels]))
+        wrong = wrong_actions(self.of_actions, own, floors_of(self.of_actions))
+        kinds = np.array([self.number.get(label, -1) for label in self.labels])
+        fine = wrong_actions(self.probabilities, kinds, floors_of(self.probabilities))
         wrong = np.where((own == best) | (own < 0), fine, wrong)
         return {int(k): (float(wrong[k]), self.actions[best[k]]) for k in np.flatnonzero(wrong)}
 
@@ -579,31 +591,42 @@ class _ValuePredictor:
                 doubted[a.step] = max(doubted.get(a.step, 0.0), 1 - 2 * float(share))
         return doubted
 
-    def unsaid(self) -> dict[int, tuple[float, str]]:
-        """Return of steps how probably a value is wrong that nothing before says, and its source.
-
-        Of the argument that is said most often, all unsaid values are wrong; of any other one as
-        many, and the rest of what is unsaid is how the agent words it.
-        """
+    @cached_property
+    def _of_argument(self) -> dict[tuple[str, str], list[Argument]]:
+        """Values of each argument of a tool, but for those that are true, false or null."""
         of_argument: dict[tuple[str, str], list[Argument]] = defaultdict(list)
         for a, is_known in zip(self.arguments, self.is_known, strict=True):
             if is_known and not isinstance(a.value, bool | None):
                 of_argument[a.tool, a.name].append(a)
+        return dict(of_argument)
+
+    def unsaid_wrongly(self) -> dict[tuple[str, str], float]:
+        """Return of arguments that are usually said how probably a value is wrong that is not.
+
+        Of the argument that is said most often, all unsaid values are wrong; of any other one as
+        many, and the rest of what is unsaid is how the agent words it.
+        """
         shares = {
             key: sum(bool(a.source) for a in some) / len(some)
-            for key, some in of_argument.items()
+            for key, some in self._of_argument.items()
             if len(some) >= _FEWEST_VALUES
         }
-        if not shares:
-            return {}
-        unsaid_wrongly = 1 - max(shares.values())
+        wrongly = max(1 - max(shares.values(), default=1.0), 0.02)
+        return {
+            key: min(1.0, wrongly / max(1 - share, 1e-9))
+            for key, share in shares.items()
+            if share >= _USUALLY_SAID
+        }
+
+    def unsaid(self) -> dict[int, tuple[float, str]]:
+        """Return of steps how probably a value is wrong that nothing says, and its usual source."""
+        of_argument, wrongly = self._of_argument, self.unsaid_wrongly()
         doubted: dict[int, tuple[float, str]] = {}
-        usual = {key: share for key, share in shares.items() if share >= _USUALLY_SAID}
-        some = [a for key in usual for a in of_argument[key]]
-        sources = {key: Counter(a.source for a in of_argument[key] if a.source) for key in usual}
-        for a, by_chance in zip(some, self._unsaid_by_chance(some), strict=True):
+        some = [a for key in wrongly for a in of_argument[key]]
+        sources = {key: Counter(a.source for a in of_argument[key] if a.source) for key in wrongly}
+        for a, by_chance in zip(some, self._unsaid_by_chance(some) if some else (), strict=True):
             key = a.tool, a.name
-            wrong = min(1.0, max(unsaid_wrongly, 0.02) / max(1 - usual[key], 1e-9)) * by_chance
+            wrong = wrongly[key] * by_chance
             if not a.source and wrong > doubted.get(a.step, (0.0, ""))[0]:
                 doubted[a.step] = (wrong, sources[key].most_common(1)[0][0])
         return doubted
@@ -612,7 +635,7 @@ class _ValuePredictor:
         """Return of values how probably they are unsaid whatever the user said.
 
         Where words of the user tell that a value is not said (here, tomorrow), it is implied. As in
-        `_wrong`, what is unsaid where it is least expected is the share of wrong ones.
+        `wrong_actions`, what is unsaid where it is least expected is the share of wrong ones.
         """
         labels = [("said" if a.source else "unsaid") if self.are_due[a.step] else "" for a in some]
         words = heard(self.steps)

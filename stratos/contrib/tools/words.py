@@ -117,6 +117,12 @@ class WrongAccept(Reason):
         )
 
 
+class NoCalls(Reason):
+    """An answer is neither calls nor a text that may be due."""
+
+    says = "it makes no call"
+
+
 class NotRecovered(Reason):
     """The calls of an item are not read back from its answer."""
 
@@ -196,6 +202,8 @@ class DoubtfulTurns(Reason):
     """File that lists them all."""
     test_path: str | None = None
     """File of test rows, which are not looked at."""
+    n_relabelled: int | None = None
+    """Turns that a teacher answers anew; None where nobody is asked."""
 
     def __str__(self) -> str:
         lost = [
@@ -206,9 +214,10 @@ class DoubtfulTurns(Reason):
         renamed = sum(n for n, why, _ in self.counts if why is TurnDoubt.RENAMED)
         parts = []
         if lost:
+            more = "" if self.n_relabelled is None else f"; {self.n_relabelled:,} go to a teacher"
             parts.append(
                 f"Turns of {self.path} that are probably wrong are neither learnt nor tested: "
-                f"{listed(lost)}."
+                f"{listed(lost)}{more}."
             )
         if renamed:
             parts.append(f"Names of tools in {renamed:,} turns were mapped to the usual ones.")

@@ -232,7 +232,7 @@ def alike(texts: Sequence[Sequence[int]], cost: int = _SHORTEST) -> list[Group]:
         cost: of a beginning of its own, in tokens.
     """
     order = sorted(range(len(texts)), key=lambda text: list(texts[text]))
-    shared = [_n_shared(texts[a], texts[b]) for a, b in pairwise(order)]
+    shared = [n_shared(texts[a], texts[b]) for a, b in pairwise(order)]
 
     def best(first: int, last: int, depth: int) -> tuple[int, list[Group]]:
         """Return the tokens saved, and the groups, of a run."""
@@ -259,7 +259,7 @@ def alike(texts: Sequence[Sequence[int]], cost: int = _SHORTEST) -> list[Group]:
     return best(0, len(order) - 1, 0)[1] if order else []
 
 
-def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:
+def n_shared(first: Sequence[int], second: Sequence[int]) -> int:
     """Return in how many first tokens two texts agree, short of the whole of either."""
     most = min(len(first), len(second)) - 1
     pairs = zip(first, second, strict=False)

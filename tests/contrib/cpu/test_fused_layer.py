@@ -50,18 +50,27 @@ def _model(name: str) -> Any:
 
 
 def _rows(n_steps: int = 1, n_shared: int = 0) -> list[Any]:
-    """Return rows of documents, in front of each of which are as many tokens, the same."""
+    """Return rows of documents, in front of each of which are as many tokens, the same.
+
+    Where some are, three documents more are turns of a conversation.
+    """
     rng = np.random.default_rng(0)
     beginning = np.arange(n_shared) % 50
     texts = [np.append(beginning, rng.integers(0, 50, n)) for n in LENGTHS]
+    prompts = [n_shared + max(1, n // 3) for n in LENGTHS]
+    said = np.append(beginning, rng.integers(0, 50, 150))
+    for n in (50, 99, 150) if n_shared else ():
+        texts.append(np.append(said[: n_shared + n], rng.integers(0, 50, 9)))
+        prompts.append(n_shared + n + 4)
     data = Encoded(
         tokens=np.concatenate(texts).astype(np.int32),
         starts=np.cumsum([0, *map(len, texts)]),
-        prompt_lengths=np.array([n_shared + max(1, n // 3) for n in LENGTHS]),
+        prompt_lengths=np.array(prompts),
         shares=n_shared > 0,
+        conversations=np.minimum(np.arange(len(texts)), len(LENGTHS)),
     )
     loader = PackedLoader(data, 1000, 1, 0)
-    return [loader.batch(rng.permutation(len(LENGTHS))) for _ in range(n_steps)]
+    return [loader.batch(rng.permutation(len(texts))) for _ in range(n_steps)]
 
 
 def _module(model: Any, fused: bool) -> StudentModule:

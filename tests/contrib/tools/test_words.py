@@ -19,6 +19,7 @@ REASONS = (
     words.NoArgument("accept", 1, "nope", "clock", ()),
     words.NoArgument("optional", 1, "nope", "irrigate", ("bed", "minutes")),
     words.WrongAccept(1, "minutes", "ten", "irrigate"),
+    words.NoCalls(),
     words.NotRecovered(),
     *(words.NotDrawn(problem, "NAME", "FORM") for problem in words.NoDraw),
     words.NeverDrawn({"irrigate": words.NotDrawn(words.NoDraw.NO_MATCH)}, 3),
@@ -34,6 +35,9 @@ REASONS = (
         ),
     ),
     words.DoubtfulTurns("a.jsonl", ((20, words.TurnDoubt.RENAMED, "line 2, message 3"),)),
+    words.DoubtfulTurns(
+        "a.jsonl", ((3, words.TurnDoubt.SCHEMA, "line 2, message 3"),), n_relabelled=2
+    ),
 )
 
 
