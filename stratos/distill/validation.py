@@ -15,7 +15,7 @@ from stratos.core.context import unsaid
 from stratos.core.errors import StratosError
 from stratos.distill.data import Batch, Encoded, encode, pack
 from stratos.distill.module import TEXT, Learner
-from stratos.models.decode.batched import complete
+from stratos.models.decode.batched import complete, evaluating
 from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.decode.label_scores import LabelAnswers, fitted_temperature, score_labels
 from stratos.tasks.base import Item, Task
@@ -261,10 +261,12 @@ class Measuring:
         learner, total, n_tokens = Learner(model), 0.0, 0
         learner.pack(True)
         try:
-            for batch in _rows(self._gold):
-                poll()
-                total += float(learner(batch.to(model.device), None, TEXT).total) * batch.n_tokens
-                n_tokens += int(batch.n_tokens)
+            with evaluating(model):  # as it is served: without dropout
+                for batch in _rows(self._gold):
+                    poll()
+                    loss = learner(batch.to(model.device), None, TEXT).total
+                    total += float(loss) * batch.n_tokens
+                    n_tokens += int(batch.n_tokens)
         finally:
             learner.pack(False)
         return total / n_tokens

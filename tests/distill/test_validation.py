@@ -109,6 +109,26 @@ def test_the_loss_is_that_of_the_gold_answers(trained):
     assert student.validation_loss == pytest.approx(total / n_tokens, abs=1e-4)
 
 
+def test_the_loss_is_that_without_dropout(trained):
+    from transformers import AutoTokenizer
+
+    from stratos.distill.data import encode
+
+    folder, task = trained.student.path, MahjongTask()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    items = task.items("validation", 2)
+    chats = [task.student_messages(item) for item in items]
+    rows, _ = encode(tokenizer, chats, list(map(task.completion, items)), 2048)
+    callbacks = CallbacksConfig(n_validation_items=2)
+    measuring = Measuring(Validator(task, callbacks, EvaluateConfig(), tokenizer), 2048, rows)
+    losses = []
+    for dropout in (0.0, 0.5):
+        model = AutoModelForCausalLM.from_pretrained(folder, attention_dropout=dropout).train()
+        losses.append(measuring._loss(model, lambda: None))
+        assert model.training
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
 # --- which items ----------------------------------------------------------------------------------
 
 

@@ -89,10 +89,12 @@ def backward_behind(
         states = (tensor[None] for tensor in saved)
         grads = _flash_backward(*states, 0.0, True, scale=scale)
         query_MTD_grad, key, value = (of_states[0] for of_states in grads)
+    # In float32, which takes no longer: torch's sums over queries are of the type of what is given,
+    # and those over many documents would lose what each of them adds.
     grad, queries, out = (
-        tensor.reshape(1, n_heads, -1, width) for tensor in (grad_MTD, query_MTD, out_MTD)
+        tensor.reshape(1, n_heads, -1, width).float() for tensor in (grad_MTD, query_MTD, out_MTD)
     )
-    before = before_key_GnD[None], before_value_GnD[None]
+    before = (states[None].float() for states in (before_key_GnD, before_value_GnD))
     sums = sum_MT.reshape(1, n_heads, -1)
     seen, *of_before = _flash_backward(grad, queries, *before, out, sums, 0.0, False, scale=scale)
     query_MTD_grad = query_MTD_grad + seen.reshape(query_MTD.shape)

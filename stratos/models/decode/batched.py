@@ -264,13 +264,12 @@ def _decode(
 
     if not live:
         return
-    n_known = [prefixes.lengths[index] if prefixes else 0 for index in live]
-    rest = [prompts[index][n:] for index, n in zip(live, n_known, strict=True)]
-    ids, mask = pad_left(rest, pad, model.device)
     if prefixes is None:
-        cache = roomy_cache(model.config)
+        cache, before, rest = roomy_cache(model.config), None, [prompts[index] for index in live]
     else:
-        cache, before = prefixes.start(model, live)
+        cache, before, rest = prefixes.start(model, prompts, live)
+    ids, mask = pad_left(rest, pad, model.device)
+    if before is not None:
         mask = torch.cat([before, mask], -1)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     padded = not bool(mask.all())

@@ -130,42 +130,45 @@ class Prefixes:
                 lengths[row], caches[row] = n_tokens, cache
         return cls(tuple(lengths), tuple(caches))
 
-    def start(self, model: Any, rows: Sequence[int]) -> tuple[Any, torch.Tensor]:
-        """Return a cache for a batch of some prompts, and its mask (B, T), padded at the left.
+    def start(
+        self, model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[int]
+    ) -> tuple[Any, torch.Tensor, list[Sequence[int]]]:
+        """Return a cache for a batch of some prompts, its mask (B, T), and what is left to read.
+
+        Of each is left as much as of the one that most is left of: padding stands at the left
+        alone. Between a beginning and what follows it, attention that counts places (windows, ALiBi
+        of some classes) would count it.
 
         Args:
             model: as of `of`.
-            rows: numbers of the prompts.
+            prompts: all of them.
+            rows: numbers of those of the batch.
         """
         cache = roomy_cache(model.config)
-        width = max((self.lengths[row] for row in rows), default=0)
-        mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
-        for position, row in enumerate(rows):
-            mask_BT[position, width - self.lengths[row] :] = 1
+        n_left = max(len(prompts[row]) - self.lengths[row] for row in rows)
+        taken = [max(0, len(prompts[row]) - n_left) for row in rows]
+        width = max(taken)
+        mask_BT = torch.arange(width) >= width - torch.tensor(taken)[:, None]
         if width:
             for index in range(_n_layers(self._caches)):
-                cache.update(*self._states(rows, index, width), index)
-        return cache, mask_BT.to(model.device)
+                cache.update(*self._states(rows, taken, index), index)
+        left = [prompts[row][n:] for row, n in zip(rows, taken, strict=True)]
+        return cache, mask_BT.long().to(model.device), left
 
     def _states(
-        self, rows: Sequence[int], index: int, width: int
+        self, rows: Sequence[int], taken: Sequence[int], index: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values of one layer for a batch, (B, heads, T, head size)."""
-        layers = [
-            None if (cached := self._caches[row]) is None else cached.layers[index] for row in rows
-        ]
-        like = next(layer for layer in layers if layer is not None)
+        like = next(cache.layers[index] for cache in self._caches if cache is not None)
         keys, values = (
-            states.new_zeros((len(rows), states.shape[1], width, states.shape[3]))
+            states.new_zeros((len(rows), states.shape[1], max(taken), states.shape[3]))
             for states in (like.keys, like.values)
         )
-        for position, layer in enumerate(layers):
-            if layer is not None:
-                start = width - layer.keys.shape[2]
-                keys[position, :, start:], values[position, :, start:] = (
-                    layer.keys[0],
-                    layer.values[0],
-                )
+        for position, (row, n) in enumerate(zip(rows, taken, strict=True)):
+            if n:
+                layer = self._caches[row].layers[index]
+                keys[position, :, -n:] = layer.keys[0, :, :n]
+                values[position, :, -n:] = layer.values[0, :, :n]
         return keys, values
 
 

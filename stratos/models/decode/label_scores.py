@@ -8,6 +8,7 @@ the probability of the answer.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -231,15 +232,15 @@ def score_labels(
     scores_NL = np.zeros((len(prompts), len(labels)))
     with evaluating(model), torch.inference_mode():
         prefixes = beginning.of(prompts) if beginning else Prefixes.of(model, prompts)
-        rest = [prompt[n:] for prompt, n in zip(prompts, prefixes.lengths, strict=True)]
-        order = sorted(range(len(prompts)), key=lambda row: -len(rest[row]))
+        n_left = [len(prompt) - n for prompt, n in zip(prompts, prefixes.lengths, strict=True)]
+        order = sorted(range(len(prompts)), key=lambda row: -n_left[row])
         width = model.config.get_text_config().vocab_size
         n_rows = min(batch_size, _MOST_LOGITS // (width * (len(trie.nodes) + 1)))
         for start in range(0, len(order), max(1, n_rows)):
             live = order[start : start + max(1, n_rows)]
             longest = max(len(prompts[row]) for row in live) + len(trie.nodes)
             if _sees_all(model, longest):
-                batch = _Batch(model, trie, [rest[row] for row in live], prefixes, live)
+                batch = _Batch(model, trie, prompts, prefixes, live)
                 scores_NL[live] = trie.sums(batch.edges(_MOST_LOGITS // width))
             else:
                 scores_NL[live] = [_alone(model, prompts[row], trie) for row in live]
@@ -256,12 +257,18 @@ def _sees_all(model: Any, n_tokens: int) -> bool:
 
     from stratos.models.decode.kv_cache import RoomyLayer, roomy_cache
 
-    if model.config._attn_implementation not in ("sdpa", "eager"):
+    config, parameters = model.config, inspect.signature(model.forward).parameters
+    if config._attn_implementation not in ("sdpa", "eager"):
+        return False
+    # ALiBi, and the windows of GPT-Neo, count the places of tokens, not their positions.
+    if "position_ids" not in parameters or getattr(config, "alibi", False):
+        return False
+    if "local" in getattr(config, "attention_layers", ()) and n_tokens > config.window_size:
         return False
     return all(
         isinstance(layer, RoomyLayer)
         or (isinstance(layer, DynamicSlidingWindowLayer) and n_tokens < layer.sliding_window)
-        for layer in roomy_cache(model.config).layers
+        for layer in roomy_cache(config).layers
     )
 
 
@@ -272,15 +279,15 @@ class _Batch:
         self,
         model: Any,
         trie: Trie,
-        rest: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[int]],
         prefixes: Prefixes,
         rows: Sequence[int],
     ) -> None:
         import torch
 
         self._model, self._trie = model, trie
+        self._cache, before_BW, rest = prefixes.start(model, prompts, rows)
         ids_BS, mask_BS = pad_left(rest, 0, model.device)
-        self._cache, before_BW = prefixes.start(model, rows)
         self._n_known, n_new = before_BW.shape[1], ids_BS.shape[1]
         known_BT = torch.cat([before_BW, mask_BS], -1).bool()
         nodes_BN = torch.tensor(trie.nodes, dtype=torch.long, device=model.device)
@@ -290,8 +297,8 @@ class _Batch:
         behind_BN = positions_BT[:, -1:] + 1 + depths_N
         positions_BR = torch.cat([positions_BT[:, self._n_known :], behind_BN], -1)
         # Behind the end of its context a model knows no position; a label is the answer there, too.
-        context = getattr(model.config, "max_position_embeddings", None)
-        self._positions = positions_BR.clamp(max=None if context is None else context - 1)
+        context = getattr(model.config, "max_position_embeddings", math.inf)
+        self._positions = positions_BR.clamp(max=context - 1)
         n_all = known_BT.shape[1] + len(trie.nodes)
         sees = torch.zeros((len(ids_BS), n_new + len(trie.nodes), n_all), dtype=torch.bool)
         sees = sees.to(model.device)

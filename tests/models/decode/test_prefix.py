@@ -12,6 +12,7 @@ from tiny_student import tiny_model, tiny_tokenizer
 from stratos.models.decode.batched import write
 from stratos.models.decode.decoder import repeats
 from stratos.models.decode.kv_cache import Prefixes, alike
+from stratos.models.decode.label_scores import score_labels
 
 LONGEST = 30
 
@@ -118,3 +119,52 @@ def test_a_row_that_repeats_itself_is_stopped():
 )
 def test_repetition(written, expected):
     assert repeats(written) is expected
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "GPTNeo": {"num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]],
+               "window_size": 12, "max_position_embeddings": 512},
+    "Mpt": {"d_model": 16, "n_layers": 2, "n_heads": 2, "max_seq_len": 512},
+    "Bloom": {"n_layer": 2, "n_head": 2},
+    "Falcon": {"num_hidden_layers": 2, "num_attention_heads": 2, "alibi": True},
+}  # fmt: skip
+"""Those that count the places of keys, whatever their positions."""
+
+
+def counting_model(family: str) -> Any:
+    import transformers
+
+    config = getattr(transformers, f"{family}Config")(
+        **{"vocab_size": 15, "hidden_size": 16, "eos_token_id": 1, **FAMILIES[family]}
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    for weight in model.parameters():  # far from flat: what is read elsewhere is answered otherwise
+        torch.nn.init.normal_(weight, std=0.4)
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_padding_stands_between_a_beginning_and_what_follows_it(family):
+    model, asked = counting_model(family), prompts()
+    options: Any = {"max_new_tokens": 8, "batch_size": 16, "share_prefixes": True}
+    answers = write(model, tiny_tokenizer(), asked, **options)
+    for prompt, answer in zip(asked, answers, strict=True):
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, *answer[:-1]]]), use_cache=False).logits[0]
+        assert logits[len(prompt) - 1 :].argmax(-1).tolist() == answer
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_labels_of_such_models_are_read_one_by_one(family):
+    model, tokenizer, labels = counting_model(family), tiny_tokenizer(), ("1", "1 2 3", "4")
+    asked = [[{"role": "user", "content": "1 2 3 4 5 6 7 8 9 " * 3 + "7 " * n}] for n in (1, 4)]
+    scores = score_labels(model, tokenizer, asked, labels, batch_size=4).logprobs_NL
+    for chat, row in zip(asked, scores, strict=True):
+        prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
+        for label, score in zip(labels, row, strict=True):
+            tokens = tokenizer(label + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+            with torch.inference_mode():
+                logits = model(torch.tensor([prompt["input_ids"] + tokens])).logits[0]
+            logprobs = logits[-len(tokens) - 1 : -1].log_softmax(-1)
+            assert score == pytest.approx(logprobs[range(len(tokens)), tokens].sum().item(), 1e-4)
