@@ -100,7 +100,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=6,
+    version=7,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
@@ -114,7 +114,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=4,
+    version=5,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(
