@@ -89,7 +89,7 @@ def backward_behind(
         states = (tensor[None] for tensor in saved)
         grads = _flash_backward(*states, 0.0, True, scale=scale)
         query_MTD_grad, key, value = (of_states[0] for of_states in grads)
-    # In float32, which takes no longer: torch's sums over queries are of the type of what is given,
+    # In float32 (0.7 to 1.2 times the time): torch sums over queries in the type of its inputs,
     # and those over many documents would lose what each of them adds.
     grad, queries, out = (
         tensor.reshape(1, n_heads, -1, width).float() for tensor in (grad_MTD, query_MTD, out_MTD)
