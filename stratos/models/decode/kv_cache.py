@@ -146,25 +146,25 @@ class Prefixes:
         """
         cache = roomy_cache(model.config)
         n_left = max(len(prompts[row]) - self.lengths[row] for row in rows)
-        taken = [max(0, len(prompts[row]) - n_left) for row in rows]
-        width = max(taken)
-        mask_BT = torch.arange(width) >= width - torch.tensor(taken)[:, None]
+        n_known = [max(0, len(prompts[row]) - n_left) for row in rows]
+        width = max(n_known)
+        mask_BT = torch.arange(width) >= width - torch.tensor(n_known)[:, None]
         if width:
             for index in range(_n_layers(self._caches)):
-                cache.update(*self._states(rows, taken, index), index)
-        left = [prompts[row][n:] for row, n in zip(rows, taken, strict=True)]
-        return cache, mask_BT.long().to(model.device), left
+                cache.update(*self._states(rows, n_known, index), index)
+        rests = [prompts[row][n:] for row, n in zip(rows, n_known, strict=True)]
+        return cache, mask_BT.long().to(model.device), rests
 
     def _states(
-        self, rows: Sequence[int], taken: Sequence[int], index: int
+        self, rows: Sequence[int], n_known: Sequence[int], index: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values of one layer for a batch, (B, heads, T, head size)."""
         like = next(cache.layers[index] for cache in self._caches if cache is not None)
         keys, values = (
-            states.new_zeros((len(rows), states.shape[1], max(taken), states.shape[3]))
+            states.new_zeros((len(rows), states.shape[1], max(n_known), states.shape[3]))
             for states in (like.keys, like.values)
         )
-        for position, (row, n) in enumerate(zip(rows, taken, strict=True)):
+        for position, (row, n) in enumerate(zip(rows, n_known, strict=True)):
             if n:
                 layer = self._caches[row].layers[index]
                 keys[position, :, -n:] = layer.keys[0, :, :n]
