@@ -281,24 +281,27 @@ class _Builder:
             if card.n_params < least:
                 small = TooSmall(card.n_params, least, complexity.level)
                 self.left_out.add(student.name, Reason.DECLARED, small)
-            elif (slow := self._too_slow(student, card)) is not None:
+            elif student.only_if_here and (slow := self._too_slow(card, None)) is not None:
                 self.left_out.add(student.name, Reason.TOO_SLOW, slow)
             else:
                 yield card
 
-    def _too_slow(self, student: StudentConfig, card: ModelCard) -> TooSlowHere | None:
+    def _too_slow(self, card: ModelCard, length: Length | None) -> TooSlowHere | None:
         """Return that a training on this machine takes too long; None if it does not.
 
-        One that the user named is tried unless even its shortest training surely takes too long
-        here, where this run would start it.
+        A student that the user named is tried unless that is sure, where this run would start it.
+
+        Args:
+            card: the student.
+            length: of the training; None takes the longest of any strategy and teacher.
         """
-        config, is_named = self.config, not student.only_if_here
+        config, student = self.config, self._student(card)
+        is_named = not student.only_if_here
         is_here = "distill" in config.stages and not runs_as_job(config.executor, "distill")
         is_here = is_here and config.trainer.max_time is None  # which would end it in time
         if self.calibration is None or (is_named and not is_here):
             return None
-        trainings = self.lengths.of_all(self.probe.teachers, card)
-        length = trainings[0 if is_named else -1]
+        length = length or self.lengths.longest(self.probe.teachers, card)
         job = training_job(config.trainer, student, length)
         hours = train(card, local_offer(), job, calibration=self.calibration)
         # Of a deadline the solver tells more: what plan comes nearest, and what would allow it.
@@ -326,6 +329,10 @@ class _Builder:
                     key, why_none = f"{name} to {card.name}", LearnsRows(card.name)
                     self.left_out.add(key, Reason.STUDENT, why_none, strategy=name)
                 continue
+            if verdict.is_taken and (slow := self._too_slow_pair(strategy, teacher, card)):
+                key = f"{card.name} by {name}"
+                self.left_out.add(key, Reason.TOO_SLOW, slow, strategy=name)
+                continue
             if verdict.is_taken:
                 able.append(card)
                 if strategy.adds_rows:
@@ -345,6 +352,14 @@ class _Builder:
             why = Because(verdict.reason)
             self.left_out.add(key, verdict.why_not, why, strategy=name, teacher=of)
         return able
+
+    def _too_slow_pair(
+        self, strategy: Strategy, teacher: TeacherProbe, card: ModelCard
+    ) -> TooSlowHere | None:
+        student = self._student(card)
+        if student.only_if_here or not student.is_lm:
+            return None
+        return self._too_slow(card, self.lengths.of_card(teacher, strategy, card))
 
     def _student(self, card: ModelCard) -> StudentConfig:
         return named(self.config.students, card.name)

@@ -16,7 +16,6 @@ the task's rows, as the student is asked and taught them; else an assumed one.
 from __future__ import annotations
 
 import csv
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -117,11 +116,14 @@ class Lengths:
         """Return the same of the student that has a card."""
         return self.of(teacher, strategy, self.student(card))
 
-    def of_all(self, teachers: Sequence[TeacherProbe], card: ModelCard) -> list[Length]:
-        """Return a student's trainings, the shortest first: by each strategy and teacher."""
-        strategies = self.config.strategies
-        return sorted(
-            (self.of_card(*pair, card) for pair in itertools.product(teachers, strategies)),
+    def longest(self, teachers: Sequence[TeacherProbe], card: ModelCard) -> Length:
+        """Return the longest training of a student by any strategy on what any teacher gives."""
+        return max(
+            (
+                self.of_card(teacher, strategy, card)
+                for teacher in teachers
+                for strategy in self.config.strategies
+            ),
             key=lambda length: length.tokens,
         )
 
