@@ -40,12 +40,12 @@ def made(repeats_answers: bool, seed: int = 3) -> tuple[Encoded, list[str]]:
     system, end = some(SYSTEM, SYSTEM + 1), some(END, END + 1)
     documents: list[tuple[np.ndarray, np.ndarray, str]] = []
     for family, n_turns in enumerate(N_TURNS):
-        said = np.append(system, some(20, 60))
+        history = np.append(system, some(20, 60))
         for _ in range(n_turns):
-            prompt, answer = np.append(said, end), some(3, 12)
+            prompt, answer = np.append(history, end), some(3, 12)
             documents.append((prompt, answer, f"{family}"))
-            parts = (prompt, answer) if repeats_answers else (said, some(9, 20))
-            said = np.append(np.append(*parts), some(8, 40))
+            parts = (prompt, answer) if repeats_answers else (history, some(9, 20))
+            history = np.append(np.append(*parts), some(8, 40))
     documents += [(np.append(system, some(20, 40)), some(3, 9), f"single {k}") for k in range(2)]
     order = draw.permutation(len(documents))
     texts = [np.append(*documents[k][:2]) for k in order]
@@ -120,13 +120,13 @@ def test_a_conversation_is_read_to_its_last_turn(form: str) -> None:
 def test_turns_are_told_by_the_family_and_the_end_of_the_prompt() -> None:
     data, families = FORMS["answers in other words"]
     assert conversations_in(data, [str(k) for k in range(len(data))]) is None
-    found = conversations_in(data, families)
-    assert found is not None
+    conversations = conversations_in(data, families)
+    assert conversations is not None
     for family in {*families}:
-        assert len({found[k] for k, of in enumerate(families) if of == family}) == 1
+        assert len({conversations[k] for k, of in enumerate(families) if of == family}) == 1
     # Of conversations of one family, those stay apart that begin alike and go on otherwise.
     joined = conversations_in(data, ["all"] * len(data))
-    assert joined is not None and np.unique(joined).size == np.unique(found).size
+    assert joined is not None and np.unique(joined).size == np.unique(conversations).size
 
 
 def test_one_prompt_with_two_answers_is_predicted_from_two_places() -> None:
