@@ -126,13 +126,10 @@ def loss_of_answers(model: Any, ids: Any, labels: Any) -> Any:
     """Return the same loss with the head multiplied for the answers alone."""
     import torch
 
-    targets, body = (
-        labels[:, 1:],
-        model.get_base_model() if hasattr(model, "peft_config") else model,
-    )
+    targets = labels[:, 1:]
     learned = targets != -100
-    states = body.model(input_ids=ids).last_hidden_state[:, :-1][learned]
-    return torch.nn.functional.cross_entropy(body.lm_head(states).float(), targets[learned])
+    states = model.model(input_ids=ids).last_hidden_state[:, :-1][learned]
+    return torch.nn.functional.cross_entropy(model.lm_head(states).float(), targets[learned])
 
 
 def plain_loop(

@@ -162,10 +162,9 @@ def encode(
     prompt_lengths: list[int] = []
     items: list[int] = []
     for start in range(0, len(chats), CHUNK):
-        prompts = [
-            tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            for chat in chats[start : start + CHUNK]
-        ]
+        prompts = tokenizer.apply_chat_template(  # of several at once it takes less time
+            chats[start : start + CHUNK], tokenize=False, add_generation_prompt=True
+        )
         ended = [text + tokenizer.eos_token for text in completions[start : start + CHUNK]]
         prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         written = tokenizer(ended, add_special_tokens=False)["input_ids"]

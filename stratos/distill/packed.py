@@ -15,7 +15,7 @@ The loss equals that of the same documents in a padded batch (tests/distill).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -175,38 +175,78 @@ class Row:
         turns: dict[int, tuple[int, int]] = {}
         if shares and conversations is not None:
             turns = turns_of(texts, prompt_lengths, conversations)
-        single = [text for text in range(len(texts)) if text not in turns]
-        prompts = [texts[text][: prompt_lengths[text]].tolist() for text in single]
-        parts: list[np.ndarray] = []
-        before: list[Beginning] = []
-        known: dict[int, Beginning] = dict.fromkeys(range(len(texts)), ())
-        for group, n in alike(prompts, BEGINNING_TOKENS) if shares else ():
-            known |= {single[index]: ((len(parts), n),) for index in group}
-            parts.append(texts[single[group[0]]][:n])
-            before.append(())
-        n_read = {text: turns[text][1] if text in turns else _size(known[text]) for text in known}
-        own = [text for text, n in n_read.items() if text not in turns or n < len(texts[text]) - 1]
-        part_of = {text: len(parts) + index for index, text in enumerate(own)}
-        for text, (last, n) in turns.items():
-            n_behind = n - _size(known[last])
-            whole = (*known[last], (part_of[last], n_behind))
-            known[text] = whole if n_behind > 0 else ((known[last][0][0], n),)
-        before += [known[text] for text in own]
-        parts += [texts[text][n_read[text] :] for text in own]
-        lengths = [len(part) for part in parts]
+        layout = _laid_out(texts, prompt_lengths, turns, shares)
+        lengths = [len(part) for part in layout.parts]
         starts = np.cumsum([0, *lengths[:-1]])
-        positions = np.arange(sum(lengths)) - np.repeat(starts - [*map(_size, before)], lengths)
+        before = [_size(beginning) for beginning in layout.beginnings]
+        positions = np.arange(sum(lengths)) - np.repeat(starts - before, lengths)
         rows = []
         for text, n_prompt in enumerate(prompt_lengths):
-            behind = [(part_of[text], len(texts[text]) - n_read[text])] if text in part_of else []
-            spans = [np.arange(n) + starts[part] for part, n in (*known[text], *behind)]
+            spans = [np.arange(n) + starts[part] for part, n in layout.of_texts[text]]
             rows.append(np.concatenate(spans)[n_prompt - 1 : len(texts[text]) - 1])
         rows_M = np.concatenate(rows)
         if turns and len(np.unique(rows_M)) < len(rows_M):  # one prompt has several answers
             return Row.of(texts, prompt_lengths, shares)
-        tokens_N = torch.from_numpy(np.concatenate(parts).astype(np.int64))
-        documents = Documents.of(lengths, before)
+        tokens_N = torch.from_numpy(np.concatenate(layout.parts).astype(np.int64))
+        documents = Documents.of(lengths, layout.beginnings)
         return Row(tokens_N, torch.from_numpy(positions), torch.from_numpy(rows_M), documents)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The parts of a row, and where texts stand in them."""
+
+    parts: list[np.ndarray]
+    """Tokens of each."""
+    beginnings: list[Beginning]
+    """Of each part: what is read before it."""
+    of_texts: list[Beginning]
+    """Of each text: parts, and how many tokens of each, which are the text one after another."""
+
+
+def _laid_out(
+    texts: Sequence[np.ndarray],
+    prompt_lengths: Sequence[int],
+    turns: Mapping[int, tuple[int, int]],
+    shares: bool,
+) -> _Layout:
+    """Lay out what prompts begin with alike, then what each text has of its own.
+
+    Args:
+        texts: tokens of each.
+        prompt_lengths: of each.
+        turns: texts that are read with another one, and how far (`turns_of`).
+        shares: whether prompts share what they begin with.
+    """
+    parts: list[np.ndarray] = []
+    shared: list[Beginning] = [()] * len(texts)
+    single = [text for text in range(len(texts)) if text not in turns]
+    prompts = [texts[text][: prompt_lengths[text]].tolist() for text in single]
+    for group, n in alike(prompts, BEGINNING_TOKENS) if shares else ():
+        for index in group:
+            shared[single[index]] = ((len(parts), n),)
+        parts.append(texts[single[group[0]]][:n])
+    beginnings: list[Beginning] = [()] * len(parts)
+    n_read = [
+        turns[text][1] if text in turns else _size(beginning)
+        for text, beginning in enumerate(shared)
+    ]
+    # Of a turn that is read to its last token but one nothing is left.
+    own = [text for text, n in enumerate(n_read) if text not in turns or n < len(texts[text]) - 1]
+    part_of = {text: len(parts) + index for index, text in enumerate(own)}
+    for text, (last, n) in turns.items():
+        n_behind = n - _size(shared[last])
+        whole = (*shared[last], (part_of[last], n_behind))
+        shared[text] = whole if n_behind > 0 else ((shared[last][0][0], n),)
+    beginnings += [shared[text] for text in own]
+    parts += [texts[text][n_read[text] :] for text in own]
+    of_texts = [
+        (*beginning, (part_of[text], len(texts[text]) - n_read[text]))
+        if text in part_of
+        else beginning
+        for text, beginning in enumerate(shared)
+    ]
+    return _Layout(parts, beginnings, of_texts)
 
 
 def turns_of(
