@@ -132,6 +132,7 @@ def deploy(
         n_rows_learnt=final.n_rows,
         agreement=final.agreement,
     )
+    deployment = replace(deployment, model_mb=_model_bytes(bundle, deployment) / 1e6)
     card = with_exports(with_speed(card, deployment), exports)
     write_atomically(bundle / "README.md", card.encode())
     write_manifest(bundle, config.deploy.author)
@@ -432,6 +433,13 @@ def make_bundle(student: Path, bundle: Path, *, card: str, max_new_tokens: int) 
 
 def _n_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _model_bytes(bundle: Path, deployment: Deployment) -> int:
+    """Return the bytes of the weights that the server loads."""
+    if (served := deployment.served) is not None:
+        return served.n_bytes
+    return sum(file.stat().st_size for file in bundle.rglob("*.safetensors"))
 
 
 def _copy_model(folder: Path, to: Path) -> None:

@@ -190,6 +190,8 @@ class Deployment:
     memory_gib: Prediction | None = None
     """Of the server's processes after the load test, in GiB; predicted is the most that a plan
     counts with. None where the system does not tell."""
+    model_mb: float = 0.0
+    """Megabytes of the weights that the server loads."""
 
     @property
     def served(self) -> Export | None:
