@@ -12,6 +12,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +23,7 @@ from stratos.cli.rules import impossible, missing_files
 from stratos.config import STAGES, Config, StudentConfig
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.extensions import room_configs
+from stratos.core.foreign import beside, why_unreadable
 from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
 from stratos.core.trust import find_class, untrusted
@@ -122,7 +124,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     rooms: dict[str, Any] = {group: cls() for group, cls in room_configs().items()}
     if read_dataclass(plain.get("complexity"), schema.ComplexityConfig, "complexity", []):
         plain = with_declared(plain)
-    plain = _with_labels(plain, problems)
+    plain = _with_labels(_with_instruction(plain, problems), problems)
     for key, node in plain.items():
         if key not in KEYS:
             problems.append(f"{key}: there is no such key.{did_you_mean(key, KEYS)}")
@@ -175,6 +177,27 @@ def _with_labels(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     except ConfigError as error:
         problems.append(f"task: {error}")
         return {key: node for key, node in plain.items() if key != "task"}
+
+
+def _with_instruction(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return the plain config with the text of `task.instruction_path` as the instruction."""
+    task = plain.get("task")
+    if not isinstance(task, Mapping) or "instruction_path" not in task:
+        return plain
+    read_task = {key: node for key, node in task.items() if key != "instruction_path"}
+    path = task["instruction_path"]
+    if path is not None:
+        key = f"task.instruction_path={path}"
+        try:
+            if reason := why_unreadable(Path(path).expanduser()):
+                problems.append(f"{key}: {reason}.{beside(Path(path))}")
+                text = ""
+            elif not (text := Path(path).expanduser().read_text(encoding="utf-8").strip()):
+                problems.append(f"{key}: the file is empty.")
+            read_task["instruction"] = text
+        except (OSError, TypeError, UnicodeDecodeError) as error:
+            problems.append(f"{key}: expected a file of UTF-8 text ({error}).")
+    return {**plain, "task": read_task}
 
 
 def _with_name(plain: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any]:

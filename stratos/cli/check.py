@@ -318,6 +318,14 @@ class _Checker:
                 f"{text}: {key} is a list and needs brackets. Type '{key}=[{values}]'. "
                 "(Values with commas and no brackets are a sweep, with -m.)"
             )
+        known = OmegaConf.select(without, key) if isinstance(without, DictConfig) else None
+        if isinstance(known, str) and " " in known:  # a sentence, as an instruction is
+            from_file = f", or name a file: {key}_path=<file>" if key == "task.instruction" else ""
+            return (
+                f"{key}: a text with commas needs quotes inside those of the shell: type "
+                f"'{key}=\"first, second\"'{from_file}. (Values with commas and no quotes are a "
+                "sweep, with -m.)"
+            )
         return f"{text} is a sweep over several values: add -m."
 
     def _check_each_value(self, sweep: Override, good: list[Override]) -> None:

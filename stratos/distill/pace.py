@@ -43,6 +43,8 @@ from stratos.records import from_json, to_json
 
 _MUCH = 0.2
 """Part of the time from which on that of the validations is said."""
+_LEAST_STEPS = 10
+"""Steps below which a shorter training is no advice: it would learn nothing."""
 _USED = 0.9
 """Part of the time that may be taken which an advice counts with."""
 
@@ -144,7 +146,11 @@ class Outlook:
                 for hours, key, before in passed
             ),
             passed_hours=max(before for *_, before in passed),
-            max_tokens=_rounded(part * self.n_steps * self.tokens_per_step) if part > 0 else None,
+            max_tokens=(
+                _rounded(part * self.n_steps * self.tokens_per_step)
+                if part * self.n_steps >= _LEAST_STEPS
+                else None
+            ),
             max_epochs=epochs if epochs >= 1 else None,
             smaller=next(fitting, None),
         )

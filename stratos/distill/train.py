@@ -64,6 +64,7 @@ from stratos.distill.trainer import (
     Length,
     Rates,
     check_adapter,
+    few_passes,
     interruptible,
     learning_rates,
     make_trainer,
@@ -130,6 +131,8 @@ def train(
     if rank == 0:
         numbers = precision(settings.precision, settings.accelerator)
         context.note(_recipe(ready.chosen.name, length, rates, numbers))
+        if few := few_passes(ready.chosen, length, len(ready.data)):
+            context.warn(str(few))
     with open_training(config, plan, ready, length, rates, context, rank, n_ranks) as training:
         if rank == 0:
             note_unpaid_signal(folder, context.ledger.cut_at_usd)

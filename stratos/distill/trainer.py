@@ -34,6 +34,7 @@ from stratos.core.errors import ConfigError
 from stratos.core.formats import counted
 from stratos.core.machine import multiplies_bf16
 from stratos.core.trust import untrusted_class
+from stratos.distill.words import FewPasses
 
 if TYPE_CHECKING:
     import lightning as L
@@ -376,6 +377,15 @@ def training_length(
         epochs=tokens / per_epoch,
         reason=reason,
     )
+
+
+def few_passes(student: StudentConfig, length: Length, n_rows: int) -> FewPasses | None:
+    """Return that a student with weights reads few rows seldom; None where it reads them enough."""
+    least, _, rows_read = _EPOCHS_OF_MODEL
+    if student.path is None or length.epochs >= least or n_rows * length.epochs >= rows_read:
+        return None
+    tokens = math.ceil(least * length.tokens / length.epochs)
+    return FewPasses(length.epochs, tokens, least, length.reason)
 
 
 def _most_epochs(trainer: TrainerConfig, student: StudentConfig, n_rows: float) -> float | None:

@@ -438,6 +438,24 @@ class PassedLimit:
     """What it would have to be."""
 
 
+class FewPasses(Reason):
+    """That rows are read so seldom that little may be learnt."""
+
+    epochs: float
+    enough_tokens: int
+    enough_epochs: int
+    reason: str
+    """What sets the length of the training."""
+
+    def __str__(self) -> str:
+        return (
+            f"Each row is read {self.epochs:.2g} times, by {self.reason}: "
+            f"trainer.max_tokens={self.enough_tokens} reads it {self.enough_epochs} times. What "
+            "all rows begin with, such as an instruction, counts in each of them, although a step "
+            "computes it once."
+        )
+
+
 class TooLong(Reason):
     """Why a training is not begun, and what would make it fit."""
 

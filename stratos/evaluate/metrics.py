@@ -339,6 +339,13 @@ def confusion(items: Sequence[Item], answers: Sequence[str | None]) -> dict[str,
     return {gold: dict(sorted(row.items())) for gold, row in counts.items()}
 
 
+def only_answer(items: Sequence[Item], texts: Sequence[str]) -> str | None:
+    """Return the one text that answers all items; None where answers differ, or need not to."""
+    given = {normalised(text) for text in texts}
+    is_due = len({normalised(item.answer) for item in items}) > 1
+    return texts[0].strip() if len(given) == 1 and is_due else None
+
+
 def objects_of(answers: Sequence[str]) -> list[dict[str, Any]] | None:
     """Return the objects that answers are; None unless each of them is one."""
     objects = []

@@ -56,6 +56,7 @@ from stratos.evaluate.metrics import (
     confusion,
     field_shares,
     fields_wrong,
+    only_answer,
 )
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.verdict import HOSTS, against_logged
@@ -427,6 +428,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
         fields_wrong=fields_wrong(task, answers.items, read),
         labels=confusion(answers.items, read),
         decoder="" if answers.decoding is None else answers.decoding.used,
+        only_answer=only_answer(answers.items, answers.texts),
     )
 
 

@@ -91,6 +91,8 @@ class ModelScore:
     tells."""
     replay: Replay | None = None
     """Of a task of conversations; None of others, and of language models."""
+    only_answer: str | None = None
+    """What it answers to every item although the right answers differ; None where its own do."""
 
     @property
     def errors(self) -> dict[str, int]:

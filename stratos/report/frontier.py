@@ -340,7 +340,8 @@ def next_steps(
 
 def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) -> Iterator[Step]:
     """A longer training, along the learning curve of this one and of the pilot's."""
-    if student.validation_exact < LEAST_SHOWN or not student.train_tokens or _overfits(student):
+    is_open = LEAST_SHOWN <= student.validation_exact < 1
+    if not is_open or not student.train_tokens or _overfits(student):
         return
     points = _measured(student)
     points += [

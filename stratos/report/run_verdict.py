@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stratos.config import Config, LimitsConfig, StudentConfig
-from stratos.core.formats import counted, milliseconds, p_value, percent, percent_range
+from stratos.core.formats import counted, milliseconds, p_value, percent, percent_range, shown
 from stratos.core.intervals import by_shares
 from stratos.core.reasons import Reason
 from stratos.core.redact import personal_data
@@ -55,6 +55,8 @@ which none has more than the second, nor where more was planned than so many tes
 _FASTER = 3.0
 """How many times as long a teacher's mean answer takes as the student's 95th percentile, from which
 the latency speaks for the student, whatever else this machine does."""
+_LONGEST_ANSWER = 40
+"""Characters of an answer that a verdict quotes."""
 _MOST_READ = 2_000
 """Training rows that are searched for personal data."""
 
@@ -88,7 +90,7 @@ class RunVerdict:
     outcome: Literal["serve", "stay", "open"]
     """serve it; stay with what does the task today, or with what is free; or open: what was
     measured does not decide it."""
-    reason: Literal["accuracy", "cost", "latency", "privacy"]
+    reason: Literal["accuracy", "size", "cost", "latency", "privacy"]
     """What decides it."""
     text: str
     """The same in words, with the numbers."""
@@ -112,10 +114,14 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     if (missed := missed_limit(config.limits, records)) is not None:
         text = f"Do not serve it yet, for its accuracy: {missed}"
         return RunVerdict("stay", "accuracy", text)
+    if (large := missed_size(config.limits, records.get("deploy"))) is not None:
+        return RunVerdict("stay", "size", f"Do not serve it yet, for its size: {large}.")
+    student: Student | None = records.get("distill")
+    if scorecard is not None and student is not None and (same := _collapsed(scorecard, student)):
+        return RunVerdict("stay", "accuracy", same)
     if judgement is not None and is_needless(config.students, records, judgement):
         text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
         return RunVerdict("stay", "accuracy", text)
-    student: Student | None = records.get("distill")
     if scorecard is not None and student is not None and student.kind == "majority":
         return RunVerdict("stay", "accuracy", _constant(scorecard))
     if scorecard is not None and (short := _below_plan(scorecard, records)):
@@ -135,6 +141,23 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     if judgement is None or scorecard is None:
         return None
     return _beside_baselines(scorecard, judgement)
+
+
+def _collapsed(scorecard: Scorecard, student: Student) -> str:
+    """Return that a student learnt to give one answer to everything; "" where it did not."""
+    score = scorecard.score("student")
+    if score is None or score.only_answer is None or student.kind == "majority":
+        return ""
+    rows = counted(score.slice().n_items, "test row", spec=",")
+    answer = f'"{shown(score.only_answer, _LONGEST_ANSWER)}"' if score.only_answer else "nothing"
+    trained = ""
+    if student.epochs is not None:
+        steps = counted(student.steps, "step", spec=",")
+        trained = f" It was trained for {steps}, and read each row {student.epochs:.2g} times."
+    return (
+        f"Do not serve it, for its accuracy: it answers {answer} to all of {rows}, which is right "
+        f"for {percent(score.slice().exact.mean)}.{trained}"
+    )
 
 
 def _constant(scorecard: Scorecard) -> str:
@@ -283,6 +306,38 @@ def run_worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
     """Return whether a run pays, by what its records have."""
     names = ("probe", "plan", "evaluate", "deploy")
     return worth_measured(config, *(records.get(name) for name in names))
+
+
+class SizeMissed(Reason):
+    """What is served is larger than a limit allows."""
+
+    key: str
+    limit: float
+    measured: float
+    unit: str
+
+    says = "limits.{key}={limit:g} is not met: the server takes {measured:.3g} {unit}"
+
+
+_GB_A_GIB = 2**30 / 1e9
+
+
+def missed_size(limits: LimitsConfig, deployment: Deployment | None) -> SizeMissed | None:
+    """Return that weights or memory of what is served pass a limit; None if they do not."""
+    if deployment is None:
+        return None
+    memory = deployment.memory_gib
+    sizes = (
+        ("model_mb", limits.model_mb, deployment.model_mb, "MB"),
+        (
+            *("server_memory_gb", limits.server_memory_gb),
+            *(0.0 if memory is None else _GB_A_GIB * memory.measured, "GB"),
+        ),
+    )
+    for key, limit, measured, unit in sizes:
+        if limit is not None and measured > limit:
+            return SizeMissed(key, limit, measured, unit)
+    return None
 
 
 def missed_limit(limits: LimitsConfig, records: Mapping[str, Any]) -> LimitMissed | None:

@@ -34,8 +34,8 @@ _NAME_WIDTH = 10
 """Columns of the names of lines."""
 _WIDTH = 100
 """Columns of a line, at most."""
-_WARNING_LENGTH = _WIDTH - _NAME_WIDTH - 1
-"""Characters of a warning on the screen, one line; the page and the log have all of it."""
+_WARNING_LENGTH = 2 * (_WIDTH - _NAME_WIDTH - 1) - 10
+"""Characters of a warning on the screen, two lines; the page and the log have all of it."""
 _REST = " … (whole: --verbose)"
 """End of a warning that is longer."""
 _SIGNALLED = (129, 143)
@@ -269,7 +269,7 @@ class Console:
         _log.warning("%s", visible(text))
         if self.level > Level.QUIET:
             is_whole = self.level >= Level.VERBOSE
-            self._print("warning", visible(text if is_whole else _on_one_line(text)), "yellow")
+            self._print("warning", visible(text if is_whole else _shortened(text)), "yellow")
 
     def _show_plan(self, plan: Any) -> None:
         from stratos.plan.explain.show import (
@@ -293,14 +293,15 @@ class Console:
             self.table(ahead)
 
 
-def _on_one_line(text: str) -> str:
-    """Return a text, or as much of its beginning as one line holds."""
+def _shortened(text: str) -> str:
+    """Return a text, or as much of its beginning as two lines hold."""
     line = " ".join(text.split())
     if len(line) <= _WARNING_LENGTH:
         return line
-    cut = line[: _WARNING_LENGTH - len(_REST)]
-    whole_words = cut.rpartition(" ")[0]
-    return f"{whole_words if 2 * len(whole_words) > len(cut) else cut}{_REST}"  # a path may be long
+    room = _WIDTH - _NAME_WIDTH - 1
+    return "\n".join(
+        textwrap.wrap(line, room, max_lines=2, placeholder=_REST, break_on_hyphens=False)
+    )
 
 
 class _Work:

@@ -92,6 +92,8 @@ ROLES = {
 """Roles in the order in which a reader compares them, and what they are called."""
 _NAMED = ("teacher", "student")
 """Roles whose models have a name of their own."""
+_MUCH = 0.2
+"""Part of a training's time from which on what is around it is told on its line."""
 _WIDE, _LONG_MINUTES = 3, 3
 """Ratio of the ends of a plan's hours from which they are shown, where they come to minutes."""
 _PLURALS = {
@@ -284,7 +286,12 @@ def _(student: Student) -> Iterator[Line]:
         n = counted(student.n_validation_items, "row", spec=",")
         by = f"cross-validated on {n}"
     resumed = f", gone on {student.n_resumed}×" if student.n_resumed else ""
-    facts = (student.name, size(student.n_params), f"{duration(student.seconds)}{resumed}")
+    # The curve beside it is of the training alone; a user waits for the rest as well.
+    around_s = student.setup_seconds if student.setup_seconds > _MUCH * student.seconds else 0.0
+    more = f" and {duration(around_s)} to load, measure and save" if around_s >= 10 else ""
+    read = "" if student.epochs is None else f"each row read {student.epochs:.2g} times"
+    took = f"{duration(student.seconds)}{more}{resumed}"
+    facts = (student.name, size(student.n_params), took, read)
     yield Line(
         "training",
         f"{', '.join(filter(None, facts))}: {percent(student.validation_exact)} {by}",

@@ -114,7 +114,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=5,
+    version=6,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(
@@ -127,7 +127,7 @@ EVALUATE = Stage(
 )  # fmt: skip
 DEPLOY = Stage(
     name="deploy",
-    version=4,
+    version=5,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(

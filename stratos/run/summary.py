@@ -118,10 +118,11 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
         remedies = (room.remedy(config, records) for room in config.rooms.values())
         yield from (str(remedy) for remedy in remedies if remedy is not None)
     judgement = verdict(records["evaluate"]) if "evaluate" in records else None
-    if (
-        judgement is not None
-        and plan is not None
-        and is_needless(config.students, records, judgement)
+    own = None if scorecard is None else scorecard.score("student")
+    has_collapsed = own is not None and own.only_answer is not None
+    if plan is not None and (
+        has_collapsed
+        or (judgement is not None and is_needless(config.students, records, judgement))
     ):
         yield what_may_help(config, named(config.students, plan.student))
     if "distill" not in records:

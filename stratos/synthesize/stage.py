@@ -297,11 +297,10 @@ def advice(task: Task, strategy: Strategy, refused: Mapping[str, int]) -> Iterat
             message += " To train on it, take it out of the test questions (task.test_path)."
         yield message
     if (n := refused.get(Leak.OVERLAP, 0)) and not is_drawn:
-        message = f"{were(n)}: {NGRAM} words in a row are also in a validation or test question."
+        message = f"{were(n)}: {NGRAM} words in a row are also in a held-out question."
         if task.has_rows:
             message += (
-                " If these words are a phrase of your questions, and no copy, type "
-                "task.compares_words=false."
+                " If they are a phrase of your questions, and no copy: task.compares_words=false."
             )
         yield message
     if n := refused.get(NEAR, 0):

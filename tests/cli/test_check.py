@@ -480,6 +480,30 @@ def test_a_sweep_that_lacks_its_flag_runs_with_it():
     assert problems(*argv, "-m") == []
 
 
+def test_a_text_with_commas_is_no_sweep():
+    argv = ["+task=classify", "task.path=rows.csv", "task.instruction=Sort it, please, by tone."]
+    [line] = [line for line in problems(*argv) if "instruction" in line]
+    assert "instruction_path=<file>" in line
+    typed = 'task.instruction="Sort it, please, by tone."'
+    assert not any("instruction" in line for line in problems(*argv[:2], typed))
+
+
+def test_an_instruction_is_read_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(ROWS)
+    Path("said.txt").write_text("Add up, and\nsay 'odd' or \"even\".\n")
+    Path("empty.txt").write_text(" \n")
+    argv = ["+task=jsonl", "task.path=rows.jsonl", "cloud=local"]
+    for name, fault in (("tell.txt", "no such file"), ("empty.txt", "empty"), (".", "folder")):
+        [line] = problems(*argv, f"task.instruction_path={name}")
+        assert line.startswith(f"task.instruction_path={name}: ") and fault in line
+    with hydra_for(None) as hydra:
+        words = [*argv, "task.instruction_path=said.txt", "paths=here", "paths.run_dir=run"]
+        config = build(hydra.compose_config(CONFIG_NAME, words, RunMode.RUN, False))
+    assert config.task.instruction == "Add up, and\nsay 'odd' or \"even\"."
+    assert config.plain["task"]["instruction"] == config.task.instruction
+
+
 def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(tmp_path, snapshot):
     for name in ("tickets.csv", "prices.csv", "notes.txt"):
         (tmp_path / name).write_text("text,label\na,b\n")

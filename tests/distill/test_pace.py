@@ -82,6 +82,12 @@ def test_what_the_stages_before_took_counts_for_the_deadline():
     assert replace(outlook, deadline_hours=None).too_long(3 * 3600, 0.35) is None
 
 
+def test_a_training_of_less_than_ten_steps_is_no_advice():
+    hardly = replace(HOURS_353, max_hours=0.001, smaller=())
+    reason = hardly.too_long(353 * 3600, 41.0)
+    assert reason is not None and reason.max_tokens is None
+
+
 def test_what_would_make_it_fit_is_said(snapshot):
     both = (PassedLimit("limits.train_hours", 1.0, 5), PassedLimit("limits.deadline_hours", 4.0, 7))
     late = replace(TOO_LONG, limits=both, passed_hours=1.5)

@@ -3,7 +3,7 @@
 import pytest
 
 from stratos.config import CallbacksConfig, StudentConfig, TrainerConfig
-from stratos.distill.trainer import learning_rates, training_length, warmup_steps
+from stratos.distill.trainer import few_passes, learning_rates, training_length, warmup_steps
 
 RANDOM = StudentConfig("stratos_1m", train_tokens=13_000_000)
 MODEL = StudentConfig("smollm2_135m", path="some/folder", train_tokens=12_000_000)
@@ -41,6 +41,26 @@ def test_many_rows_are_read_up_to_the_tokens_of_the_student():
 )
 def test_what_is_configured_comes_first(settings, tokens):
     assert training_length(TrainerConfig(**settings), RANDOM, 300, 80.0).tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("student", "max_tokens", "n_rows", "is_warned"),
+    [
+        (MODEL, 12_000, 100, True),  # 1.5 times
+        (MODEL, 24_000, 100, False),  # three times, as by default
+        (MODEL, 160_000, 2_000, False),  # once, and many rows
+        (RANDOM, 12_000, 100, False),  # who starts from nothing is tried out with little
+    ],
+)
+def test_few_rows_that_are_read_seldom_have_a_warning(student, max_tokens, n_rows, is_warned):
+    length = training_length(TrainerConfig(max_tokens=max_tokens), student, n_rows, 80.0)
+    reason = few_passes(student, length, n_rows)
+    assert (reason is not None) is is_warned
+    if reason is not None:
+        enough = training_length(
+            TrainerConfig(max_tokens=reason.enough_tokens), student, n_rows, 80.0
+        )
+        assert few_passes(student, enough, n_rows) is None
 
 
 def test_an_epoch_has_steps_enough():

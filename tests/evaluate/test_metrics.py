@@ -8,10 +8,12 @@ from stratos.evaluate.metrics import (
     difference_interval,
     mcnemar_exact,
     mean,
+    only_answer,
     paired_difference,
     percentile,
     ratio_interval,
 )
+from stratos.tasks.base import Item
 
 
 def test_mcnemar_agrees_with_published_values():
@@ -157,6 +159,21 @@ def test_percentile_is_the_nearest_rank():
     assert percentile([3.0], 0.95) == 3
     with pytest.raises(ValueError, match=r"^No percentile 0\.5 of 0 values\.$"):
         percentile([], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("gold", "given", "expected"),
+    [
+        ("ab", ["b", "B "], "b"),
+        ("ab", ["b", "a"], None),
+        ("ab", ["", ""], ""),
+        ("aa", ["a", "a"], None),  # as it should be
+        ("", [], None),
+    ],
+)
+def test_one_answer_to_everything_is_found(gold, given, expected):
+    items = [Item(str(n), "main", "q", answer) for n, answer in enumerate(gold)]
+    assert only_answer(items, given) == expected
 
 
 def test_mean_of_nothing_is_zero():

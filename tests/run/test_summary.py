@@ -23,12 +23,13 @@ from stratos.records import (
     Exports,
     Interval,
     ModelScore,
+    Prediction,
     RoomRecord,
     Scorecard,
     ServingSetting,
 )
 from stratos.report.planned import planned_rows
-from stratos.report.run_verdict import LimitMissed, missed_limit, run_verdict
+from stratos.report.run_verdict import LimitMissed, missed_limit, missed_size, run_verdict
 from stratos.run import summary
 from stratos.run.console import Console, PlainConsole
 from stratos.run.screen import Level, Line, errs_most_on, lines_of
@@ -279,7 +280,9 @@ def test_what_speaks_for_a_student_as_good_as_its_teacher(text, p95_ms, right, r
     made = {
         "evaluate": judged_card(by_role, 40),
         "probe": SimpleNamespace(real_teachers=(asked,)),
-        "deploy": SimpleNamespace(latency_p95_ms=p95_ms, served=None),
+        "deploy": SimpleNamespace(
+            latency_p95_ms=p95_ms, served=None, memory_gib=None, model_mb=1.0
+        ),
     }
     config: Any = SimpleNamespace(
         limits=LimitsConfig(),
@@ -303,6 +306,45 @@ def test_a_student_that_gives_one_answer_is_not_to_be_served():
     assert judgement is not None
     assert (judgement.outcome, judgement.reason) == ("stay", "accuracy")
     assert "90.0% of 10 test rows" in judgement.text
+
+
+def test_a_student_that_has_collapsed_is_not_to_be_served():
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(), rooms={}, task=None, teachers=(), students=()
+    )
+    card = judged_card({"student": 9, "majority": 1}, 10)
+    scores = [
+        replace(score, only_answer="lights out") if score.role == "student" else score
+        for score in card.scores
+    ]
+    student: Any = SimpleNamespace(kind="lm", steps=25, epochs=1.54)
+    judgement = run_verdict(
+        config, {"evaluate": replace(card, scores=tuple(scores)), "distill": student}
+    )
+    assert judgement is not None
+    assert (judgement.outcome, judgement.reason) == ("stay", "accuracy")
+    for fact in ('"lights out" to all of 10 test rows', "25 steps", "1.5 times"):
+        assert fact in judgement.text
+
+
+@pytest.mark.parametrize(
+    ("limits", "key"),
+    [
+        ({"model_mb": 144.0}, "model_mb"),
+        ({"model_mb": 145.0}, None),
+        ({"server_memory_gb": 1.0}, "server_memory_gb"),
+        ({"server_memory_gb": 1.1}, None),
+        ({}, None),
+    ],
+)
+def test_what_is_larger_than_a_limit_is_not_to_be_served(limits, key):
+    memory = Prediction(Interval(0.9, 0.8, 0.95), 1.0)  # GiB
+    deployment: Any = SimpleNamespace(model_mb=144.8, memory_gib=memory, served=None)
+    found = missed_size(LimitsConfig(**limits), deployment)
+    assert (None if found is None else found.key) == key
+    config: Any = SimpleNamespace(limits=LimitsConfig(**limits))
+    judgement = run_verdict(config, {"deploy": deployment})
+    assert (judgement is not None and judgement.reason == "size") is (key is not None)
 
 
 @pytest.mark.parametrize(
