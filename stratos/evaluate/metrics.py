@@ -315,6 +315,8 @@ def _permuted(first: np.ndarray, second: np.ndarray) -> tuple[tuple[float, float
     return both, (n_as_far + 1) / (_N_RESAMPLES + 1)
 
 
+_FEWEST = 10
+"""Items of which one answer to all of them says something."""
 _MOST_LABELS = 40
 """Labels above which nobody reads a table of them."""
 _ITEMS_PER_LABEL = 2
@@ -340,9 +342,12 @@ def confusion(items: Sequence[Item], answers: Sequence[str | None]) -> dict[str,
 
 
 def only_answer(items: Sequence[Item], texts: Sequence[str]) -> str | None:
-    """Return the one text that answers all items; None where answers differ, or need not to."""
+    """Return the one text that answers all items; None where answers differ, or need not to.
+
+    Few items may have one answer by chance.
+    """
     given = {normalised(text) for text in texts}
-    is_due = len({normalised(item.answer) for item in items}) > 1
+    is_due = len(items) >= _FEWEST and len({normalised(item.answer) for item in items}) > 1
     return texts[0].strip() if len(given) == 1 and is_due else None
 
 
