@@ -277,6 +277,7 @@ def chosen_format(
     context: Context,
     *,
     least_accuracy: float | None = None,
+    most_mb: float | None = None,
     may_change: bool = True,
 ) -> str | None:
     """Return the format to serve; None for the bundle's own weights, which transformers serves.
@@ -286,6 +287,7 @@ def chosen_format(
         exports: what each format answered.
         context: takes a warning where another is served.
         least_accuracy: `limits.accuracy`.
+        most_mb: `limits.model_mb`; where no format keeps it, it bounds none.
         may_change: whether another may be served.
 
     Raises:
@@ -294,6 +296,8 @@ def chosen_format(
     usable = sorted(
         (export for export in exports.formats if export.is_kept), key=lambda export: export.n_bytes
     )
+    if most_mb is not None:
+        usable = [export for export in usable if export.n_bytes <= 1e6 * most_mb] or usable
     good = [export for export in usable if _keeps(export, least_accuracy)]
     whole = exports.formats[0].evaluated.mean
     if not good and least_accuracy is not None and whole < least_accuracy:

@@ -320,7 +320,14 @@ def _engine_and_exports(
         return ALONE, None
     if exports is None:
         return ALONE, None
-    form = chosen_format(engine, exports, context, least_accuracy=least, may_change=is_planned)
+    form = chosen_format(
+        engine,
+        exports,
+        context,
+        least_accuracy=least,
+        most_mb=config.limits.model_mb,
+        may_change=is_planned,
+    )
     if form is not None:
         chats = [answer.messages for answer in answers]
         note = f"{exports.note} {engine.write_settings(bundle, form, chats)}".strip()

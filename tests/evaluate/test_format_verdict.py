@@ -66,12 +66,17 @@ def test_where_accuracy_cannot_tell_the_texts_choose(tmp_path, snapshot):
     warned: list[str] = []
     context = tiny_context(tmp_path, warn=warned.append)
 
-    def chosen(*formats: Export, may_change: bool = True) -> str | None:
+    def chosen(
+        *formats: Export, may_change: bool = True, most_mb: float | None = None
+    ) -> str | None:
         held = Exports("llamacpp", "x 1", "", formats)
-        return chosen_format(engine, held, context, may_change=may_change)
+        return chosen_format(engine, held, context, most_mb=most_mb, may_change=may_change)
 
     assert chosen(small, whole, may_change=False) == "q8_0" and not warned
     assert chosen(replace(small, n_equal=400), whole) == "q8_0" and not warned
     assert chosen(export(1, 0, 400, 380, 300), whole) == "q8_0" and not warned
+    few = replace(whole, n_items=75, n_equal=75)
+    assert chosen(export(1, 0, 75, 57, 73), few) == "q8_0" and not warned, "next to all are equal"
+    assert chosen(small, whole, most_mb=2.0) == "q8_0" and not warned, "the other is too large"
     assert chosen(small, whole) == "f32"
     assert warned == snapshot

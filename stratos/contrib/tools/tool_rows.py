@@ -325,6 +325,8 @@ class ToolRowReader:
     """File whose turns were looked at."""
     _doubts: dict[str, list[Doubt]] = field(default_factory=dict)
     """Of each conversation, by where it stands."""
+    _traces_surveyed: dict[str, Trace] = field(default_factory=dict)
+    """Conversations of that file by where they stand, until they are read."""
     n_logged: int = 0
     """Rows that were requests with responses."""
     n_traces: int = 0
@@ -372,8 +374,8 @@ class ToolRowReader:
         self.are_traces = self.are_traces and (are_named or self.tools is not None)
         self.learns_texts = self.texts == "learnt" or (self.texts == "auto" and self.are_traces)
         self.are_unchecked = self.are_traces and self.verifies and not are_checked
+        self._surveyed, self._traces_surveyed = path, some
         if are_checked and self.are_traces:
-            self._surveyed = path
             lines = [*some]
             checks = checks or self._checks(some)
             doubts = checks.doubts()
@@ -411,20 +413,22 @@ class ToolRowReader:
 
     def read(self, path: str, line: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
         """Yield where each row of a line stands with it, or with what is wrong."""
-        doubts = self._doubts if path == self._surveyed else {}
+        is_surveyed = path == self._surveyed
+        doubts = self._doubts if is_surveyed else {}
         try:
             parts = list(parts_of_row(data))
         except OF_WRONG_TYPES as error:
             yield line, FieldOfWrongType(cause(error))
             return
         for where, part in parts:
-            yield from self._records(line + where, part, doubts.get(line + where, ()))
+            trace = self._traces_surveyed.pop(line + where, None) if is_surveyed else None
+            yield from self._records(line + where, part, doubts.get(line + where, ()), trace)
 
     def _records(
-        self, line: str, data: Mapping[str, Any], doubts: Sequence[Doubt]
+        self, line: str, data: Mapping[str, Any], doubts: Sequence[Doubt], trace: Trace | None
     ) -> Iterator[tuple[str, Record]]:
         try:
-            trace = self._trace_of(data)
+            trace = trace or self._trace_of(data)
             is_log = trace is not None and trace.about.only_last
             if trace is not None and (self.are_traces or is_log):
                 yield from self._turns(line, trace, doubts)
