@@ -14,7 +14,8 @@ from torch import Tensor
 
 from stratos.core.errors import StratosError
 from stratos.distill.distributed import gathered, summed, whole_model
-from stratos.distill.packed import BEGINNING_TOKENS, END_TOKENS, Documents, Row
+from stratos.distill.packed import END_TOKENS, Documents, Row
+from stratos.distill.trainer import BEGINNING_TOKENS
 from stratos.models.decode.kv_cache import n_shared
 from stratos.tasks.base import Message
 

@@ -28,6 +28,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from stratos.core.errors import StratosError
 from stratos.distill.speedups import behind, speedups
+from stratos.distill.trainer import BEGINNING_TOKENS
 from stratos.models.decode.kv_cache import alike, n_shared
 
 NAME = "stratos_packed"
@@ -41,8 +42,6 @@ _ROW_TOKENS = 64
 """A row has a multiple of so many tokens, because CPU kernels are compiled for each new size."""
 _SHORT, _SHORT_MULTIPLE, _LONG_MULTIPLE = 64, 4, 16
 """The same of the places of a padded batch: above and up to so many."""
-BEGINNING_TOKENS = 64
-"""What a beginning of its own costs in calls, in tokens that are computed."""
 END_TOKENS = 16
 """Tokens that a template writes behind the last message of a prompt, at most."""
 _SPEEDUPS = speedups()

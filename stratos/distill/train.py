@@ -157,7 +157,9 @@ def train(
     if settings.checkpointing:
         checkpoint_blocks(ready.model, False)
     content = content_of(config, ready.chosen)
-    return _student(ready, validator, pacer, monitor, n_steps, content, context, began)
+    student = _student(ready, validator, pacer, monitor, n_steps, content, context, began)
+    n_trained, n_computed = _computed(loader, ready)
+    return replace(student, computed=min(1.0, n_computed / max(1, n_trained)))
 
 
 def _callbacks(
@@ -367,15 +369,22 @@ def _recipe(student: str, length: Length, rates: Rates, precision: str) -> str:
 
 def _beginnings(loader: PackedLoader, ready: Ready, is_compiled: bool) -> Reason | None:
     """Return what comes of it that rows begin alike; None where they do not."""
-    row, data = loader.corpus_row(0), ready.data
-    conversations = data.conversations_of(row.document_ids_D)
-    shared = Row.of(row.texts, row.prompt_lengths.tolist(), True, conversations)
-    n_computed = shared.tokens_N.numel()
-    if n_computed >= row.n_trained:
+    data = ready.data
+    n_trained, n_computed = _computed(loader, ready, shares=True)
+    if n_computed >= n_trained:
         return None
     if data.shares:
-        return BeginningsShared(row.n_trained, n_computed, data.n_turns)
+        return BeginningsShared(n_trained, n_computed, data.n_turns)
     return BeginningsApart(type(ready.model).__name__, is_compiled)
+
+
+def _computed(loader: PackedLoader, ready: Ready, *, shares: bool | None = None) -> tuple[int, int]:
+    """Return how many tokens the documents of the first row have, and how many it computes."""
+    row, data = loader.corpus_row(0), ready.data
+    conversations = data.conversations_of(row.document_ids_D)
+    shares = data.shares if shares is None else shares
+    shared = Row.of(row.texts, row.prompt_lengths.tolist(), shares, conversations)
+    return row.n_trained, shared.tokens_N.numel()
 
 
 def _price(config: Config, plan: Plan) -> tuple[float, str]:

@@ -307,6 +307,8 @@ _EPOCHS_OF_MODEL = (3, 5, 1_500)
 knows its language: of 180 rows most is learnt in the first two."""
 _EPOCHS_OF_RANDOM = (10, 60, 20_000)
 """The same of one of random weights."""
+BEGINNING_TOKENS = 64
+"""What a beginning of its own costs in calls, in tokens that are computed."""
 _STEPS_PER_EPOCH = 16
 """Steps that an epoch has at least: few rows make smaller steps."""
 _LEAST_BATCH_TOKENS = 256
@@ -334,6 +336,8 @@ class Length:
     """How often each row is read, validation and early stop aside."""
     reason: str
     """What sets it, in words."""
+    computed: float = 1.0
+    """Share of the tokens that is computed: what rows of a step begin with alike is read once."""
 
     def validate_every_steps(self, callbacks: CallbacksConfig, n_steps: int) -> int:
         """Return steps between measurements: what is configured, or what fits the length."""

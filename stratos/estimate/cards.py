@@ -437,6 +437,8 @@ class TrainingJob:
     optimizer: Literal["muon", "adamw"] = "muon"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """As `trainer.precision`."""
+    computed: float = 1.0
+    """Share of the tokens that is computed: what rows of a step begin with alike is read once."""
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,8 @@ def train_all(
     """
     setup, fits = train_setup(card, fleet, job, n_nodes)
     steps = math.ceil(job.tokens / job.batch_tokens)
-    step = train_step_seconds(card, fleet, setup, fitted().training)
+    computed = replace(setup, micro_tokens=setup.micro_tokens * job.computed)
+    step = train_step_seconds(card, fleet, computed, fitted().training)
     floor = setup.n_micro * (k.TRAIN_STEP_S + k.TRAIN_STEP_S_PER_LAYER * card.n_layers)
     launches = fleet.is_gpu & (floor > step)
     hours = steps * np.maximum(step, floor) * _method_factor(job) / 3600
@@ -317,7 +318,7 @@ def _cpu_hours(
 ) -> Ranges:
     nodes = np.minimum(setup.n_nodes, setup.n_devices)
     measured = cpu_seconds_per_token(card)
-    n_steps = math.ceil(job.tokens / job.batch_tokens)
+    n_steps, n_computed = math.ceil(job.tokens / job.batch_tokens), job.tokens * job.computed
     n_trained = card.n_params if job.method == "full" else adapter_params(card)
     step_s = k.CPU_STEP_S + k.CPU_STEP_S_PER_PARAM[job.optimizer] * n_trained
     if measured is not None and job.method == "full":
@@ -325,7 +326,7 @@ def _cpu_hours(
         # The recorded seconds hold those of their own steps.
         more_s = step_s * max(0.0, n_steps - job.tokens / k.CPU_RECORDED_BATCH_TOKENS)
         low, mid, high = (
-            np.where(fits, (rate * job.tokens / parallel / nodes + more_s) / 3600, np.nan)
+            np.where(fits, (rate * n_computed / parallel / nodes + more_s) / 3600, np.nan)
             for rate in (min(measured), median(measured), max(measured))
         )
         spread = within(mid, k.CPU_RECORDED_ERROR)
@@ -337,15 +338,15 @@ def _cpu_hours(
         faster = fleet.bf16_flops > 0
         bf16_s = flops / np.where(faster, fleet.bf16_flops, np.inf) + passes_s
         token_s = np.where(faster, bf16_s, token_s)
-    hours = (job.tokens * token_s / nodes + n_steps * step_s) / 3600
+    hours = (n_computed * token_s / nodes + n_steps * step_s) / 3600
     hours = np.where(fits, hours, np.nan)
     return ranged(fleet, "training", hours, np.zeros(len(fleet), bool), TRAINER)
 
 
 def cpu_seconds_per_token(card: ModelCard) -> tuple[float, ...] | None:
-    """Return the seconds of CPU per token of every recorded run; None without runs."""
+    """Return the seconds of CPU per computed token of every recorded run; None without runs."""
     rates = tuple(
-        run.train_cpu_seconds / run.train_tokens
+        run.train_cpu_seconds / (run.train_tokens * run.computed)
         for run in card.runs
         if run.train_tokens > 0 and run.train_cpu_seconds > 0
     )

@@ -137,6 +137,8 @@ class CardRun:
     n_validation_items: int = 0
     task_version: int = 1
     """`task.version` that the run was made with."""
+    computed: float = 1.0
+    """Share of the training's tokens that was computed, as in `Student`."""
 
 
 T = TypeVar("T")

@@ -419,6 +419,8 @@ class Student:
     """Processes of one thread that shared each step: on their number the rounding depends, too."""
     vocabulary: tuple[int, int] | None = None
     """Tokens of its vocabulary and of the one that it was cut from; None where it is whole."""
+    computed: float = 1.0
+    """Share of the tokens that a step computes: what its rows begin with alike is read once."""
     layers: tuple[int, int] | None = None
     """Its layers and those of the model that it was cut from; None where all stay."""
     kind: str = "lm"

@@ -139,6 +139,19 @@ def test_a_machine_that_multiplies_bf16_trains_large_students_faster():
     assert train(TINY, cpu(2), JOB, 1, both) == train(TINY, cpu(2), JOB)
 
 
+@pytest.mark.parametrize("runs", [(), (RUN,)], ids=["computed", "recorded"])
+def test_what_is_read_once_costs_once(runs):
+    # On a GPU, of the tiny one launches decide, whatever is computed.
+    large = (LLAMA_8B, gpu("H100", 8, "local"))
+    for card, offer in ((replace(TINY, runs=runs), cpu(8, memory=512)), large):
+        whole, half = (hours(card, offer, replace(JOB, computed=share)).mean for share in (1, 0.5))
+        assert 0.45 * whole < half < 0.95 * whole
+    # A run that computed half of its tokens speaks for as many others.
+    again, job = replace(RUN, computed=0.5), replace(JOB, computed=0.5)
+    found = hours(replace(TINY, runs=(again,)), cpu(8), job).mean
+    assert found == pytest.approx(hours(replace(TINY, runs=(RUN,)), cpu(8)).mean)
+
+
 def test_start_up_is_of_rented_servers_and_in_the_range():
     rented, here = hours(LLAMA_8B, gpu("H100", 8)), hours(LLAMA_8B, gpu("H100", 8, "local"))
     assert rented.mean - here.mean == pytest.approx(10 / 60 - k.TRAIN_FIXED_S / 3600)

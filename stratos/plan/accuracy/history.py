@@ -136,6 +136,7 @@ class _Student:
     n_validation_reused: int = 0
     n_choosing_items: int = 0
     curve: tuple[CurvePoint, ...] = ()
+    computed: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _read(folder: Path) -> tuple[CardRun, dict[str, str]]:
         raise ValueError("the records are not of one student")
     shares = (whole.exact.mean, student.validation_exact)
     counts = (whole.n_items, student.n_validation_items, student.train_tokens)
-    if not (all(0 <= share <= 1 for share in shares) and min(counts) > 0):
+    if not (all(0 <= share <= 1 for share in shares) and min(*counts, student.computed) > 0):
         raise ValueError("the numbers cannot be those of a run")
     try:
         latency = _load(folder / "deploy.json", _Deployment).latency_p50_ms
@@ -208,6 +209,7 @@ def _read(folder: Path) -> tuple[CardRun, dict[str, str]]:
         student=student.name,
         validation_accuracy=unbiased(student),
         n_validation_items=student.n_validation_items,
+        computed=student.computed,
     )
     return run, student.content
 

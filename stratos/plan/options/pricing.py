@@ -279,7 +279,7 @@ class Pricing:
             checks: its validations, which take their time on this machine; None leaves them out.
         """
         config = self.config
-        key = f"train {card.name} {length.tokens} {length.batch_tokens}"
+        key = f"train {card.name} {length.tokens} {length.batch_tokens} {length.computed:.3g}"
         if checks is not None and self.calibration is not None:
             key += f" {checks.n_answers}+{checks.work.answer_tokens:.3g}"
         key += self.suffix

@@ -34,8 +34,8 @@ from stratos.config import (
 )
 from stratos.core.formats import counted
 from stratos.core.values import named
-from stratos.distill.tokenizer import BYTES_PER_TOKEN, by_bytes, counter
-from stratos.distill.trainer import Length, optimizer_of, training_length
+from stratos.distill.tokenizer import BYTES_PER_TOKEN, Count, by_bytes, counter
+from stratos.distill.trainer import BEGINNING_TOKENS, Length, optimizer_of, training_length
 from stratos.estimate import constants as k
 from stratos.estimate.cards import TrainingJob, Workload
 from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe
@@ -50,6 +50,8 @@ _N_SAMPLE = 512
 _MOST_SORTED = 20_000
 """Training rows up to which the sample is of them; more would have to be sorted first, and the
 validation rows are sorted already."""
+_ENDING_TOKENS = 6
+"""That a chat template puts behind what the user wrote, about."""
 _SHARE_OF_LIMIT = 0.5
 """How much of the longest answer a reasoning takes that a teacher is to write."""
 
@@ -66,6 +68,8 @@ class RowSizes:
     """Of an answer that it learns to write; None where no row and no probe tells."""
     prompt_source: str = ""
     answer_source: str = ""
+    shared: float = 0.0
+    """That the prompts of all rows begin with, 0 of few."""
     long_answer: float | None = None
     """The 95th percentile of the answers, where they were counted one by one."""
 
@@ -90,8 +94,12 @@ class Lengths:
     def of(self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig) -> Length:
         """Return how long a student will be trained by a strategy on what a teacher gives."""
         n_rows = expected_rows(self.config, teacher, strategy)
-        per_row = self.sizes(teacher, strategy, student).row
-        return training_length(self.config.trainer, student, n_rows, per_row)
+        sizes = self.sizes(teacher, strategy, student)
+        length = training_length(self.config.trainer, student, n_rows, sizes.row)
+        if self.config.trainer.compile:
+            return length
+        per_step = max(1.0, length.batch_tokens / sizes.row)
+        return replace(length, computed=1 - sizes.shared / sizes.row * (1 - 1 / per_step))
 
     def checks(self, teacher: TeacherProbe, strategy: Strategy, card: ModelCard) -> Checks:
         """Return the validations of a training, each of which has the student answer."""
@@ -173,6 +181,7 @@ class Lengths:
         return RowSizes(
             row=fmean(min(row.total, student.context_length) for row in tokens),
             prompt=fmean(row.prompt for row in tokens),
+            shared=_shared_tokens(count, [chat for chat, _ in rows]),
             answer=answer,
             prompt_source=f"mean of the questions of {n_rows} as the student is asked them, {unit}",
             answer_source=source,
@@ -248,6 +257,30 @@ class _Written:
     """The teacher whose answers in the probe were so long; "" where the size is assumed."""
 
 
+def _shared_tokens(count: Count, chats: Sequence[Sequence[Message]]) -> float:
+    """Return the tokens that chats begin with alike; 0 where a training would not share them."""
+    first, *others = chats
+    beginning: list[Message] = []
+    for place, message in enumerate(first):
+        there = [chat[place] for chat in others if len(chat) > place]
+        texts = [message["content"], *(other["content"] for other in there)]
+        role = message["role"]
+        if len(there) < len(others) or any(other["role"] != role for other in there):
+            break
+        beginning.append({"role": role, "content": _common(texts)})
+        if len(set(texts)) > 1:
+            break
+    tokens = count(beginning, "").prompt - _ENDING_TOKENS if beginning and others else 0.0
+    return tokens if tokens >= BEGINNING_TOKENS else 0.0
+
+
+def _common(texts: Sequence[str]) -> str:
+    """Return what texts begin with alike."""
+    low, high = min(texts), max(texts)
+    n = next((k for k, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return low[:n]
+
+
 def training_job(trainer: TrainerConfig, student: StudentConfig, length: Length) -> TrainingJob:
     """Return a student's training of some length."""
     return TrainingJob(
@@ -256,6 +289,7 @@ def training_job(trainer: TrainerConfig, student: StudentConfig, length: Length)
         student.context_length,
         optimizer=optimizer_of(trainer, student.path is None),
         precision=trainer.precision,
+        computed=length.computed,
     )
 
 

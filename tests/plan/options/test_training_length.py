@@ -36,8 +36,8 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> JsonlTask:
     return JsonlTask(str(path))
 
 
-def trained_on(task: JsonlTask, student: StudentConfig, items: list[Item]) -> Any:
-    """Return the length of the training that the stage makes of these items."""
+def encoded(task: JsonlTask, student: StudentConfig, items: list[Item]) -> Any:
+    """Return items in the tokens of a student."""
     from stratos.distill.data import encode
     from stratos.distill.tokenizer import make_student
 
@@ -45,9 +45,15 @@ def trained_on(task: JsonlTask, student: StudentConfig, items: list[Item]) -> An
     chats = [task.student_messages(item) for item in items]
     texts = [text for chat, end in zip(chats, completions, strict=True)
              for text in (*(m["content"] for m in chat), end)]  # fmt: skip
-    told = task.system_prompt
-    _, tokenizer = make_student(student, task.vocabulary(), texts, 0, instruction=told)
+    instruction = task.system_prompt
+    _, tokenizer = make_student(student, task.vocabulary(), texts, 0, instruction=instruction)
     data, _ = encode(tokenizer, chats, completions, student.context_length)
+    return data
+
+
+def trained_on(task: JsonlTask, student: StudentConfig, items: list[Item]) -> Any:
+    """Return the length of the training that the stage makes of these items."""
+    data = encoded(task, student, items)
     return training_length(TrainerConfig(), student, len(data), float(data.lengths.mean()))
 
 
@@ -66,6 +72,28 @@ def folder(tickets: JsonlTask, tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     save_student(model, tokenizer, path)
     return str(path)
+
+
+def test_the_plan_counts_once_what_all_rows_begin_with(tickets, folder):
+    from stratos.distill.data import PackedLoader
+    from stratos.distill.packed import Row
+
+    long = replace(tickets, instruction=" ".join(WORDS * 10))
+    student = replace(STUDENT, path=folder)
+    config = replace(World().config(), task=long, trainer=TrainerConfig())
+    planned = Lengths(config).of(BLIND, Injection(), student)
+    data = encoded(long, student, long.items("train", 10**6))
+    row = PackedLoader(data, planned.batch_tokens, planned.tokens, 0).row(0)
+    shared = Row.of(row.texts, row.prompt_lengths.tolist(), True)
+    assert planned.computed == pytest.approx(shared.tokens_N.numel() / row.n_trained, rel=0.1)
+    assert planned.computed < 0.7
+
+    def computed(task: JsonlTask, trainer: TrainerConfig) -> float:
+        planning = replace(config, task=task, trainer=trainer)
+        return Lengths(planning).of(BLIND, Injection(), student).computed
+
+    assert computed(tickets, TrainerConfig()) == 1, "few tokens are not shared"
+    assert computed(long, TrainerConfig(compile=True)) == 1
 
 
 @pytest.mark.parametrize("is_random", [True, False])
