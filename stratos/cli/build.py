@@ -84,6 +84,7 @@ _MOST_SHOWN = 3
 _LABELS = "pseudo_labels"
 """Strategy by which a teacher labels rows."""
 _NO_DEFAULT = object()
+_MOST_INSTRUCTION_BYTES = 1_000_000
 _MISSING = "???"
 """What stands for a value that has to be given."""
 TARGETS = ("task", "executor")
@@ -135,6 +136,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
         elif key in CANDIDATES:
             values[CANDIDATES[key]] = _read_candidates(node, key, problems)
         elif key in TARGETS:
+            node = _without_path(node) if key == "task" else node
             values[key] = _read_target(node, key, problems)
     if plain.get("seed") is None:
         plain = {**plain, "seed": 0}
@@ -184,20 +186,34 @@ def _with_instruction(plain: dict[str, Any], problems: list[str]) -> dict[str, A
     task = plain.get("task")
     if not isinstance(task, Mapping) or "instruction_path" not in task:
         return plain
-    read_task = {key: node for key, node in task.items() if key != "instruction_path"}
     path = task["instruction_path"]
-    if path is not None:
-        key = f"task.instruction_path={path}"
-        try:
-            if reason := why_unreadable(Path(path).expanduser()):
-                problems.append(f"{key}: {reason}.{beside(Path(path))}")
-                text = ""
-            elif not (text := Path(path).expanduser().read_text(encoding="utf-8").strip()):
-                problems.append(f"{key}: the file is empty.")
-            read_task["instruction"] = text
-        except (OSError, TypeError, UnicodeDecodeError) as error:
-            problems.append(f"{key}: expected a file of UTF-8 text ({error}).")
-    return {**plain, "task": read_task}
+    if path is None:
+        return {**plain, "task": _without_path(task)}
+    key = f"task.instruction_path={path}"
+    text = ""
+    try:
+        if reason := why_unreadable(Path(path).expanduser()):
+            problems.append(f"{key}: {reason}.{beside(Path(path))}")
+        elif (n := Path(path).expanduser().stat().st_size) > _MOST_INSTRUCTION_BYTES:
+            problems.append(
+                f"{key}: the file has {n / 1e6:,.3g} MB, and an instruction has at most "
+                f"{_MOST_INSTRUCTION_BYTES / 1e6:g}. Rows are named with task.path."
+            )
+        elif not (text := Path(path).expanduser().read_text(encoding="utf-8-sig").strip()):
+            problems.append(f"{key}: the file is empty.")
+        elif "\0" in text:
+            problems.append(f"{key}: expected a file of UTF-8 text (it has NUL bytes).")
+    except (OSError, TypeError, UnicodeDecodeError) as error:
+        problems.append(f"{key}: expected a file of UTF-8 text ({error}).")
+    # The path of what was read stays: a job on another machine reads it, too.
+    return {**plain, "task": {**(task if text else _without_path(task)), "instruction": text}}
+
+
+def _without_path(task: Any) -> Any:
+    """Return a task without what is read here, and no field of its class."""
+    if not isinstance(task, Mapping):
+        return task
+    return {key: node for key, node in task.items() if key != "instruction_path"}
 
 
 def _with_name(plain: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any]:

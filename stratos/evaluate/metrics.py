@@ -317,6 +317,8 @@ def _permuted(first: np.ndarray, second: np.ndarray) -> tuple[tuple[float, float
 
 _FEWEST = 10
 """Items of which one answer to all of them says something."""
+_FEWEST_WRONG = 5
+"""Items that one answer to all of them gets wrong, so that it says something."""
 _MOST_LABELS = 40
 """Labels above which nobody reads a table of them."""
 _ITEMS_PER_LABEL = 2
@@ -341,14 +343,16 @@ def confusion(items: Sequence[Item], answers: Sequence[str | None]) -> dict[str,
     return {gold: dict(sorted(row.items())) for gold, row in counts.items()}
 
 
-def only_answer(items: Sequence[Item], texts: Sequence[str]) -> str | None:
-    """Return the one text that answers all items; None where answers differ, or need not to.
+def only_answer(items: Sequence[Item], texts: Sequence[str], scores: Sequence[Score]) -> str | None:
+    """Return the one text that wrongly answers all items; None where answers differ, or need not.
 
-    Few items may have one answer by chance.
+    Few items may have one answer by chance, and so may items of which few need another one. Gold
+    answers that are written in several ways may need no other one.
     """
     given = {normalised(text) for text in texts}
     is_due = len(items) >= _FEWEST and len({normalised(item.answer) for item in items}) > 1
-    return texts[0].strip() if len(given) == 1 and is_due else None
+    is_wrong = sum(score.exact < 1 for score in scores) >= _FEWEST_WRONG
+    return texts[0].strip() if len(given) == 1 and is_due and is_wrong else None
 
 
 def objects_of(answers: Sequence[str]) -> list[dict[str, Any]] | None:

@@ -428,7 +428,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
         fields_wrong=fields_wrong(task, answers.items, read),
         labels=confusion(answers.items, read),
         decoder="" if answers.decoding is None else answers.decoding.used,
-        only_answer=only_answer(answers.items, answers.texts),
+        only_answer=only_answer(answers.items, answers.texts, answers.scores),
     )
 
 

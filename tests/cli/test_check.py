@@ -21,6 +21,8 @@ from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
 from stratos.core.extensions import conf_dirs, shipped_choices
 from stratos.core.trust import ALLOW_TARGETS
+from stratos.run.resume import files_of
+from stratos.run.stages import PROBE
 from stratos.teachers.openai_settings import retired, shipped_teachers
 from tests.checked import problems, shape
 
@@ -491,10 +493,19 @@ def test_a_text_with_commas_is_no_sweep():
 def test_an_instruction_is_read_from_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text(ROWS)
-    Path("said.txt").write_text("Add up, and\nsay 'odd' or \"even\".\n")
-    Path("empty.txt").write_text(" \n")
+    Path("said.txt").write_bytes(b"\xef\xbb\xbfAdd up, and\r\nsay 'odd' or \"even\".\r\n")
+    Path("empty.txt").write_bytes(b"\xef\xbb\xbf \r\n")
+    Path("nul.txt").write_bytes(b"Add\0up")
+    Path("rows.txt").write_bytes(b"Add up. " * 200_000)
     argv = ["+task=jsonl", "task.path=rows.jsonl", "cloud=local"]
-    for name, fault in (("tell.txt", "no such file"), ("empty.txt", "empty"), (".", "folder")):
+    faults = {
+        "tell.txt": "no such file",
+        "empty.txt": "empty",
+        ".": "folder",
+        "nul.txt": "UTF-8 text",
+        "rows.txt": "1.6 MB",
+    }
+    for name, fault in faults.items():
         [line] = problems(*argv, f"task.instruction_path={name}")
         assert line.startswith(f"task.instruction_path={name}: ") and fault in line
     with hydra_for(None) as hydra:
@@ -502,6 +513,7 @@ def test_an_instruction_is_read_from_a_file(tmp_path, monkeypatch):
         config = build(hydra.compose_config(CONFIG_NAME, words, RunMode.RUN, False))
     assert config.task.instruction == "Add up, and\nsay 'odd' or \"even\"."
     assert config.plain["task"]["instruction"] == config.task.instruction
+    assert Path("said.txt").absolute() in files_of(PROBE, config), "a job elsewhere reads it"
 
 
 def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(tmp_path, snapshot):

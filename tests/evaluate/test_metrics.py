@@ -13,7 +13,8 @@ from stratos.evaluate.metrics import (
     percentile,
     ratio_interval,
 )
-from stratos.tasks.base import Item
+from stratos.tasks.answers import fields_of, object_of
+from stratos.tasks.base import Item, Score
 
 
 def test_mcnemar_agrees_with_published_values():
@@ -169,12 +170,27 @@ def test_percentile_is_the_nearest_rank():
         ("ab", ["", ""], ""),
         ("aa", ["a", "a"], None),  # as it should be
         ("", [], None),
+        ("aaaaab" * 2, ["a"] * 12, None),  # a good student may get those two wrong
+        (["5", "5.0"], ["5", "5"], None),  # which are equal
+        (['{"a": 1, "b": 2}', '{"b": 2, "a": 1}'], ['{"a": 1, "b": 2}'] * 2, None),
     ],
 )
 def test_one_answer_to_everything_is_found(gold, given, expected):
-    items = [Item(str(n), "main", "q", answer) for n, answer in enumerate(gold * 5)]
-    assert only_answer(items, given * 5) == expected
-    assert only_answer(items[:4], (given * 5)[:4]) is None  # of few it says nothing
+    n = 1 if len(given) > 2 else 5
+    items = [Item(str(k), "main", "q", answer) for k, answer in enumerate([*gold] * n)]
+    texts = given * n
+    scores = [
+        Score(float(_value(text) == _value(item.answer)), 0.0, True)
+        for text, item in zip(texts, items, strict=True)
+    ]
+    assert only_answer(items, texts, scores) == expected
+    assert only_answer(items[:4], texts[:4], scores[:4]) is None  # of few it says nothing
+
+
+def _value(text):
+    if (made := object_of(text)) is not None:
+        return fields_of(made)
+    return float(text) if text[:1].isdigit() else text.strip().lower()
 
 
 def test_mean_of_nothing_is_zero():

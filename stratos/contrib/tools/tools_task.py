@@ -506,13 +506,17 @@ class ToolsTask(FileTask[ToolsContent]):
 
     @cached_property
     def _to_relabel(self) -> dict[str, tuple[Row, Place]]:
-        """Doubtful turns of conversations that are not held out, by the id of the item."""
-        held_out = {item.family for item in self.held_out()}
+        """Doubtful turns of conversations that are not held out, by the id of the item.
+
+        A conversation that begins as a held-out one may go on in another way behind the turn: then
+        they are of two families, and the question is the held-out one.
+        """
+        held_out = {key for item in self.held_out() for key in (item.family, item.id)}
         doubted = ((self.item_of(row), row, turn) for row, turn in self.content.reader.to_relabel)
         return {
             item.id: (row, turn)
             for item, row, turn in doubted
-            if item.family not in held_out and item.id not in self._own
+            if held_out.isdisjoint((item.family, item.id)) and item.id not in self._own
         }
 
     @property
