@@ -63,6 +63,7 @@ from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, nearest_by_words, word_f1
 from stratos.tasks.base import Item, Message, Score
+from stratos.tasks.chat import Prompt, QuestionPrompt
 from stratos.tasks.dedup.hashes import content_id, id_of, order_key
 from stratos.tasks.dedup.near import Alike
 from stratos.tasks.dedup.splits import HashSplitter, Splits
@@ -74,6 +75,8 @@ from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.table import Row
 
 SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = _SLICES = "simple", "multiple", "parallel", "irrelevant"
+_TEXT_DUE = "Where a text for the user is due, and no call, the answer is that text."
+"""What teachers are told of a log whose turns in text are learnt."""
 _N_STATES = 2000
 """Turns that tell what mostly follows a call."""
 _LEAST_F1 = 0.5
@@ -345,6 +348,12 @@ class ToolsTask(FileTask[ToolsContent]):
     @override
     def measure(self) -> Metric:
         return Calls(self.ordered)
+
+    @cached_property
+    @override
+    def prompt(self) -> Prompt:
+        form = _TEXT_DUE if self.content.reader.learns_texts else ""
+        return QuestionPrompt(self.instruction, form)
 
     # --- rows ------------------------------------------------------------------------------------
 

@@ -214,10 +214,13 @@ class DoubtfulTurns(Reason):
         renamed = sum(n for n, why, _ in self.counts if why is TurnDoubt.RENAMED)
         parts = []
         if lost:
-            more = "" if self.n_relabelled is None else f"; {self.n_relabelled:,} go to a teacher"
+            more = ""
+            if self.n_relabelled is not None:
+                more = f"; {self.n_relabelled:,} of them go to a teacher, the others stay left out"
             parts.append(
                 f"Turns of {self.path} that are probably wrong are neither learnt nor tested: "
-                f"{listed(lost)}{more}."
+                f"{listed(lost)}{more}. Whether a text is true is not checked: task.texts=no_call "
+                "learns none."
             )
         if renamed:
             parts.append(f"Names of tools in {renamed:,} turns were mapped to the usual ones.")

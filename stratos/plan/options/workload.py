@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -259,24 +259,21 @@ class _Written:
 
 def _shared_tokens(count: Count, chats: Sequence[Sequence[Message]]) -> float:
     """Return the tokens that chats begin with alike; 0 where a training would not share them."""
-    first, *others = chats
     beginning: list[Message] = []
-    for place, message in enumerate(first):
-        there = [chat[place] for chat in others if len(chat) > place]
-        texts = [message["content"], *(other["content"] for other in there)]
-        role = message["role"]
-        if len(there) < len(others) or any(other["role"] != role for other in there):
+    for messages in zip(*chats, strict=False):
+        roles, texts = ({message[key] for message in messages} for key in ("role", "content"))
+        if len(roles) > 1:
             break
-        beginning.append({"role": role, "content": _common(texts)})
-        if len(set(texts)) > 1:
+        beginning.append({"role": roles.pop(), "content": _common(texts)})
+        if len(texts) > 1:
             break
-    tokens = count(beginning, "").prompt - _ENDING_TOKENS if beginning and others else 0.0
+    tokens = count(beginning, "").prompt - _ENDING_TOKENS if beginning and len(chats) > 1 else 0.0
     return tokens if tokens >= BEGINNING_TOKENS else 0.0
 
 
-def _common(texts: Sequence[str]) -> str:
+def _common(texts: Iterable[str]) -> str:
     """Return what texts begin with alike."""
-    low, high = min(texts), max(texts)
+    low, *_, high = sorted([*texts, *texts])
     n = next((k for k, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     return low[:n]
 

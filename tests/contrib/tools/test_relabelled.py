@@ -156,6 +156,14 @@ def test_a_text_may_be_due(tmp_path: Path, right: dict[str, str]) -> None:
         assert labelled.answer == right[item.question]
 
 
+@pytest.mark.parametrize("texts", ["learnt", "no_call"])
+def test_a_teacher_knows_whether_a_text_may_be_due(log: str, texts: Any) -> None:
+    own = ToolsTask(log, texts=texts)
+    [asked] = own.items("train", 1)
+    system = own.prompt.messages(asked, "zero_shot", [])[0]["content"]
+    assert ("text for the user is due" in system) is (texts == "learnt")
+
+
 def test_a_row_to_label_by_hand_is_a_row_of_the_task(task: ToolsTask) -> None:
     for item in asked(task):
         row = task.as_row(
