@@ -67,7 +67,7 @@ PILOT = Stage(
 )  # fmt: skip
 PLAN = Stage(
     name="plan",
-    version=7,
+    version=8,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -114,7 +114,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=6,
+    version=7,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(
