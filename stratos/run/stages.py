@@ -114,7 +114,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=6,
+    version=7,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(

@@ -14,6 +14,7 @@ from stratos.config import CloudConfig, LimitsConfig, StudentConfig, TrainerConf
 from stratos.estimate.fleet import Calibration
 from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.words import TooSlowHere
+from stratos.tasks.base import Item
 
 FACTS = {
     "n_params": 134_515_008, "n_layers": 30, "hidden_size": 576, "n_heads": 9, "n_kv_heads": 3,
@@ -72,6 +73,17 @@ def test_one_that_trains_in_time_joins_and_one_that_does_not_is_left_out(folder)
     patient = problem(unnamed(folder, 12_000_000), limits=LimitsConfig(train_hours=1000))
     assert "pretrained" not in patient.left_out
     assert "pretrained" not in problem(unnamed(folder, 12_000_000), None).left_out
+
+
+def test_a_named_one_is_not_refused_whose_rows_begin_alike(folder, monkeypatch):
+    """A training computes what they begin with once: it may end in time."""
+    named = replace(unnamed(folder, 5_000_000), only_if_here=False)
+    whole = {"stages": ("plan", "distill"), "trainer": TrainerConfig(max_epochs=-1)}
+    assert "pretrained" not in names(problem(named, run=whole))
+    said = "What was said before in the conversation. " * 50
+    rows = [Item(f"{n}", "main", f"{said} {n}?", f"{n}") for n in range(64)]
+    monkeypatch.setattr(type(World().task), "items", lambda *_, **__: rows)
+    assert "pretrained" in names(problem(named, run=whole))
 
 
 def test_a_named_one_that_surely_takes_too_long_is_refused_before_anything_is_paid(folder):

@@ -310,6 +310,10 @@ class _Builder:
         most = min((limit for limit in limits if limit is not None), default=math.inf)
         if hours is None:
             return None if is_named else TooSlowHere(length.tokens, None, most)
+        if is_named and hours.low > most:  # as short as it may be
+            tokens = math.ceil(self.lengths.surely_read(student) * job.tokens)
+            job = replace(job, tokens=tokens, computed=1.0)
+            hours = train(card, local_offer(), job, calibration=self.calibration) or hours
         is_slow = (hours.low if is_named else hours.mean) > most
         return TooSlowHere(length.tokens, hours.mean, most) if is_slow else None
 

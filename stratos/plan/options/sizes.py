@@ -22,6 +22,12 @@ from stratos.records import KindProbe, ModelCard
 
 FLOAT_BYTES = 4.0
 """Of a number of a student that is no language model, where its bytes were not counted."""
+_TENSORS_A_LAYER, _TENSORS_BESIDE = 9, 3
+_HEADER_BYTES, _GGUF_HEADER_BYTES = 112, 64
+"""Of each tensor, in a file of safetensors and in one of GGUF."""
+_TOKEN_BYTES = 36
+"""Of each token of the vocabulary in a file of GGUF, with its type and its merge; as measured of
+SmolLM2-135M. No file may be larger than planned: what is planned is typed as a limit."""
 _GB_A_GIB = 2**30 / 1e9
 
 
@@ -59,13 +65,17 @@ class Sized:
 
 
 def weights_mb(card: ModelCard, form: WeightFormat = OWN_WEIGHTS) -> float:
-    """Return the megabytes of a student's weights in a format.
+    """Return the megabytes of the file of a student's weights in a format.
 
-    A format quantises all matrices, the embedding among them; a bundle of its own weights is in
-    float32, as it was trained.
+    A format quantises all matrices, the embedding among them, and its file has the tokenizer; a
+    bundle of its own weights is in float32, as it was trained.
     """
-    n_bytes = form.weight_bytes if form.name else k.BYTES_PER_PARAM_BUNDLE
-    return n_bytes * card.n_params / 1e6
+    n_tensors = _TENSORS_A_LAYER * card.n_layers + _TENSORS_BESIDE
+    if not form.name:
+        return (k.BYTES_PER_PARAM_BUNDLE * card.n_params + _HEADER_BYTES * n_tensors) / 1e6
+    norms = (2 * card.n_layers + 1) * card.hidden_size  # which stay in float32
+    more = (FLOAT_BYTES - form.weight_bytes) * norms + _TOKEN_BYTES * card.vocab_size
+    return (form.weight_bytes * card.n_params + more + _GGUF_HEADER_BYTES * n_tensors) / 1e6
 
 
 def sizes_of(

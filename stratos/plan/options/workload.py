@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import csv
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, mean
 from typing import Any
@@ -52,6 +54,8 @@ _MOST_SORTED = 20_000
 validation rows are sorted already."""
 _ENDING_TOKENS = 6
 """That a chat template puts behind what the user wrote, about."""
+_LEAST_BEGINNING = 64
+"""Characters that rows begin with alike, from which on they may be computed once."""
 _SHARE_OF_LIMIT = 0.5
 """How much of the longest answer a reasoning takes that a teacher is to write."""
 
@@ -223,6 +227,24 @@ class Lengths:
         is_made = strategy.makes_questions and not task.has_rows and task.has_paths
         return is_made and not any(item.rationale for item in self._items)
 
+    def surely_read(self, student: StudentConfig) -> float:
+        """Return the share of the tokens of training rows that a training computes at least.
+
+        What rows begin with alike may be computed once for all of them: the turns of one
+        conversation, an instruction (`distill.packed`). So these are the nodes of a trie.
+        """
+        task = self.config.task
+        items = task.items("train", task.n_train) if task.has_rows else self._items
+        instruction = task.system_prompt if student.path is not None else ""
+        chats = ((task.student_messages(item), item.answer) for item in items)
+        texts = sorted(
+            "\n".join([instruction, *(message["content"] for message in chat), answer])
+            for chat, answer in chats
+        )
+        begun = (_n_alike(*pair) for pair in pairwise(texts))
+        twice = sum(n for n in begun if n >= _LEAST_BEGINNING)
+        return 1 - twice / max(1, sum(map(len, texts)))
+
     @property
     def _is_of_train(self) -> bool:
         """Whether the sample is of training rows."""
@@ -246,6 +268,12 @@ class Lengths:
     @cached_property
     def _chats(self) -> list[list[Message]]:
         return [self.config.task.student_messages(item) for item in self._items]
+
+
+def _n_alike(first: str, second: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    lengths = range(1, min(len(first), len(second)) + 1)
+    return bisect_left(lengths, True, key=lambda n: first[:n] != second[:n])
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_doubtful_turns_that_are_not_held_out_are_asked_for(
     held_out = {item.family for item in task.held_out()}
     assert not held_out & {item.family for item in some}
     [note] = [note for note in task.notes if "probably wrong" in note]
-    assert f"; {len(some)} go to a teacher" in note
+    assert f"; {len(some)} of them go to a teacher" in note
     verifying = ToolsTask(log, compares_words=False)
     assert verifying.n_unlabelled == 0
     assert items(verifying) == items(task), "what is learnt without a teacher is the same"

@@ -10,12 +10,13 @@ from world import STUDENTS, World
 from stratos.config import LimitsConfig
 from stratos.core.errors import InfeasibleError
 from stratos.deploy.engines.base import engine_named
+from stratos.deploy.engines.cost import FORMATS, OWN_WEIGHTS
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.hours import process_gib, server_gib
-from stratos.plan.options.sizes import Size, size_of_kind
+from stratos.plan.options.sizes import Size, size_of_kind, weights_mb
 from stratos.plan.stage import solve
-from stratos.records import Interval, KindProbe, ServingSetting
+from stratos.records import Interval, KindProbe, ModelCard, ServingSetting
 
 STUDENT = "stratos_3m"
 
@@ -42,12 +43,22 @@ def test_without_a_limit_nothing_is_counted():
 def test_each_format_is_a_candidate_with_the_megabytes_of_its_file(rate):
     found = problem(ENGINES, rate, model_mb=1.0)
     card = next(c for c in STUDENTS if c.name == STUDENT)
-    n_params = card_of_student(card, World().task).n_params
+    card = card_of_student(card, World().task)
     sizes = {c.model_mb: c.work[2] for c in found.candidates if c.student == STUDENT}
-    assert sorted(sizes) == [pytest.approx(n * n_params / 1e6) for n in (1.0625, 4.0)]
-    small, large = (formats(found, sizes[mb]) for mb in sorted(sizes))
+    forms = FORMATS["q8_0"], OWN_WEIGHTS, FORMATS["f32"]
+    assert sorted(sizes) == [pytest.approx(weights_mb(card, form)) for form in forms]
+    small, _, large = (formats(found, sizes[mb]) for mb in sorted(sizes))
     assert small == {"q8_0"} and small <= large <= {"q8_0", "f32"}
     assert {c.memory_gb for c in found.candidates} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("form", "n_bytes"),
+    [(FORMATS["q8_0"], 144_811_904), (FORMATS["f32"], 539_846_528), (OWN_WEIGHTS, 538_090_408)],
+)
+def test_megabytes_are_those_of_a_written_file_and_no_less(form, n_bytes):
+    smollm = ModelCard("SmolLM2-135M", 134_515_008, 30, 576, 9, 3, 1536, 49_152, 8192)
+    assert n_bytes <= 1e6 * weights_mb(smollm, form) <= 1.0001 * n_bytes
 
 
 def test_no_server_of_a_size_holds_more_than_it():
