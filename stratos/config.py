@@ -162,6 +162,10 @@ class FitConfig:
         return self.share is not None or bool(self.depth)
 
 
+CUT = "_cut"
+"""End of the name of a student that is offered with its vocabulary cut."""
+
+
 @dataclass(frozen=True)
 class StudentConfig:
     """One student (`student=`): a Llama-architecture config, or an existing model at `path`."""
@@ -223,7 +227,7 @@ class StudentConfig:
             return (self,)
         whole, cut = (replace(self.fit, vocabulary=is_cut) for is_cut in (False, True))
         # Recorded runs are those of the whole model, and of its speed.
-        return replace(self, fit=whole), replace(self, name=f"{self.name}_cut", runs=(), fit=cut)
+        return replace(self, fit=whole), replace(self, name=f"{self.name}{CUT}", runs=(), fit=cut)
 
     def is_cut_of(self, whole: StudentConfig) -> bool:
         """Return whether it differs from another student in its cut vocabulary alone."""

@@ -317,8 +317,8 @@ def chosen_format(
         raise StratosError(f"{why} Serve another with {option}.")
     served = f"{chosen} is" if chosen else "The bundle's own weights, by transformers, are"
     context.warn(
-        f"{why} {served} served in its place: latency and requests per second are those of the "
-        "load test, not of the plan."
+        f"{served} served in place of {engine.served}: {why} Latency and requests per second are "
+        "those of the load test, not of the plan."
     )
     return chosen
 

@@ -13,6 +13,7 @@ from stratos.catalog.table import LOCAL
 from stratos.core.formats import (
     counted,
     duration,
+    hours,
     listed,
     milliseconds,
     percent,
@@ -121,8 +122,11 @@ class CutBrings(Reason):
 
     def __str__(self) -> str:
         pairs = (
-            ("bundle", [f"{mb:,.0f} MB" if mb >= 10 else f"{mb:.2g} MB" for mb in self.mb]),
-            ("training", [f"{hours:.3g} h" for hours in self.hours]),
+            (
+                "float32 weights",
+                [f"{mb:,.0f} MB" if mb >= 10 else f"{mb:.2g} MB" for mb in self.mb],
+            ),
+            ("training", [hours(each) for each in self.hours]),
             ("p95", [milliseconds(ms) for ms in self.latencies_ms]),
             ("cost", [usd(dollars) for dollars in self.usd]),
             ("accuracy", [predicted(accuracy) for accuracy in self.accuracies]),

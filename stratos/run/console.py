@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -34,10 +35,12 @@ _NAME_WIDTH = 10
 """Columns of the names of lines."""
 _WIDTH = 100
 """Columns of a line, at most."""
-_WARNING_LENGTH = 2 * (_WIDTH - _NAME_WIDTH - 1) - 10
-"""Characters of a warning on the screen, two lines; the page and the log have all of it."""
+_WARNING_LENGTH = _WIDTH - _NAME_WIDTH - 1
+"""Characters of a warning on the screen, one line; the page and the log have all of it."""
 _REST = " … (whole: --verbose)"
 """End of a warning that is longer."""
+_TYPED = re.compile(r"\b[a-z_]+\.[a-z_.]+=[^\s,;]*[^\s,;.]")
+"""What a warning says to type: a key and its value."""
 _SIGNALLED = (129, 143)
 """Exit codes of a process that SIGHUP or SIGTERM has ended."""
 _LOG_WIDTH = 120
@@ -294,14 +297,17 @@ class Console:
 
 
 def _shortened(text: str) -> str:
-    """Return a text, or as much of its beginning as two lines hold."""
+    """Return a text, or what one line holds: its beginning, and what it says to type."""
     line = " ".join(text.split())
     if len(line) <= _WARNING_LENGTH:
         return line
-    room = _WIDTH - _NAME_WIDTH - 1
-    return "\n".join(
-        textwrap.wrap(line, room, max_lines=2, placeholder=_REST, break_on_hyphens=False)
-    )
+    rest = _REST
+    if (typed := _TYPED.search(line)) and len(typed[0]) < _WARNING_LENGTH // 2:
+        rest = f" … {typed[0]}{_REST}"
+    cut = line[: _WARNING_LENGTH - len(rest)]
+    whole_words = cut.rpartition(" ")[0]
+    kept = whole_words if 2 * len(whole_words) > len(cut) else cut  # a path may be long
+    return f"{kept}{_REST if typed and typed[0] in kept else rest}"
 
 
 class _Work:

@@ -13,6 +13,7 @@ from functools import singledispatch
 from typing import Any
 
 from stratos.catalog.table import LOCAL
+from stratos.config import CUT
 from stratos.core.formats import (
     at_least,
     count,
@@ -212,6 +213,7 @@ def _(plan: Plan) -> Iterator[Line]:
         why_shortly(plan),
         left_out_by_limit(plan),
         "it is not expected to pay" if is_dear else "",
+        "its vocabulary is cut (why: --verbose)" if plan.student.endswith(CUT) else "",
         "" if rented is None else f"in a cloud from {usd(rented)}: cloud=multi",
     )
     yield Line(

@@ -211,10 +211,12 @@ def test_the_planned_format_gives_way_to_one_that_loses_less(deployed):
     lost = replace(held, formats=(whole, replace(small, is_kept=False)))
     assert chosen_format(engine, lost, context) == "f32"
     lossy = "q8_0 for llama.cpp loses more than deploy.max_loss_points."
-    assert said.pop().startswith(f"{lossy} f32 is served in its place")
+    assert said.pop().startswith(f"f32 is served in place of q8_0: {lossy}")
     none = replace(held, formats=tuple(replace(one, is_kept=False) for one in held.formats))
     assert chosen_format(engine, none, context) is None
-    assert said.pop().startswith(f"{lossy} The bundle's own weights, by transformers, are served")
+    assert said.pop().startswith(
+        f"The bundle's own weights, by transformers, are served in place of q8_0: {lossy}"
+    )
     assert "stratos serve" not in with_exports("## Limits", none)
 
 
@@ -237,7 +239,8 @@ def test_what_is_served_keeps_the_accuracy_limit(deployed):
 
     assert chosen(0.94) == "q8_0" and not said
     assert chosen(0.945) == "f16", "the smallest that keeps it"
-    assert "breaks limits.accuracy=0.945. f16 is served" in said.pop()
+    assert said[0].startswith("f16 is served in place of q8_0: ")
+    assert "breaks limits.accuracy=0.945. " in said.pop()
     with pytest.raises(
         StratosError, match=r"0\.945\. Serve another with deploy\.engine\.format=f16"
     ):
