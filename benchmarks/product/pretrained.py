@@ -56,7 +56,7 @@ def main() -> None:
     result = {
         "stages": stages,
         "n_rows": len(rows),
-        "n_probed": records["probe"]["n_items"],
+        "n_probed": records["probe"]["teachers"][0]["n_items"],
         "n_evaluated": records["evaluate"]["scores"][0]["slices"][0]["n_items"],
         "train_tokens": records["distill"]["train_tokens"],
     }

@@ -584,8 +584,9 @@ def test_the_yaml_fits_the_class(tmp_path):
     conf = Path(__file__).parents[2] / "conf" / "task" / "jsonl.yaml"
     values = OmegaConf.load(conf)
     assert OmegaConf.is_missing(values, "path")
-    made = JsonlTask(**{k: values[k] for k in values if k not in ("_target_", "path")}, path="x")
-    assert {field.name for field in fields(JsonlTask)} == set(values) - {"_target_"}
+    of_config = {"_target_", "instruction_path"}  # which is read with the config
+    made = JsonlTask(**{k: values[k] for k in values if k not in {*of_config, "path"}}, path="x")
+    assert {field.name for field in fields(JsonlTask)} == set(values) - of_config
     assert (made.metric, made.validation_share) == ("exact", 0.15)
 
 
