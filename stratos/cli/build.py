@@ -183,12 +183,12 @@ def _with_labels(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
 
 def _with_instruction(plain: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     """Return the plain config with the text of `task.instruction_path` as the instruction."""
-    task = plain.get("task")
-    if not isinstance(task, Mapping) or "instruction_path" not in task:
+    node = plain.get("task")
+    if not isinstance(node, Mapping) or "instruction_path" not in node:
         return plain
-    path = task["instruction_path"]
+    path = node["instruction_path"]
     if path is None:
-        return {**plain, "task": _without_path(task)}
+        return {**plain, "task": _without_path(node)}
     key = f"task.instruction_path={path}"
     text = ""
     try:
@@ -206,14 +206,14 @@ def _with_instruction(plain: dict[str, Any], problems: list[str]) -> dict[str, A
     except (OSError, TypeError, UnicodeDecodeError) as error:
         problems.append(f"{key}: expected a file of UTF-8 text ({error}).")
     # The path of what was read stays: a job on another machine reads it, too.
-    return {**plain, "task": {**(task if text else _without_path(task)), "instruction": text}}
+    return {**plain, "task": {**(node if text else _without_path(node)), "instruction": text}}
 
 
-def _without_path(task: Any) -> Any:
+def _without_path(node: Any) -> Any:
     """Return a task without what is read here, and no field of its class."""
-    if not isinstance(task, Mapping):
-        return task
-    return {key: node for key, node in task.items() if key != "instruction_path"}
+    if not isinstance(node, Mapping):
+        return node
+    return {key: value for key, value in node.items() if key != "instruction_path"}
 
 
 def _with_name(plain: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any]:

@@ -306,8 +306,8 @@ def _shortened(text: str) -> str:
         rest = f" … {typed[0]}{_REST}"
     cut = line[: _WARNING_LENGTH - len(rest)]
     whole_words = cut.rpartition(" ")[0]
-    kept = whole_words if 2 * len(whole_words) > len(cut) else cut  # a path may be long
-    return f"{kept}{_REST if typed and typed[0] in kept else rest}"
+    beginning = whole_words if 2 * len(whole_words) > len(cut) else cut  # a path may be long
+    return f"{beginning}{_REST if typed and typed[0] in beginning else rest}"
 
 
 class _Work:
