@@ -39,7 +39,7 @@ _WARNING_LENGTH = _WIDTH - _NAME_WIDTH - 1
 """Characters of a warning on the screen, one line; the page and the log have all of it."""
 _REST = " … (whole: --verbose)"
 """End of a warning that is longer."""
-_TYPED = re.compile(r"\b[a-z_]+\.[a-z_.]+=[^\s,;]*[^\s,;.]")
+_TYPED = re.compile(r"\b[a-z_]+\.[a-z_.]+=[^\s,;…]*[^\s,;.…](?!…)")
 """What a warning says to type: a key and its value."""
 _SIGNALLED = (129, 143)
 """Exit codes of a process that SIGHUP or SIGTERM has ended."""

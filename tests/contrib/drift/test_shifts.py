@@ -293,7 +293,8 @@ def test_answers_that_alarmed_are_never_trained_on(tmp_path):
         composed = compose(
             CONFIG_NAME, [*before, f"task.unlabelled_path={questions}", "strategy=pseudo_labels"]
         )
-    assert instantiate(composed.task).n_unlabelled > 0
+    made = instantiate({k: v for k, v in composed.task.items() if k != "instruction_path"})
+    assert made.n_unlabelled > 0
 
 
 def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(tmp_path, monkeypatch):
