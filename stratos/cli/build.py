@@ -192,14 +192,15 @@ def _with_instruction(plain: dict[str, Any], problems: list[str]) -> dict[str, A
     key = f"task.instruction_path={path}"
     text = ""
     try:
-        if reason := why_unreadable(Path(path).expanduser()):
-            problems.append(f"{key}: {reason}.{beside(Path(path))}")
-        elif (n := Path(path).expanduser().stat().st_size) > _MOST_INSTRUCTION_BYTES:
+        file = Path(path).expanduser()
+        if reason := why_unreadable(file):
+            problems.append(f"{key}: {reason}.{beside(file)}")
+        elif (n := file.stat().st_size) > _MOST_INSTRUCTION_BYTES:
             problems.append(
                 f"{key}: the file has {n / 1e6:,.3g} MB, and an instruction has at most "
                 f"{_MOST_INSTRUCTION_BYTES / 1e6:g}. Rows are named with task.path."
             )
-        elif not (text := Path(path).expanduser().read_text(encoding="utf-8-sig").strip()):
+        elif not (text := file.read_text(encoding="utf-8-sig").strip()):
             problems.append(f"{key}: the file is empty.")
         elif "\0" in text:
             problems.append(f"{key}: expected a file of UTF-8 text (it has NUL bytes).")

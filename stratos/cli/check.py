@@ -319,8 +319,9 @@ class _Checker:
                 "(Values with commas and no brackets are a sweep, with -m.)"
             )
         known = OmegaConf.select(without, key) if isinstance(without, DictConfig) else None
-        if isinstance(known, str) and " " in known:  # a sentence, as an instruction is
-            from_file = f", or name a file: {key}_path=<file>" if key == "task.instruction" else ""
+        is_instruction = key == "task.instruction"
+        if is_instruction or (isinstance(known, str) and " " in known):  # a sentence
+            from_file = f", or name a file: {key}_path=<file>" if is_instruction else ""
             return (
                 f"{key}: a text with commas needs quotes inside those of the shell: type "
                 f"'{key}=\"first, second\"'{from_file}. (Values with commas and no quotes are a "

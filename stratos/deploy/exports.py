@@ -287,7 +287,7 @@ def chosen_format(
         exports: what each format answered.
         context: takes a warning where another is served.
         least_accuracy: `limits.accuracy`.
-        most_mb: `limits.model_mb`; where no format keeps it, it bounds none.
+        most_mb: `limits.model_mb`, which another format has to keep; if none does, it bounds none.
         may_change: whether another may be served.
 
     Raises:
@@ -296,8 +296,12 @@ def chosen_format(
     usable = sorted(
         (export for export in exports.formats if export.is_kept), key=lambda export: export.n_bytes
     )
-    if most_mb is not None:
-        usable = [export for export in usable if export.n_bytes <= 1e6 * most_mb] or usable
+    if most_mb is not None:  # what was planned stays: only what takes its place is bounded
+        usable = [
+            export
+            for export in usable
+            if export.n_bytes <= 1e6 * most_mb or export.format == engine.served
+        ] or usable
     good = [export for export in usable if _keeps(export, least_accuracy)]
     whole = exports.formats[0].evaluated.mean
     if not good and least_accuracy is not None and whole < least_accuracy:

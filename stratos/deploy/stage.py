@@ -132,12 +132,14 @@ def deploy(
         n_rows_learnt=final.n_rows,
         agreement=final.agreement,
     )
-    deployment = replace(deployment, model_mb=_model_bytes(bundle, deployment) / 1e6)
     card = with_exports(with_speed(card, deployment), exports)
     write_atomically(bundle / "README.md", card.encode())
     write_manifest(bundle, config.deploy.author)
     deployment = replace(
-        deployment, bundle_bytes=_n_bytes(bundle), seconds=time.perf_counter() - started
+        deployment,
+        bundle_bytes=_n_bytes(bundle),
+        model_mb=_model_bytes(bundle, deployment) / 1e6,
+        seconds=time.perf_counter() - started,
     )
     _warn(deployment, config.limits.latency_ms, context)
     _log(deployment, context)

@@ -131,7 +131,7 @@ def train(
     if rank == 0:
         numbers = precision(settings.precision, settings.accelerator)
         context.note(_recipe(ready.chosen.name, length, rates, numbers))
-        if few := few_passes(ready.chosen, length, len(ready.data)):
+        if few := few_passes(settings, ready.chosen, length, len(ready.data)):
             context.warn(str(few))
     with open_training(config, plan, ready, length, rates, context, rank, n_ranks) as training:
         if rank == 0:

@@ -383,10 +383,18 @@ def training_length(
     )
 
 
-def few_passes(student: StudentConfig, length: Length, n_rows: int) -> FewPasses | None:
-    """Return that a student with weights reads few rows seldom; None where it reads them enough."""
+def few_passes(
+    trainer: TrainerConfig, student: StudentConfig, length: Length, n_rows: int
+) -> FewPasses | None:
+    """Return that a student with weights reads few rows seldom; None where it reads them enough.
+
+    Whoever names the epochs knows how often rows are read.
+    """
     least, _, rows_read = _EPOCHS_OF_MODEL
-    if student.path is None or length.epochs >= least or n_rows * length.epochs >= rows_read:
+    names_epochs = trainer.max_epochs is not None and trainer.max_epochs >= 0
+    if student.path is None or names_epochs:
+        return None
+    if length.epochs >= least or n_rows * length.epochs >= rows_read:
         return None
     tokens = math.ceil(least * length.tokens / length.epochs)
     return FewPasses(length.epochs, tokens, least, length.reason)

@@ -24,6 +24,7 @@ from stratos.evaluate.verdict import (
     verdict,
 )
 from stratos.plan.alternatives import judged
+from stratos.plan.options.sizes import GB_A_GIB
 from stratos.plan.worth import MEASURED, MOST_BEHIND, verdict_of, worth_of
 from stratos.records import (
     FREE_ROLES,
@@ -117,7 +118,7 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     if (large := missed_size(config.limits, records.get("deploy"))) is not None:
         return RunVerdict("stay", "size", f"Do not serve it yet, for its size: {large}.")
     student: Student | None = records.get("distill")
-    if scorecard is not None and student is not None and (same := _collapsed(scorecard, student)):
+    if scorecard is not None and student is not None and (same := collapsed(scorecard, student)):
         return RunVerdict("stay", "accuracy", same)
     if judgement is not None and is_needless(config.students, records, judgement):
         text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
@@ -143,7 +144,7 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
     return _beside_baselines(scorecard, judgement)
 
 
-def _collapsed(scorecard: Scorecard, student: Student) -> str:
+def collapsed(scorecard: Scorecard, student: Student) -> str:
     """Return that a student learnt to give one answer to everything; "" where it did not."""
     score = scorecard.score("student")
     if score is None or score.only_answer is None or student.kind == "majority":
@@ -319,9 +320,6 @@ class SizeMissed(Reason):
     says = "limits.{key}={limit:g} is not met: the server takes {measured:.3g} {unit}"
 
 
-_GB_A_GIB = 2**30 / 1e9
-
-
 def missed_size(limits: LimitsConfig, deployment: Deployment | None) -> SizeMissed | None:
     """Return that weights or memory of what is served pass a limit; None if they do not."""
     if deployment is None:
@@ -331,7 +329,7 @@ def missed_size(limits: LimitsConfig, deployment: Deployment | None) -> SizeMiss
         ("model_mb", limits.model_mb, deployment.model_mb, "MB"),
         (
             *("server_memory_gb", limits.server_memory_gb),
-            *(0.0 if memory is None else _GB_A_GIB * memory.measured, "GB"),
+            *(0.0 if memory is None else GB_A_GIB * memory.measured, "GB"),
         ),
     )
     for key, limit, measured, unit in sizes:

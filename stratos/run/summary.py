@@ -34,6 +34,7 @@ from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_re
 from stratos.report.frontier import next_steps
 from stratos.report.planned import PlannedRow, misses, planned_rows
 from stratos.report.run_verdict import (
+    collapsed,
     is_needless,
     may_be_chance,
     missed_limit,
@@ -118,8 +119,8 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
         remedies = (room.remedy(config, records) for room in config.rooms.values())
         yield from (str(remedy) for remedy in remedies if remedy is not None)
     judgement = verdict(records["evaluate"]) if "evaluate" in records else None
-    own = None if scorecard is None else scorecard.score("student")
-    has_collapsed = own is not None and own.only_answer is not None
+    student = records.get("distill")
+    has_collapsed = bool(scorecard and student and collapsed(scorecard, student))
     if plan is not None and (
         has_collapsed
         or (judgement is not None and is_needless(config.students, records, judgement))

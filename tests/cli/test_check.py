@@ -482,8 +482,9 @@ def test_a_sweep_that_lacks_its_flag_runs_with_it():
     assert problems(*argv, "-m") == []
 
 
-def test_a_text_with_commas_is_no_sweep():
-    argv = ["+task=classify", "task.path=rows.csv", "task.instruction=Sort it, please, by tone."]
+@pytest.mark.parametrize("task", ["classify", "chat"])  # whose instruction is empty
+def test_a_text_with_commas_is_no_sweep(task):
+    argv = [f"+task={task}", "task.path=rows.csv", "task.instruction=Sort it, please, by tone."]
     [line] = [line for line in problems(*argv) if "instruction" in line]
     assert "instruction_path=<file>" in line
     typed = 'task.instruction="Sort it, please, by tone."'

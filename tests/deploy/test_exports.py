@@ -199,6 +199,13 @@ def test_an_engine_that_dies_at_its_start_is_said_with_its_last_lines(copied, tm
         pass
 
 
+def test_the_weights_that_the_server_loads_are_recorded(deployed):
+    record = deployed.record
+    assert record.served is not None and record.served.format == record.run.format
+    file = ENGINE.file_of(Path(record.bundle_path), record.served.format)
+    assert record.model_mb == pytest.approx(file.stat().st_size / 1e6)
+
+
 def test_the_planned_format_gives_way_to_one_that_loses_less(deployed):
     held = deployed.record.exports
     assert held is not None

@@ -53,14 +53,18 @@ def test_what_is_configured_comes_first(settings, tokens):
     ],
 )
 def test_few_rows_that_are_read_seldom_have_a_warning(student, max_tokens, n_rows, is_warned):
-    length = training_length(TrainerConfig(max_tokens=max_tokens), student, n_rows, 80.0)
-    reason = few_passes(student, length, n_rows)
+    trainer = TrainerConfig(max_tokens=max_tokens)
+    length = training_length(trainer, student, n_rows, 80.0)
+    reason = few_passes(trainer, student, length, n_rows)
     assert (reason is not None) is is_warned
     if reason is not None:
         enough = training_length(
             TrainerConfig(max_tokens=reason.enough_tokens), student, n_rows, 80.0
         )
-        assert few_passes(student, enough, n_rows) is None
+        assert few_passes(trainer, student, enough, n_rows) is None
+    once = TrainerConfig(max_epochs=1)  # by which more tokens would change nothing
+    length = training_length(once, student, n_rows, 80.0)
+    assert few_passes(once, student, length, n_rows) is None
 
 
 def test_an_epoch_has_steps_enough():

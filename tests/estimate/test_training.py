@@ -148,8 +148,8 @@ def test_what_is_read_once_costs_once(runs):
         assert 0.45 * whole < half < 0.95 * whole
     # A run that computed half of its tokens speaks for as many others.
     again, job = replace(RUN, computed=0.5), replace(JOB, computed=0.5)
-    found = hours(replace(TINY, runs=(again,)), cpu(8), job).mean
-    assert found == pytest.approx(hours(replace(TINY, runs=(RUN,)), cpu(8)).mean)
+    by_half = hours(replace(TINY, runs=(again,)), cpu(8), job).mean
+    assert by_half == pytest.approx(hours(replace(TINY, runs=(RUN,)), cpu(8)).mean)
 
 
 def test_start_up_is_of_rented_servers_and_in_the_range():

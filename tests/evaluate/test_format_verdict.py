@@ -78,5 +78,9 @@ def test_where_accuracy_cannot_tell_the_texts_choose(tmp_path, snapshot):
     few = replace(whole, n_items=75, n_equal=75)
     assert chosen(export(1, 0, 75, 57, 73), few) == "q8_0" and not warned, "next to all are equal"
     assert chosen(small, whole, most_mb=2.0) == "q8_0" and not warned, "the other is too large"
+    fitting = replace(small, n_bytes=10**5)
+    engine = LlamaCpp(formats=("q8_0", "f32"), format="f32")
+    assert chosen(whole, fitting, most_mb=1.0, may_change=False) == "f32", "which was asked for"
+    engine = LlamaCpp(formats=("q8_0", "f32"), format="q8_0")
     assert chosen(small, whole) == "f32"
     assert warned == snapshot

@@ -80,8 +80,8 @@ def test_a_named_one_is_not_refused_whose_rows_begin_alike(folder, monkeypatch):
     named = replace(unnamed(folder, 5_000_000), only_if_here=False)
     whole = {"stages": ("plan", "distill"), "trainer": TrainerConfig(max_epochs=-1)}
     assert "pretrained" not in names(problem(named, run=whole))
-    said = "What was said before in the conversation. " * 50
-    rows = [Item(f"{n}", "main", f"{said} {n}?", f"{n}") for n in range(64)]
+    beginning = "What was said before in the conversation. " * 50
+    rows = [Item(f"{n}", "main", f"{beginning} {n}?", f"{n}") for n in range(64)]
     monkeypatch.setattr(type(World().task), "items", lambda *_, **__: rows)
     assert "pretrained" in names(problem(named, run=whole))
 

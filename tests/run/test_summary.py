@@ -340,8 +340,8 @@ def test_a_student_that_has_collapsed_is_not_to_be_served():
 def test_what_is_larger_than_a_limit_is_not_to_be_served(limits, key):
     memory = Prediction(Interval(0.9, 0.8, 0.95), 1.0)  # GiB
     deployment: Any = SimpleNamespace(model_mb=144.8, memory_gib=memory, served=None)
-    found = missed_size(LimitsConfig(**limits), deployment)
-    assert (None if found is None else found.key) == key
+    missed = missed_size(LimitsConfig(**limits), deployment)
+    assert (None if missed is None else missed.key) == key
     config: Any = SimpleNamespace(limits=LimitsConfig(**limits))
     judgement = run_verdict(config, {"deploy": deployment})
     assert (judgement is not None and judgement.reason == "size") is (key is not None)

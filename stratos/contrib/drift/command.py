@@ -112,8 +112,8 @@ _OWN = ("task.", "+task.", "stages=", "hydra.", "paths.", "logger", "experiment=
 """Overrides of a run that are not those of its renewal."""
 _NOT_OWN = ("stages=", "hydra.", "paths.", "logger", "strategy=", "task.unlabelled_path=")
 """The same where the task stays that of the run."""
-_PATHS = (
-    *("task.path", "task.test_path", "task.schema", "task.database", "task.instruction_path"),
+_PATHS = tuple(
+    f"task.{key}" for key in ("path", "test_path", "schema", "database", "instruction_path")
 )
 
 

@@ -312,8 +312,10 @@ class _Builder:
             return None if is_named else TooSlowHere(length.tokens, None, most)
         if is_named and hours.low > most:  # as short as it may be
             tokens = math.ceil(self.lengths.surely_read(student) * job.tokens)
-            job = replace(job, tokens=tokens, computed=1.0)
-            hours = train(card, local_offer(), job, calibration=self.calibration) or hours
+            read_once = replace(job, tokens=tokens, computed=1.0)
+            shortest = train(card, local_offer(), read_once, calibration=self.calibration)
+            if shortest is not None and shortest.low <= most:
+                return None
         is_slow = (hours.low if is_named else hours.mean) > most
         return TooSlowHere(length.tokens, hours.mean, most) if is_slow else None
 

@@ -28,7 +28,7 @@ _HEADER_BYTES, _GGUF_HEADER_BYTES = 112, 64
 _TOKEN_BYTES = 36
 """Of each token of the vocabulary in a file of GGUF, with its type and its merge; as measured of
 SmolLM2-135M. No file may be larger than planned: what is planned is typed as a limit."""
-_GB_A_GIB = 2**30 / 1e9
+GB_A_GIB = 2**30 / 1e9
 
 
 @dataclass(frozen=True, order=True)
@@ -106,7 +106,7 @@ def sizes_of(
             if not form.holds(card) or (choice.formats and form not in choice.formats):
                 continue
             for n in slots[:1] if one_at_a_time else slots:
-                gb = _GB_A_GIB * process_gib(card, context, cost, form, n)
+                gb = GB_A_GIB * process_gib(card, context, cost, form, n)
                 size = Size(weights_mb(card, form), gb).counted(limits)
                 choices_by_size.append((size, replace(choice, formats=(form,), slots=(n,))))
     sizes = {size for size, _ in choices_by_size}
@@ -131,4 +131,4 @@ def size_of_kind(kind: KindProbe, limits: LimitsConfig, *, has_encoder: bool) ->
     """Return the size of a student that is no language model, which one process serves."""
     n_bytes = kind.n_bytes or FLOAT_BYTES * kind.n_params
     cost = engine_named("predictor-encoder" if has_encoder else "predictor").cost
-    return Size(n_bytes / 1e6, n_bytes / 1e9 + _GB_A_GIB * cost.process_gib).counted(limits)
+    return Size(n_bytes / 1e6, n_bytes / 1e9 + GB_A_GIB * cost.process_gib).counted(limits)

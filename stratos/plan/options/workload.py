@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
@@ -299,11 +299,10 @@ def _shared_tokens(count: Count, chats: Sequence[Sequence[Message]]) -> float:
     return tokens if tokens >= BEGINNING_TOKENS else 0.0
 
 
-def _common(texts: Iterable[str]) -> str:
+def _common(texts: Collection[str]) -> str:
     """Return what texts begin with alike."""
-    low, *_, high = sorted([*texts, *texts])
-    n = next((k for k, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
-    return low[:n]
+    low, high = min(texts), max(texts)  # what these begin with alike, all between them do
+    return low[: _n_alike(low, high)]
 
 
 def training_job(trainer: TrainerConfig, student: StudentConfig, length: Length) -> TrainingJob:
