@@ -37,6 +37,8 @@ CACHE = "STRATOS_CACHE"
 ANY_HOST = "0.0.0.0"
 """Every address of this machine."""
 MOST_RESTARTS = 10
+_LONGEST_EXAMPLE = 1000
+"""Characters of a request that a terminal shows."""
 
 
 def cache_of_user() -> Path:
@@ -150,6 +152,15 @@ class Hosted:
             **((first and first.request) or {}),
         }
         return json.dumps(body, ensure_ascii=False)
+
+    @property
+    def example_data(self) -> str:
+        """The example as curl's `-d` takes it in a shell; a long one is written beside the log."""
+        if len(self.example) <= _LONGEST_EXAMPLE:
+            return shlex.quote(self.example)
+        path = Path(self.log).with_suffix(".ask")
+        write_atomically(path, self.example.encode())
+        return shlex.quote(f"@{path}")
 
     @property
     def is_outdated(self) -> bool:

@@ -223,6 +223,22 @@ class Task(ABC):
         """
         return None
 
+    def chat_of_request(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]
+    ) -> list[Message] | None:
+        """Return the chat, as `student_messages` writes it, of a request that offers tools.
+
+        The other way round than `request_of`. None, the default, where requests offer none.
+
+        Args:
+            messages: of the request, each with a text.
+            tools: as the API has them.
+
+        Raises:
+            ValueError: the tools cannot be read.
+        """
+        return None
+
     def refute(self, item: Item, text: str) -> Reason | None:
         """Return what is wrong with an answer, told without the right one; None where nothing is.
 

@@ -363,7 +363,7 @@ def _how_to_use(hosted: Hosted) -> str:
     key = f'-H "Authorization: Bearer $(cat {hosted.key_file})" ' if hosted.key_file else ""
     return (
         f"  ask:    curl {hosted.url}/v1/chat/completions {key}-H 'Content-Type: application/json' "
-        f"-d {shlex.quote(hosted.example)}\n"
+        f"-d {hosted.example_data}\n"
         f"  watch:  stratos serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
         f"  stop:   stratos serve stop {name}\n"
         + (

@@ -173,7 +173,7 @@ def _explain(
         f"  change: {call} -s reload\n"
         f"  stop:   {call} -s quit\n"
         f"  ask:    curl {address}/chat/completions -H 'Authorization: Bearer <key>' "
-        f"-H 'Content-Type: application/json' -d {shlex.quote(hosted.example)}\n"
+        f"-H 'Content-Type: application/json' -d {hosted.example_data}\n"
         f"  watch:  tail -f {shlex.quote(str(door / 'access.log'))} (never what is asked)\n"
         "It stays as it is while the student is replaced or started again. Stop it when you stop "
         "the student: it would hand requests to whoever takes its port."

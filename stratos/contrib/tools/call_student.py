@@ -22,10 +22,10 @@ from typing_extensions import override
 from stratos.contrib.tools.call_paths import Leaf, Part, nested
 from stratos.contrib.tools.call_texts import Neighbours
 from stratos.contrib.tools.call_values import Candidate, Offered, as_json, form_of, offered
-from stratos.contrib.tools.calls import Call, calls_of_or_none, written
+from stratos.contrib.tools.calls import Call, question_of_request, written
 from stratos.contrib.tools.choice_model import ChoiceModel
 from stratos.contrib.tools.grounding import tokens, words_of_name
-from stratos.contrib.tools.signatures import Tool, messages_in, question_of, tools_in, tools_of
+from stratos.contrib.tools.signatures import Tool, messages_in, tools_in
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor, ToolChoice, text_of
 from stratos.models.kinds.tagger.tagger import calibrated
 from stratos.tasks.schema.document import resolved
@@ -382,13 +382,7 @@ class Caller(Predictor):
             if not tools_in(text):
                 raise ValueError("tools: this student calls tools. Send those that it may call.")
             return text
-        messages = []
-        for message in chat:
-            plain = {"role": message["role"], "content": (message["content"] or "").strip()}
-            if calls := calls_of_or_none(message.get("tool_calls") or []):
-                plain["tool_calls"] = json.loads(written(calls))
-            messages.append(plain)
-        return question_of(tools_of([*tools]), messages)
+        return question_of_request(chat, tools)
 
     @override
     def choosing(self, choice: ToolChoice) -> Caller:

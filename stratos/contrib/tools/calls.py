@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stratos.contrib.tools.signatures import Tool, json_of
+from stratos.contrib.tools.signatures import Tool, json_of, question_of, tools_of
 from stratos.contrib.tools.words import NoDraw, NotDrawn, UnknownTool, WrongCall
 from stratos.core.extensions import table
 from stratos.core.reasons import Reason
@@ -59,6 +59,25 @@ def written(calls: Sequence[Call]) -> str:
     """Return calls as the text that a student learns to write."""
     plain = [{"name": call.name, "arguments": call.arguments} for call in calls]
     return plain_json(plain)
+
+
+def question_of_request(chat: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+    """Return the text that a model is asked with for a request of the API that offers tools.
+
+    Args:
+        chat: its messages, each with a text.
+        tools: that it offers.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    messages = []
+    for message in chat:
+        plain = {"role": message["role"], "content": (message["content"] or "").strip()}
+        if calls := calls_of_or_none(message.get("tool_calls") or []):
+            plain["tool_calls"] = json.loads(written(calls))
+        messages.append(plain)
+    return question_of(tools_of([*tools]), messages)
 
 
 def read(text: str) -> list[Call] | None:

@@ -21,6 +21,7 @@ from stratos.contrib.tools.calls import (
     is_right,
     overlap,
     overlap_of_arguments,
+    question_of_request,
     read,
     why_invalid,
     written,
@@ -419,6 +420,12 @@ class ToolsTask(FileTask[ToolsContent]):
     def request_of(self, chat: Sequence[Message]) -> dict[str, Any] | None:
         question = chat[-1]["content"]
         return request_of(question) if len(chat) == 1 and tools_in(question) else None
+
+    @override
+    def chat_of_request(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]
+    ) -> list[Message]:
+        return [{"role": "user", "content": question_of_request(messages, tools)}]
 
     @override
     def own_words(self, question: str) -> str:

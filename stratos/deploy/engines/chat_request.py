@@ -271,10 +271,23 @@ def whole_answer(
         return api_error(
             500, "response_format: the model could not keep to it; there is no answer."
         )
-    message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
-    if request.tools and (calls := calls_of(text[:cut])):
-        message, finish = {"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls"
+    message, finish = message_of(text[:cut], finish, has_tools=bool(request.tools))
     return completion(model, message, finish, usage, logprobs)
+
+
+def message_of(text: str, finish: str, *, has_tools: bool) -> tuple[dict[str, Any], str]:
+    """Return an answer as a message of the API, and why it ended.
+
+    Args:
+        text: that a student wrote.
+        finish: why it ended, where the text calls nothing.
+        has_tools: whether the request offers tools: then the text may be calls, and "[]", by which
+            a student calls none, is an empty text.
+    """
+    if has_tools and (calls := calls_of(text)):
+        return {"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls"
+    is_no_call = has_tools and text.strip() == "[]"
+    return {"role": "assistant", "content": "" if is_no_call else text}, finish
 
 
 def deltas_of(calls: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,7 +27,7 @@ from starlette.responses import Response
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.chat_ids import first_stop
-from stratos.deploy.engines.chat_request import ChatRequest, ToolRequest, calls_of, deltas_of
+from stratos.deploy.engines.chat_request import ChatRequest, ToolRequest, deltas_of, message_of
 from stratos.deploy.engines.http_api import (
     LEAST_LOGPROB,
     MOST_BYTES,
@@ -111,17 +111,14 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
             return api_error(500, str(error))
         usage = usage_of(len(question.split()), 1)  # words: it has no tokens of its own
         text = prediction.text
-        calls = calls_of(text) if request.tools and text[:1] == "[" else []
+        message, finish = message_of(text, "stop", has_tools=bool(request.tools))
+        calls = message.get("tool_calls", [])
         if choice == "required" and not calls:
             return api_error(400, "tool_choice: the messages do not give what a call needs.")
-        no_call = request.tools and text == "[]"
-        text = "" if calls or no_call else text[: first_stop(text, request.stops)]
+        if not calls:
+            message["content"] = message["content"][: first_stop(text, request.stops)]
         if request.stream:
-            return streamed(model, _parts(text, calls, usage), request.with_usage)
-        message: dict[str, Any] = {"role": "assistant", "content": None if calls else text}
-        finish = "tool_calls" if calls else "stop"
-        if calls:
-            message["tool_calls"] = calls
+            return streamed(model, _parts(message, finish, usage), request.with_usage)
         logprobs = (
             [_likelihood(prediction, request.top_logprobs or 0)] if request.logprobs else None
         )
@@ -141,10 +138,10 @@ def _choice(request: ChatRequest) -> tuple[Sequence[Any], ToolChoice]:
     return request.tools or (), "auto"
 
 
-async def _parts(text: str, calls: Sequence[dict[str, Any]], usage: dict[str, int]) -> StreamParts:
-    for delta in deltas_of(calls):
+async def _parts(message: Mapping[str, Any], finish: str, usage: dict[str, int]) -> StreamParts:
+    for delta in deltas_of(message.get("tool_calls", ())):
         yield delta
-    yield text, "tool_calls" if calls else "stop", usage
+    yield message["content"] or "", finish, usage
 
 
 class _Together:

@@ -26,12 +26,16 @@ from stratos.contrib.cascade.endpoint.front import Cascading, application
 from stratos.contrib.cascade.endpoint.meter import Meter, read_kept
 from stratos.contrib.cascade.record import Escalation
 from stratos.contrib.cascade.threshold import Judge
+from stratos.contrib.tools.signatures import question_of, tools_of
+from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port
 from stratos.records import ServingSetting
+from stratos.tasks.base import Task
 from stratos.teachers import scheduler
 from stratos.teachers.base import Answer, Billed, Question
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.prompting import chat
 
 SURE, UNSURE = "sure: blue", "unsure: blue"
 
@@ -51,10 +55,10 @@ class Chat(BaseHTTPRequestHandler):
         if told.seconds:
             time.sleep(told.seconds)
         text = asked["messages"][-1]["content"]
-        message = {"role": "assistant", "content": f"{told.name} says {text}"}
+        message = {"role": "assistant", "content": told.answer or f"{told.name} says {text}"}
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "message": message}
         if asked.get("logprobs"):
-            sure = -0.001 if text.startswith("sure") else -3.0
+            sure = -0.001 if "unsure" not in text else -3.0
             choice["logprobs"] = {"content": [{"token": "x", "logprob": sure}]}
         usage = {"prompt_tokens": 10, "completion_tokens": told.n_tokens}
         self.reply(
@@ -92,6 +96,8 @@ class Told:
     error: dict[str, str] | None = None
     asked: list[Any] = field(default_factory=list)
     url: str = ""
+    answer: str = ""
+    """To all that is asked; "" says it again."""
 
 
 @contextmanager
@@ -146,7 +152,7 @@ class World:
 @contextmanager
 def cascade(
     folder: Path, *, seconds: float = 5.0, is_error: bool = False, usd_per_day: float | None = None,
-    teacher: Told | None = None, base_url: str = "",
+    teacher: Told | None = None, base_url: str = "", task: Task | None = None,
 ) -> Iterator[World]:  # fmt: skip
     """Run a cascade, in a thread."""
     path = folder / "cascade.meter"
@@ -160,7 +166,7 @@ def cascade(
             meter, 16, seconds,
         )  # fmt: skip
         made = Cascading(
-            "run", StubTask(), Judge(StubTask(), "", "probability", 0, {}),
+            "run", task or StubTask(), Judge(task or StubTask(), "", "probability", 0, {}),
             Escalation("probability", 0, ServingSetting("llamacpp"), "hosted", "default", 64, 16,
                        is_bare=False, bundle_sha256=""),
             math.log(0.9), is_error,
@@ -224,7 +230,8 @@ def test_what_it_cannot_do_is_refused(tmp_path):
                 "The student alone takes it: ask for the model run:student.",
             ),
             ({"n": 2}, "n: the promise was measured with 1."),
-            ({"tools": [{"type": "function"}]}, "tools: a cascade does not have it."),
+            ({"tools": [{"type": "function"}]}, "tools: the student of this cascade calls none."),
+            ({"tool_choice": "required"}, "tool_choice: the promise was measured with auto."),
             ({"logprobs": True}, "logprobs: a cascade does not have it."),
             ({"messages": []}, "messages: Expected `array` of length >= 1"),
             ({"messages": "a"}, "messages: Expected `array`, got `str`"),
@@ -238,7 +245,72 @@ def test_what_it_cannot_do_is_refused(tmp_path):
             assert status == 400 and told in json.loads(body)["error"]["message"]
         assert world.send(b"{")[0] == 400 and world.send(b"[1]")[0] == 400
         assert world.send(b'{"messages": "' + b"x" * 2_200_000 + b'"}')[0] == 413
-        assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 14
+        assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 15
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather", "description": "Get the weather in a city.",
+        "parameters": {
+            "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def tools_task(tmp_path):
+    """Return a task of requests with tools."""
+    rows = [
+        {"request": f"What is it like in {city}?", "tools": [WEATHER],
+         "calls": [{"name": "weather", "arguments": {"city": city}}]}
+        for city in ("Rome", "Oslo", "Lima", "Bern", "Cork", "Nice", "Bonn", "Graz") * 3
+    ]  # fmt: skip
+    path = tmp_path / "calls.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return ToolsTask(str(path))
+
+
+def test_calls_of_tools_go_to_the_teacher_where_the_student_is_unsure(tmp_path, tools_task):
+    offered = {"tools": [WEATHER], "tool_choice": "auto"}
+    (tmp_path / "served").mkdir()
+    with cascade(tmp_path / "served", task=tools_task) as world:
+        world.student.answer = '[{"name": "weather", "arguments": {"city": "Rome"}}]'
+        world.teacher.answer = (
+            '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
+        )
+        for text, by, city in (("sure", "student", "Rome"), ("unsure", "teacher", "Oslo")):
+            status, headers, body = world.post(text, **offered)
+            assert (status, headers["X-Stratos-Answer"]) == (200, by)
+            [choice] = json.loads(body)["choices"]
+            assert choice["finish_reason"] == "tool_calls" and not choice["message"]["content"]
+            [call] = choice["message"]["tool_calls"]
+            assert call["function"]["name"] == "weather"
+            assert json.loads(call["function"]["arguments"]) == {"city": city}
+            # A stream has the same calls.
+            _, _, body = world.post(text, stream=True, **offered)
+            events = [line[6:] for line in body.decode().splitlines() if line.startswith("data: ")]
+            deltas = [json.loads(event)["choices"][0]["delta"] for event in events[:-1]]
+            calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+            assert calls[0]["function"]["name"] == "weather"
+            assert "".join(call["function"]["arguments"] for call in calls) == json.dumps(
+                {"city": city}
+            )
+        # The student is asked as in its evaluation, the teacher with the prompt of the run.
+        question = question_of(tools_of([WEATHER]), [{"role": "user", "content": "sure"}])
+        assert world.student.asked[0]["messages"] == [{"role": "user", "content": question}]
+        item = tools_task.item_of_chat(world.student.asked[-1]["messages"])
+        assert world.teacher.asked[-1]["messages"] == chat(tools_task, item, "default")
+        # A call that the tool's schema refuses is never the student's answer.
+        world.student.answer = '[{"name": "weather", "arguments": {"town": "Rome"}}]'
+        assert world.post("sure", **offered)[1]["X-Stratos-Answer"] == "teacher"
+        # No call is an empty text.
+        world.student.answer = "[]"
+        [choice] = json.loads(world.post("sure", **offered)[2])["choices"]
+        assert choice["message"] == {"role": "assistant", "content": ""}
+        status, _, body = world.post("sure", tools=[{"type": "function"}])
+        assert status == 400 and "tools: tool 1 has no name" in body.decode()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,14 @@ def test_the_example_of_a_hosted_student_offers_tools(known: Known, client: open
     assert (calls or choice.message.content) == (
         json.loads(known.text) if known.text[:1] == "[" else known.text
     )
+
+
+def test_a_long_example_is_typed_as_a_file(known: Known, tmp_path: Path) -> None:
+    log = str(tmp_path / "server.log")
+    hosted = Hosted("b", "agent", 1, 1, "m", [], {}, log, "", "", "predictor", 1, known=[known])
+    assert len(hosted.example) > 1000 and hosted.example_data == f"@{tmp_path / 'server.ask'}"
+    assert (tmp_path / "server.ask").read_text() == hosted.example
+    assert replace(hosted, known=[]).example_data.startswith("'{")
 
 
 def test_a_request_is_read_back_as_the_question_that_it_is_of(student: Caller) -> None:

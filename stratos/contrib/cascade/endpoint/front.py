@@ -14,7 +14,7 @@ import math
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,6 +41,7 @@ from stratos.contrib.cascade.threshold import (
     is_escalated,
 )
 from stratos.deploy.engines.chat_ids import first_stop
+from stratos.deploy.engines.chat_request import deltas_of, message_of
 from stratos.deploy.engines.http_api import (
     GONE,
     api_error,
@@ -54,9 +55,12 @@ from stratos.tasks.base import Message, Task
 from stratos.teachers.base import LENGTH, Answer
 from stratos.teachers.prompting import chat
 
-_GREEDY = {"temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0}
+_ONLY = {
+    "temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0,
+    "tool_choice": "auto",
+}  # fmt: skip
 """Options with the only value that the promise was measured with."""
-_NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "tools", "functions")
+_NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "functions")
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,17 @@ class ChatQuestion:
     is_stream: bool
     with_usage: bool
     """Whether a stream ends with the tokens that it took."""
+    has_tools: bool = False
+    """Whether it offers tools, so that the answer may be calls."""
 
 
-def asked_of(body: Mapping[str, Any], model: str) -> ChatQuestion:
+def asked_of(body: Mapping[str, Any], model: str, task: Task) -> ChatQuestion:
     """Return what a request asks for.
 
     Args:
         body: of the request, parsed.
         model: name of the cascade.
+        task: that the student has learnt.
 
     Raises:
         ValueError: it asks for what a cascade does not have.
@@ -91,7 +98,7 @@ def asked_of(body: Mapping[str, Any], model: str) -> ChatQuestion:
     for name in _NOT_SERVED:
         if body.get(name) not in (None, False, [], {}):
             raise ValueError(f"{name}: a cascade does not have it. {own}")
-    for name, only in _GREEDY.items():
+    for name, only in _ONLY.items():
         if body.get(name) not in (None, only):
             raise ValueError(f"{name}: the promise was measured with {only}. Leave it out. {own}")
     if body.get("response_format") not in (None, {"type": "text"}):
@@ -110,13 +117,33 @@ def asked_of(body: Mapping[str, Any], model: str) -> ChatQuestion:
     how = body.get("stream_options")
     if how is not None and not isinstance(how, dict):
         raise ValueError("stream_options: expected an object.")
+    has_tools = body.get("tools") not in (None, [])
     messages: list[Message] = [
         {"role": message["role"], "content": message["content"]} for message in chat
     ]
+    if has_tools:
+        with_tools = _with_tools(task, chat, body["tools"])
+        if with_tools is None:
+            raise ValueError(f"tools: the student of this cascade calls none. {own}")
+        messages = with_tools
     return ChatQuestion(
         messages, _stops(body.get("stop")), limit, bool(stream),
-        bool(how and how.get("include_usage")),
+        bool(how and how.get("include_usage")), has_tools,
     )  # fmt: skip
+
+
+def _with_tools(task: Task, chat: Sequence[Mapping[str, Any]], tools: Any) -> list[Message] | None:
+    """Return the chat that asks the student with tools; None where its task has none.
+
+    Raises:
+        ValueError: the tools cannot be read.
+    """
+    if not isinstance(tools, list):
+        raise ValueError("tools: expected a list of tools.")
+    try:
+        return task.chat_of_request(chat, tools)
+    except ValueError as error:
+        raise ValueError(f"tools: {error}.") from None
 
 
 def _stops(value: Any) -> list[str]:
@@ -134,12 +161,20 @@ def _stops(value: Any) -> list[str]:
 _STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
 
 
-def completion_of(answer: StudentAnswer, name: str) -> dict[str, Any]:
-    """Return the student's answer without how likely it found its tokens."""
-    choices = [
-        {key: value for key, value in choice.items() if key != "logprobs"}
-        for choice in answer.reply["choices"]
-    ]
+def completion_of(answer: StudentAnswer, name: str, *, has_tools: bool) -> dict[str, Any]:
+    """Return the student's answer without how likely it found its tokens, as calls if it is some.
+
+    It was asked with the tools in its text, as in its evaluation, so that its calls come as text.
+    """
+    choices = []
+    for choice in answer.reply["choices"]:
+        shown = {key: value for key, value in choice.items() if key != "logprobs"}
+        if has_tools:
+            message, finish = message_of(
+                choice["message"]["content"] or "", choice["finish_reason"], has_tools=True
+            )
+            shown.update(message=message, finish_reason=finish)
+        choices.append(shown)
     return {**answer.reply, "choices": choices, "model": name}
 
 
@@ -164,7 +199,10 @@ def streamed(
 
     async def events() -> AsyncIterator[str]:
         yield part({"role": "assistant", "content": ""})
-        yield part({"content": choice["message"]["content"] or ""})
+        for delta in deltas_of(choice["message"].get("tool_calls", ())):
+            yield part(delta)
+        if text := choice["message"]["content"]:
+            yield part({"content": text})
         yield part({}, choice.get("finish_reason") or "stop")
         if with_usage and reply.get("usage"):
             yield event({"choices": [], "usage": reply["usage"]})
@@ -294,7 +332,7 @@ class _Front:
             body = parsed(data)
             if str(body.get("model", "")).endswith(ALONE):
                 return await self._alone(body)
-            question = asked_of(body, self._cascading.name)
+            question = asked_of(body, self._cascading.name, self._cascading.task)
         except (ValueError, RecursionError) as error:
             self._meter.counters.refused += 1
             return api_error(400, str(error))
@@ -343,7 +381,7 @@ class _Front:
         except StudentError as error:
             counters.student_errors += 1
             return of_student(error)
-        own = completion_of(judged, cascading.name)
+        own = completion_of(judged, cascading.name, has_tools=question.has_tools)
         if not is_escalated(judged.confidence, cascading.threshold):
             return own, headers_of("student", "not-asked")
         counters.escalated += 1
@@ -366,22 +404,19 @@ class _Front:
         """Return the teacher's answer as a completion, in the form that the student's have."""
         cascading, text = self._cascading, answer.text
         item = cascading.task.item_of_chat(question.messages)
-        if cascading.endpoint.is_bare and item is not None:
+        is_bare = cascading.endpoint.is_bare or question.has_tools
+        if is_bare and item is not None:
             text = bared(cascading.task, item, text)
         text = text[: first_stop(text, question.stops)]
+        finish = "length" if answer.finish == LENGTH else "stop"
+        message, finish = message_of(text, finish, has_tools=question.has_tools)
         n_in, n_out = answer.input_tokens, answer.output_tokens
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion",
             "created": int(time.time()),
             "model": cascading.endpoint.teacher,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": text},
-                    "finish_reason": "length" if answer.finish == LENGTH else "stop",
-                }
-            ],
+            "choices": [{"index": 0, "message": message, "finish_reason": finish}],
             "usage": {
                 "prompt_tokens": n_in, "completion_tokens": n_out, "total_tokens": n_in + n_out,
             },
