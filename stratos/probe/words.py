@@ -181,6 +181,11 @@ class HoldsConversations(Reason):
         """What to type."""
         return f"stratos logs {self.typed}"
 
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Of the run of a task that reads the file: none, there may be several."""
+        return ()
+
     says = (
         "{path} holds conversations. Type: stratos logs {typed} (which workloads it has, what they "
         "cost, the command for each)."
@@ -200,6 +205,11 @@ class HoldsCalls(Reason):
     def next(self) -> str:
         """What to type."""
         return f"python -m stratos +task=tools {self.override}"
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Of the run of the task that reads the file."""
+        return ("+task=tools", *shlex.split(self.override))
 
     says = (
         "{path} holds conversations of an agent that calls tools. Type: python -m stratos "

@@ -55,6 +55,28 @@ def test_a_look_is_printed_and_is_json(folder):
     assert looked["next"] in done.stdout
 
 
+def test_conversations_are_read_by_the_task_that_learns_them(folder):
+    tool = {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}
+    rows = [
+        {"tools": [{"type": "function", "function": tool}],
+         "messages": [
+             {"role": "user", "content": f"What is it like in {city} on day {day}?"},
+             {"role": "assistant", "content": None, "tool_calls": [
+                 {"id": "1", "type": "function",
+                  "function": {"name": "weather", "arguments": json.dumps({"city": city})}}]},
+         ]}
+        for city in ("Rome", "Oslo", "Lima", "Bern", "Cork") for day in range(12)
+    ]  # fmt: skip
+    (folder / "agent.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    done = stratos("look", "agent.jsonl", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("rows       ") and "next       " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    looked = json.loads(stratos("look", "agent.jsonl", "--json", cwd=folder).stdout)
+    assert looked["next"] == "python -m stratos +task=tools task.path=agent.jsonl"
+    assert any("to train" in note for note in looked["rows"])
+
+
 def test_a_file_that_cannot_be_looked_at_ends_with_2(folder):
     for verb in ("look", "init"):
         done = stratos(verb, "ticket.csv", cwd=folder)

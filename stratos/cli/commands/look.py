@@ -6,10 +6,15 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from stratos.core.formats import duration, visible
 from stratos.core.output import VERBOSE, add_flag, json_line
+
+if TYPE_CHECKING:
+    from stratos.probe.look.columns import OtherTaskError
+    from stratos.tasks.base import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         with _working("reading"):
             facts = read_facts(args.path, args.text, args.answer)
     except OtherTaskError as error:  # to say what to type is what a look is for
-        print(json_line({"next": error.next}) if args.json else visible(str(error)))
+        _show_other(error, args)
         return
     if not args.json:
         for line in fact_lines(facts, is_whole=args.verbose):
@@ -71,6 +76,51 @@ def run(args: argparse.Namespace) -> None:
         print(visible(line))
     seconds = time.perf_counter() - began
     print(f"{'took':<11}{duration(seconds)}, {time.process_time():.0f} CPU seconds")
+
+
+def _show_other(error: OtherTaskError, args: argparse.Namespace) -> None:
+    """Print what another task reads in the file, where one does, and what to type.
+
+    Raises:
+        ConfigError: the task cannot use the file.
+    """
+    from stratos.probe.look.look_lines import wrapped
+
+    task = None
+    if error.overrides:
+        with _working("reading"):
+            task = _task_of(error.overrides)
+    if args.json:
+        read = {"rows": task.notes, "warnings": [*map(str, task.complaints)]} if task else {}
+        print(json_line({**read, "next": error.next}))
+        return
+    if task is not None:
+        for title, texts in (("rows", task.notes), ("warning", map(str, task.complaints))):
+            for number, text in enumerate(texts):
+                for line in wrapped("" if number else title, text, is_whole=True):
+                    print(visible(line))
+    for line in wrapped("next", str(error), is_whole=True):
+        print(visible(line))
+
+
+def _task_of(overrides: Sequence[str]) -> Task:
+    """Return the task that a run with these overrides has.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from stratos.cli.build import build
+    from stratos.cli.compose import CONFIG_NAME, hydra_for, hydra_kept
+
+    with hydra_kept(), hydra_for(None) as hydra:
+        composed = hydra.compose_config(
+            CONFIG_NAME, [*overrides, "paths.run_dir=."], RunMode.RUN, with_log_configuration=False
+        )
+        HydraConfig.instance().set_config(composed)
+        return build(composed).task
 
 
 @contextlib.contextmanager

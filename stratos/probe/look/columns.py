@@ -76,6 +76,8 @@ class OtherTaskError(ConfigError):
     def __init__(self, reason: HoldsCalls | HoldsConversations) -> None:
         super().__init__(str(reason))
         self.next = reason.next
+        self.overrides = reason.overrides
+        """Of a run of the task that reads them; none where there are several."""
 
 
 class UncertainError(ConfigError):

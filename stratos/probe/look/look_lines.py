@@ -48,7 +48,7 @@ def fact_lines(facts: Facts, *, is_whole: bool = False) -> Iterator[str]:
         facts: what it is.
         is_whole: whether a section has all its lines.
     """
-    section = partial(_wrapped, is_whole=is_whole)
+    section = partial(wrapped, is_whole=is_whole)
     n = counted(facts.n_rows, "row", spec=",")
     what = {AnswerKind.LABELS: "a label", AnswerKind.SETS: "several labels"}.get(facts.kind)
     what = what or {AnswerKind.OBJECTS: "a JSON object", AnswerKind.NUMBERS: "a number"}.get(
@@ -185,7 +185,7 @@ def measured_lines(
         label_next: rows that are worth a label.
         is_whole: whether a section has all its lines, and each row that looks mislabelled one.
     """
-    section = partial(_wrapped, is_whole=is_whole)
+    section = partial(wrapped, is_whole=is_whole)
     if measured.baselines:
         yield from section("to beat", _reached(measured.baselines))
     if measured.students:
@@ -341,7 +341,7 @@ def _train(facts: Facts, measured: Measured) -> str:
     return shlex.join(["stratos", verb, f"+task={base}", *words])
 
 
-def _wrapped(title: str, text: str, *, is_whole: bool = False) -> list[str]:
+def wrapped(title: str, text: str, *, is_whole: bool = False) -> list[str]:
     """Return a section as lines: all, or its share of the screen."""
     return textwrap.wrap(
         text,
