@@ -148,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="+", help="of pages: file, logs, gsm8k, ray")
+    parser.add_argument("names", nargs="+", help="of pages: file, logs, tools, gsm8k, ray")
     parser.add_argument("--data", type=Path, help="folder of GSM8K's train.jsonl and test.jsonl")
     parser.add_argument("--out", type=Path, help="where folders and runs are kept")
     options = parser.parse_args()

@@ -67,7 +67,7 @@ def state_of(question: str, year: str) -> State:
     return State(tools_in(question), messages, values, features, _user_words(messages), last)
 
 
-def said_in(messages: Sequence[Mapping[str, Any]]) -> set[str]:
+def spoken_words(messages: Sequence[Mapping[str, Any]]) -> set[str]:
     """Return the words of a conversation, as `words_in` writes them."""
     return words_in("\n".join(map(line_of, messages)))
 
@@ -417,8 +417,8 @@ class Caller(Predictor):
             if action == NONE:
                 return "[]", p, True
             if action == TEXT:
-                said = said_in(state.messages)
-                text, share = self.texts.text(TEXT, state.features, state.offered, said)
+                spoken = spoken_words(state.messages)
+                text, share = self.texts.text(TEXT, state.features, state.offered, spoken)
                 return text, p * share, False
             is_tried = p >= _LEAST_SECOND or self.choice == "required"
             calls, share = self._calls(state, action) if is_tried else ([], 0.0)

@@ -118,7 +118,7 @@ class Neighbours:
         return sum(int(rows.nnz) for rows in self.rows.values())
 
     def text(
-        self, key: str, features: Sequence[str], values: Offered, said: Set[str] = frozenset()
+        self, key: str, features: Sequence[str], values: Offered, spoken: Set[str] = frozenset()
     ) -> tuple[str, float]:
         """Return the text that is probably right, and how likely it is.
 
@@ -129,7 +129,7 @@ class Neighbours:
             key: what it is the text of.
             features: of the turn.
             values: that the conversation offers.
-            said: words of the conversation, as `words_in` writes them; none where it is no turn.
+            spoken: words of the conversation, as `words_in` writes them; none where it is no turn.
         """
         rows = self.rows.get(key)
         if rows is None:
@@ -142,8 +142,8 @@ class Neighbours:
             made = filled(self.templates[key][index], values)
             if made is not None and (len(weights) < _N_NEAREST or made in weights):
                 weight = float(np.exp(_SHARPNESS * (scores[index] - scores.max())))
-                if said:
-                    weight *= _FOREIGN ** len(facts_in(made) - said)
+                if spoken:
+                    weight *= _FOREIGN ** len(facts_in(made) - spoken)
                 weights[made] = weights.get(made, 0.0) + weight
         if not weights:
             best = self.templates[key][int(scores.argmax())]
