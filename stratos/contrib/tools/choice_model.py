@@ -100,6 +100,7 @@ class ChoiceModel:
 def fit(choices: Choices) -> ChoiceModel:
     """Return the weights that suit choices best, by L-BFGS with a quadratic penalty."""
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
 
     names, matrix, owner, right = choices.arrays()
     if not names:
@@ -119,11 +120,12 @@ def fit(choices: Choices) -> ChoiceModel:
         loss = np.log(total).sum() - np.log(correct).sum()
         return float(loss + _PENALTY * weights @ weights / 2), gradient
 
-    best = minimize(
-        objective,
-        np.zeros(len(names)),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": _MOST_STEPS},
-    )
+    with threadpool_limits(limits=1):  # of vectors, threads wait for each other
+        best = minimize(
+            objective,
+            np.zeros(len(names)),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": _MOST_STEPS},
+        )
     return ChoiceModel(dict(zip(names, best.x.tolist(), strict=True)))

@@ -425,6 +425,7 @@ class _Rows:
     def _probabilities(self, y: NDArray[np.int32], n_classes: int) -> NDArray[np.float64]:
         """Return of each row the probability of each class, given its own, -1 if unknown."""
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         probabilities = np.zeros((len(y), n_classes))
         fold = self.groups % _FOLDS
@@ -436,7 +437,8 @@ class _Rows:
             if len(np.unique(y[learnt])) < 2:
                 continue
             model = LogisticRegression(C=0.3, max_iter=200, tol=1e-3)
-            model.fit(self.features[learnt], y[learnt])
+            with threadpool_limits(limits=1):  # of small matrices, threads wait for each other
+                model.fit(self.features[learnt], y[learnt])
             inside = np.flatnonzero(fold == k)
             if len(inside):
                 predicted = model.predict_proba(self.features[inside])

@@ -152,6 +152,7 @@ def _group_texts(steps: Sequence[Step]) -> None:
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.feature_extraction import FeatureHasher
     from sklearn.feature_extraction.text import TfidfTransformer
+    from threadpoolctl import threadpool_limits
 
     texts = {step.utterance: [word for word in tokens(step.utterance) if word.isalpha()] or ["-"]
              for step in steps}  # fmt: skip
@@ -161,10 +162,10 @@ def _group_texts(steps: Sequence[Step]) -> None:
         return
     hasher = FeatureHasher(2**12, input_type="string", alternate_sign=False)
     weights = TfidfTransformer(sublinear_tf=True).fit_transform(hasher.transform(texts.values()))
-    means = MiniBatchKMeans(n_groups, random_state=0, n_init=3).fit(
-        weights[np.random.default_rng(0).permutation(len(texts))[:_MOST_GROUPED]]
-    )
-    group = dict(zip(texts, means.predict(weights), strict=True))
+    some = weights[np.random.default_rng(0).permutation(len(texts))[:_MOST_GROUPED]]
+    with threadpool_limits(limits=1):  # of small matrices, threads wait for each other
+        means = MiniBatchKMeans(n_groups, random_state=0, n_init=3).fit(some)
+        group = dict(zip(texts, means.predict(weights), strict=True))
     for step in steps:
         step.kind = f"{step.action}#{group[step.utterance]}"
 
