@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
 from math import nan
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -291,6 +291,16 @@ class _OtherWorkload(Exception):
     """A row is of another workload than the one that is read."""
 
 
+class DoubtfulTurn(NamedTuple):
+    """A turn of a log that is probably wrong."""
+
+    where: str
+    """Its line and message."""
+    doubt: Doubt
+    logged: str
+    """Its answer: calls as JSON, or a text."""
+
+
 @dataclass
 class ToolRowReader:
     """Reads rows of either form, and counts what is left out though nothing is wrong with it."""
@@ -314,7 +324,7 @@ class ToolRowReader:
     """Whether a teacher is asked for these."""
     are_unchecked: bool = False
     """Whether there are too many conversations for that."""
-    doubtful: list[tuple[str, Doubt]] = field(default_factory=list)
+    doubtful: list[DoubtfulTurn] = field(default_factory=list)
     """Turns that were left out, or whose names were mapped to those of the tools, and where each
     stands."""
     to_relabel: list[tuple[Row, Place]] = field(default_factory=list)
@@ -461,12 +471,16 @@ class ToolRowReader:
             PassedOver: there is nothing to be learnt.
         """
         relabelled = _relabelled(trace, doubts) if self.relabels else {}
+        logged = trace.turns
         if doubts:
             trace = replace(trace, turns=mended(trace.turns, doubts))
         conversation = conversation_of(trace.turns, trace.about)  # checks their order
         if self.workload is not None and workload_of(conversation).id != self.workload:
             raise _OtherWorkload
-        self.doubtful += [(f"{line}, message {doubt.turn + 1}", doubt) for doubt in doubts]
+        self.doubtful += [
+            DoubtfulTurn(f"{line}, message {doubt.turn + 1}", doubt, _logged(logged[doubt.turn]))
+            for doubt in doubts
+        ]
         tools = self._offered(trace)
         calls_of_turns = [
             [Call(call.name, json.loads(call.arguments)) for call in turn.calls]
@@ -550,6 +564,14 @@ class ToolRowReader:
         redacted, n = redact_shapes(writable(text))
         self.n_secrets += n
         return redacted
+
+
+def _logged(turn: Turn) -> str:
+    """Return the answer of a turn as it was logged, without secrets."""
+    calls = [f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments or "{}"}}}'
+             for call in turn.calls]  # fmt: skip
+    text, _ = redact_shapes(writable(f"[{', '.join(calls)}]" if calls else turn.text.strip()))
+    return text
 
 
 def most_frequent(rows: Sequence[Row]) -> Settled:

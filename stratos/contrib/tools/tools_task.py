@@ -390,8 +390,8 @@ class ToolsTask(FileTask[ToolsContent]):
             signatures = tuple(map(signature, reader.tools or ()))
             notes.append(str(ToolsInferred(self.path, signatures)))
         if reader.doubtful:
-            reasons = Counter(doubt.reason for _, doubt in reader.doubtful)
-            first = {doubt.reason: where for where, doubt in reversed(reader.doubtful)}
+            reasons = Counter(turn.doubt.reason for turn in reader.doubtful)
+            first = {turn.doubt.reason: turn.where for turn in reversed(reader.doubtful)}
             of_each = tuple((n, why, first[why]) for why, n in reasons.most_common())
             n_relabelled = self.n_unlabelled if self.answers == "relabel" else None
             paths = self.path, of_each, self.doubts_path, self.test_path
@@ -727,8 +727,16 @@ def _write_doubts(path: str, rows: ToolRowReader) -> None:
         ConfigError: the file cannot be written.
     """
     lines = [
-        json.dumps({"where": where, "why": str(doubt.reason), "p": round(doubt.probability, 3)})
-        for where, doubt in rows.doubtful
+        json.dumps(
+            {
+                "where": turn.where,
+                "why": str(turn.doubt.reason),
+                "p": round(turn.doubt.probability, 3),
+                "answer": turn.logged,
+            },
+            ensure_ascii=False,
+        )
+        for turn in rows.doubtful
     ]
     try:
         write_atomically(Path(path).expanduser(), "".join(f"{line}\n" for line in lines).encode())

@@ -369,6 +369,9 @@ def test_turns_that_are_probably_wrong_are_left_out_and_counted(tmp_path: Path) 
     [doubt] = map(json.loads, doubts.read_text().splitlines())
     assert doubt["where"] == "line 57, message 3"
     assert doubt["why"] in note
+    assert json.loads(doubt["answer"]) == [
+        {"name": "find_restaurant", "arguments": {"town": "Oslo"}}
+    ]
     apart = ToolsTask(path, test_path=str(tested))
     [note] = [note for note in apart.notes if "probably wrong" in note]
     assert f"Turns of {tested} are tested as they are" in note
