@@ -14,7 +14,6 @@ from stratos.core.output import VERBOSE, add_flag, json_line
 
 if TYPE_CHECKING:
     from stratos.probe.look.columns import OtherTaskError
-    from stratos.tasks.base import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,28 +85,26 @@ def _show_other(error: OtherTaskError, args: argparse.Namespace) -> None:
     """
     from stratos.probe.look.look_lines import wrapped
 
-    task = None
+    sections: dict[str, list[str]] = {}
     if error.overrides:
         with _working("reading"):
-            task = _task_of(error.overrides)
+            sections = _sections(error.overrides)
     if args.json:
-        read = {"rows": task.notes, "warnings": [*map(str, task.complaints)]} if task else {}
-        print(json_line({**read, "next": error.next}))
+        print(json_line({**sections, "next": error.next}))
         return
-    if task is not None:
-        for title, texts in (("rows", task.notes), ("warning", map(str, task.complaints))):
-            for number, text in enumerate(texts):
-                for line in wrapped("" if number else title, text, is_whole=True):
-                    print(visible(line))
+    for title, texts in sections.items():
+        for number, text in enumerate(texts):
+            for line in wrapped("" if number else title, text, is_whole=True):
+                print(visible(line))
     for line in wrapped("next", str(error), is_whole=True):
         print(visible(line))
 
 
-def _task_of(overrides: Sequence[str]) -> Task:
-    """Return the task that a run with these overrides has.
+def _sections(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Return what the task of a run with these overrides says of its rows, and what is doubtful.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: the task cannot be made.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -120,7 +117,8 @@ def _task_of(overrides: Sequence[str]) -> Task:
             CONFIG_NAME, [*overrides, "paths.run_dir=."], RunMode.RUN, with_log_configuration=False
         )
         HydraConfig.instance().set_config(composed)
-        return build(composed).task
+        task = build(composed).task
+    return {"rows": [*task.notes], "warning": [*map(str, task.complaints)]}
 
 
 @contextlib.contextmanager
