@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from stratos.core.errors import ConfigError
 from stratos.core.formats import duration, visible
 from stratos.core.output import VERBOSE, add_flag, json_line
 
@@ -78,17 +79,16 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _show_other(error: OtherTaskError, args: argparse.Namespace) -> None:
-    """Print what another task reads in the file, where one does, and what to type.
-
-    Raises:
-        ConfigError: the task cannot use the file.
-    """
-    from stratos.probe.look.look_lines import wrapped
+    """Print what another task reads in the file, or why it refuses it, and what to type."""
+    from stratos.probe.look.look_lines import command_lines, wrapped
 
     sections: dict[str, list[str]] = {}
     if error.overrides:
         with _working("reading"):
-            sections = _sections(error.overrides)
+            try:
+                sections = _sections(error.overrides)
+            except ConfigError as refusal:
+                sections = {"refused": [str(refusal)]}
     if args.json:
         print(json_line({**sections, "next": error.next}))
         return
@@ -96,7 +96,7 @@ def _show_other(error: OtherTaskError, args: argparse.Namespace) -> None:
         for number, text in enumerate(texts):
             for line in wrapped("" if number else title, text, is_whole=True):
                 print(visible(line))
-    for line in wrapped("next", str(error), is_whole=True):
+    for line in command_lines("next", error.next) if sections else [str(error)]:
         print(visible(line))
 
 

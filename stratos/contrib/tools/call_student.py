@@ -24,8 +24,8 @@ from stratos.contrib.tools.call_texts import Neighbours
 from stratos.contrib.tools.call_values import Candidate, Offered, as_json, form_of, offered
 from stratos.contrib.tools.calls import Call, question_of_request, written
 from stratos.contrib.tools.choice_model import ChoiceModel
-from stratos.contrib.tools.grounding import tokens, words_in, words_of_name
-from stratos.contrib.tools.signatures import Tool, line_of, messages_in, tools_in
+from stratos.contrib.tools.grounding import tokens, words_of_name
+from stratos.contrib.tools.signatures import Tool, messages_in, tools_in
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor, ToolChoice, text_of
 from stratos.models.kinds.tagger.tagger import calibrated
 from stratos.tasks.schema.document import resolved
@@ -65,11 +65,6 @@ def state_of(question: str, year: str) -> State:
     values = offered(messages, year)
     last, features = _surroundings(messages, values)
     return State(tools_in(question), messages, values, features, _user_words(messages), last)
-
-
-def spoken_words(messages: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the words of a conversation, as `words_in` writes them."""
-    return words_in("\n".join(map(line_of, messages)))
 
 
 def action_of(message: Mapping[str, Any]) -> str:
@@ -417,8 +412,7 @@ class Caller(Predictor):
             if action == NONE:
                 return "[]", p, True
             if action == TEXT:
-                spoken = spoken_words(state.messages)
-                text, share = self.texts.text(TEXT, state.features, state.offered, spoken)
+                text, share = self.texts.text(TEXT, state.features, state.offered)
                 return text, p * share, False
             is_tried = p >= _LEAST_SECOND or self.choice == "required"
             calls, share = self._calls(state, action) if is_tried else ([], 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -18,8 +18,6 @@ from stratos.tasks.answers import word_f1
 
 _N_NEAREST, _SHARPNESS = 15, 12.0
 _RIGHT_F1 = 0.5
-_FOREIGN = 0.2
-"""What each fact that the conversation does not state takes from the weight of a text."""
 _LONGEST_VALUE = 60
 Template = list[Any]
 """Of a text: its parts, and [origin, whether the model has named it before] of each value."""
@@ -117,19 +115,10 @@ class Neighbours:
         """Numbers that are kept."""
         return sum(int(rows.nnz) for rows in self.rows.values())
 
-    def text(
-        self, key: str, features: Sequence[str], values: Offered, spoken: Set[str] = frozenset()
-    ) -> tuple[str, float]:
+    def text(self, key: str, features: Sequence[str], values: Offered) -> tuple[str, float]:
         """Return the text that is probably right, and how likely it is.
 
-        Of the texts of the nearest turns it is the one that shares most words with the others, and
-        states fewest facts that the conversation does not.
-
-        Args:
-            key: what it is the text of.
-            features: of the turn.
-            values: that the conversation offers.
-            spoken: words of the conversation, as `words_in` writes them; none where it is no turn.
+        Of the texts of the nearest turns it is the one that shares most words with the others.
         """
         rows = self.rows.get(key)
         if rows is None:
@@ -142,8 +131,6 @@ class Neighbours:
             made = filled(self.templates[key][index], values)
             if made is not None and (len(weights) < _N_NEAREST or made in weights):
                 weight = float(np.exp(_SHARPNESS * (scores[index] - scores.max())))
-                if spoken:
-                    weight *= _FOREIGN ** len(facts_in(made) - spoken)
                 weights[made] = weights.get(made, 0.0) + weight
         if not weights:
             best = self.templates[key][int(scores.argmax())]

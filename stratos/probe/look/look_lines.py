@@ -214,10 +214,10 @@ def _next(facts: Facts, measured: Measured) -> Iterator[str]:
     """Yield what to type; nothing where the file has to change first."""
     if not (typed := command(facts, measured)):
         return
-    yield from _typed("next", typed)
+    yield from command_lines("next", typed)
     if measured.worth is Worth.LIKE_ID:
         yield f"{'':<{_INDENT}}or, if {shown(facts.answer, 40)} is the answer:"
-        yield from _typed("", _train(facts, measured))
+        yield from command_lines("", _train(facts, measured))
         return
     flags = {"question": ("--text", facts.text), "answer": ("--answer", facts.answer)}
     columns = [word for key in settings(facts)[1] for word in flags.get(key, ())]
@@ -227,7 +227,7 @@ def _next(facts: Facts, measured: Measured) -> Iterator[str]:
         yield init
 
 
-def _typed(title: str, command: str) -> list[str]:
+def command_lines(title: str, command: str) -> list[str]:
     """Return a command as lines that a shell takes as one."""
     lines = textwrap.wrap(
         command, _WIDTH - _INDENT - 4, break_long_words=False, break_on_hyphens=False

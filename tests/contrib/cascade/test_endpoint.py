@@ -305,6 +305,14 @@ def test_calls_of_tools_go_to_the_teacher_where_the_student_is_unsure(tmp_path, 
         # A call that the tool's schema refuses is never the student's answer.
         world.student.answer = '[{"name": "weather", "arguments": {"town": "Rome"}}]'
         assert world.post("sure", **offered)[1]["X-Stratos-Answer"] == "teacher"
+        # Nor is one of the teacher's: then the student's own stands, and the header says why.
+        for answer in ('[{"name": "nope", "arguments": {}}]', " "):
+            world.teacher.answer = answer
+            assert world.post("unsure", **offered)[1]["X-Stratos-Teacher"] == "refused"
+        # A stop cuts no calls.
+        world.student.answer = '[{"name": "weather", "arguments": {"city": "Rome"}}]'
+        status, headers, body = world.post("sure", stop=["Rome"], **offered)
+        assert headers["X-Stratos-Answer"] == "student" and b"Rome" in body
         # No call is an empty text.
         world.student.answer = "[]"
         [choice] = json.loads(world.post("sure", **offered)[2])["choices"]

@@ -22,7 +22,6 @@ from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import Neighbours, filled, template_of
 from stratos.contrib.tools.call_values import offered
 from stratos.contrib.tools.calls import calls_of
-from stratos.contrib.tools.grounding import words_in
 from stratos.contrib.tools.signatures import question_of, tools_of
 from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.core.errors import ForeignFileError
@@ -237,21 +236,6 @@ def test_a_text_states_nothing_of_another_conversation() -> None:
     texts = Neighbours.of({"": [tuple(dated), *titled, *wording]})
     assert texts.templates[""] == [["Shall I renew it?"]]
     assert len(Neighbours.of({"": titled}).templates[""]) == 3, "nothing else is there"
-
-
-def test_a_text_that_states_what_this_conversation_does_not_is_not_taken():
-    # Five turns name Cork, so that it is part of the wording; they are as near as the others.
-    cork = [(["ask"], template_of("We have tables in Cork for two.", offered([], "2026")))] * 5
-    plain = [(["ask"], template_of("We have tables for two.", offered([], "2026")))] * 3
-    texts = Neighbours.of({"": [*cork, *plain]})
-    values = offered([], "2026")
-    assert texts.text("", ["ask"], values, words_in("A table in Lima"))[0] == plain_text(plain)
-    assert texts.text("", ["ask"], values, words_in("A table in Cork"))[0] == plain_text(cork)
-
-
-def plain_text(texts):
-    """Return the text of the first of some."""
-    return "".join(texts[0][1])
 
 
 def test_a_text_names_each_value_of_a_list_once() -> None:

@@ -76,7 +76,8 @@ def test_a_look_names_the_task_and_ends_with_0(path: Path) -> None:
     done = stratos("look", path.name, cwd=path.parent)
     assert done.returncode == 0 and "+task=tools" in done.stdout
     looked = json.loads(stratos("look", path.name, "--json", cwd=path.parent).stdout)
-    assert looked == {"next": f"python -m stratos +task=tools task.path={path.name}"}
+    assert looked["next"] == f"python -m stratos +task=tools task.path={path.name}"
+    assert "60 conversations" in looked["rows"][1]
 
 
 def test_a_turn_without_a_text_is_named() -> None:

@@ -161,7 +161,15 @@ def _stops(value: Any) -> list[str]:
 _STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
 
 
-def completion_of(answer: StudentAnswer, name: str, *, has_tools: bool) -> dict[str, Any]:
+def message_to(question: ChatQuestion, text: str, finish: str) -> tuple[dict[str, Any], str]:
+    """Return an answer as a message, and why it ended; a text ends at a stop, calls do not."""
+    message, finish = message_of(text, finish, has_tools=question.has_tools)
+    if content := message["content"]:
+        message["content"] = content[: first_stop(content, question.stops)]
+    return message, finish
+
+
+def completion_of(answer: StudentAnswer, name: str, question: ChatQuestion) -> dict[str, Any]:
     """Return the student's answer without how likely it found its tokens, as calls if it is some.
 
     It was asked with the tools in its text, as in its evaluation, so that its calls come as text.
@@ -169,10 +177,9 @@ def completion_of(answer: StudentAnswer, name: str, *, has_tools: bool) -> dict[
     choices = []
     for choice in answer.reply["choices"]:
         shown = {key: value for key, value in choice.items() if key != "logprobs"}
-        if has_tools:
-            message, finish = message_of(
-                choice["message"]["content"] or "", choice["finish_reason"], has_tools=True
-            )
+        if question.has_tools:
+            text = choice["message"]["content"] or ""
+            message, finish = message_to(question, text, choice["finish_reason"])
             shown.update(message=message, finish_reason=finish)
         choices.append(shown)
     return {**answer.reply, "choices": choices, "model": name}
@@ -374,19 +381,22 @@ class _Front:
         counters.requests += 1
         longest = cascading.endpoint.student_tokens
         longest = longest if question.limit is None else min(longest, question.limit)
-        options = {"stop": question.stops} if question.stops else {}
+        # A stop inside of calls would cut them.
+        has_stops = question.stops and not question.has_tools
+        options = {"stop": question.stops} if has_stops else {}
         try:
             judge = await self._judge()
             judged = await judge.ask(self._student, question.messages, longest, options)
         except StudentError as error:
             counters.student_errors += 1
             return of_student(error)
-        own = completion_of(judged, cascading.name, has_tools=question.has_tools)
+        own = completion_of(judged, cascading.name, question)
         if not is_escalated(judged.confidence, cascading.threshold):
             return own, headers_of("student", "not-asked")
         counters.escalated += 1
         try:
             answer = await self._escalator.ask(self._question(question.messages), question.limit)
+            self._check_calls(answer, question)
         except UnavailableError as error:
             if cascading.is_error and error.why is not Why.OUT_OF_MONEY:
                 return unavailable(error)
@@ -400,6 +410,17 @@ class _Front:
             return messages
         return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
 
+    def _check_calls(self, answer: Answer, question: ChatQuestion) -> None:
+        """Refuse an answer with calls that the request's tools do not have, and an empty one.
+
+        Raises:
+            UnavailableError: it is one.
+        """
+        task = self._cascading.task
+        item = task.item_of_chat(question.messages) if question.has_tools else None
+        if item is not None and (not answer.text.strip() or task.refute(item, answer.text)):
+            raise UnavailableError(Why.REFUSED)
+
     def _by_teacher(self, answer: Answer, question: ChatQuestion) -> dict[str, Any]:
         """Return the teacher's answer as a completion, in the form that the student's have."""
         cascading, text = self._cascading, answer.text
@@ -407,9 +428,8 @@ class _Front:
         is_bare = cascading.endpoint.is_bare or question.has_tools
         if is_bare and item is not None:
             text = bared(cascading.task, item, text)
-        text = text[: first_stop(text, question.stops)]
         finish = "length" if answer.finish == LENGTH else "stop"
-        message, finish = message_of(text, finish, has_tools=question.has_tools)
+        message, finish = message_to(question, text, finish)
         n_in, n_out = answer.input_tokens, answer.output_tokens
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
