@@ -235,7 +235,7 @@ class Task(ABC):
             tools: as the API has them.
 
         Raises:
-            ValueError: the tools cannot be read.
+            ValueError: the tools, or calls of the messages, cannot be read.
         """
         return None
 

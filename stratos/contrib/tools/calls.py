@@ -69,15 +69,30 @@ def question_of_request(chat: Sequence[Mapping[str, Any]], tools: Sequence[Any])
         tools: that it offers.
 
     Raises:
-        ValueError: they cannot be read.
+        ValueError: tools, or calls of a message, cannot be read; the message says which and why.
     """
     messages = []
-    for message in chat:
+    for number, message in enumerate(chat, start=1):
         plain = {"role": message["role"], "content": (message["content"] or "").strip()}
-        if calls := calls_of_or_none(message.get("tool_calls") or []):
+        try:
+            calls = calls_of([*map(_with_arguments, message.get("tool_calls") or [])])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"messages: in message {number} {error}") from None
+        if calls:
             plain["tool_calls"] = json.loads(written(calls))
         messages.append(plain)
-    return question_of(tools_of([*tools]), messages)
+    try:
+        return question_of(tools_of([*tools]), messages)
+    except ValueError as error:
+        raise ValueError(f"tools: {error}") from None
+
+
+def _with_arguments(call: Any) -> Any:
+    """Return a call of a message; null, which some clients send for no arguments, is an object."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or function.get("arguments") not in (None, "null"):
+        return call
+    return {**call, "function": {**function, "arguments": "{}"}}
 
 
 def read(text: str) -> list[Call] | None:

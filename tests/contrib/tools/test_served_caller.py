@@ -147,6 +147,19 @@ def test_what_cannot_be_done_is_refused_with_the_reason(
         asked(client, [user("Hello")], **more)
 
 
+def test_calls_of_the_history_are_read_or_refused(client: openai.OpenAI) -> None:
+    def history(arguments: str) -> list[dict[str, Any]]:
+        function = {"name": "find_restaurant", "arguments": arguments}
+        asks = {"role": "assistant", "content": None,
+                "tool_calls": [{"id": "1", "type": "function", "function": function}]}  # fmt: skip
+        return [*ASKED, asks, {"role": "tool", "tool_call_id": "1", "content": "{}"}]
+
+    with pytest.raises(openai.BadRequestError, match="in message 3 the arguments of call 1"):
+        asked(client, history("{bad"))
+    none, empty = (asked(client, history(text)).choices[0].message for text in ("null", "{}"))
+    assert none.content == empty.content and bool(none.tool_calls) == bool(empty.tool_calls)
+
+
 def test_the_example_of_a_hosted_student_offers_tools(known: Known, client: openai.OpenAI) -> None:
     hosted = Hosted("b", "agent", 1, 1, "m", [], {}, "", "", "", "predictor", 1, known=[known])
     body = json.loads(hosted.example)

@@ -136,14 +136,11 @@ def _with_tools(task: Task, chat: Sequence[Mapping[str, Any]], tools: Any) -> li
     """Return the chat that asks the student with tools; None where its task has none.
 
     Raises:
-        ValueError: the tools cannot be read.
+        ValueError: they, or calls of the chat, cannot be read.
     """
     if not isinstance(tools, list):
         raise ValueError("tools: expected a list of tools.")
-    try:
-        return task.chat_of_request(chat, tools)
-    except ValueError as error:
-        raise ValueError(f"tools: {error}.") from None
+    return task.chat_of_request(chat, tools)
 
 
 def _stops(value: Any) -> list[str]:
