@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import re
 import time
@@ -79,7 +80,7 @@ def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
     content = _part(_part(choice, "message"), "content")
     if not isinstance(choice, dict) or not isinstance(content, str | None):
         raise Garbled("the reply is no chat completion")
-    text = writable(content or "")
+    text = writable("\n".join([*([content] if content else []), *_calls(_part(choice, "message"))]))
     finish = _part(choice, "finish_reason")
     finish = finish if isinstance(finish, str) else ""
     finish = LENGTH if finish.lower() in _CUT else finish
@@ -104,6 +105,22 @@ def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
         is_estimated=usage.is_estimated,
         cached_input_tokens=usage.cached_input_tokens,
     )
+
+
+def _calls(message: Any) -> list[str]:
+    """Return the calls of tools that a message has, each as models write one in a text.
+
+    Tools are offered in the text of a question, and some endpoints read the calls out of an answer.
+    """
+    calls = _part(message, "tool_calls")
+    functions = [_part(call, "function") for call in calls] if isinstance(calls, list) else []
+    return [
+        f'<tool_call>\n{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
+        f"{arguments or '{}'}}}\n</tool_call>"
+        for function in functions
+        if isinstance(name := _part(function, "name"), str)
+        and isinstance(arguments := _part(function, "arguments"), str)
+    ]
 
 
 def _ended_at_limit(finish: str, usage: Usage, max_tokens: int) -> bool:

@@ -330,7 +330,8 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "swapped": ("a.csv", lambda path: table(
         path, "text,label", [(x, f"{t} and so on") for t, x in texts(30)])),
     "conversations": ("a.jsonl", lambda path: lines(
-        path, ({"messages": [{"role": "user", "content": t}]} for t, _ in texts(9)))),
+        path, ({"messages": [{"role": "user", "content": t}, {"role": "assistant", "content": "no",
+                              "tool_calls": []}]} for t, _ in texts(9)))),
     "ids alone": ("a.csv", lambda path: table(
         path, "id,day", [(f"a{k}", f"2026-01-{k:02}") for k in range(10, 30)])),
     "spreadsheet": ("a.xlsx", lambda path: path.write_bytes(b"PK\x03\x04")),

@@ -271,13 +271,27 @@ QUESTION = Question([{"role": "user", "content": "How many apples are there?"}],
 TEXT = "".join(f"We add the apples of bag {i}. " for i in range(15))[:400]
 
 
-def answer(finish: Any, usage: Any, text: str = TEXT, **message: Any) -> Answer:
+def answer(finish: Any, usage: Any, text: str | None = TEXT, **message: Any) -> Answer:
     choice = {"finish_reason": finish, "message": {"content": text, **message}}
     return to_answer({"choices": [choice], "usage": usage}, QUESTION, 1.0)
 
 
 def took(n_tokens: int) -> dict[str, int]:
     return {"prompt_tokens": 20, "completion_tokens": n_tokens}
+
+
+def test_calls_that_an_endpoint_reads_out_of_an_answer_are_in_its_text():
+    def call(name: Any, arguments: Any) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+    calls = [call("find", '{"city": "Rome"}'), call("list", ""), call(None, "{}"), "x"]
+    for content in (None, "Let me see."):
+        assert answer("tool_calls", took(9), content, tool_calls=calls).text.splitlines() == [
+            *([content] if content else []),
+            "<tool_call>", '{"name": "find", "arguments": {"city": "Rome"}}', "</tool_call>",
+            "<tool_call>", '{"name": "list", "arguments": {}}', "</tool_call>",
+        ]  # fmt: skip
+    assert answer("stop", took(9), "", tool_calls=None).text == ""
 
 
 @pytest.mark.parametrize(

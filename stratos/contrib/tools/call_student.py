@@ -24,7 +24,7 @@ from stratos.contrib.tools.call_texts import Neighbours
 from stratos.contrib.tools.call_values import Candidate, Offered, as_json, form_of, offered
 from stratos.contrib.tools.calls import Call, question_of_request, written
 from stratos.contrib.tools.choice_model import ChoiceModel
-from stratos.contrib.tools.grounding import tokens, words_of_name
+from stratos.contrib.tools.grounding import stated_in, tokens, words_of_name
 from stratos.contrib.tools.signatures import Tool, messages_in, tools_in
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor, ToolChoice, text_of
 from stratos.models.kinds.tagger.tagger import calibrated
@@ -57,6 +57,11 @@ class State:
     """Features of the user's words, by which a constant is chosen."""
     last: str
     """The last action."""
+
+    @property
+    def stated(self) -> set[str]:
+        """Words that the messages state; most states are never asked."""
+        return stated_in(self.messages)
 
 
 def state_of(question: str, year: str) -> State:
@@ -412,7 +417,7 @@ class Caller(Predictor):
             if action == NONE:
                 return "[]", p, True
             if action == TEXT:
-                text, share = self.texts.text(TEXT, state.features, state.offered)
+                text, share = self.texts.text(TEXT, state.features, state.offered, state.stated)
                 return text, p * share, False
             is_tried = p >= _LEAST_SECOND or self.choice == "required"
             calls, share = self._calls(state, action) if is_tried else ([], 0.0)
@@ -475,7 +480,9 @@ class Caller(Predictor):
         """Return a list as JSON: all values that are rather items of it than not."""
         learnt = self.arguments.get(tool.name, {}).get(leaf.name, Learnt())
         if learnt.is_text:
-            text, share = self.texts.text(f"{tool.name}.{leaf.name}", state.features, state.offered)
+            text, share = self.texts.text(
+                f"{tool.name}.{leaf.name}", state.features, state.offered, state.stated
+            )
             return as_json([text]), share
         choices = options(state, tool, leaf, learnt)
         keys, chances = [*choices], self.choose_value.chances([*choices.values()], NO_ITEM)
@@ -497,7 +504,9 @@ class Caller(Predictor):
         """Return an argument of each of `n` calls as JSON, None where it is omitted."""
         learnt = self.arguments.get(tool.name, {}).get(leaf.name, Learnt())
         if learnt.is_text:
-            text, share = self.texts.text(f"{tool.name}.{leaf.name}", state.features, state.offered)
+            text, share = self.texts.text(
+                f"{tool.name}.{leaf.name}", state.features, state.offered, state.stated
+            )
             is_valid = tool.takes(leaf.schema, text)
             return [as_json(text) if is_valid else None] * n, share
         choices = options(state, tool, leaf, learnt)

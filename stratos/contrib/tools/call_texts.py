@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 from scipy import sparse
 
 from stratos.contrib.tools.call_values import Candidate, Offered
-from stratos.contrib.tools.grounding import facts_in
+from stratos.contrib.tools.grounding import facts_in, foreign_facts
 from stratos.tasks.answers import word_f1
 
 _N_NEAREST, _SHARPNESS = 15, 12.0
 _RIGHT_F1 = 0.5
+_FOREIGN = 0.2
+"""Weight of a text for each of its facts that the conversation does not state."""
 _LONGEST_VALUE = 60
 Template = list[Any]
 """Of a text: its parts, and [origin, whether the model has named it before] of each value."""
@@ -115,10 +117,13 @@ class Neighbours:
         """Numbers that are kept."""
         return sum(int(rows.nnz) for rows in self.rows.values())
 
-    def text(self, key: str, features: Sequence[str], values: Offered) -> tuple[str, float]:
+    def text(
+        self, key: str, features: Sequence[str], values: Offered, stated: Set[str]
+    ) -> tuple[str, float]:
         """Return the text that is probably right, and how likely it is.
 
-        Of the texts of the nearest turns it is the one that shares most words with the others.
+        Of the texts of the nearest turns it is the one that shares most words with the others;
+        those with facts that the conversation does not state count less.
         """
         rows = self.rows.get(key)
         if rows is None:
@@ -131,6 +136,7 @@ class Neighbours:
             made = filled(self.templates[key][index], values)
             if made is not None and (len(weights) < _N_NEAREST or made in weights):
                 weight = float(np.exp(_SHARPNESS * (scores[index] - scores.max())))
+                weight *= _FOREIGN ** foreign_facts(made, stated)
                 weights[made] = weights.get(made, 0.0) + weight
         if not weights:
             best = self.templates[key][int(scores.argmax())]

@@ -35,12 +35,15 @@ _NEXT = re.compile(r"\s*(?:```\s*```(?:json)?\s*)?[,;]?\s*(?=\{)")
 """What may stand between objects that are several calls."""
 _OF_JSON = re.compile(r"[\[{]\s*[{\"]")
 """How a list or an object begins that is JSON, even if it is cut off."""
+_BEGUN = re.compile(r"\s*(?:\[\s*)?\{\s*\"name\"\s*:")
 _IN_PYTHON = re.compile(r"(?:=\s*|\w\()\Z")
 """What stands before a value that is an argument in Python."""
 _DECODER = json.JSONDecoder()
 _MOST_STARTS = 50
 """Brackets of a text behind which calls are looked for."""
 _LONGEST = 100_000
+MOST_TOOLS = 1024
+"""Of a request: the schema of each is checked while other requests wait."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,11 @@ def question_of_request(chat: Sequence[Mapping[str, Any]], tools: Sequence[Any])
         tools: that it offers.
 
     Raises:
-        ValueError: tools, or calls of a message, cannot be read; the message says which and why.
+        ValueError: tools, or calls of a message, cannot be read, or there are more than
+            `MOST_TOOLS`; the message says which and why.
     """
+    if len(tools) > MOST_TOOLS:
+        raise ValueError(f"tools: {len(tools):,} are too many, {MOST_TOOLS:,} may be offered.")
     messages = []
     for number, message in enumerate(chat, start=1):
         plain = {"role": message["role"], "content": (message["content"] or "").strip()}
@@ -108,6 +114,11 @@ def read(text: str) -> list[Call] | None:
     calls = _whole(behind)
     calls = _within(behind) if calls is None else calls
     return _within(text) if calls is None else calls
+
+
+def begins_call(text: str) -> bool:
+    """Return whether a text begins a call, though it may be cut off, and is no text to a user."""
+    return _BEGUN.match(text) is not None or "<tool_call>" in text
 
 
 def _whole(text: str) -> list[Call] | None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from stratos.core.formats import writable
@@ -178,6 +179,62 @@ def facts_in(text: str) -> set[str]:
         if any(map(str.isdigit, word)) or (is_name and not _STARTS.search(text, 0, match.start())):
             made.add(_plain(word))
     return made
+
+
+def stated_in(messages: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the words of messages and of their calls, and the parts of words between marks.
+
+    Of JSON the values count: there, spaces and escapes stand elsewhere than in a text.
+    """
+    made = set[str]()
+    for message in messages:
+        calls = (call["arguments"] for call in message.get("tool_calls", ()))
+        for text in chain(_texts_of(message["content"]), *map(_strings, calls)):
+            for word in words_in(text):
+                made.add(_number(word))
+                made.update(map(_number, _WORD.findall(word)))
+    return made
+
+
+def foreign_facts(text: str, stated: Set[str]) -> int:
+    """Return how many facts of a text are nowhere in what `stated_in` returned."""
+    return sum(
+        _number(fact) not in stated
+        and not all(_number(part) in stated for part in _WORD.findall(fact))
+        for fact in facts_in(text)
+    )
+
+
+def _texts_of(content: str) -> Iterable[str]:
+    """Return the values of a text that is JSON, else the text."""
+    if content[:1] not in ("{", "["):
+        return [content]
+    try:
+        return _strings(json.loads(content))
+    except (ValueError, RecursionError):
+        return [content]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
+    else:
+        yield text_of(value)
+
+
+def _number(word: str) -> str:
+    """Return a number without zeros that its value leaves out; another word as it is."""
+    if not word[:1].isdigit() or not word.isascii():
+        return word
+    try:
+        return f"{float(word.replace(',', '')):.12g}"
+    except ValueError:
+        return word
 
 
 def _plain(word: str) -> str:

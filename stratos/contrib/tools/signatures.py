@@ -7,6 +7,7 @@ that are named as in Python (`dict`, `float`) are read as those of JSON Schema.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -191,8 +192,8 @@ def tools_of(value: Any) -> tuple[Tool, ...]:
 @lru_cache(maxsize=4096)
 def _tools_of(text: str) -> tuple[Tool, ...]:
     tools = tuple(_named_tool(value, k) for k, value in enumerate(json.loads(text), start=1))
-    names = [tool.name for tool in tools]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    names = Counter(tool.name for tool in tools)
+    if twice := sorted(name for name, n in names.items() if n > 1):
         raise ValueError(f"two tools are called {shown(twice[0])}")
     return tools
 
@@ -279,10 +280,13 @@ def _cut(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "content": f"{message['content'][:LONGEST_RESULT]}…"}
 
 
-@lru_cache(maxsize=4096)
 def tools_in(question: str) -> tuple[Tool, ...]:
     """Return the tools that a question's text names; none where it is no such text."""
-    head = _parts(question)[0]
+    return _tools_of_head(_parts(question)[0])
+
+
+@lru_cache(maxsize=256)
+def _tools_of_head(head: str) -> tuple[Tool, ...]:
     try:
         lines = [json.loads(line) for line in head.removeprefix(_HEAD).split("\n") if line]
         return tools_of(lines)

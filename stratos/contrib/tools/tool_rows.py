@@ -35,7 +35,7 @@ from stratos.contrib.logs.turn_rows import (
     workload_of,
 )
 from stratos.contrib.logs.words import FieldOfWrongType
-from stratos.contrib.tools.calls import Call, calls_of, read, why_invalid, written
+from stratos.contrib.tools.calls import Call, begins_call, calls_of, read, why_invalid, written
 from stratos.contrib.tools.signatures import (
     Tool,
     json_of,
@@ -137,7 +137,7 @@ def fields_of_answer(text: str, question: str, learns_texts: bool) -> dict[str, 
         learns_texts: whether a text may be due; where it may, no call alone says nothing.
     """
     tools, calls = tools_in(question), read(text)
-    if calls is None and learns_texts and text.strip():
+    if calls is None and learns_texts and text.strip() and not begins_call(text):
         return {"answer": text.strip(), "slice": TEXT}
     if calls is None or (learns_texts and not calls):
         return NoCalls()
@@ -209,7 +209,7 @@ def _message(value: Any, number: int) -> dict[str, Any]:
         )
     content = value.get("content")
     if isinstance(content, list):  # of parts: what is no text is left out
-        content = "".join(
+        content = "\n".join(
             str(part.get("text", "")) for part in content if isinstance(part, Mapping)
         )
     if content is not None and not isinstance(content, str):

@@ -17,6 +17,7 @@ from stratos.contrib.logs.inferred import signature
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools.calls import (
     Call,
+    begins_call,
     calls_of,
     is_right,
     overlap,
@@ -233,7 +234,7 @@ class RequestSplitter:
 class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
-    code_version = 5
+    code_version = 6
     calls_tools = True
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""
@@ -469,7 +470,7 @@ class ToolsTask(FileTask[ToolsContent]):
     @override
     def parse(self, text: str) -> AnswerText | None:
         answer = super().parse(text)
-        is_text = answer is None and self.content.reader.n_texts
+        is_text = answer is None and self.content.reader.n_texts and not begins_call(text)
         return text.strip() or None if is_text else answer
 
     @override

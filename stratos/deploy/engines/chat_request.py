@@ -32,7 +32,7 @@ SAMPLING = (
     "temperature", "top_p", "min_p", "top_k", "frequency_penalty", "presence_penalty", "seed",
 )  # fmt: skip
 """Options that llama.cpp has by the same name."""
-NOT_SERVED = ("top_logprobs", "functions", "logit_bias")
+NOT_SERVED = ("top_logprobs", "functions", "function_call", "logit_bias")
 """Options of the API that would change an answer, and that servers of language models refuse in
 place of ignoring them."""
 MOST_TOKENS = 1024
@@ -61,6 +61,8 @@ class ChatRequest(msgspec.Struct):
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    """Whether an answer may have several calls; where not, it has the first of them."""
     chat: list[dict[str, Any]] = []
     """The messages with all that came with them, each with a text."""
     streams_calls: ClassVar[bool] = False
@@ -92,6 +94,13 @@ class ChatRequest(msgspec.Struct):
     def with_usage(self) -> bool:
         """Whether a stream ends with an event of the tokens that it took."""
         return bool((self.stream_options or {}).get("include_usage"))
+
+    @property
+    def most_calls(self) -> int | None:
+        """Calls that an answer may have; None where the request does not say, 0 without tools."""
+        if not self.tools:
+            return 0
+        return 1 if self.parallel_tool_calls is False else None
 
     @property
     def stops(self) -> list[str]:
@@ -271,22 +280,22 @@ def whole_answer(
         return api_error(
             500, "response_format: the model could not keep to it; there is no answer."
         )
-    message, finish = message_of(text[:cut], finish, has_tools=bool(request.tools))
+    message, finish = message_of(text[:cut], finish, request.most_calls)
     return completion(model, message, finish, usage, logprobs)
 
 
-def message_of(text: str, finish: str, *, has_tools: bool) -> tuple[dict[str, Any], str]:
+def message_of(text: str, finish: str, most_calls: int | None) -> tuple[dict[str, Any], str]:
     """Return an answer as a message of the API, and why it ended.
 
     Args:
         text: that a student wrote.
         finish: why it ended, where the text calls nothing.
-        has_tools: whether the request offers tools: then the text may be calls, and "[]", by which
-            a student calls none, is an empty text.
+        most_calls: that the answer may have; None for any number. Where it may have some, the text
+            may be calls, and "[]", by which a student calls none, is an empty text.
     """
-    if has_tools and (calls := calls_of(text)):
+    if most_calls != 0 and (calls := calls_of(text)[:most_calls]):
         return {"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls"
-    is_no_call = has_tools and text.strip() == "[]"
+    is_no_call = most_calls != 0 and text.strip() == "[]"
     return {"role": "assistant", "content": "" if is_no_call else text}, finish
 
 

@@ -186,7 +186,7 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 
 def chat_of(messages: Any) -> list[dict[str, Any]]:
-    """Return the messages of a request, each with a text, also where it came in parts.
+    """Return the messages of a request, each with a text; parts are lines, as vLLM joins them.
 
     Raises:
         ValueError: they are none, one has a role that no chat template knows, or no user asks
@@ -202,7 +202,7 @@ def chat_of(messages: Any) -> list[dict[str, Any]]:
         {
             **message,
             "role": "system" if turn.role == "developer" else turn.role,
-            "content": "".join(part.text for part in turn.content)
+            "content": "\n".join(part.text for part in turn.content)
             if isinstance(turn.content, list)
             else turn.content or "",
         }

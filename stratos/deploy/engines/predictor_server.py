@@ -46,7 +46,7 @@ from stratos.deploy.engines.http_api import (
 )
 from stratos.models.kinds.base import Prediction, Predictor, ToolChoice, load_predictor
 
-NOT_SERVED = ("tools", "functions", "logit_bias", "response_format")
+NOT_SERVED = ("tools", "functions", "function_call", "logit_bias", "response_format")
 """Options that would change an answer, and that are refused in place of ignored."""
 LONG = 2**14
 """Characters of the texts of one call from which it has a thread of its own, so that the server
@@ -111,7 +111,7 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
             return api_error(500, str(error))
         usage = usage_of(len(question.split()), 1)  # words: it has no tokens of its own
         text = prediction.text
-        message, finish = message_of(text, "stop", has_tools=bool(request.tools))
+        message, finish = message_of(text, "stop", request.most_calls)
         calls = message.get("tool_calls", [])
         if choice == "required" and not calls:
             return api_error(400, "tool_choice: the messages do not give what a call needs.")

@@ -63,7 +63,8 @@ _LONGEST_NAME = 60
 _WORDS_OF_A_NAME = 6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 _CALLS = re.compile(
-    r'[\[{].*(?:"(?:role|type|from)".*"(?:tool_calls|tool_use|function_call)"|"(?:gen_ai|llm)\..*tool)'
+    r'[\[{].*(?:"(?:role|type|from)".*"(?:tool_calls|tool_use|function_call)"'
+    r'(?!\s*:\s*(?:\[\s*\]|null))|"(?:gen_ai|llm)\..*tool)'
     r'|\[.*(?:"speaker".*"service_call"|"service_call".*"speaker")'
 )
 """Messages of which some call tools, the span of a call of a model, or a schema-guided dialogue."""

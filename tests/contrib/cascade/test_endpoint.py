@@ -309,6 +309,9 @@ def test_calls_of_tools_go_to_the_teacher_where_the_student_is_unsure(tmp_path, 
         for answer in ('[{"name": "nope", "arguments": {}}]', " "):
             world.teacher.answer = answer
             assert world.post("unsure", **offered)[1]["X-Stratos-Teacher"] == "refused"
+        # Nor one that is cut off.
+        world.teacher.answer = 'Let me see. <tool_call>{"name": "weather", "argu'
+        assert world.post("unsure", **offered)[1]["X-Stratos-Teacher"] == "refused"
         # A stop cuts no calls.
         world.student.answer = '[{"name": "weather", "arguments": {"city": "Rome"}}]'
         status, headers, body = world.post("sure", stop=["Rome"], **offered)
@@ -319,6 +322,8 @@ def test_calls_of_tools_go_to_the_teacher_where_the_student_is_unsure(tmp_path, 
         assert choice["message"] == {"role": "assistant", "content": ""}
         status, _, body = world.post("sure", tools=[{"type": "function"}])
         assert status == 400 and "tools: tool 1 has no name" in body.decode()
+        status, _, body = world.post("sure", parallel_tool_calls=False, **offered)
+        assert status == 400 and body.startswith(b'{"error":{"message":"parallel_tool_calls')
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import Neighbours, filled, template_of
 from stratos.contrib.tools.call_values import offered
 from stratos.contrib.tools.calls import calls_of
+from stratos.contrib.tools.grounding import foreign_facts, stated_in
 from stratos.contrib.tools.signatures import question_of, tools_of
 from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.core.errors import ForeignFileError
@@ -236,6 +237,26 @@ def test_a_text_states_nothing_of_another_conversation() -> None:
     texts = Neighbours.of({"": [tuple(dated), *titled, *wording]})
     assert texts.templates[""] == [["Shall I renew it?"]]
     assert len(Neighbours.of({"": titled}).templates[""]) == 3, "nothing else is there"
+
+
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")])
+def test_a_fact_is_foreign_if_neither_a_text_nor_a_value_of_json_states_it(
+    separators: tuple[str, str],
+) -> None:
+    result = {"hire": "H-52239", "ends": "2027-03-05", "place": "Bar\nOslo", "price": 12.5}
+    content = json.dumps(result, separators=separators)
+    stated = stated_in([user("For Ms Weber"), {"role": "tool", "content": content}])
+    known = "It is H-52239 in Oslo until 2027-03-05 for Weber, at 12.50 or 12.5."
+    assert foreign_facts(known, stated) == 0
+    assert foreign_facts("It is H-52240 in Rome until 2027-03-06.", stated) == 3
+
+
+def test_of_texts_that_are_as_near_the_one_that_states_nothing_foreign_is_taken() -> None:
+    values = offered([user("go"), {"role": "tool", "content": "{}"}], "2026")
+    texts = [(["due"], [f"You owe {n} euros."]) for n in (5, 5, 5, 9, 9, 9)]
+    near = Neighbours.of({"": texts})
+    assert near.text("", ["due"], values, {"9"})[0] == "You owe 9 euros."
+    assert near.text("", ["due"], values, {"5"})[0] == "You owe 5 euros."
 
 
 def test_a_text_names_each_value_of_a_list_once() -> None:

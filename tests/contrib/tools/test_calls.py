@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from stratos.contrib.tools.calls import (
     Call,
+    begins_call,
     calls_of,
     is_right,
     overlap,
@@ -27,6 +28,8 @@ from stratos.contrib.tools.signatures import (
     tools_of,
 )
 from stratos.contrib.tools.words import UnknownTool
+from stratos.teachers.base import Question
+from stratos.teachers.reply import to_answer
 
 WEATHER: dict[str, Any] = {
     "name": "weather",
@@ -311,3 +314,23 @@ def test_a_look_at_types_refuses_and_takes_what_a_validator_does(schema: Any, va
 
 def is_valid(value: Any, schema: Any) -> bool:
     return Draft202012Validator(schema).is_valid(value)
+
+
+def test_native_calls_of_a_teacher_are_read_as_those_in_a_text() -> None:
+    calls = [{"type": "function", "function": {"name": name, "arguments": "{\"n\": 1}"}}
+             for name in "ab"]  # fmt: skip
+    message = {"role": "assistant", "content": "Let me see.", "tool_calls": calls}
+    reply = {"choices": [{"finish_reason": "tool_calls", "message": message}]}
+    text = to_answer(reply, Question([{"role": "user", "content": "go"}], 9), 0.1).text
+    assert read(text) == [Call("a", {"n": 1}), Call("b", {"n": 1})]
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ('Hm. <tool_call>{"name": "a", "ar', True), ('[{"name": "a"', True),
+        ("I have called a.", False), ('{"status": "ok"}', False), ("[1] see there", False),
+    ],
+)  # fmt: skip
+def test_a_call_that_is_cut_off_is_no_text_to_the_user(text: str, begins: bool) -> None:
+    assert begins_call(text) == begins

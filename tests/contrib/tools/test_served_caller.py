@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,7 @@ def test_tool_choice_holds_an_answer_to_calls_or_to_a_text(client: openai.OpenAI
         ({"tool_choice": "must"}, "tool_choice"),
         ({"stream": True, "logprobs": True}, "logprobs"),
         ({"tool_choice": RESERVE}, "tool_choice"),
+        ({"function_call": "auto"}, "function_call"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_reason(
@@ -145,6 +147,23 @@ def test_what_cannot_be_done_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(openai.BadRequestError, match=message):
         asked(client, [user("Hello")], **more)
+
+
+def test_parts_of_a_message_are_lines_as_in_the_rows(client: openai.OpenAI) -> None:
+    words = ["Find", "me", "somewhere", "vegan", "to", "eat,", "Cork"]
+    text = user("\n".join(words))
+    parts = {"role": "user", "content": [{"type": "text", "text": word} for word in words]}
+    one, several = (asked(client, [ASKED[0], m]).choices[0].message for m in (text, parts))
+    [[call], [same]] = one.tool_calls, several.tool_calls
+    assert call.function == same.function and "Cork" in call.function.arguments
+
+
+def test_a_request_with_too_many_tools_is_refused_at_once(client: openai.OpenAI) -> None:
+    many = [{"type": "function", "function": {"name": f"f{k}"}} for k in range(20_000)]
+    start = time.monotonic()
+    with pytest.raises(openai.BadRequestError, match="20,000 are too many"):
+        asked(client, ASKED, tools=many)
+    assert time.monotonic() - start < 5
 
 
 def test_calls_of_the_history_are_read_or_refused(client: openai.OpenAI) -> None:

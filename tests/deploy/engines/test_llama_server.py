@@ -464,6 +464,17 @@ def test_calls_are_given_as_the_api_has_them():
         assert calls_of(text) == []
 
 
+def test_an_answer_has_as_many_calls_as_the_request_takes():
+    from stratos.deploy.engines.chat_request import message_of
+
+    text = '[{"name": "a", "arguments": {}}, {"name": "b", "arguments": {}}]'
+    for most, names in ((None, ["a", "b"]), (1, ["a"])):
+        message, finish = message_of(text, "stop", most)
+        assert [call["function"]["name"] for call in message["tool_calls"]] == names
+        assert finish == "tool_calls"
+    assert message_of(text, "stop", 0) == ({"role": "assistant", "content": text}, "stop")
+
+
 # Chats as ids, and ids as text.
 
 

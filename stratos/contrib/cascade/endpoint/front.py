@@ -57,10 +57,10 @@ from stratos.teachers.prompting import chat
 
 _ONLY = {
     "temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0,
-    "tool_choice": "auto",
+    "tool_choice": "auto", "parallel_tool_calls": True,
 }  # fmt: skip
 """Options with the only value that the promise was measured with."""
-_NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "functions")
+_NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "functions", "function_call")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ _STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
 
 def message_to(question: ChatQuestion, text: str, finish: str) -> tuple[dict[str, Any], str]:
     """Return an answer as a message, and why it ended; a text ends at a stop, calls do not."""
-    message, finish = message_of(text, finish, has_tools=question.has_tools)
+    message, finish = message_of(text, finish, None if question.has_tools else 0)
     if content := message["content"]:
         message["content"] = content[: first_stop(content, question.stops)]
     return message, finish
