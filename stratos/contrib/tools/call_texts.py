@@ -19,10 +19,12 @@ from stratos.tasks.answers import word_f1
 _N_NEAREST, _SHARPNESS = 15, 12.0
 _RIGHT_F1 = 0.5
 _FOREIGN = 0.2
-"""Weight of a text for each of its facts that the conversation does not state."""
+"""Weight of a text for each of its facts that the conversation does not state, and for each place
+and list that its values do not fit."""
 _LONGEST_VALUE = 60
 Template = list[Any]
-"""Of a text: its parts, and [origin, whether the model has named it before] of each value."""
+"""Of a text: its parts, and of each value [origin, whether the model has named it before], with the
+number of the value that it is once more, if it is one."""
 Texts = Sequence[tuple[Sequence[str], Template]]
 """Features of turns, and their texts."""
 _LEAST_NAMED = 3
@@ -56,12 +58,15 @@ def template_of(text: str, values: Offered) -> Template:
     places.sort(key=lambda slot: (slot[0], -slot[1]))
     parts: Template = []
     end = 0
+    slots = list[Candidate]()
     for start, stop, candidate in places:
         if start < end:
             continue
         # An argument of a call tells which of several in a result it is.
         origin = next((o for o in candidate.origins if o.startswith("arg=")), candidate.origins[-1])
-        parts += [text[end:start], [origin, _is_named(candidate)]]
+        again = [slots.index(candidate)] if candidate in slots else []
+        slots.append(candidate)
+        parts += [text[end:start], [origin, _is_named(candidate), *again]]
         end = stop
     return [*parts, text[end:]]
 
@@ -70,25 +75,44 @@ def _is_named(candidate: Candidate) -> bool:
     return any(origin.startswith(("assistant", "arg=")) for origin in candidate.origins)
 
 
-def filled(template: Template, values: Offered) -> str | None:
-    """Return a template with the values of another conversation; None where one is missing."""
-    parts, used = list[str](), list[Candidate]()
+def filled(template: Template, values: Offered) -> tuple[str, int] | None:
+    """Return a template with the values of another conversation; None where one is missing.
+
+    With it, for how many places there is no value of their own, as where a text lists three and
+    there are two, and how many lists leave values out.
+    """
+    parts, used, listed = list[str](), list[Candidate](), Counter[str]()
+    n_unfit = 0
     for part in template:
         if isinstance(part, str):
             parts.append(part)
             continue
-        origin, was_named = part
-        some = [
-            candidate for candidate in values.values.values()
-            if origin in candidate.origins and not isinstance(candidate.value, bool | list | dict)
-        ]  # fmt: skip
-        rest = [candidate for candidate in some if candidate not in used] or some
-        alike = [candidate for candidate in rest if _is_named(candidate) == was_named] or rest
-        if not alike:
-            return None
-        used.append(alike[-1] if was_named else alike[0])
+        origin, was_named, *again = part
+        if again:
+            used.append(used[again[0]])
+        else:
+            some = _of_origin(origin, values)
+            rest = [candidate for candidate in some if candidate not in used]
+            n_unfit += not rest
+            alike = [candidate for candidate in rest or some if _is_named(candidate) == was_named]
+            alike = alike or rest or some
+            if not alike:
+                return None
+            used.append(alike[-1] if was_named else alike[0])
+            listed[origin] += not was_named
         parts.append(str(used[-1].value))
-    return "".join(parts)
+    for origin, n in listed.items():
+        fresh = (c for c in _of_origin(origin, values) if c not in used and not _is_named(c))
+        n_unfit += n > 1 and any(True for _ in fresh)
+    return "".join(parts), n_unfit
+
+
+def _of_origin(origin: str, values: Offered) -> list[Candidate]:
+    """Return the single values that stand where another conversation's did."""
+    return [
+        candidate for candidate in values.values.values()
+        if origin in candidate.origins and not isinstance(candidate.value, bool | list | dict)
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,10 +158,13 @@ class Neighbours:
         weights: dict[str, float] = {}
         for index in np.argsort(-scores, kind="stable")[: 3 * _N_NEAREST]:
             made = filled(self.templates[key][index], values)
-            if made is not None and (len(weights) < _N_NEAREST or made in weights):
+            if made is None:
+                continue
+            text, n_unfit = made
+            if len(weights) < _N_NEAREST or text in weights:
                 weight = float(np.exp(_SHARPNESS * (scores[index] - scores.max())))
-                weight *= _FOREIGN ** foreign_facts(made, stated)
-                weights[made] = weights.get(made, 0.0) + weight
+                weight *= _FOREIGN ** (foreign_facts(text, stated) + n_unfit)
+                weights[text] = weights.get(text, 0.0) + weight
         if not weights:
             best = self.templates[key][int(scores.argmax())]
             return "".join(part if isinstance(part, str) else "" for part in best).strip(), 0.05

@@ -266,7 +266,11 @@ def test_a_text_names_each_value_of_a_list_once() -> None:
             {"role": "tool", "content": json.dumps({"ids": ids})}], "2026")  # fmt: skip
 
     template = template_of("Is it #A1 or #B2?", listed("#A1", "#B2"))
-    assert filled(template, listed("#C3", "#D4")) == "Is it #C3 or #D4?"
+    assert filled(template, listed("#C3", "#D4")) == ("Is it #C3 or #D4?", 0)
+    assert filled(template, listed("#C3")) == ("Is it #C3 or #C3?", 1)
+    assert filled(template, listed("#C3", "#D4", "#E5")) == ("Is it #C3 or #D4?", 1)
+    twice = template_of("#A1? Is it #A1?", listed("#A1", "#B2"))
+    assert filled(twice, listed("#C3", "#D4")) == ("#C3? Is it #C3?", 0)
     assert filled(template, offered([user("go")], "2026")) is None
 
 
