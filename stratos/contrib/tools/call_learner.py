@@ -33,6 +33,7 @@ from stratos.contrib.tools.call_texts import Neighbours, Template, is_sentence, 
 from stratos.contrib.tools.call_values import as_json
 from stratos.contrib.tools.calls import Call, calls_of_or_none
 from stratos.contrib.tools.choice_model import Choices, fit
+from stratos.contrib.tools.grounding import form
 from stratos.contrib.tools.signatures import Tool, messages_in
 from stratos.contrib.tools.trace_drawer import made_of, recorded_of
 from stratos.core.formats import counted
@@ -46,6 +47,9 @@ from stratos.tasks.dedup.hashes import content_id
 
 _MOST_CONSTANTS, _FEWEST_OF_CONSTANT = 40, 3
 _MOST_NEGATIVES = 30
+_FEWEST_OF_FORMS, _NEW_FORMS = 20, 0.01
+"""Different texts of an argument, and the share of them with a form of their own, by which its
+values have known forms."""
 _YEAR_OF_CALL = re.compile(r'"(\d{4})-\d\d-')
 _YEAR = re.compile(r"\b((?:19|20)\d\d)-\d\d-\d\d")
 _N_FOLDS, _ROWS_OF_FOLDS = 4, 1500
@@ -383,5 +387,19 @@ def _arguments_of(states: Iterable[State], answers: Sequence[str]) -> dict[str, 
             if n >= _FEWEST_OF_CONSTANT and unsaid[key]
         ]  # fmt: skip
         is_text = 2 * sentences > len(some)
-        made[tool][name] = Learnt(tuple(constants), is_text, len(owners[name]) > 1)
+        forms = frozenset() if is_text else _forms(key for key, _ in some)
+        made[tool][name] = Learnt(tuple(constants), is_text, len(owners[name]) > 1, forms)
     return dict(made)
+
+
+def _forms(keys: Iterable[str]) -> frozenset[str]:
+    """Return the forms of texts, none where another is to be expected.
+
+    The share of forms to come that are new is about that of those seen once (Good and Turing).
+    """
+    texts = {key for key in keys if key[:1] == '"'}
+    counts = Counter(form(json.loads(key)) for key in texts)
+    n_once = sum(n == 1 for n in counts.values())
+    is_regular = len(texts) >= _FEWEST_OF_FORMS and n_once <= _NEW_FORMS * len(texts)
+    is_regular = is_regular and all("9" in name for name in counts)  # words may be any
+    return frozenset(counts) if is_regular else frozenset()

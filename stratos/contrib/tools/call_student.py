@@ -24,7 +24,7 @@ from stratos.contrib.tools.call_texts import Neighbours
 from stratos.contrib.tools.call_values import Candidate, Offered, as_json, form_of, offered
 from stratos.contrib.tools.calls import Call, question_of_request, written
 from stratos.contrib.tools.choice_model import ChoiceModel
-from stratos.contrib.tools.grounding import stated_in, tokens, words_of_name
+from stratos.contrib.tools.grounding import form, stated_in, tokens, words_of_name
 from stratos.contrib.tools.signatures import Tool, messages_in, tools_in
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor, ToolChoice, text_of
 from stratos.models.kinds.tagger.tagger import calibrated
@@ -208,6 +208,14 @@ class Learnt:
     """Whether its values are texts that the model writes."""
     is_shared: bool = False
     """Whether other tools have an argument of the name."""
+    forms: frozenset[str] = frozenset()
+    """Forms that its texts have, where another one is hardly to be expected."""
+
+    def has_form(self, key: str) -> bool:
+        """Return whether a value as JSON has a form of training rows, where these are few."""
+        if not self.forms or key[:1] != '"':
+            return True
+        return form(json.loads(key)) in self.forms
 
 
 _OF_TYPE: Mapping[str, Any] = {"boolean": bool, "object": dict, "array": list}
@@ -333,10 +341,14 @@ def _of_mention(candidate: Candidate, own: str, shared: str, of_name: frozenset[
     return features
 
 
-def _valid(tool: Tool, leaf: Leaf, keys: Sequence[str], ranked: Iterable[int]) -> Iterator[int]:
-    """Yield the places of values that the schema of an argument takes."""
+def _valid(
+    tool: Tool, leaf: Leaf, learnt: Learnt, keys: Sequence[str], ranked: Iterable[int]
+) -> Iterator[int]:
+    """Yield the places of values that the schema and the training rows have for an argument."""
     for k in map(int, ranked):
-        if keys[k] == OMIT or tool.takes(leaf.schema, json.loads(keys[k])):
+        if keys[k] == OMIT or (
+            learnt.has_form(keys[k]) and tool.takes(leaf.schema, json.loads(keys[k]))
+        ):
             yield k
 
 
@@ -487,7 +499,7 @@ class Caller(Predictor):
         choices = options(state, tool, leaf, learnt)
         keys, chances = [*choices], self.choose_value.chances([*choices.values()], NO_ITEM)
         best, p = list[int](), 1.0
-        for k in _valid(tool, leaf, keys, np.argsort(-chances, kind="stable")):
+        for k in _valid(tool, leaf, learnt, keys, np.argsort(-chances, kind="stable")):
             if chances[k] < _LEAST_SECOND:
                 break
             if any(_overlap(keys[k], keys[b]) for b in best):
@@ -515,7 +527,7 @@ class Caller(Predictor):
         keys = [*choices]
         chances = self.choose_value.probabilities([*choices.values()])
         in_order = np.argsort(-chances, kind="stable")
-        ranked = [*islice(_valid(tool, leaf, keys, in_order), n)]
+        ranked = [*islice(_valid(tool, leaf, learnt, keys, in_order), n)]
         if not ranked:
             return [None] * n, 0.01
         best = [k for k in ranked if chances[k] >= _LEAST_SECOND and keys[k] != OMIT]
@@ -549,7 +561,7 @@ class Caller(Predictor):
             "scales": self.scales,
             "n_made": self.n_made,
             "arguments": {
-                tool: {name: [known.constants, known.is_text, known.is_shared]
+                tool: {name: [known.constants, known.is_text, known.is_shared, sorted(known.forms)]
                        for name, known in names.items()}
                 for tool, names in self.arguments.items()
             },
@@ -577,7 +589,8 @@ class Caller(Predictor):
             int(described["most_of_one"]),
             str(described["year"]),
             {
-                tool: {name: Learnt(tuple(known[0]), bool(known[1]), bool(known[2]))
+                tool: {name: Learnt(tuple(known[0]), bool(known[1]), bool(known[2]),
+                                    frozenset(known[3]))
                        for name, known in names.items()}
                 for tool, names in described["arguments"].items()
             },

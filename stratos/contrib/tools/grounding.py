@@ -165,6 +165,11 @@ def shape(text: str) -> str:
     return re.sub(r"\d+", lambda digits: "9" * min(5, len(digits[0])), text)
 
 
+def form(text: str) -> str:
+    """Return the shape of a text, in which numbers of any length are alike: ids grow."""
+    return re.sub("9+", "9", shape(text))
+
+
 def words_in(text: str) -> set[str]:
     """Return the words of a text as `facts_in` writes them."""
     return {_plain(match.group()) for match in _FACT.finditer(text)}

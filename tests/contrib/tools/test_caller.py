@@ -21,7 +21,7 @@ from stratos.contrib.tools.call_learner import CallerLearner, States, folds_of, 
 from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import Neighbours, filled, template_of
 from stratos.contrib.tools.call_values import offered
-from stratos.contrib.tools.calls import calls_of
+from stratos.contrib.tools.calls import Call, calls_of, written
 from stratos.contrib.tools.grounding import foreign_facts, stated_in
 from stratos.contrib.tools.signatures import question_of, tools_of
 from stratos.contrib.tools.tools_task import ToolsTask
@@ -257,6 +257,26 @@ def test_of_texts_that_are_as_near_the_one_that_states_nothing_foreign_is_taken(
     near = Neighbours.of({"": texts})
     assert near.text("", ["due"], values, {"9"})[0] == "You owe 9 euros."
     assert near.text("", ["due"], values, {"5"})[0] == "You owe 5 euros."
+
+
+def test_a_value_has_a_form_of_the_rows_where_these_have_few() -> None:
+    codes = [f"AB{k} {k}CD" for k in range(30)]
+    tool = {"name": "move", "parameters": {
+        "type": "object", "properties": {"code": {"type": "string"}},
+        "required": ["code"]}}  # fmt: skip
+
+    def asked(text: str) -> Any:
+        return state_of(question_of(tools_of([tool]), [user(text)]), "2026")
+
+    answers = [written([Call("move", {"code": code})]) for code in codes]
+    rows = [*map(asked, [f"Please move it to {code}" for code in codes])]
+    texts = [asked(f"Please move it, said {name}") for name in ("Ann", "Bob", "Cem") * 9]
+    student = learn([*rows, *texts], [*answers, *["Where to?"] * len(texts)], "2026")
+    assert student.arguments["move"]["code"].forms == {"a9 9a"}
+    assert student.answer(asked("Please move it to AB7000000 1XY"))[0] == written(
+        [Call("move", {"code": "AB7000000 1XY"})]
+    )
+    assert student.answer(asked("Please move it to Rome by Ann"))[0] == "Where to?"
 
 
 def test_a_text_names_each_value_of_a_list_once() -> None:
