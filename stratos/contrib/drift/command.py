@@ -11,7 +11,8 @@ changed, all ways to deal them are equally likely, so that a p-value of at most 
 probability of at most p, whatever the texts are like (Phipson and Smyth 2010: the dealt labels and
 the real ones are counted together). k tests at α/k each alarm falsely with at most α. A request
 that comes again is no new draw, and test items are distinct. So each question counts once on either
-side.
+side. Turns of one conversation are no independent draws: conversations are dealt, each with all of
+its turns.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from rich.text import Text
 
 from stratos.contrib.logs.conversation import Conversation
@@ -46,7 +48,7 @@ from stratos.core.tables import Column
 from stratos.evaluate.answers import answers_path, read_answers
 from stratos.records import Scorecard
 from stratos.report.sweep_jobs import overrides_of, record_of
-from stratos.tasks.base import Task
+from stratos.tasks.base import Task, Turn, Turns
 from stratos.tasks.files import is_local
 
 FEWEST = 30
@@ -55,8 +57,13 @@ Parse = Callable[[str], str | None]
 """Reads a task's answer out of a text."""
 
 
-def evaluated(run_dir: Path, parse: Parse) -> list[Response]:
+def evaluated(run_dir: Path, parse: Parse, turns: Turns | None = None) -> list[Response]:
     """Return the questions of a run's evaluation with its student's answers.
+
+    Args:
+        run_dir: folder of the run.
+        parse: reads an answer.
+        turns: tells the turns of conversations, where items are these.
 
     Raises:
         StratosError: it has none.
@@ -68,30 +75,32 @@ def evaluated(run_dir: Path, parse: Parse) -> list[Response]:
             "that was evaluated: stratos status lists them."
         )
     answers = read_answers(run_dir, scorecard)
+    if turns is not None:
+        test = turns.of_answers((answer.question, answer.text) for answer in answers)
+        return [*map(Response.of_turn, test)]
     questions = (a.messages[-1]["content"] if a.messages else a.question for a in answers)
     pairs = zip(questions, answers, strict=True)
     return [Response(question, a.text, parse(a.text)) for question, a in pairs]
 
 
 def logged(
-    path: str, parse: Parse, messages_key: str | None = None, answer_key: str | None = None
+    path: str,
+    parse: Parse,
+    messages_key: str | None = None,
+    answer_key: str | None = None,
+    turns: Turns | None = None,
 ) -> tuple[list[Response], int]:
     """Return the requests of a log with their answers, and how many rows could not be read.
 
     Raises:
         StratosError: it cannot be read, or holds too few.
     """
-    answers, n_wrong = [], 0
     try:
-        for _, conversation in read_conversations(path, Seen(), messages_key, answer_key):
-            if isinstance(conversation, Conversation) and conversation.answered:
-                index = conversation.answered[-1]
-                answer = conversation.messages[index]["content"]
-                answers.append(
-                    Response(conversation.messages[index - 1]["content"], answer, parse(answer))
-                )
-            else:
-                n_wrong += 1
+        if turns is not None:
+            live, n_wrong = turns.of_log(path, messages_key, answer_key)
+            answers = [*map(Response.of_turn, live)]
+        else:
+            answers, n_wrong = _last_answers(path, parse, messages_key, answer_key)
     except OSError as error:
         raise unreadable(path, error) from error
     if (n := len(distinct(answers))) < FEWEST:
@@ -99,6 +108,26 @@ def logged(
             f"{path} has {n} answered requests of different questions, and {FEWEST} are the fewest "
             f"that say anything. Formats: {KNOWN}."
         )
+    return answers, n_wrong
+
+
+def _last_answers(
+    path: str, parse: Parse, messages_key: str | None, answer_key: str | None
+) -> tuple[list[Response], int]:
+    """Return the last answer of each conversation, and how many rows have none.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    answers, n_wrong = [], 0
+    for _, conversation in read_conversations(path, Seen(), messages_key, answer_key):
+        if isinstance(conversation, Conversation) and conversation.answered:
+            index = conversation.answered[-1]
+            answer = conversation.messages[index]["content"]
+            question = conversation.messages[index - 1]["content"]
+            answers.append(Response(question, answer, parse(answer)))
+        else:
+            n_wrong += 1
     return answers, n_wrong
 
 
@@ -113,7 +142,8 @@ _OWN = ("task.", "+task.", "stages=", "hydra.", "paths.", "logger", "experiment=
 _NOT_OWN = ("stages=", "hydra.", "paths.", "logger", "strategy=", "task.unlabelled_path=")
 """The same where the task stays that of the run."""
 _PATHS = tuple(
-    f"task.{key}" for key in ("path", "test_path", "schema", "database", "instruction_path")
+    f"task.{key}"
+    for key in ("path", "test_path", "tools_path", "schema", "database", "instruction_path")
 )
 
 
@@ -142,7 +172,8 @@ def renewal(
         answer_key: field of the answer, where it was named.
     """
     before, warning = overrides_of(run), unchecked(live)
-    if task.unlabelled_field is not None:
+    turns = task.turns()
+    if turns is None and task.unlabelled_field is not None:
         questions = run / "drift" / "questions.jsonl"
         _write_questions(questions, task.unlabelled_field, live)
         return Renewal(
@@ -157,7 +188,9 @@ def renewal(
             "them, before it is trained on; then run this again.",
         )
     return Renewal(
-        typed_for(before, log, messages_key, answer_key),
+        typed_for(before, log, messages_key, answer_key)
+        if turns is None
+        else _typed(before, turns.typed(log, messages_key, answer_key)),
         f"{warning} If the student gave them, the teacher has to check them: task.answers=relabel "
         "asks it for the doubtful ones.",
     )
@@ -224,7 +257,7 @@ def typed_for(
     for key, value in (("messages_key", messages_key), ("answer_key", answer_key)):
         if value is not None:
             words.append(f"task.{key}={value}")
-    keys = {override.partition("=")[0] for override in words}
+    keys = _keys(words)
     others_typed = [
         override for override in before
         if not override.lstrip("+").startswith("task=")
@@ -233,6 +266,22 @@ def typed_for(
         and redact_override(override) == override
     ]  # fmt: skip
     return (*words, *others_typed)
+
+
+def _typed(before: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of a run, with others in place of those of the same keys."""
+    own = [
+        _placed(override) for override in before
+        if not override.lstrip("+").startswith(_NOT_OWN)
+        and override.lstrip("+").partition("=")[0] not in _keys(words)
+        and redact_override(override) == override
+    ]  # fmt: skip
+    first = [override for override in own if override.lstrip("+").startswith("task=")]
+    return (*first, *words, *(override for override in own if override not in first))
+
+
+def _keys(overrides: Iterable[str]) -> set[str]:
+    return {override.partition("=")[0] for override in overrides}
 
 
 STILL, MOVED = 0, 1
@@ -279,8 +328,9 @@ def run(args: argparse.Namespace) -> int:
     if not run_dir.is_dir():
         raise StratosError(f"{args.run} is no folder. Name the folder of a run.")
     task = config_of(run_dir).task
-    before = evaluated(run_dir, task.parse)
-    now, n_wrong = logged(log, task.parse, args.messages_key, args.answer_key)
+    turns = task.turns()
+    before = evaluated(run_dir, task.parse, turns)
+    now, n_wrong = logged(log, task.parse, args.messages_key, args.answer_key, turns)
     n_distinct = len(distinct(now))
     checks = shifts(before, now, args.alpha)
     moved = [check for check in checks if check.is_shift]
@@ -294,6 +344,7 @@ def run(args: argparse.Namespace) -> int:
             "n_evaluated": len(before),
             "n_live": len(now),
             "n_distinct": n_distinct,
+            "n_conversations": _n_units(distinct(now)),
             "n_unread_rows": n_wrong,
             "checks": checks,
             "renewal": new,
@@ -301,7 +352,7 @@ def run(args: argparse.Namespace) -> int:
         print(json_line(plain))
     else:
         _show(checks, args.alpha)
-        _tell(moved, len(before), len(now), n_distinct, n_wrong)
+        _tell(moved, before, now, n_wrong)
         if new is not None:
             _tell_renewal(new)
     return MOVED if moved else STILL
@@ -327,13 +378,17 @@ def _show(shifts: list[Shift], alpha: float) -> None:
     )
 
 
-def _tell(moved: list[Shift], n_before: int, n_now: int, n_distinct: int, n_wrong: int) -> None:
+def _tell(
+    moved: list[Shift], before: Sequence[Response], now: Sequence[Response], n_wrong: int
+) -> None:
+    n_before, n_now, n_distinct = len(before), len(now), len(distinct(now))
     part = f", of which {MOST:,} at most are compared" if max(n_before, n_distinct) > MOST else ""
     if n_distinct < n_now:
         part = f" ({n_distinct:,} different, each of which counts once){part}"
     left_out = f"; {counted(n_wrong, 'row')} could not be read" if n_wrong else ""
-    items = counted(n_before, "test item", spec=",")
-    print(f"{items}, {counted(n_now, 'live request', spec=',')}{part}{left_out}.")
+    items = counted(n_before, "test item", spec=",") + _in_conversations(before)
+    requests = counted(n_now, "live request", spec=",") + _in_conversations(now)
+    print(f"{items}, {requests}{part}{left_out}.")
     if not moved:
         print("No shift.")
         return
@@ -341,12 +396,19 @@ def _tell(moved: list[Shift], n_before: int, n_now: int, n_distinct: int, n_wron
     print(f"SHIFT: {names}. The measured accuracy may not hold here.")
 
 
+def _in_conversations(sample: Sequence[Response]) -> str:
+    n = _n_units(sample)
+    return f" of {counted(n, 'conversation', spec=',')}" if n < len(sample) else ""
+
+
 def _tell_renewal(new: Renewal) -> None:
     """Say what to type for a student of these requests."""
     print(visible(new.warning))
     if new.overrides:
         command = f"python -m stratos {visible(shlex.join(new.overrides))}"
-        print(f"A student of these requests: {command}\nFor its price first, add stages=[plan].")
+        print(
+            f"A student of these requests: {command}\nFor its price first, add stages=[probe,plan]."
+        )
 
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -375,6 +437,15 @@ class Response:
     answer: str
     value: str | None
     """What the task reads out of the answer; None where it reads nothing."""
+    conversation: str = ""
+    """Which it is a turn of; "" of what is by itself."""
+    id: str = ""
+    """By which it is the same as another; "" where that is the question."""
+
+    @staticmethod
+    def of_turn(turn: Turn) -> Response:
+        """Return the response that a turn is."""
+        return Response(turn.request, turn.answer, turn.kind, turn.conversation, turn.id)
 
 
 @dataclass(frozen=True)
@@ -416,9 +487,13 @@ def shifts(
     rng = np.random.default_rng(seed)
     before, now = _part(distinct(before), rng), _part(distinct(now), rng)
     tests = list(_tests(before, now, [*before, *now]))
-    n_dealt = _n_dealt(alpha, len(tests), len(before), len(now))
+    units_before, units_now = _units(before), _units(now)
+    n_before, n_now = units_before.max() + 1, units_now.max() + 1
+    unit_of_request = np.append(units_before, n_before + units_now)
+    n_dealt = _n_dealt(alpha, len(tests), int(n_before), int(n_now))
     first, n_as_far = np.empty(len(tests)), np.zeros(len(tests))
-    for live in _dealt(len(before), len(now), n_dealt, rng):
+    for live_units in _dealt(int(n_before), int(n_now), n_dealt, rng):
+        live = live_units[:, unit_of_request]
         values = np.array([test.statistic(live) for test in tests])
         if not n_as_far.any():
             first = values[:, 0]  # the real labels are as far apart as themselves
@@ -435,8 +510,19 @@ def distinct(sample: Sequence[Response]) -> list[Response]:
     """Return the first response to each question."""
     first: dict[str, Response] = {}
     for response in sample:
-        first.setdefault(response.question, response)
+        first.setdefault(response.id or response.question, response)
     return list(first.values())
+
+
+def _units(sample: Sequence[Response]) -> NDArray[np.int64]:
+    """Return the number of each request's conversation, in their order."""
+    numbers: dict[str, int] = {}
+    names = (response.conversation or f" {k}" for k, response in enumerate(sample))
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+
+
+def _n_units(sample: Sequence[Response]) -> int:
+    return len(set(_units(sample).tolist()))
 
 
 def _n_dealt(alpha: float, n_tests: int, n_before: int, n_now: int) -> int:
@@ -484,9 +570,13 @@ def _dealt(n_before: int, n_now: int, n: int, rng: np.random.Generator) -> Itera
 
 
 def _part(sample: Sequence[Response], rng: np.random.Generator) -> list[Response]:
+    """Return a sample, of a large one about `MOST` requests, of random conversations."""
     if len(sample) <= MOST:
         return list(sample)
-    return [sample[i] for i in np.sort(rng.choice(len(sample), MOST, replace=False)).tolist()]
+    units, n_units = _units(sample), _n_units(sample)
+    n_kept = max(1, MOST * n_units // len(sample))
+    is_drawn = np.isin(units, rng.choice(n_units, n_kept, replace=False))
+    return [sample[i] for i in np.flatnonzero(is_drawn).tolist()]
 
 
 def _tests(
@@ -528,7 +618,7 @@ def _apart(sizes: Sequence[int]) -> Callable[[Floats], Floats]:
     of_all = np.arange(1, len(values) + 1)[ends]
 
     def statistic(live: Floats) -> Floats:
-        n_live = live[0].sum()
+        n_live = live.sum(axis=1, keepdims=True)
         below = np.cumsum(live[:, order], axis=1)[:, ends]
         distance = below / n_live - (of_all - below) / (len(values) - n_live)
         return np.asarray(np.abs(distance).max(axis=1))
@@ -537,8 +627,14 @@ def _apart(sizes: Sequence[int]) -> Callable[[Floats], Floats]:
 
 
 def _more(marks: Sequence[float]) -> Callable[[Floats], Floats]:
-    """Return how many of the live requests are marked."""
-    return lambda live: np.asarray(live @ np.array(marks))
+    """Return the share of the live requests that are marked, beside that of the others."""
+    n, n_marked = len(marks), sum(marks)
+
+    def statistic(live: Floats) -> Floats:
+        n_live, of_live = live.sum(axis=1), live @ np.array(marks)
+        return np.asarray(of_live / n_live - (n_marked - of_live) / (n - n_live))
+
+    return statistic
 
 
 def _chi_squared(names: Sequence[str]) -> Callable[[Floats], Floats]:
@@ -548,8 +644,9 @@ def _chi_squared(names: Sequence[str]) -> Callable[[Floats], Floats]:
     totals = of_kind.sum(axis=0)
 
     def statistic(live: Floats) -> Floats:
-        expected = totals * live[0].mean()
-        return np.asarray(((live @ of_kind - expected) ** 2 / totals).sum(axis=1))
+        share = live.mean(axis=1, keepdims=True)
+        apart = (live @ of_kind - totals * share) ** 2 / totals
+        return np.asarray(apart.sum(axis=1) / (share * (1 - share))[:, 0])
 
     return statistic
 
@@ -566,7 +663,7 @@ def _distance(texts: Sequence[str]) -> Callable[[Floats], Floats]:
     def statistic(live: Floats) -> Floats:
         # With sums a of the live vectors and s of all: |a / l - (s - a) / (n - l)|², from their
         # products alone.
-        n_live = live[0].sum()
+        n_live = live.sum(axis=1)
         c, d = 1 / n_live + 1 / (n - n_live), 1 / (n - n_live)
         of_live = live @ alike
         squares = (of_live * live).sum(axis=1)

@@ -113,8 +113,7 @@ def test_the_statistics_are_those_of_scipy():
     ]
     # Of two samples the chi-squared statistic is that of one row, times a constant.
     chi = scipy.stats.chi2_contingency(table, correction=False).statistic
-    share = 30 / 80
-    assert _chi_squared(names)(live)[0] / share / (1 - share) == pytest.approx(chi)
+    assert _chi_squared(names)(live)[0] == pytest.approx(chi)
 
 
 def test_the_distance_of_texts_is_that_of_their_mean_vectors():
