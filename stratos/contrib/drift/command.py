@@ -21,7 +21,7 @@ import argparse
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, comb
 from operator import attrgetter
@@ -48,25 +48,33 @@ from stratos.core.tables import Column
 from stratos.evaluate.answers import answers_path, read_answers
 from stratos.records import Scorecard
 from stratos.report.sweep_jobs import overrides_of, record_of
-from stratos.tasks.base import Task, Turn, Turns
+from stratos.tasks.base import Task, Turn, Turns, slices_of
 from stratos.tasks.files import is_local
 
 FEWEST = 30
 """Live requests, each question once, below which nothing is said."""
+_LEAST_ASKED = 0.9
+"""Share of the turns of each slice that were asked, at least, where turns are compared."""
 Parse = Callable[[str], str | None]
 """Reads a task's answer out of a text."""
 
 
-def evaluated(run_dir: Path, parse: Parse, turns: Turns | None = None) -> list[Response]:
+def evaluated(
+    run_dir: Path,
+    parse: Parse,
+    turns: Turns | None = None,
+    n_of_slices: Mapping[str, int] | None = None,
+) -> list[Response]:
     """Return the questions of a run's evaluation with its student's answers.
 
     Args:
         run_dir: folder of the run.
         parse: reads an answer.
         turns: tells the turns of conversations, where items are these.
+        n_of_slices: turns of the whole test by their slices.
 
     Raises:
-        StratosError: it has none.
+        StratosError: it has none, or they have not the shares that turns of requests have.
     """
     scorecard: Scorecard | None = record_of(run_dir, "evaluate")
     if scorecard is None or not answers_path(run_dir).exists():
@@ -76,11 +84,26 @@ def evaluated(run_dir: Path, parse: Parse, turns: Turns | None = None) -> list[R
         )
     answers = read_answers(run_dir, scorecard)
     if turns is not None:
+        _check_shares(Counter(answer.slice for answer in answers), n_of_slices or {})
         test = turns.of_answers((answer.question, answer.text) for answer in answers)
         return [*map(Response.of_turn, test)]
     questions = (a.messages[-1]["content"] if a.messages else a.question for a in answers)
     pairs = zip(questions, answers, strict=True)
     return [Response(question, a.text, parse(a.text)) for question, a in pairs]
+
+
+def _check_shares(n_asked: Mapping[str, int], n_of_slices: Mapping[str, int]) -> None:
+    """Refuse turns of which slices were asked alike often, and not in their shares.
+
+    Raises:
+        StratosError: it is so.
+    """
+    n, n_all = sum(n_asked.values()), sum(n_of_slices.values())
+    if any(n_asked[name] < _LEAST_ASKED * of_slice for name, of_slice in n_of_slices.items()):
+        raise StratosError(
+            f"The evaluation asked {n:,} of {n_all:,} test turns, and not in the shares in which "
+            f"texts and calls come. Evaluate the run on all of them: evaluate.n_items={n_all}."
+        )
 
 
 def logged(
@@ -329,7 +352,8 @@ def run(args: argparse.Namespace) -> int:
         raise StratosError(f"{args.run} is no folder. Name the folder of a run.")
     task = config_of(run_dir).task
     turns = task.turns()
-    before = evaluated(run_dir, task.parse, turns)
+    n_of_slices = Counter(() if turns is None else slices_of(task, "test", 0).values())
+    before = evaluated(run_dir, task.parse, turns, n_of_slices)
     now, n_wrong = logged(log, task.parse, args.messages_key, args.answer_key, turns)
     n_distinct = len(distinct(now))
     checks = shifts(before, now, args.alpha)

@@ -19,6 +19,7 @@ from agent_traces import TOOLS, call, conversation, said, user
 from stratos.contrib.drift import command
 from stratos.contrib.drift.command import Response, renewal, shifts
 from stratos.contrib.tools.tools_task import ToolsTask
+from stratos.core.errors import StratosError
 from stratos.tasks.base import Turn
 
 N = 60
@@ -209,3 +210,10 @@ def test_a_call_that_is_renamed_is_another_answer(task, tmp_path):
     turns = of_log(task, whole(tmp_path / "renamed.jsonl", renamed))
     kinds = Counter(turn.kind for turn in turns)
     assert kinds["search"] == N and not kinds["find_restaurant"]
+
+
+def test_turns_that_were_not_asked_in_their_shares_are_refused():
+    whole = Counter(text=900, multiple=100)
+    command._check_shares(Counter(text=850, multiple=100), whole)
+    with pytest.raises(StratosError, match=r"200 of 1,000 test turns.*evaluate\.n_items=1000\."):
+        command._check_shares(Counter(text=100, multiple=100), whole)
