@@ -160,9 +160,11 @@ def absolute(path: str) -> str:
 
 
 _LOGS = ("logs", "chat")
-_OWN = ("task.", "+task.", "stages=", "hydra.", "paths.", "logger", "experiment=", "++task.")
+_OF_RUN = ("stages=", "hydra.", "paths.", "logger")
+"""Overrides of a run that are of no other."""
+_OWN = (*_OF_RUN, "task.", "+task.", "experiment=", "++task.")
 """Overrides of a run that are not those of its renewal."""
-_NOT_OWN = ("stages=", "hydra.", "paths.", "logger", "strategy=", "task.unlabelled_path=")
+_NOT_OWN = (*_OF_RUN, "strategy=", "task.unlabelled_path=")
 """The same where the task stays that of the run."""
 _PATHS = tuple(
     f"task.{key}"
@@ -295,7 +297,7 @@ def _typed(before: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """Return the overrides of a run, with others in place of those of the same keys."""
     own = [
         _placed(override) for override in before
-        if not override.lstrip("+").startswith(_NOT_OWN)
+        if not override.lstrip("+").startswith(_OF_RUN)
         and override.lstrip("+").partition("=")[0] not in _keys(words)
         and redact_override(override) == override
     ]  # fmt: skip

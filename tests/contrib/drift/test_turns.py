@@ -191,13 +191,13 @@ def test_the_renewal_learns_the_log_with_a_teacher_and_the_settings_of_the_run(
     task, tmp_path, monkeypatch
 ):
     before = ("+task=tools", "task.path=old.jsonl", "task.texts=no_call", "teacher=endpoint",
-              "stages=[plan]", "task.answers=trust")  # fmt: skip
+              "stages=[plan]", "task.answers=trust", "strategy=first_right")  # fmt: skip
     monkeypatch.setattr(command, "overrides_of", lambda run: before)
     live = [Response("q", "a", "a", "c", "i")]
     found = renewal(tmp_path, task, "/log.jsonl", live, "turns", None)
     assert found.overrides == (
         "+task=tools", "task.path=/log.jsonl", "task.answers=relabel", "task.conversation=turns",
-        "task.texts=no_call", "teacher=endpoint",
+        "task.texts=no_call", "teacher=endpoint", "strategy=first_right",
     )  # fmt: skip
     assert not renewal(tmp_path, task, "l", [Response("q", "[{", None)], None, None).overrides
 
@@ -217,3 +217,16 @@ def test_turns_that_were_not_asked_in_their_shares_are_refused():
     command._check_shares(Counter(text=850, multiple=100), whole)
     with pytest.raises(StratosError, match=r"200 of 1,000 test turns.*evaluate\.n_items=1000\."):
         command._check_shares(Counter(text=100, multiple=100), whole)
+
+
+def test_requests_alone_are_by_themselves_and_the_field_of_calls_may_be_named(task, tmp_path):
+    rows = [
+        {"question": f"Table number {k}", "tools": TOOLS, "done": [
+            {"name": "find_restaurant", "arguments": {"city": "Oslo"}}]}
+        for k in range(40)
+    ]  # fmt: skip
+    path = written(tmp_path / "alone.jsonl", *rows, {"question": "x"})
+    turns, n_wrong = task.turns().of_log(path, None, "done")
+    assert (len(turns), n_wrong) == (40, 1)
+    assert len({turn.conversation for turn in turns}) == 40
+    assert (turns[0].request, turns[0].kind) == ("Table number 0", "find_restaurant")
