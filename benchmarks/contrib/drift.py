@@ -31,7 +31,7 @@ import record
 from caller import messages_of, task_of
 from trace_services import SERVICE, conversations
 
-from stratos.contrib.drift.command import Response, shifts
+from stratos.contrib.drift.shifts import Response, shifts
 from stratos.core.intervals import wilson
 from stratos.tasks.mahjong import MahjongTask
 

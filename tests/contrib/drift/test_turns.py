@@ -17,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from agent_traces import TOOLS, call, conversation, said, user
 
 from stratos.contrib.drift import command
-from stratos.contrib.drift.command import Response, renewal, shifts
+from stratos.contrib.drift import shifts as module
+from stratos.contrib.drift.command import renewal
+from stratos.contrib.drift.shifts import Response, distinct, shifts
 from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.core.errors import StratosError
 from stratos.tasks.base import Turn
@@ -109,7 +111,7 @@ def test_histories_that_grow_are_one_conversation_and_no_turn_counts_twice(task,
     twice = of_log(task, whole(tmp_path / "again.jsonl", again))
     assert len(twice) > len(expected) and partition(twice) == partition(expected)
     responses = [*map(Response.of_turn, twice)]
-    assert len(command.distinct(responses)) == len(expected)
+    assert len(distinct(responses)) == len(expected)
 
 
 def test_histories_that_are_cut_are_one_conversation_by_the_id_of_the_session(task, tmp_path):
@@ -163,7 +165,7 @@ def alarms(n_checks: int, alpha: float, **change: float) -> int:
 
 @pytest.mark.slow
 def test_conversations_are_exchanged_so_that_alarms_are_as_rare_as_is_said(monkeypatch):
-    monkeypatch.setattr(command, "N_DEALT", 199)
+    monkeypatch.setattr(module, "N_DEALT", 199)
     n, alpha = 150, 0.1
     assert alarms(n, alpha) <= alpha * n + 2.5 * math.sqrt(n * alpha * (1 - alpha))
     assert alarms(20, alpha, renamed=0.3) > 15
@@ -179,9 +181,9 @@ def test_turns_that_are_conversations_by_themselves_are_compared_as_before():
 
 
 def test_more_than_can_be_compared_is_drawn_by_conversation(monkeypatch):
-    monkeypatch.setattr(command, "MOST", 50)
+    monkeypatch.setattr(module, "MOST", 50)
     many = drawn(random.Random(3), 60)
-    part = command._part(many, command.np.random.default_rng(0))
+    part = module._part(many, module.np.random.default_rng(0))
     sizes = Counter(one.conversation for one in many)
     assert 25 <= len(part) <= 90
     assert all(n == sizes[name] for name, n in Counter(one.conversation for one in part).items())
