@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from figures_of.tables import NONE, columns, result, source, table
-from stratos.core.formats import milliseconds, percent, percent_range, usd
+from stratos.core.formats import listed, milliseconds, percent, percent_range, usd
 from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
 TRACES, LEARNT, CALLER = "logs/traces", "logs/traces_learnt", "tools/caller"
 FEW, CONVERSATIONS = "tools/few", "tools/conversations"
 TASKS = ("encoder",)
-CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
+CHANGES = {
+    "": "nothing",
+    "unread": "answers unreadable",
+    "reworded": "questions reworded",
+    "renamed": "a tool renamed",
+}
 
 
 def cascade() -> str:
@@ -70,13 +75,29 @@ def drift() -> str:
     sizes = list(dict.fromkeys((row["n_evaluated"], row["n_live"]) for row in measured["rows"]))
     changes: dict[str, dict[tuple[int, int], str]] = {}
     for row in measured["rows"]:
-        of_them = f", {row['share']:.0%} of them" if row["share"] else ""
-        cell = "{n_alarms} of {n_checks} ({low:.1%}–{high:.1%})".format_map(row)
-        by_size = changes.setdefault(f"{CHANGES[row['change']]}{of_them}", {})
+        of_all = f", {row['share']:.0%}" if row["share"] else ""
+        cell = "{n_alarms}/{n_checks} ({low:.1%}–{high:.1%})".format_map(row)
+        by_size = changes.setdefault(f"{CHANGES[row['change']]}{of_all}", {})
         by_size[row["n_evaluated"], row["n_live"]] = cell
     heads = ("changed", *(f"{tested:,} test items, {live:,} live" for tested, live in sizes))
     rows = [[change, *(cells[size] for size in sizes)] for change, cells in changes.items()]
     return f"{table(heads, rows)}\n\n`--alpha {measured['alpha']:g}`, Mahjong; {source('drift')}."
+
+
+def drift_turns() -> str:
+    """How many checks of turns alarm, by what was changed and level."""
+    rows = result("drift_turns")["rows"]
+    changes: dict[str, list[str]] = {}
+    for row in rows:
+        of_all = f", {row['share']:.0%}" if row["share"] else ""
+        cell = "{n_alarms}/{n_checks} ({low:.1%}–{high:.1%})".format_map(row)
+        changes.setdefault(f"{CHANGES[row['change']]}{of_all}", []).append(cell)
+    levels = listed(f"{row['alpha']:g}" for row in rows if not row["change"])
+    cells = "; ".join(f"{change}: {listed(some)}" for change, some in changes.items())
+    return (
+        f"{rows[0]['n_evaluated']} conversations, {rows[0]['n_live']} live; alarms at `--alpha` "
+        f"{levels}: {cells}. {source('drift_turns')}."
+    )
 
 
 def log_filters() -> str:
@@ -236,6 +257,7 @@ BLOCKS = {
     "cascade": cascade,
     "conversations": conversations,
     "drift": drift,
+    "drift_turns": drift_turns,
     "few": few,
     "log_filters": log_filters,
     "log_personal": log_personal,

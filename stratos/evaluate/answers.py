@@ -420,6 +420,8 @@ class KeptAnswer:
     logprob: float
     """Log-probability of the text by the student."""
     origin: str = ""
+    conversation: str = ""
+    """Hash that the turns of one conversation share; "" of what is no turn."""
 
 
 def room_for_answers(answers: Sequence[KeptAnswer], most: int) -> int:
@@ -440,6 +442,11 @@ def answers_path(run_dir: Path) -> Path:
 
 def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
     """Keep every answer of the student."""
+    conversations = [""] * len(answers.items)
+    if (turns := task.turns()) is not None:
+        questions = (item.question for item in answers.items)
+        pairs = zip(questions, answers.texts, strict=True)
+        conversations = [turn.conversation for turn in turns.of_answers(pairs)]
     rows = [
         KeptAnswer(
             id=item.id,
@@ -452,13 +459,15 @@ def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
             score=score,
             origin=item.origin,
             logprob=logprob,
+            conversation=conversation,
         )
-        for item, text, n_tokens, score, logprob in zip(
+        for item, text, n_tokens, score, logprob, conversation in zip(
             answers.items,
             answers.texts,
             answers.tokens,
             answers.scores,
             answers.logprobs,
+            conversations,
             strict=True,
         )
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -98,6 +98,48 @@ class Walks(Protocol):
 
     def replay(self, answer: Callable[[Sequence[Item]], Sequence[str]]) -> Replay:
         """Return how far a model comes; `answer` gives its texts to items."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn of the model in a conversation."""
+
+    id: str
+    """Hash of all that was said before it."""
+    conversation: str
+    """Hash that turns share of which one goes on from the other, or that are of one session."""
+    request: str
+    """What was said since the model's last turn."""
+    answer: str
+    kind: str | None
+    """What it calls, or that it calls nothing; None where it cannot be read."""
+
+
+class Turns(Protocol):
+    """Tells turns of the model, each of which is an item: of a test, and of a log, alike."""
+
+    def of_answers(self, answers: Iterable[tuple[str, str]]) -> list[Turn]:
+        """Return the turns of questions with a model's texts, in their order."""
+        ...
+
+    def of_log(
+        self, path: str, messages_key: str | None, answer_key: str | None
+    ) -> tuple[list[Turn], int]:
+        """Return the turns of a log, and how many rows could not be read.
+
+        Args:
+            path: file or URL.
+            messages_key: field of the messages; None where the task's own is meant.
+            answer_key: field of the answer, likewise.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
+
+    def typed(self, path: str, messages_key: str | None, answer_key: str | None) -> tuple[str, ...]:
+        """Return the overrides of a task that learns a log, whose answers a teacher checks."""
         ...
 
 
@@ -577,6 +619,10 @@ class Task(ABC):
         Args:
             seed: of the run.
         """
+        return None
+
+    def turns(self) -> Turns | None:
+        """Return what tells the turns of conversations; None, the default, where items are none."""
         return None
 
     # --- rows without an answer, which a teacher labels ------------------------------------------

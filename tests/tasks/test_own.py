@@ -75,7 +75,7 @@ def test_what_it_does_not_write_has_a_default(own):
     assert own.verify(replace(item, answer="IIX")) is None, "the task reads it as it is written"
     assert own.verify(replace(item, answer="2")) == NotReadBack("2")
     assert own.refute(item, "") == Unreadable() and own.refute(item, item.answer) is None
-    assert (own.teachers(), own.side_test([item])) == ((), None)
+    assert (own.teachers(), own.side_test([item]), own.turns()) == ((), None, None)
     assert (own.checks_steps(item), own.has_paths, own.held_out()) == (False, True, None)
     assert (own.chance(item), own.normal("a"), own.answer_size(item)) == (0, "a", len(item.answer))
     assert own.difficulty(replace(item, rationale="long")) == 4.0

@@ -4,14 +4,6 @@ The answers of the log are those of the student that is judged: none of them is 
 a file of its own keeps its task and labels, and a teacher labels the requests of the log. Of
 other runs the requests are those of a log whose doubtful answers a teacher gives anew, unless
 answers of it cannot be read.
-
-The tests say whether two samples of requests with answers are of one distribution. Each statistic
-is compared with its values when the samples' labels are dealt anew at random. If nothing has
-changed, all ways to deal them are equally likely, so that a p-value of at most p comes with a
-probability of at most p, whatever the texts are like (Phipson and Smyth 2010: the dealt labels and
-the real ones are counted together). k tests at α/k each alarm falsely with at most α. A request
-that comes again is no new draw, and test items are distinct. So each question counts once on either
-side.
 """
 
 from __future__ import annotations
@@ -20,18 +12,14 @@ import argparse
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, comb
-from operator import attrgetter
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import msgspec
-import numpy as np
 from rich.text import Text
 
+from stratos.contrib.drift.shifts import MOST, Response, Shift, distinct, n_units, shifts
 from stratos.contrib.logs.conversation import Conversation
 from stratos.contrib.logs.row_formats import KNOWN
 from stratos.contrib.logs.turn_rows import Seen, read_conversations, unreadable
@@ -46,20 +34,33 @@ from stratos.core.tables import Column
 from stratos.evaluate.answers import answers_path, read_answers
 from stratos.records import Scorecard
 from stratos.report.sweep_jobs import overrides_of, record_of
-from stratos.tasks.base import Task
+from stratos.tasks.base import Task, Turns, slices_of
 from stratos.tasks.files import is_local
 
 FEWEST = 30
 """Live requests, each question once, below which nothing is said."""
+_LEAST_ASKED = 0.9
+"""Share of the turns of each slice that were asked, at least, where turns are compared."""
 Parse = Callable[[str], str | None]
 """Reads a task's answer out of a text."""
 
 
-def evaluated(run_dir: Path, parse: Parse) -> list[Response]:
+def evaluated(
+    run_dir: Path,
+    parse: Parse,
+    turns: Turns | None = None,
+    n_of_slices: Mapping[str, int] | None = None,
+) -> list[Response]:
     """Return the questions of a run's evaluation with its student's answers.
 
+    Args:
+        run_dir: folder of the run.
+        parse: reads an answer.
+        turns: tells the turns of conversations, where items are these.
+        n_of_slices: turns of the whole test by their slices.
+
     Raises:
-        StratosError: it has none.
+        StratosError: it has none, or they have not the shares that turns of requests have.
     """
     scorecard: Scorecard | None = record_of(run_dir, "evaluate")
     if scorecard is None or not answers_path(run_dir).exists():
@@ -68,30 +69,47 @@ def evaluated(run_dir: Path, parse: Parse) -> list[Response]:
             "that was evaluated: stratos status lists them."
         )
     answers = read_answers(run_dir, scorecard)
+    if turns is not None:
+        _check_shares(Counter(answer.slice for answer in answers), n_of_slices or {})
+        test = turns.of_answers((answer.question, answer.text) for answer in answers)
+        return [*map(Response.of_turn, test)]
     questions = (a.messages[-1]["content"] if a.messages else a.question for a in answers)
     pairs = zip(questions, answers, strict=True)
     return [Response(question, a.text, parse(a.text)) for question, a in pairs]
 
 
+def _check_shares(n_asked: Mapping[str, int], n_of_slices: Mapping[str, int]) -> None:
+    """Refuse turns of which slices were asked alike often, and not in their shares.
+
+    Raises:
+        StratosError: it is so.
+    """
+    n, n_all = sum(n_asked.values()), sum(n_of_slices.values())
+    if any(n_asked[name] < _LEAST_ASKED * of_slice for name, of_slice in n_of_slices.items()):
+        raise StratosError(
+            f"The evaluation asked {n:,} of {n_all:,} test turns, and not in the shares in which "
+            f"texts and calls come. Evaluate the run on all of them: evaluate.n_items={n_all}."
+        )
+
+
 def logged(
-    path: str, parse: Parse, messages_key: str | None = None, answer_key: str | None = None
+    path: str,
+    parse: Parse,
+    messages_key: str | None = None,
+    answer_key: str | None = None,
+    turns: Turns | None = None,
 ) -> tuple[list[Response], int]:
     """Return the requests of a log with their answers, and how many rows could not be read.
 
     Raises:
         StratosError: it cannot be read, or holds too few.
     """
-    answers, n_wrong = [], 0
     try:
-        for _, conversation in read_conversations(path, Seen(), messages_key, answer_key):
-            if isinstance(conversation, Conversation) and conversation.answered:
-                index = conversation.answered[-1]
-                answer = conversation.messages[index]["content"]
-                answers.append(
-                    Response(conversation.messages[index - 1]["content"], answer, parse(answer))
-                )
-            else:
-                n_wrong += 1
+        if turns is not None:
+            live, n_wrong = turns.of_log(path, messages_key, answer_key)
+            answers = [*map(Response.of_turn, live)]
+        else:
+            answers, n_wrong = _last_answers(path, parse, messages_key, answer_key)
     except OSError as error:
         raise unreadable(path, error) from error
     if (n := len(distinct(answers))) < FEWEST:
@@ -102,18 +120,41 @@ def logged(
     return answers, n_wrong
 
 
+def _last_answers(
+    path: str, parse: Parse, messages_key: str | None, answer_key: str | None
+) -> tuple[list[Response], int]:
+    """Return the last answer of each conversation, and how many rows have none.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    answers, n_wrong = [], 0
+    for _, conversation in read_conversations(path, Seen(), messages_key, answer_key):
+        if isinstance(conversation, Conversation) and conversation.answered:
+            index = conversation.answered[-1]
+            answer = conversation.messages[index]["content"]
+            question = conversation.messages[index - 1]["content"]
+            answers.append(Response(question, answer, parse(answer)))
+        else:
+            n_wrong += 1
+    return answers, n_wrong
+
+
 def absolute(path: str) -> str:
     """Return a path that means the same file in another folder; a URL as it is."""
     return os.path.abspath(os.path.expanduser(local_path(path))) if is_local(path) else path
 
 
 _LOGS = ("logs", "chat")
-_OWN = ("task.", "+task.", "stages=", "hydra.", "paths.", "logger", "experiment=", "++task.")
+_OF_RUN = ("stages=", "hydra.", "paths.", "logger")
+"""Overrides of a run that are of no other."""
+_OWN = (*_OF_RUN, "task.", "+task.", "experiment=", "++task.")
 """Overrides of a run that are not those of its renewal."""
-_NOT_OWN = ("stages=", "hydra.", "paths.", "logger", "strategy=", "task.unlabelled_path=")
+_NOT_OWN = (*_OF_RUN, "strategy=", "task.unlabelled_path=")
 """The same where the task stays that of the run."""
 _PATHS = tuple(
-    f"task.{key}" for key in ("path", "test_path", "schema", "database", "instruction_path")
+    f"task.{key}"
+    for key in ("path", "test_path", "tools_path", "schema", "database", "instruction_path")
 )
 
 
@@ -142,7 +183,8 @@ def renewal(
         answer_key: field of the answer, where it was named.
     """
     before, warning = overrides_of(run), unchecked(live)
-    if task.unlabelled_field is not None:
+    turns = task.turns()
+    if turns is None and task.unlabelled_field is not None:
         questions = run / "drift" / "questions.jsonl"
         _write_questions(questions, task.unlabelled_field, live)
         return Renewal(
@@ -157,7 +199,9 @@ def renewal(
             "them, before it is trained on; then run this again.",
         )
     return Renewal(
-        typed_for(before, log, messages_key, answer_key),
+        typed_for(before, log, messages_key, answer_key)
+        if turns is None
+        else _typed(before, turns.typed(log, messages_key, answer_key)),
         f"{warning} If the student gave them, the teacher has to check them: task.answers=relabel "
         "asks it for the doubtful ones.",
     )
@@ -224,7 +268,7 @@ def typed_for(
     for key, value in (("messages_key", messages_key), ("answer_key", answer_key)):
         if value is not None:
             words.append(f"task.{key}={value}")
-    keys = {override.partition("=")[0] for override in words}
+    keys = _keys(words)
     others_typed = [
         override for override in before
         if not override.lstrip("+").startswith("task=")
@@ -233,6 +277,22 @@ def typed_for(
         and redact_override(override) == override
     ]  # fmt: skip
     return (*words, *others_typed)
+
+
+def _typed(before: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of a run, with others in place of those of the same keys."""
+    own = [
+        _placed(override) for override in before
+        if not override.lstrip("+").startswith(_OF_RUN)
+        and override.lstrip("+").partition("=")[0] not in _keys(words)
+        and redact_override(override) == override
+    ]  # fmt: skip
+    first = [override for override in own if override.lstrip("+").startswith("task=")]
+    return (*first, *words, *(override for override in own if override not in first))
+
+
+def _keys(overrides: Iterable[str]) -> set[str]:
+    return {override.partition("=")[0] for override in overrides}
 
 
 STILL, MOVED = 0, 1
@@ -279,8 +339,10 @@ def run(args: argparse.Namespace) -> int:
     if not run_dir.is_dir():
         raise StratosError(f"{args.run} is no folder. Name the folder of a run.")
     task = config_of(run_dir).task
-    before = evaluated(run_dir, task.parse)
-    now, n_wrong = logged(log, task.parse, args.messages_key, args.answer_key)
+    turns = task.turns()
+    n_of_slices = Counter(() if turns is None else slices_of(task, "test", 0).values())
+    before = evaluated(run_dir, task.parse, turns, n_of_slices)
+    now, n_wrong = logged(log, task.parse, args.messages_key, args.answer_key, turns)
     n_distinct = len(distinct(now))
     checks = shifts(before, now, args.alpha)
     moved = [check for check in checks if check.is_shift]
@@ -294,6 +356,7 @@ def run(args: argparse.Namespace) -> int:
             "n_evaluated": len(before),
             "n_live": len(now),
             "n_distinct": n_distinct,
+            "n_conversations": n_units(distinct(now)),
             "n_unread_rows": n_wrong,
             "checks": checks,
             "renewal": new,
@@ -301,7 +364,7 @@ def run(args: argparse.Namespace) -> int:
         print(json_line(plain))
     else:
         _show(checks, args.alpha)
-        _tell(moved, len(before), len(now), n_distinct, n_wrong)
+        _tell(moved, before, now, n_wrong)
         if new is not None:
             _tell_renewal(new)
     return MOVED if moved else STILL
@@ -327,13 +390,17 @@ def _show(shifts: list[Shift], alpha: float) -> None:
     )
 
 
-def _tell(moved: list[Shift], n_before: int, n_now: int, n_distinct: int, n_wrong: int) -> None:
+def _tell(
+    moved: list[Shift], before: Sequence[Response], now: Sequence[Response], n_wrong: int
+) -> None:
+    n_before, n_now, n_distinct = len(before), len(now), len(distinct(now))
     part = f", of which {MOST:,} at most are compared" if max(n_before, n_distinct) > MOST else ""
     if n_distinct < n_now:
         part = f" ({n_distinct:,} different, each of which counts once){part}"
     left_out = f"; {counted(n_wrong, 'row')} could not be read" if n_wrong else ""
-    items = counted(n_before, "test item", spec=",")
-    print(f"{items}, {counted(n_now, 'live request', spec=',')}{part}{left_out}.")
+    items = counted(n_before, "test item", spec=",") + _in_conversations(before)
+    requests = counted(n_now, "live request", spec=",") + _in_conversations(now)
+    print(f"{items}, {requests}{part}{left_out}.")
     if not moved:
         print("No shift.")
         return
@@ -341,259 +408,16 @@ def _tell(moved: list[Shift], n_before: int, n_now: int, n_distinct: int, n_wron
     print(f"SHIFT: {names}. The measured accuracy may not hold here.")
 
 
+def _in_conversations(sample: Sequence[Response]) -> str:
+    n = n_units(sample)
+    return f" of {counted(n, 'conversation', spec=',')}" if n < len(sample) else ""
+
+
 def _tell_renewal(new: Renewal) -> None:
     """Say what to type for a student of these requests."""
     print(visible(new.warning))
     if new.overrides:
         command = f"python -m stratos {visible(shlex.join(new.overrides))}"
-        print(f"A student of these requests: {command}\nFor its price first, add stages=[plan].")
-
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-
-N_DEALT = 1999
-"""Fewest random deals of the labels; with the real one the least p-value is 1/2,000."""
-MOST_DEALT = 199_999
-"""Most random deals, for a small α."""
-_ROOM = 4
-"""How far below its threshold the least p-value lies, where `MOST_DEALT` allows it."""
-_AT_ONCE = 2000
-"""Deals of one chunk, the real one included: 32 MB of 2,000 requests."""
-MOST = 1000
-"""Requests of a sample that are compared; of more a random part."""
-_FEATURES = 2**12
-_MOST_ANSWERS = 50
-"""Different answers up to which their shares are compared."""
-_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Response:
-    """A request with its answer."""
-
-    question: str
-    answer: str
-    value: str | None
-    """What the task reads out of the answer; None where it reads nothing."""
-
-
-@dataclass(frozen=True)
-class Shift:
-    """One property of both samples."""
-
-    name: str
-    before: str
-    """In the evaluation, in words."""
-    now: str
-    p_value: float
-    is_shift: bool
-    """Whether it is an alarm."""
-
-
-@dataclass(frozen=True)
-class _Test:
-    name: str
-    before: str
-    now: str
-    statistic: Callable[[Floats], Floats]
-    """Of memberships (dealt, request), 1 for live: the larger, the more the two differ."""
-
-
-def shifts(
-    before: Sequence[Response], now: Sequence[Response], alpha: float, seed: int = 0
-) -> list[Shift]:
-    """Compare a sample of live requests with those of the evaluation.
-
-    Args:
-        before: of the evaluation.
-        now: live.
-        alpha: how often one of the tests may alarm though nothing has changed.
-        seed: of what is dealt.
-
-    Raises:
-        StratosError: no deal of these samples can come to an alarm at so small an α.
-    """
-    rng = np.random.default_rng(seed)
-    before, now = _part(distinct(before), rng), _part(distinct(now), rng)
-    tests = list(_tests(before, now, [*before, *now]))
-    n_dealt = _n_dealt(alpha, len(tests), len(before), len(now))
-    first, n_as_far = np.empty(len(tests)), np.zeros(len(tests))
-    for live in _dealt(len(before), len(now), n_dealt, rng):
-        values = np.array([test.statistic(live) for test in tests])
-        if not n_as_far.any():
-            first = values[:, 0]  # the real labels are as far apart as themselves
-        # Rounding must not tell equal statistics apart.
-        n_as_far += (values >= (first - 1e-9 * abs(first))[:, None]).sum(axis=1)
-    threshold = alpha / len(tests) * (1 + 1e-9)
-    return [
-        Shift(test.name, test.before, test.now, p, p <= threshold)
-        for test, p in zip(tests, (n_as_far / (1 + n_dealt)).tolist(), strict=True)
-    ]
-
-
-def distinct(sample: Sequence[Response]) -> list[Response]:
-    """Return the first response to each question."""
-    first: dict[str, Response] = {}
-    for response in sample:
-        first.setdefault(response.question, response)
-    return list(first.values())
-
-
-def _n_dealt(alpha: float, n_tests: int, n_before: int, n_now: int) -> int:
-    """Return how many random deals show p-values of at most α over the number of tests.
-
-    Raises:
-        StratosError: `MOST_DEALT` cannot, or so few requests cannot be dealt in so many ways.
-    """
-    n_ways = comb(n_before + n_now, n_now)
-    least = n_tests / min(1 + MOST_DEALT, n_ways)
-    if alpha < least * (1 - 1e-9):
-        items = counted(n_before, "test item", spec=",")
-        why = (
-            f"{items} and {counted(n_now, 'live request', spec=',')} can be dealt in "
-            f"{n_ways:,} ways only"
-            if n_ways <= MOST_DEALT
-            else f"{MOST_DEALT:,} random exchanges are made at most"
+        print(
+            f"A student of these requests: {command}\nFor its price first, add stages=[probe,plan]."
         )
-        advice = (
-            f"type --alpha {_rounded_up(least):g}, or more"
-            if least < 1
-            else "compare with a run that was evaluated on more items"
-        )
-        raise StratosError(
-            f"--alpha {alpha:g} can never alarm: {why}, and {n_tests} tests share it. "
-            f"{advice[0].upper()}{advice[1:]}."
-        )
-    return min(MOST_DEALT, max(N_DEALT, ceil(_ROOM * n_tests / alpha) - 1))
-
-
-def _rounded_up(share: float) -> float:
-    """Return the next share of two digits."""
-    unit = 10.0 ** (np.floor(np.log10(share)) - 1)
-    return float(ceil(share / unit - 1e-9) * unit)
-
-
-def _dealt(n_before: int, n_now: int, n: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Yield memberships (dealt, request) in chunks: the real ones first, then n random ones."""
-    real = np.append(np.zeros(n_before), np.ones(n_now))
-    for start in range(0, 1 + n, _AT_ONCE):
-        live = np.tile(real, (min(_AT_ONCE, 1 + n - start), 1))
-        is_random = slice(0 if start else 1, None)
-        live[is_random] = rng.permuted(live[is_random], axis=1)
-        yield live
-
-
-def _part(sample: Sequence[Response], rng: np.random.Generator) -> list[Response]:
-    if len(sample) <= MOST:
-        return list(sample)
-    return [sample[i] for i in np.sort(rng.choice(len(sample), MOST, replace=False)).tolist()]
-
-
-def _tests(
-    before: Sequence[Response],
-    now: Sequence[Response],
-    both: Sequence[Response],
-) -> Iterator[_Test]:
-    yield _Test(
-        "words of questions", *_words(before, now), _distance([answer.question for answer in both])
-    )
-    for name, text in (("question", attrgetter("question")), ("answer", attrgetter("answer"))):
-        sizes = [len(text(answer)) for answer in both]
-        yield _Test(f"length of {name}s", _middle(before, text), _middle(now, text), _apart(sizes))
-    unread = [float(answer.value is None) for answer in both]
-    yield _Test("answers that cannot be read", _unread(before), _unread(now), _more(unread))
-    answers = Counter(answer.value for answer in both if answer.value is not None)
-    if 1 < len(answers) <= _MOST_ANSWERS:
-        yield _Test(
-            "shares of answers",
-            _commonest(before),
-            _commonest(now),
-            _chi_squared([answer.value or "" for answer in both]),
-        )
-
-
-def _middle(sample: Sequence[Response], text: Callable[[Response], str]) -> str:
-    return f"median {median(len(text(answer)) for answer in sample):,.0f} characters"
-
-
-def _unread(sample: Sequence[Response]) -> str:
-    return percent(sum(answer.value is None for answer in sample) / len(sample))
-
-
-def _apart(sizes: Sequence[int]) -> Callable[[Floats], Floats]:
-    """Return Kolmogorov's and Smirnov's largest distance of two distribution functions."""
-    values = np.array(sizes)
-    order = np.argsort(values, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)
-    of_all = np.arange(1, len(values) + 1)[ends]
-
-    def statistic(live: Floats) -> Floats:
-        n_live = live[0].sum()
-        below = np.cumsum(live[:, order], axis=1)[:, ends]
-        distance = below / n_live - (of_all - below) / (len(values) - n_live)
-        return np.asarray(np.abs(distance).max(axis=1))
-
-    return statistic
-
-
-def _more(marks: Sequence[float]) -> Callable[[Floats], Floats]:
-    """Return how many of the live requests are marked."""
-    return lambda live: np.asarray(live @ np.array(marks))
-
-
-def _chi_squared(names: Sequence[str]) -> Callable[[Floats], Floats]:
-    """Return the chi-squared statistic of how often each name comes."""
-    kinds, places = np.unique(names, return_inverse=True)
-    of_kind = np.eye(len(kinds))[places]
-    totals = of_kind.sum(axis=0)
-
-    def statistic(live: Floats) -> Floats:
-        expected = totals * live[0].mean()
-        return np.asarray(((live @ of_kind - expected) ** 2 / totals).sum(axis=1))
-
-    return statistic
-
-
-def _distance(texts: Sequence[str]) -> Callable[[Floats], Floats]:
-    """Return the distance of the mean texts, each a unit vector of hashed groups of letters."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    made = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), n_features=_FEATURES)
-    vectors = made.transform(texts).tocsr()
-    alike = np.asarray((vectors @ vectors.T).todense())
-    n = len(texts)
-
-    def statistic(live: Floats) -> Floats:
-        # With sums a of the live vectors and s of all: |a / l - (s - a) / (n - l)|², from their
-        # products alone.
-        n_live = live[0].sum()
-        c, d = 1 / n_live + 1 / (n - n_live), 1 / (n - n_live)
-        of_live = live @ alike
-        squares = (of_live * live).sum(axis=1)
-        return np.asarray(c**2 * squares - 2 * c * d * of_live.sum(axis=1) + d**2 * alike.sum())
-
-    return statistic
-
-
-def _words(before: Sequence[Response], now: Sequence[Response]) -> tuple[str, str]:
-    """Name the words whose share of questions has fallen, and has risen, most."""
-    shares = []
-    for sample in (before, now):
-        counts = Counter(word for answer in sample for word in set(answer.question.lower().split()))
-        shares.append({word: n / len(sample) for word, n in counts.items()})
-    old, new = shares
-    change = {word: new.get(word, 0.0) - old.get(word, 0.0) for word in old.keys() | new.keys()}
-    ordered = sorted(change, key=lambda word: (change[word], word))
-
-    def listed(words: Sequence[str], shares: dict[str, float]) -> str:
-        return ", ".join(f"{word} {percent(shares.get(word, 0.0), 0)}" for word in words)
-
-    moved = [*ordered[: _SHOWN - 2], *ordered[-(_SHOWN - 2) :]]
-    return listed(moved, old), listed(moved, new)
-
-
-def _commonest(sample: Sequence[Response]) -> str:
-    counts = Counter(answer.value for answer in sample if answer.value is not None)
-    return ", ".join(
-        f"{name} {percent(n / len(sample), 0)}" for name, n in counts.most_common(_SHOWN)
-    )

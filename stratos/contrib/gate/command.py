@@ -12,6 +12,10 @@ statistic (Tango 1998): such counts are largest on the boundary p - q = δ, so t
 looked through (Sidik, Exact unconditional tests for testing non-inferiority in matched-pairs
 design, Statistics in Medicine 22, 2003). Each of the two verdicts is thus wrong with a probability
 of at most α, whatever n is. Items are taken to be drawn at random from the task's questions.
+
+Turns of a conversation are drawn together. Then the counts are divided by the design effect of the
+paired differences (Rao and Scott 1981), rounded against the verdict, and the level is that of a t
+test with a degree of freedom less than there are conversations, since the effect is an estimate.
 """
 
 from __future__ import annotations
@@ -19,9 +23,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from math import ceil, inf
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import ceil, floor, inf
 from pathlib import Path
 from statistics import NormalDist
 from typing import Literal
@@ -34,6 +39,7 @@ from typing_extensions import override
 from stratos.config import Config
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted, percent, visible
+from stratos.core.intervals import n_independent
 from stratos.core.output import add_flag, json_line
 from stratos.deploy.bundle_server import BATCH, answering
 from stratos.deploy.hosted_server import ServerFront
@@ -308,11 +314,11 @@ class GateFront(ServerFront):
             raise StratosError(f"{bundle} was made anew, and nothing is left to compare it with.")
         test, candidate, reference = ExactTest(DELTA, ALPHA), side_of(bundle), side_of(before)
         frozen = frozen_of(candidate, reference)
-        counts, outcome = compare(candidate, reference, frozen, test, _tick)
-        text = verdict_text(counts, outcome, frozen, test)
-        if outcome == "cannot tell":
-            raise StratosError(f"{text}\n{_what_is_shown(counts, test.alpha)}")
-        if outcome != "no worse":
+        compared = compare(candidate, reference, frozen, test, _tick)
+        text = verdict_text(compared, frozen)
+        if compared.outcome == "cannot tell":
+            raise StratosError(f"{text}\n{_what_is_shown(compared)}")
+        if compared.outcome != "no worse":
             raise StratosError(text)
         return f"{visible(text)}\n"
 
@@ -349,13 +355,17 @@ def run(args: argparse.Namespace) -> int:
     test = ExactTest(*_limits(args.delta, args.alpha))
     candidate, reference = side_of(args.candidate), side_of(args.against)
     frozen = frozen_of(candidate, reference)
-    counts, outcome = compare(candidate, reference, frozen, test, _tick)
+    compared = compare(candidate, reference, frozen, test, _tick)
+    outcome, test = compared.outcome, compared.test
     if args.json:
         plain = {
             "outcome": outcome,
             "passed": outcome == "no worse",
-            "counts": counts,
-            "n_needed": test.n_needed(counts) if outcome == "cannot tell" else None,
+            "counts": compared.counts,
+            "by_kind": compared.by_kind,
+            "n_conversations": test.together.n_conversations,
+            "design_effect": test.together.design_effect,
+            "n_needed": test.n_needed(compared.counts) if outcome == "cannot tell" else None,
             "n_items": len(frozen.keys),
             "n_left_out": frozen.n_left_out,
             "items": frozen.digest,
@@ -364,7 +374,7 @@ def run(args: argparse.Namespace) -> int:
         }
         print(json_line(plain))
     else:
-        print(visible(verdict_text(counts, outcome, frozen, test)))
+        print(visible(verdict_text(compared, frozen)))
     return EXIT_CODES[outcome]
 
 
@@ -376,28 +386,57 @@ def _limits(delta: float, alpha: float) -> tuple[float, float]:
     return delta, alpha
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What all items say."""
+
+    counts: Counts
+    test: ExactTest
+    by_kind: dict[str, Counts] = field(default_factory=dict)
+    """Slice to its counts, where items are turns of the model of several slices."""
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """The verdict."""
+        return self.test.outcome(self.counts)
+
+
 def compare(
     candidate: Side,
     reference: Side,
     frozen: Frozen,
     test: ExactTest,
     tick: Callable[[int, int], None],
-) -> tuple[Counts, Outcome]:
+) -> Compared:
     """Compare the two on all items.
 
     Raises:
         StratosError: an item has to be asked, and cannot be.
     """
-    counts = Counts()
+    counts, by_kind, differences = Counts(), dict[str, Counts](), list[int]()
     ours = right_in_turn(candidate, frozen, reference, tick)
     theirs = right_in_turn(reference, frozen, candidate, tick)
-    for is_right, was_right in zip(ours, theirs, strict=True):
+    # Which turns are of one conversation depends on the others: one side tells it of all.
+    sides = sorted((reference.answers, candidate.answers), key=_n_turns, reverse=True)
+    answers = [sides[0].get(key) or sides[1][key] for key in frozen.keys]
+    for answer, is_right, was_right in zip(answers, ours, theirs, strict=True):
         counts = counts.plus(was_right, is_right)
-    return counts, test.outcome(counts)
+        by_kind[answer.slice] = by_kind.get(answer.slice, Counts()).plus(was_right, is_right)
+        differences.append(was_right - is_right)
+    conversations = [answer.conversation for answer in answers]
+    if not any(conversations) or len(by_kind) == 1:
+        by_kind = {}
+    together = Together.of(differences, conversations)
+    return Compared(counts, replace(test, together=together), dict(sorted(by_kind.items())))
 
 
-def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: ExactTest) -> str:
+def _n_turns(answers: Mapping[Key, KeptAnswer]) -> int:
+    return sum(bool(answer.conversation) for answer in answers.values())
+
+
+def verdict_text(compared: Compared, frozen: Frozen) -> str:
     """Say the verdict with the numbers that decide it."""
+    counts, test, outcome = compared.counts, compared.test, compared.outcome
     n, points = counts.n, f"{100 * test.delta:g} points"
     sure = percent(1 - test.alpha, 0)
     head = {
@@ -409,11 +448,24 @@ def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: ExactTe
     if frozen.n_left_out:
         items = counted(frozen.n_left_out, "item", spec=",")
         left_out = f" Left out: {items} that one side has learnt, or cannot be asked."
-    change = 100 * (counts.only_candidate - counts.only_reference) / n
+    together, digest = test.together, f" ({frozen.digest})"
+    if together.n_conversations:
+        left_out += (
+            f" The items are of {counted(together.n_conversations, 'conversation', spec=',')}, and "
+            f"worth {n / together.design_effect:,.0f} independent ones."
+        )
+    kinds = "".join(
+        f"\n{kind}: {_change(of_kind, 'item')}." for kind, of_kind in compared.by_kind.items()
+    )
+    return f"{head}: {_change(counts, 'frozen item', digest)}.{left_out}{kinds}"
+
+
+def _change(counts: Counts, noun: str, digest: str = "") -> str:
+    n, change = counts.n, counts.only_candidate - counts.only_reference
     return (
-        f"{head}: {change:+.1f} points on {counted(n, 'frozen item', spec=',')} "
-        f"({frozen.digest}); right only in the old one {counts.only_reference:,}, only in the new "
-        f"one {counts.only_candidate:,}.{left_out}"
+        f"{100 * change / counts.n:+.1f} points on {counted(n, noun, spec=',')}{digest}; right "
+        f"only in the old one {counts.only_reference:,}, only in the new one "
+        f"{counts.only_candidate:,}"
     )
 
 
@@ -425,9 +477,10 @@ def _needed(counts: Counts, test: ExactTest) -> str:
     return f"about {counted(rounded, 'item', spec=',')} are needed, or a larger --delta"
 
 
-def _what_is_shown(counts: Counts, alpha: float) -> str:
+def _what_is_shown(compared: Compared) -> str:
     """Say what the items of an open verdict show all the same, and how to know more."""
-    deltas = (delta for delta in _WIDER if ExactTest(delta, alpha).outcome(counts) == "no worse")
+    tests = (replace(compared.test, delta=delta) for delta in _WIDER)
+    deltas = (test.delta for test in tests if test.outcome(compared.counts) == "no worse")
     delta = next(deltas, None)
     shown = (
         f"They do not even show that it is no worse by more than {100 * _WIDER[-1]:g} points."
@@ -478,19 +531,69 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Together:
+    """How far items of one conversation are answered alike."""
+
+    design_effect: float = 1.0
+    """How many of them are worth one that is drawn by itself."""
+    n_conversations: int = 0
+    """Conversations of all items; 0 where each item is one by itself."""
+
+    @staticmethod
+    def of(differences: Sequence[int], conversations: Sequence[str]) -> Together:
+        """Return it of paired differences: -1, 0 or 1.
+
+        Args:
+            differences: of each item.
+            conversations: that of each; "" of what is by itself.
+        """
+        names = [name or f" {k}" for k, name in enumerate(conversations)]
+        n, n_conversations = len(names), len(set(names))
+        if n_conversations == n:
+            return Together()
+        return Together(max(1.0, n / n_independent(differences, names)), n_conversations)
+
+    def level(self, alpha: float) -> float:
+        """Return the p-value up to which a verdict is wrong with a probability of `alpha`."""
+        if not self.n_conversations:
+            return alpha
+        if self.n_conversations == 1:
+            return 0.0  # nothing tells how far it is like others
+        from scipy.stats import norm, t
+
+        return float(norm.sf(t.isf(alpha, self.n_conversations - 1)))
+
+    def worth(self, n: int, against: int, for_it: int) -> tuple[int, int, int]:
+        """Return how many independent items count as much, rounded against a verdict.
+
+        Args:
+            n: items.
+            against: of them, those that speak against the verdict.
+            for_it: that speak for it.
+        """
+        if not self.n_conversations:
+            return n, against, for_it
+        n = max(1, floor(n / self.design_effect))
+        against = min(n, ceil(against / self.design_effect))
+        return n, against, min(n - against, floor(for_it / self.design_effect))
+
+
+@dataclass(frozen=True)
 class ExactTest:
     """What the candidate may be worse by, and how often a verdict may be wrong."""
 
     delta: float
     """Share of the items."""
     alpha: float
+    together: Together = Together()
 
     def outcome(self, counts: Counts) -> Outcome:
         """Return the verdict of all items."""
         n, lost, won = counts.n, counts.only_reference, counts.only_candidate
-        if p_value(n, lost, won, self.delta) <= self.alpha:
+        level, worth = self.together.level(self.alpha), self.together.worth
+        if p_value(*worth(n, lost, won), self.delta) <= level:
             return "no worse"
-        if p_value(n, won, lost, -self.delta) <= self.alpha:
+        if p_value(*worth(n, won, lost), -self.delta) <= level:
             return "worse"
         return "cannot tell"
 
@@ -501,10 +604,12 @@ class ExactTest:
         """
         lost, won = np.array([counts.only_reference]), np.array([counts.only_candidate])
         score = abs(float(_scores(counts.n, lost, won, self.delta)[0]))
-        if not score:
+        level = self.together.level(self.alpha)
+        if not score or not level:
             return None
         # The score of the same shares grows with the root of the number of items.
-        needed = counts.n * (NormalDist().inv_cdf(1 - self.alpha) / score) ** 2
+        needed = counts.n * (NormalDist().inv_cdf(1 - level) / score) ** 2
+        needed *= self.together.design_effect
         return None if needed > _MOST_ITEMS else max(counts.n + 1, ceil(needed))
 
 

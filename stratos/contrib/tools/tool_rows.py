@@ -408,10 +408,10 @@ class ToolRowReader:
         for line, data in records:
             with suppress(WrongRow, PassedOver, *OF_WRONG_TYPES):
                 for where, part in [] if isinstance(data, Reason) else list(parts_of_row(data)):
-                    if (trace := self._trace_of(part)) is not None:
+                    if (trace := self.trace_of(part)) is not None:
                         yield line + where, trace
 
-    def _trace_of(self, data: Mapping[str, Any]) -> Trace | None:
+    def trace_of(self, data: Mapping[str, Any]) -> Trace | None:
         """Return the turns of a row; None of one that has its calls, or no messages."""
         row = dict(data)
         if find_field(row, self.names.calls) is not None:
@@ -438,7 +438,7 @@ class ToolRowReader:
         self, line: str, data: Mapping[str, Any], doubts: Sequence[Doubt], trace: Trace | None
     ) -> Iterator[tuple[str, Record]]:
         try:
-            trace = trace or self._trace_of(data)
+            trace = trace or self.trace_of(data)
             is_log = trace is not None and trace.about.only_last
             if trace is not None and (self.are_traces or is_log):
                 yield from self._turns(line, trace, doubts)
@@ -486,7 +486,7 @@ class ToolRowReader:
             [Call(call.name, json.loads(call.arguments)) for call in turn.calls]
             for turn in trace.turns
         ]
-        messages = [*map(_message_of, trace.turns, calls_of_turns)]
+        messages = [*map(message_of, trace.turns, calls_of_turns)]
         lines = [*map(line_of, messages)]
         places = _answered(trace)
         # No key goes on behind the end of a line: what is clean as a whole is so up to any line.
@@ -616,7 +616,7 @@ def _first(trace: Trace) -> int:
     return len(roles) - 1 if trace.about.only_last else start
 
 
-def _message_of(turn: Turn, calls: Sequence[Call]) -> dict[str, Any]:
+def message_of(turn: Turn, calls: Sequence[Call]) -> dict[str, Any]:
     """Return a turn as a message, given its calls with their arguments read."""
     message: dict[str, Any] = {"role": turn.role, "content": turn.text.strip()}
     if calls:

@@ -28,6 +28,7 @@ from stratos.contrib.tools.calls import (
     written,
 )
 from stratos.contrib.tools.grounding import facts_in, words_in
+from stratos.contrib.tools.live_turns import ToolTurns
 from stratos.contrib.tools.replay import Conversations, conversations_in
 from stratos.contrib.tools.request_drawer import Draws, Injected, gives_away, wording_of
 from stratos.contrib.tools.signatures import (
@@ -457,6 +458,11 @@ class ToolsTask(FileTask[ToolsContent]):
             return None
         has_texts = self.content.reader.learns_texts
         return conversations_in(self.splits.rows["test"], self.score, seed, learns_texts=has_texts)
+
+    @override
+    def turns(self) -> ToolTurns:
+        learns_texts = self.content.reader.learns_texts
+        return ToolTurns(self.parse, learns_texts, self.reader.names, self.workload)
 
     @override
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
