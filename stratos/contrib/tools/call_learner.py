@@ -37,7 +37,7 @@ from stratos.contrib.tools.grounding import form
 from stratos.contrib.tools.signatures import Tool, messages_in
 from stratos.contrib.tools.trace_drawer import made_of, recorded_of
 from stratos.core.formats import counted
-from stratos.core.intervals import wilson
+from stratos.core.intervals import n_independent, wilson
 from stratos.models.kinds.base import Fit, Learner, Predictor
 from stratos.models.kinds.kind_choice import without_optimism
 from stratos.models.kinds.tagger.tagger import calibrated, fit_scale
@@ -131,6 +131,13 @@ class HeldOut:
     """How likely each is, before calibration."""
     right: np.ndarray
     is_call: np.ndarray
+    conversations: Sequence[str]
+    """That each is of."""
+
+    @property
+    def n_independent(self) -> float:
+        """How many answers of conversations of their own they are worth."""
+        return n_independent(self.right.astype(float).tolist(), self.conversations)
 
     @property
     def score(self) -> tuple[int, float]:
@@ -172,10 +179,10 @@ def _fitted(texts: tuple[str, ...], answers: tuple[str, ...], task: Task, seed: 
         calibrated(chance, scales[not calls])
         for chance, calls in zip(held_out.chances, held_out.is_call, strict=True)
     ]
-    right = held_out.right
+    right, worth = held_out.right, max(1.0, held_out.n_independent)
     return Fit(
         replace(student, scales=scales),
-        wilson(n_right, max(1, len(right)), source=source),
+        wilson(n_right / max(1, len(right)) * worth, worth, source=source),
         len(texts),
         float(abs(np.mean(likely) - right.mean())) if len(right) else 0.0,
         seconds=time.process_time() - started,
@@ -194,8 +201,9 @@ def held_out_answers(
         seed: of the folds.
         injects: learn conversations, too, that are made of those of the other folds.
     """
-    raw, right, is_call = list[float](), list[bool](), list[bool]()
-    folds = folds_of(states.texts, seed)
+    raw, right, is_call, names = list[float](), list[bool](), list[bool](), list[str]()
+    conversations = conversations_of(states.texts)
+    folds = folds_of(conversations, seed)
     for fold in range(1 if len(folds) >= _ROWS_OF_FOLDS else _N_FOLDS):
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         if not len(inside) or not len(outside):
@@ -207,7 +215,8 @@ def held_out_answers(
             raw.append(p)
             right.append(_is_right(task, states.texts[i], answers[i], text))
             is_call.append(calls)
-    return HeldOut(np.array(raw), np.array(right, bool), np.array(is_call, bool))
+            names.append(conversations[i])
+    return HeldOut(np.array(raw), np.array(right, bool), np.array(is_call, bool), names)
 
 
 def learnt(states: States, answers: Sequence[str], seed: int, *, injects: bool = False) -> Caller:
@@ -220,19 +229,23 @@ def learnt(states: States, answers: Sequence[str], seed: int, *, injects: bool =
     return replace(student, n_made=len(rows))
 
 
-def folds_of(texts: Sequence[str], seed: int) -> np.ndarray:
-    """Return the fold of each row: turns of conversations that begin alike are in one."""
+def conversations_of(texts: Sequence[str]) -> list[str]:
+    """Return a hash for each text that turns of conversations share that begin alike."""
     heads = list[tuple[str, ...]]()
     for text in texts:
         spoken = [m for m in messages_in(text) if m["role"] not in ("system", "developer")]
         heads.append(tuple(map(as_json, spoken[:3])))
     # A first turn is in the fold of a conversation that goes on from it.
     later = {head[:1]: head for head in reversed(heads) if len(head) > 2}
-    keys = [content_id("\n".join(later.get(h[:1], h) if len(h) < 3 else h)) for h in heads]
-    names = sorted({*keys})
+    return [content_id("\n".join(later.get(h[:1], h) if len(h) < 3 else h)) for h in heads]
+
+
+def folds_of(conversations: Sequence[str], seed: int) -> np.ndarray:
+    """Return the fold of each row, which all of its conversation are in."""
+    names = sorted({*conversations})
     random.Random(seed).shuffle(names)
     fold = {name: k % _N_FOLDS for k, name in enumerate(names)}
-    return np.array([fold[key] for key in keys])
+    return np.array([fold[name] for name in conversations])
 
 
 def _is_right(task: Task, question: str, gold: str, answer: str) -> bool:

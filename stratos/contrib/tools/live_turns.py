@@ -69,6 +69,7 @@ class ToolTurns:
         names = replace(names, messages=messages_key or names.messages)
         names = replace(names, calls=answer_key or names.calls)
         reader, turns, n_wrong = ToolRowReader(names), list[_PlacedTurn](), 0
+        reader.begin(read_records(path))
         for _, data in read_records(path):
             if isinstance(data, Reason):
                 n_wrong += 1

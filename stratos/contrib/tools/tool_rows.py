@@ -282,6 +282,8 @@ TEXT = "text"
 Texts = Literal["auto", "learnt", "no_call"]
 _N_FIRST = 1000
 """Rows that tell what a file holds."""
+_OFTEN_BEHIND = 0.1
+"""Share of the rows with results of tools from which on they are an agent's conversations."""
 _FEWEST_CHECKED, MOST_CHECKED = 300, 10_000
 """Turns of the model from which only the usual calls tell what the tools are, and conversations up
 to which turns are looked at: 600 take 3 CPU seconds, 5,000 take 26 and 400 MB."""
@@ -312,6 +314,8 @@ class ToolRowReader:
     """How a turn in text is learnt: as `ToolsTask` has it."""
     tools: list[Any] | None = None
     """What rows offer that name no tools; None where nobody says."""
+    are_whole: bool = False
+    """Whether rows of requests with responses are whole conversations."""
     are_traces: bool = False
     """Whether rows are whole conversations, of which each turn of the model is a row."""
     learns_texts: bool = False
@@ -360,13 +364,15 @@ class ToolRowReader:
             OSError: the file cannot be read.
         """
         records = read_records(path)
-        first = dict(self._traces(islice(records, _N_FIRST)))
+        first = self.begin(records)
         are_named = any(trace.tools is not None for trace in first.values())
         are_inferred = not are_named and self.tools is None and bool(first)
         self.are_traces = (not are_named and bool(first)) or any(
             trace.about.format in SPANS or (not trace.about.only_last and _n_said(trace) > 1)
             for trace in first.values()
         )
+        n_behind = sum(any(turn.role == "tool" for turn in t.turns) for t in first.values())
+        self.are_traces = self.are_traces or n_behind > _OFTEN_BEHIND * len(first)
         is_more = self.are_traces and (self.verifies or are_inferred)
         traces = self._traces(records if is_more else ())
         some = first | dict(islice(traces, max(0, MOST_CHECKED + 1 - len(first))))
@@ -394,6 +400,26 @@ class ToolRowReader:
             if self.relabels:
                 self.turn_checks = TurnChecks.of(checks, doubts)
 
+    def begin(self, records: Iterable[tuple[str, Any]]) -> dict[str, Trace]:
+        """Read the first records; tell by them which turns of a logged request are learnt.
+
+        An agent asks once for each turn, with all before it. Where no row has the turns that others
+        have before their last, each row is a whole conversation.
+
+        Returns:
+            The conversations by where they stand.
+        """
+        first = dict(self._traces(islice(records, _N_FIRST)))
+        keys = [_keys(trace) for trace in first.values() if trace.about.only_last]
+        rows = {own[-1] for own in keys if own}
+        before = [own[-2] in rows for own in keys if len(own) > 1]
+        are_often = len(before) > _OFTEN_BEHIND * len(first)
+        self.are_whole = are_often and 2 * sum(before) < len(before)
+        if self.are_whole:
+            for trace in first.values():
+                trace.about.only_last = trace.about.only_last and _n_said(trace) < 2
+        return first
+
     def _checks(self, traces: Mapping[str, Trace]) -> TraceChecks:
         """Return the checks of conversations by the tools that they offer."""
         tools: dict[str, Tool] = {}
@@ -419,7 +445,10 @@ class ToolRowReader:
         for theirs, ours in ((self.names.messages, "messages"), (self.names.tools, "tools")):
             if (key := find_field(row, theirs)) is not None:
                 row.setdefault(ours, row[key])
-        return trace_of_messages(row)
+        trace = trace_of_messages(row)
+        if trace is not None and self.are_whole and _n_said(trace) > 1:
+            trace.about.only_last = False
+        return trace
 
     def read(self, path: str, line: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
         """Yield where each row of a line stands with it, or with what is wrong."""
@@ -594,6 +623,18 @@ def _relabelled(trace: Trace, doubts: Sequence[Doubt]) -> dict[int, Place]:
 
 def _n_said(trace: Trace) -> int:
     return sum(turn.role == "assistant" for turn in trace.turns)
+
+
+def _keys(trace: Trace) -> list[int]:
+    """Return for each turn of the model a hash of all up to it, but for the system's messages."""
+    keys, so_far = list[int](), 0
+    for turn in trace.turns:
+        if turn.role != "system":
+            calls = tuple((call.name, call.arguments) for call in turn.calls)
+            so_far = hash((so_far, turn.role, turn.text.strip(), calls))
+        if turn.role == "assistant":
+            keys.append(so_far)
+    return keys
 
 
 def _answered(trace: Trace) -> list[int]:

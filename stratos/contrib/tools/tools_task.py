@@ -465,6 +465,14 @@ class ToolsTask(FileTask[ToolsContent]):
         return ToolTurns(self.parse, learns_texts, self.reader.names, self.workload)
 
     @override
+    def groups_of(self, items: Sequence[Item]) -> list[str]:
+        """Return the conversation of each turn: one goes on as it has begun; else the family."""
+        if not self.content.reader.are_traces:
+            return super().groups_of(items)
+        turns = self.turns().of_answers((item.question, item.answer) for item in items)
+        return [turn.conversation for turn in turns]
+
+    @override
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
         """Answer each request, or turn of a conversation, as the nearest training one is."""
         known, requests = ([_nearby(item.question) for item in some] for some in (train, items))

@@ -165,6 +165,21 @@ def spans(messages: list[Message]) -> list[Any]:
     return rows
 
 
+def requests(messages: list[Message]) -> list[Any]:
+    """Return a request with its response for each turn of the model."""
+    return [
+        {"request": {"model": "m", "messages": messages[:k], "tools": TOOLS},
+         "response": {"choices": [{"message": message}]}}
+        for k, message in enumerate(messages)
+        if message["role"] == "assistant"
+    ]  # fmt: skip
+
+
+def last_request(messages: list[Message]) -> list[Any]:
+    """Return the last of them alone: the others were not logged."""
+    return requests(messages)[-1:]
+
+
 FORMS: dict[str, Callable[[list[Message]], list[Any]]] = {
     "openai": openai,
     "without tools": without_tools,
@@ -173,6 +188,8 @@ FORMS: dict[str, Callable[[list[Message]], list[Any]]] = {
     "langchain": langchain,
     "langgraph": langgraph,
     "spans": spans,
+    "requests": requests,
+    "last request": last_request,
 }
 
 

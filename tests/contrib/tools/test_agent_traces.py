@@ -414,3 +414,13 @@ def test_names_that_drifted_are_learnt_as_the_usual_ones(tmp_path: Path) -> None
     text = json.dumps([item.answer for some in items(task).values() for item in some])
     assert "find_restaurant" in text
     assert "findRestaurants" not in text
+
+
+def test_intervals_count_conversations(task: ToolsTask) -> None:
+    items = task.items("test", 9999)
+    groups = task.groups_of(items)
+    codes = [next((c for c in range(N) if f"R{c:04d}" in item.question), None) for item in items]
+    of_codes = {code: {g for g, c in zip(groups, codes, strict=True) if c == code}
+                for code in codes if code is not None}  # fmt: skip
+    assert of_codes and all(len(some) == 1 for some in of_codes.values())
+    assert len(set(groups)) < len(items) / 2

@@ -17,7 +17,14 @@ from starlette.testclient import TestClient
 
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
-from stratos.contrib.tools.call_learner import CallerLearner, States, folds_of, learn, year_in
+from stratos.contrib.tools.call_learner import (
+    CallerLearner,
+    States,
+    conversations_of,
+    folds_of,
+    learn,
+    year_in,
+)
 from stratos.contrib.tools.call_student import Caller, state_of
 from stratos.contrib.tools.call_texts import Neighbours, filled, template_of
 from stratos.contrib.tools.call_values import offered
@@ -454,5 +461,5 @@ def test_no_turn_of_a_conversation_is_held_out_while_others_are_learnt() -> None
             user("go"),
         ]
         questions += [question_of(tools, messages[:n]) for n in (1, 3, 4)]
-    folds = folds_of(questions, 0).reshape(40, 3)
+    folds = folds_of(conversations_of(questions), 0).reshape(40, 3)
     assert (folds == folds[:, :1]).all() and {*folds.ravel()} == {0, 1, 2, 3}
