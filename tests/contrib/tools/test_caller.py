@@ -294,6 +294,21 @@ def test_a_text_names_each_value_of_a_list_once() -> None:
     assert filled(template, offered([user("go")], "2026")) is None
 
 
+def test_a_text_names_what_the_user_named_first_if_a_tool_has_it_too() -> None:
+    def held(title: str, copies: int, loans: int) -> Any:
+        results = [{"title": title, "copies": copies}, {"loans": loans}]
+        calls = [{"name": "find", "arguments": {"title": title}}, {"name": "loans", "arguments": {}}]
+        return offered([user(f"Have you got {title}?"),
+                        {"role": "assistant", "content": "", "tool_calls": calls},
+                        *({"role": "tool", "content": json.dumps(some)} for some in results),
+                        ], "2026")  # fmt: skip
+
+    template = template_of("The Red Door is in: 4 copies.", held("The Red Door", 4, 7))
+    assert filled(template, held("The Old Sea", 2, 9)) == ("The Old Sea is in: 2 copies.", 0)
+    # Nothing tells which of two results a digit is of.
+    assert template_of("4 copies.", held("The Red Door", 4, 4)) == ["4 copies."]
+
+
 def test_tasks_of_calls_measure_it_beside_others_and_no_other_task_does(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
