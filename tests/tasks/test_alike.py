@@ -87,6 +87,16 @@ def test_a_session_is_one_group_however_long_it_is():
     assert groups.n_of_no_session == 50
 
 
+def test_sessions_that_begin_with_one_phrase_are_not_one():
+    groups = Alike()
+    rng = random.Random(1)
+    for k in range(100):
+        groups.add("hello", (), k)
+        for _ in range(2):
+            groups.add(" ".join(["hello", *rng.choices(WORDS, k=20)]), (), k)
+    assert len(set(groups.groups().tolist())) == 101
+
+
 @pytest.mark.parametrize("letters", [range(0x4E00, 0x4F00), range(0x0E01, 0x0E2F)])
 def test_texts_without_spaces_are_compared_by_their_characters(letters):
     rng = random.Random(0)

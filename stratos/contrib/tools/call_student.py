@@ -107,7 +107,7 @@ def _surroundings(messages: Sequence[Mapping[str, Any]], values: Offered) -> tup
 
 
 def _statuses(text: str, action: str) -> list[str]:
-    """Return the short values of a result, and how many a list has."""
+    """Return the short values of a result, how many a list has, and which numbers are 0."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -122,6 +122,8 @@ def _statuses(text: str, action: str) -> list[str]:
         elif isinstance(inner, bool) or (isinstance(inner, str) and inner.replace("_", "a")
                                          .replace(" ", "a").isalpha()):  # fmt: skip
             made.append(f"res:{key}={inner}")
+        elif isinstance(inner, int | float):
+            made.append(f"zero:{action}.{key}={inner == 0}")
     return made
 
 

@@ -22,6 +22,8 @@ _FOREIGN = 0.2
 """Weight of a text for each of its facts that the conversation does not state, and for each place
 and list that its values do not fit."""
 _LONGEST_VALUE = 60
+_OF_TOOL = "arg=", "r="
+"""How origins begin that are arguments of calls, and parts of results."""
 Template = list[Any]
 """Of a text: its parts, and of each value [origin, whether the model has named it before], with the
 number of the value that it is once more, if it is one."""
@@ -44,10 +46,13 @@ def template_of(text: str, values: Offered) -> Template:
         if isinstance(word, bool | list | dict) or not candidate.origins:
             continue
         word = str(word)
-        if not 1 < len(word) <= _LONGEST_VALUE or word not in text:
+        if not word or len(word) > _LONGEST_VALUE or word not in text:
+            continue
+        # A digit stands in many places: it is that of a result only where one alone has it.
+        if len(word) == 1 and sum(map(_is_of_tool, candidate.origins)) != 1:
             continue
         is_named = any(c.isdigit() for c in word) or (
-            any(c.isupper() for c in word) and candidate.origins[-1][:2] in ("r=", "ar")
+            any(c.isupper() for c in word) and any(map(_is_of_tool, candidate.origins))
         )
         if not is_named:
             continue
@@ -62,13 +67,21 @@ def template_of(text: str, values: Offered) -> Template:
     for start, stop, candidate in places:
         if start < end:
             continue
-        # An argument of a call tells which of several in a result it is.
-        origin = next((o for o in candidate.origins if o.startswith("arg=")), candidate.origins[-1])
+        # An argument of a call tells which of several in a result it is. A result has one value
+        # where a user's message has many of one form.
+        origin = next(
+            (o for start in _OF_TOOL for o in candidate.origins if o.startswith(start)),
+            candidate.origins[-1],
+        )
         again = [slots.index(candidate)] if candidate in slots else []
         slots.append(candidate)
         parts += [text[end:start], [origin, _is_named(candidate), *again]]
         end = stop
     return [*parts, text[end:]]
+
+
+def _is_of_tool(origin: str) -> bool:
+    return origin.startswith(_OF_TOOL)
 
 
 def _is_named(candidate: Candidate) -> bool:

@@ -23,6 +23,9 @@ _TIME = re.compile(
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T.*)?")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::\d\d)?(?: ?([ap])m)?", re.IGNORECASE)
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
+_DECIMAL = re.compile(r"\d+\.\d+")
+_CONTINENTAL = re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d+,\d\d")
+"""A number with a comma before its decimals: 1.200,00 or 4,50."""
 _FACT = re.compile(r"[^\W_](?:[^\s_]*[^\W_])?")
 _STARTS = re.compile(r"(?:^|[.!?;\n*(\"“])\W*$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -198,16 +201,38 @@ def stated_in(messages: Sequence[Mapping[str, Any]]) -> set[str]:
             for word in words_in(text):
                 made.add(_number(word))
                 made.update(map(_number, _WORD.findall(word)))
+            made.update(_other_forms(text))
     return made
 
 
 def foreign_facts(text: str, stated: Set[str]) -> int:
     """Return how many facts of a text are nowhere in what `stated_in` returned."""
     return sum(
-        _number(fact) not in stated
-        and not all(_number(part) in stated for part in _WORD.findall(fact))
+        (value := _number(fact)) not in stated
+        and (
+            _DECIMAL.fullmatch(value) is not None  # 12.5 is stated by no 12 and 5
+            or not all(_number(part) in stated for part in _WORD.findall(fact))
+        )
         for fact in facts_in(text)
     )
+
+
+def number_facts(words: Iterable[str]) -> set[str]:
+    """Return words of `facts_in` or `words_in` with each number in the form of its value."""
+    return {_number(word) for word in words}
+
+
+def _other_forms(text: str) -> Iterator[str]:
+    """Yield how a text may state the date or the time that a value is."""
+    if (date := _DATE.fullmatch(text)) and 1 <= int(date[2]) <= 12:
+        month = _MONTHS[int(date[2]) - 1]
+        yield from (month, month[:3], str(int(date[3])))
+    if clock := _CLOCK.fullmatch(text):
+        hour, minute = int(clock[1]), clock[2]
+        half = clock[3].lower() if clock[3] else "ap"[12 <= hour < 24]
+        short = str(hour % 12 or 12)
+        for time in (f"{short}:{minute}", *([short] if minute == "00" else ())):
+            yield from (time, f"{time}{half}m")
 
 
 def _texts_of(content: str) -> Iterable[str]:
@@ -236,6 +261,10 @@ def _number(word: str) -> str:
     """Return a number without zeros that its value leaves out; another word as it is."""
     if not word[:1].isdigit() or not word.isascii():
         return word
+    if ordinal := _ORDINAL.fullmatch(word):
+        word = ordinal[1]
+    if _CONTINENTAL.fullmatch(word):
+        word = word.replace(".", "").replace(",", ".")
     try:
         return f"{float(word.replace(',', '')):.12g}"
     except ValueError:

@@ -27,7 +27,7 @@ from stratos.contrib.tools.calls import (
     why_invalid,
     written,
 )
-from stratos.contrib.tools.grounding import facts_in, words_in
+from stratos.contrib.tools.grounding import facts_in, number_facts, words_in
 from stratos.contrib.tools.live_turns import ToolTurns
 from stratos.contrib.tools.replay import Conversations, conversations_in
 from stratos.contrib.tools.request_drawer import Draws, Injected, gives_away, wording_of
@@ -122,7 +122,8 @@ class Calls(Metric):
         calls = read(text)
         if item.slice == TEXT:
             f1 = 1.0 if text.strip() == item.answer else word_f1(text, item.answer)
-            is_text = f1 == 1 or not (calls or facts_in(text) - words_in(item.answer))
+            foreign = number_facts(facts_in(text)) - number_facts(words_in(item.answer))
+            is_text = f1 == 1 or not (calls or foreign)
             return Score(float(is_text and f1 >= _LEAST_F1), f1 * is_text, bool(text.strip()))
         if calls is None:
             return Score(0.0, 0.0, False)
@@ -235,7 +236,7 @@ class RequestSplitter:
 class ToolsTask(FileTask[ToolsContent]):
     """Requests, the tools that are offered, and the calls that answer them."""
 
-    code_version = 6
+    code_version = 7
     calls_tools = True
     test_path: str | None = None
     """A file of test requests, which is the whole test split; null takes a part of `path`."""

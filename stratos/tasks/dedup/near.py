@@ -202,15 +202,25 @@ class Alike:
         keys, followers, numbers = (np.array(link, np.uint64) for link in self._links)
         if not len(keys):
             return _no_pairs()
-        order = np.lexsort((followers, keys))
-        is_new = np.ones(len(keys), bool)
-        is_new[1:] = (np.diff(keys[order]) != 0) | (np.diff(followers[order]) != 0)
-        unique, n_ways = np.unique(keys[order][is_new], return_counts=True)
-        most = min(_MOST_LINKED, max(_FEW_LINKED, _LINKED_SHARE * len(self)))
-        rare = n_ways[np.searchsorted(unique, keys)] <= most
+        rare = self._n_followers(keys, followers) <= self._most_followers
         first, second = copies.neighbours(keys[rare])
         own = numbers[rare].astype(np.int64)
         return own[first], own[second]
+
+    @property
+    def _most_followers(self) -> float:
+        """In how many ways a beginning may go on that links conversations."""
+        return min(_MOST_LINKED, max(_FEW_LINKED, _LINKED_SHARE * len(self)))
+
+    @staticmethod
+    def _n_followers(keys: NDArray[np.uint64], followers: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return of each key how many different followers it has."""
+        order = np.lexsort((followers, keys))
+        is_new = np.ones(len(keys), bool)
+        is_new[1:] = (np.diff(keys[order]) != 0) | (np.diff(followers[order]) != 0)
+        unique, n_followers = np.unique(keys[order][is_new], return_counts=True)
+        counts: NDArray[np.int64] = n_followers[np.searchsorted(unique, keys)]
+        return counts
 
     def _are_sessions(self) -> NDArray[np.bool_]:
         keys = np.array(self._sessions[0], np.uint64)
@@ -220,6 +230,12 @@ class Alike:
     def _session_pairs(self) -> copies.Pairs:
         are = self._are_sessions()
         keys, numbers = (np.array(session, np.uint64)[are] for session in self._sessions)
+        if not len(keys):
+            return _no_pairs()
+        # What many sessions begin with, such as "hi", is of none: it would make all of them one.
+        wholes = np.frombuffer(self._wholes, np.uint64)[numbers.astype(np.int64)]
+        rare = self._n_followers(wholes, keys) <= self._most_followers
+        keys, numbers = keys[rare], numbers[rare]
         first, second = copies.neighbours(keys)
         own = numbers.astype(np.int64)
         return own[first], own[second]

@@ -144,6 +144,13 @@ def test_a_text_is_wrong_with_a_number_or_a_name_of_another_conversation(
     assert task.score(given, item).exact == is_right
 
 
+def test_numbers_of_a_text_are_compared_by_value(task: ToolsTask) -> None:
+    item = replace(task.items("test", 1, slice=TEXT)[0], answer="There is a fine of €12.50 due.")
+    given = {text: task.score(text, item).exact for text in (
+        "There is a fine of €12.5 due.", "There is a fine of €12.51 due.")}  # fmt: skip
+    assert [*given.values()] == [1, 0]
+
+
 def test_tools_that_are_given_back_replace_the_inferred_ones(tmp_path: Path) -> None:
     path = written(tmp_path, *({"messages": conversation(k)} for k in range(60)))
     tools = tmp_path / "tools.json"

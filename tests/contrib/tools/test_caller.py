@@ -221,6 +221,20 @@ def test_results_are_read_as_json_and_as_lines() -> None:
     assert '"pod-1"' in values("NAME STATUS\npod-1 Running")
 
 
+def test_it_is_a_feature_whether_a_number_of_a_result_is_zero() -> None:
+    def features(fines: float) -> set[str]:
+        called = {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"name": "fines", "arguments": {}}],
+        }
+        messages = [user("Any fines?"), called, result(0, due=fines)]
+        names = state_of(question_of(tools_of(TOOLS), messages), "2026").features
+        return {name for name in names if name.startswith("zero:")}
+
+    assert features(0) == features(0.0) != features(3.5) == features(7)
+
+
 def test_a_value_is_known_by_what_stands_beside_it_and_by_its_place() -> None:
     found = json.dumps([{"id": "d1", "name": "Dr. Sato"}, {"id": "d2", "name": "Dr. Weber"}])
     messages = [user("go"), {"role": "assistant", "content": "", "tool_calls": [
@@ -256,6 +270,26 @@ def test_a_fact_is_foreign_if_neither_a_text_nor_a_value_of_json_states_it(
     known = "It is H-52239 in Oslo until 2027-03-05 for Weber, at 12.50 or 12.5."
     assert foreign_facts(known, stated) == 0
     assert foreign_facts("It is H-52240 in Rome until 2027-03-06.", stated) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "n"),
+    [
+        ("Due on March 5.", "2026-03-05", 0),
+        ("Due on the 5th of March.", "2026-03-05", 0),
+        ("Due on March 6.", "2026-03-05", 1),
+        ("It leaves at 3:30pm.", "15:30", 0),
+        ("It leaves at 3:30am.", "15:30", 1),
+        ("It costs €1.200,00 or 4,50.", [1200, 4.5], 0),
+        ("It costs 1,200 in all, 5%.", [1200, 5], 0),
+        ("It costs 30.50.", [30, 50], 1),
+    ],
+)
+def test_a_fact_in_another_form_is_stated_and_parts_of_a_number_state_none(
+    text: str, value: Any, n: int
+) -> None:
+    content = json.dumps({"value": value})
+    assert foreign_facts(text, stated_in([{"role": "tool", "content": content}])) == n
 
 
 def test_of_texts_that_are_as_near_the_one_that_states_nothing_foreign_is_taken() -> None:
@@ -299,6 +333,22 @@ def test_a_text_names_each_value_of_a_list_once() -> None:
     twice = template_of("#A1? Is it #A1?", listed("#A1", "#B2"))
     assert filled(twice, listed("#C3", "#D4")) == ("#C3? Is it #C3?", 0)
     assert filled(template, offered([user("go")], "2026")) is None
+
+
+def test_a_text_names_what_the_user_named_first_if_a_tool_has_it_too() -> None:
+    def held(title: str, copies: int, loans: int) -> Any:
+        results = [{"title": title, "copies": copies}, {"loans": loans}]
+        calls = [{"name": "find", "arguments": {"title": title}},
+                 {"name": "loans", "arguments": {}}]  # fmt: skip
+        return offered([user(f"Have you got {title}?"),
+                        {"role": "assistant", "content": "", "tool_calls": calls},
+                        *({"role": "tool", "content": json.dumps(some)} for some in results),
+                        ], "2026")  # fmt: skip
+
+    template = template_of("The Red Door is in: 4 copies.", held("The Red Door", 4, 7))
+    assert filled(template, held("The Old Sea", 2, 9)) == ("The Old Sea is in: 2 copies.", 0)
+    # Nothing tells which of two results a digit is of.
+    assert template_of("4 copies.", held("The Red Door", 4, 4)) == ["4 copies."]
 
 
 def test_tasks_of_calls_measure_it_beside_others_and_no_other_task_does(
