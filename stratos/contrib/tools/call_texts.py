@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -52,7 +52,7 @@ def template_of(text: str, values: Offered) -> Template:
         if len(word) == 1 and sum(map(_is_of_tool, candidate.origins)) != 1:
             continue
         is_named = any(c.isdigit() for c in word) or (
-            any(c.isupper() for c in word) and any(map(_is_of_tool, candidate.origins))
+            any(c.isupper() for c in word) and _is_tools(candidate)
         )
         if not is_named:
             continue
@@ -60,13 +60,10 @@ def template_of(text: str, values: Offered) -> Template:
             (match.start(), match.end(), candidate)
             for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)
         ]
-    places.sort(key=lambda slot: (slot[0], -slot[1]))
     parts: Template = []
     end = 0
     slots = list[Candidate]()
-    for start, stop, candidate in places:
-        if start < end:
-            continue
+    for start, stop, candidate in _apart(places):
         # An argument of a call tells which of several in a result it is. A result has one value
         # where a user's message has many of one form.
         origin = next(
@@ -78,6 +75,22 @@ def template_of(text: str, values: Offered) -> Template:
         parts += [text[end:start], [origin, _is_named(candidate), *again]]
         end = stop
     return [*parts, text[end:]]
+
+
+def _apart(places: Iterable[tuple[int, int, Candidate]]) -> list[tuple[int, int, Candidate]]:
+    """Return places that do not overlap, in order: values of calls and results before others.
+
+    Words of a message around a value, such as "on 4 May at 15:00", are of its conversation alone.
+    """
+    taken = list[tuple[int, int, Candidate]]()
+    for place in sorted(places, key=lambda p: (not _is_tools(p[2]), p[0], -p[1])):
+        if all(place[1] <= start or stop <= place[0] for start, stop, _ in taken):
+            taken.append(place)
+    return sorted(taken, key=lambda place: place[0])
+
+
+def _is_tools(candidate: Candidate) -> bool:
+    return any(map(_is_of_tool, candidate.origins))
 
 
 def _is_of_tool(origin: str) -> bool:
