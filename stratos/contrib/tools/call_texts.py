@@ -82,11 +82,11 @@ def _apart(places: Iterable[tuple[int, int, Candidate]]) -> list[tuple[int, int,
 
     Words of a message around a value, such as "on 4 May at 15:00", are of its conversation alone.
     """
-    taken = list[tuple[int, int, Candidate]]()
-    for place in sorted(places, key=lambda p: (not _is_tools(p[2]), p[0], -p[1])):
-        if all(place[1] <= start or stop <= place[0] for start, stop, _ in taken):
-            taken.append(place)
-    return sorted(taken, key=lambda place: place[0])
+    apart = list[tuple[int, int, Candidate]]()
+    for slot in sorted(places, key=lambda slot: (not _is_tools(slot[2]), slot[0], -slot[1])):
+        if all(slot[1] <= start or stop <= slot[0] for start, stop, _ in apart):
+            apart.append(slot)
+    return sorted(apart, key=lambda slot: slot[0])
 
 
 def _is_tools(candidate: Candidate) -> bool:

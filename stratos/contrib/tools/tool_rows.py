@@ -347,6 +347,8 @@ class ToolRowReader:
     """Conversations of which several turns were read."""
     n_texts: int = 0
     """Turns in text that are learnt as they are."""
+    n_calling: int = 0
+    """Rows whose answers call tools."""
     n_other: int = 0
     """Rows of other workloads."""
     n_secrets: int = 0
@@ -584,6 +586,7 @@ class ToolRowReader:
 
     def _row(self, line: str, fields: dict[str, Any], number: int) -> Row:
         """Return a row of fields whose question has no secrets."""
+        self.n_calling += fields["slice"] not in (TEXT, "irrelevant")
         answer = self._redacted(fields["answer"])
         options = tuple(map(self._redacted, fields.get("options", ())))
         provenance = Provenance(number, nan, "", "")

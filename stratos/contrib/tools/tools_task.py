@@ -175,6 +175,12 @@ class RequestReader:
         settle = most_frequent if rows.are_traces else None
         reader = replace(self.files, source=RowSource(partial(self._records, rows), settle))
         files = tuple(self._file(reader, rows, key, path) for key, path in named)
+        if rows.n_texts and not rows.n_calling:
+            path = next(iter(self.files.labelled_files.values()))
+            raise ConfigError(
+                f"{path}: no answer calls a tool. Texts alone are learnt by +task=chat: "
+                f"python -m stratos +task=chat task.path={path}"
+            )
         if self.doubts_path is not None:
             _write_doubts(self.doubts_path, rows)
         families = Families.of(rows.alike)

@@ -431,3 +431,11 @@ def test_intervals_count_conversations(task: ToolsTask) -> None:
                 for code in codes if code is not None}  # fmt: skip
     assert of_codes and all(len(some) == 1 for some in of_codes.values())
     assert len(set(groups)) < len(items) / 2
+
+
+def test_conversations_without_any_call_are_those_of_another_task(tmp_path: Path) -> None:
+    rows = [{"messages": [user(f"Is room {k} free?"), said(f"Room {k} is free."),
+                          user("And tomorrow?"), said("No, it is not.")], "tools": TOOLS}
+            for k in range(40)]  # fmt: skip
+    with pytest.raises(ValueError, match=r"no answer calls a tool.*\+task=chat"):
+        ToolsTask(written(tmp_path, *rows))
