@@ -166,11 +166,13 @@ def test_no_request_of_a_test_file_is_learnt(tmp_path: Path) -> None:
                     {"role": "user", "content": "Can you help me with a trip?"},
                     {"role": "assistant", "content": f"Sure, {place} is lovely."},
                     {"role": "user", "content": f"Then tell me more of {place}."},
-                    {"role": "assistant", "content": f"In {place} it is warm."},
+                    {"role": "assistant", "content": None, "tool_calls": [
+                        {"id": "1", "type": "function", "function": {
+                            "name": "find_restaurant", "arguments": json.dumps({"city": place})}}]},
                 ],
             }
             for place in places
-        ]
+        ]  # fmt: skip
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     paths = (str(tmp_path / f"{name}.jsonl") for name in ("train", "test"))
     task = ToolsTask(next(paths), test_path=next(paths), answers="trust")
