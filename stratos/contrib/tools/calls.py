@@ -12,9 +12,9 @@ import random
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from stratos.contrib.tools.signatures import Tool, json_of, question_of, tools_of
 from stratos.contrib.tools.words import NoDraw, NotDrawn, UnknownTool, WrongCall
@@ -25,6 +25,7 @@ from stratos.tasks.answers import as_key, pairs_all, plain_json, same
 from stratos.tasks.chat import MARK
 from stratos.tasks.schema.document import resolved
 
+M = TypeVar("M")
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json|python|tool_code)?[ \t]*\n?(.*?)(?:```|$)", re.DOTALL)
 _PYTHON_TAG = re.compile(r"<\|?python_tag\|?>")
@@ -78,6 +79,7 @@ def question_of_request(chat: Sequence[Mapping[str, Any]], tools: Sequence[Any])
     if len(tools) > MOST_TOOLS:
         raise ValueError(f"tools: {len(tools):,} are too many, {MOST_TOOLS:,} may be offered.")
     messages = []
+    chat = in_order(chat, _ids_of, lambda message: message.get("tool_call_id"))
     for number, message in enumerate(chat, start=1):
         plain = {"role": message["role"], "content": (message["content"] or "").strip()}
         try:
@@ -91,6 +93,35 @@ def question_of_request(chat: Sequence[Mapping[str, Any]], tools: Sequence[Any])
         return question_of(tools_of([*tools]), messages)
     except ValueError as error:
         raise ValueError(f"tools: {error}") from None
+
+
+def in_order(
+    messages: Sequence[M], calls: Callable[[M], Sequence[Any]], result_of: Callable[[M], Any]
+) -> list[M]:
+    """Return messages in which results of calls that were made together stand as these do.
+
+    Args:
+        messages: of a conversation.
+        calls: returns the ids of the calls of a message.
+        result_of: returns the id of the call that a message is the result of; None of another.
+    """
+    ordered, ids = list[M](), list[Any]()
+    for message in messages:
+        ids = [*calls(message)] or ids
+        ordered.append(message)
+        # The results before it that belong behind it; those of no call stay.
+        k = len(ordered) - 1
+        while k and result_of(message) in ids and result_of(ordered[k - 1]) in ids and (
+            ids.index(result_of(ordered[k - 1])) > ids.index(result_of(message))
+        ):  # fmt: skip
+            ordered[k - 1 : k + 1] = [message, ordered[k - 1]]
+            k -= 1
+    return ordered
+
+
+def _ids_of(message: Mapping[str, Any]) -> list[Any]:
+    calls = message.get("tool_calls")
+    return [call.get("id") for call in calls or () if isinstance(call, Mapping)]
 
 
 def _with_arguments(call: Any) -> Any:

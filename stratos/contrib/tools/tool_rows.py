@@ -35,7 +35,15 @@ from stratos.contrib.logs.turn_rows import (
     workload_of,
 )
 from stratos.contrib.logs.words import FieldOfWrongType
-from stratos.contrib.tools.calls import Call, begins_call, calls_of, read, why_invalid, written
+from stratos.contrib.tools.calls import (
+    Call,
+    begins_call,
+    calls_of,
+    in_order,
+    read,
+    why_invalid,
+    written,
+)
 from stratos.contrib.tools.signatures import (
     Tool,
     json_of,
@@ -448,9 +456,12 @@ class ToolRowReader:
             if (key := find_field(row, theirs)) is not None:
                 row.setdefault(ours, row[key])
         trace = trace_of_messages(row)
-        if trace is not None and self.are_whole and _n_said(trace) > 1:
+        if trace is None:
+            return None
+        if self.are_whole and _n_said(trace) > 1:
             trace.about.only_last = False
-        return trace
+        turns = in_order(trace.turns, lambda t: [call.id for call in t.calls], _result_of)
+        return replace(trace, turns=turns)
 
     def read(self, path: str, line: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
         """Yield where each row of a line stands with it, or with what is wrong."""
@@ -626,6 +637,10 @@ def _relabelled(trace: Trace, doubts: Sequence[Doubt]) -> dict[int, Place]:
 
 def _n_said(trace: Trace) -> int:
     return sum(turn.role == "assistant" for turn in trace.turns)
+
+
+def _result_of(turn: Turn) -> str | None:
+    return turn.result_of or None
 
 
 def _keys(trace: Trace) -> list[int]:

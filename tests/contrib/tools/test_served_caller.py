@@ -15,6 +15,7 @@ from agent_traces import SYSTEM, TOOLS, call, lines, result, user
 
 from stratos.contrib.tools.call_learner import learn, year_in
 from stratos.contrib.tools.call_student import Caller, state_of
+from stratos.contrib.tools.calls import question_of_request
 from stratos.contrib.tools.signatures import question_of, request_of, tools_of
 from stratos.contrib.tools.tools_task import ToolsTask
 from stratos.deploy.bundle_server import serving_bundle
@@ -156,6 +157,18 @@ def test_parts_of_a_message_are_lines_as_in_the_rows(client: openai.OpenAI) -> N
     one, several = (asked(client, [ASKED[0], m]).choices[0].message for m in (text, parts))
     [[call], [same]] = one.tool_calls, several.tool_calls
     assert call.function == same.function and "Cork" in call.function.arguments
+
+
+def test_results_of_calls_stand_in_their_order_whatever_the_request_has() -> None:
+    calls = [call(k, "find_restaurant", city=city)["tool_calls"][0]
+             for k, city in enumerate(("Cork", "Bonn"))]  # fmt: skip
+    results = [{"role": "tool", "tool_call_id": made["id"], "content": f"{k}"}
+               for k, made in enumerate(calls)]  # fmt: skip
+    made = {"role": "assistant", "content": None, "tool_calls": calls}
+    last = user("Which?")
+    told = question_of_request([*ASKED, made, *results, last], TOOLS)
+    assert question_of_request([*ASKED, made, *reversed(results), last], TOOLS) == told
+    assert told.index('"content": "0"') < told.index('"content": "1"')
 
 
 def test_a_request_with_too_many_tools_is_refused_at_once(client: openai.OpenAI) -> None:
