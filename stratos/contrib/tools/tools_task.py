@@ -391,7 +391,7 @@ class ToolsTask(FileTask[ToolsContent]):
         what = f"Requests of {self.path}"
         if reader.are_traces:
             what = f"Turns of the model in {self.path}"
-            if reader.n_traces:
+            if reader.n_traces and not reader.n_logged:
                 what = f"{what}, {counted(reader.n_traces, 'conversation', spec=',')}"
             logged = f"{logged} {self._next_tool}"
         notes = [*super().notes, f"{what}: {sizes}.{logged}"]
