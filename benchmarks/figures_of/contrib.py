@@ -10,6 +10,7 @@ from stratos.core.intervals import wilson
 
 FILTERS = "logs/filters"
 TRACES, LEARNT, CALLER = "logs/traces", "logs/traces_learnt", "tools/caller"
+READ = "logs/traces_read"
 FEW, CONVERSATIONS = "tools/few", "tools/conversations"
 TASKS = ("encoder",)
 CHANGES = {
@@ -141,7 +142,16 @@ def traces() -> str:
     return (
         f"{table(heads, rows)}\n\n{timed['conversations']:,} conversations, "
         f"{timed['turns']:,} turns: {timed['cpu_s']:.0f} CPU s. {source(TRACES)}.\n\n"
-        f"{_taught()} {source(LEARNT)}."
+        f"{_taught()} {source(LEARNT)}.\n\n{_read()} {source(READ)}."
+    )
+
+
+def _read() -> str:
+    """Return what many conversations take to read, unchecked: there are too many."""
+    read = result(READ)
+    return (
+        f"Reading {read['conversations']:,} conversations, {read['turns']:,} turns: "
+        f"{read['cpu_s']:.0f} CPU s, {read['most_cpu_s']} were asked for."
     )
 
 
