@@ -121,7 +121,7 @@ def in_order(
 
 def _ids_of(message: Mapping[str, Any]) -> list[Any]:
     calls = message.get("tool_calls")
-    return [call.get("id") for call in calls or () if isinstance(call, Mapping)]
+    return [call["id"] for call in calls or () if isinstance(call, Mapping) and call.get("id")]
 
 
 def _with_arguments(call: Any) -> Any:

@@ -166,9 +166,12 @@ def test_results_of_calls_stand_in_their_order_whatever_the_request_has() -> Non
                for k, made in enumerate(calls)]  # fmt: skip
     made = {"role": "assistant", "content": None, "tool_calls": calls}
     last = user("Which?")
-    told = question_of_request([*ASKED, made, *results, last], TOOLS)
-    assert question_of_request([*ASKED, made, *reversed(results), last], TOOLS) == told
-    assert told.index('"content": "0"') < told.index('"content": "1"')
+    question = question_of_request([*ASKED, made, *results, last], TOOLS)
+    assert question_of_request([*ASKED, made, *reversed(results), last], TOOLS) == question
+    assert question.index('"content": "0"') < question.index('"content": "1"')
+    # A call without an id moves no message of the user before a result.
+    calls[0]["id"] = None
+    assert question_of_request([*ASKED, made, results[1], last], TOOLS).endswith('"Which?"}')
 
 
 def test_a_request_with_too_many_tools_is_refused_at_once(client: openai.OpenAI) -> None:
