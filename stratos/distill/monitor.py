@@ -175,6 +175,8 @@ class Watching:
     """Price of the servers that train."""
     price: str = "at the plan's price"
     """Whose price that is: of the plan, or what the job is paid at."""
+    n_before: int = 0
+    """Steps of the training that this one follows."""
 
 
 class _Interrupted(Exception):
@@ -368,7 +370,7 @@ class TrainingMonitor(L.Callback):
         self._losses.clear()
         measurement = self._measured if measured else None
         exact, loss = (None, None) if measurement is None else (measurement.exact, measurement.loss)
-        pace = self._pace
+        pace, step = self._pace, step + self._watching.n_before
         point = CurvePoint(
             step,
             self.tokens,

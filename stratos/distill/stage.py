@@ -75,7 +75,7 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
         student = trained
         # Trainer, optimizer and module refer to each other: several times the student's weights.
         free_memory()
-    for left_over in ("checkpoints", "checkpoints.other"):
+    for left_over in ("checkpoints", "checkpoints.other", "shallow"):
         shutil.rmtree(folder / left_over, ignore_errors=True)
     return student
 
@@ -96,7 +96,8 @@ def _make_way(folder: Path, context: Context) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.replace(aside)
         context.warn(str(CheckpointsAside(str(checkpoints), str(aside), reason)))
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    for stale in (checkpoints, folder / "shallow"):
+        shutil.rmtree(stale, ignore_errors=True)
     write_atomically(inputs, context.fingerprint.encode())
 
 

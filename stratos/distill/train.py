@@ -6,29 +6,28 @@ The student and its corpus in tokens, the rows and the teacher's signal are set 
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
+import math
 import os
+import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
+import msgspec
 import torch
 
 from stratos.config import Config, StudentConfig, TrainerConfig
+from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
-from stratos.core.errors import StratosError, TeacherError
+from stratos.core.errors import StratosError
 from stratos.core.formats import about, counted
 from stratos.core.process import JOB
 from stratos.core.reasons import Reason
-from stratos.core.values import find, named
 from stratos.distill.checkpoints import (
     Checkpoints,
     RandomStates,
@@ -36,37 +35,28 @@ from stratos.distill.checkpoints import (
     newest,
     note_unpaid_signal,
 )
-from stratos.distill.data import (
-    Encoded,
-    OnPolicyLoader,
-    PackedLoader,
-    conversations_in,
-    encode,
-    writer,
-)
+from stratos.distill.data import PackedLoader
 from stratos.distill.module import NotFinite, StudentModule
 from stratos.distill.monitor import Average, TrainingMonitor, Watching
-from stratos.distill.objectives import check_head
 from stratos.distill.pace import Outlook, Pacer
-from stratos.distill.packed import TOLERANCE, Row, check_packs, packs
-from stratos.distill.signal.source import open_source
-from stratos.distill.signal_config import SignalConfig
+from stratos.distill.packed import Row
+from stratos.distill.preparation import Ready, open_training, prepare
 from stratos.distill.speedups import speedups
 from stratos.distill.tokenizer import (
     add_adapters,
     checkpoint_blocks,
-    make_student,
     merged_weights,
     save_student,
 )
 from stratos.distill.trainer import (
+    HEALING,
     Interrupts,
     Length,
     Rates,
-    check_adapter,
     few_passes,
     interruptible,
     learning_rates,
+    loses_layers,
     make_trainer,
     precision,
     quiet_lightning,
@@ -78,26 +68,18 @@ from stratos.distill.validation import Measuring, Validator
 from stratos.distill.words import (
     BeginningsApart,
     BeginningsShared,
+    LayersHealed,
     LayersRemoved,
     LayersUnknown,
-    RowsTooLong,
     VocabularyCut,
 )
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.pretrained import load_model
-from stratos.models.pretrained.depth import Depth, fit_depth, keep_layers
-from stratos.models.pretrained.vocabulary import (
-    Vocabulary,
-    cut_model,
-    cut_tokenizer,
-    model_vocabulary,
-)
-from stratos.models.students import content_of, ready
-from stratos.records import Corpus, Plan, Student, corpus_rows
-from stratos.tasks.base import Item, Message, Task
-from stratos.tasks.chat import prefix_template
-from stratos.teachers.base import SignalKind, Teacher
-from stratos.teachers.prompting import chat, prompting
+from stratos.models.pretrained.depth import Depth, TrialRows, fit_depth, is_worse, keep_layers
+from stratos.models.pretrained.folder import free_memory
+from stratos.models.pretrained.vocabulary import cut_model
+from stratos.models.students import content_of
+from stratos.records import Corpus, Plan, Student
 
 
 def train(
@@ -121,8 +103,7 @@ def train(
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)
     L.seed_everything(config.seed, verbose=False)
-    checkpoint = newest(folder / "checkpoints", context.warn)
-    has_twin = checkpoint is not None and (folder / "untouched").exists()
+    has_twin = any((folder / "checkpoints").glob("step-*.ckpt")) and (folder / "untouched").exists()
     ready = prepare(config, plan, corpus, context, untouched=rank == 0 and not has_twin)
     length = training_length(
         settings, ready.chosen, len(ready.data), float(ready.data.lengths.mean())
@@ -133,20 +114,58 @@ def train(
         context.note(_recipe(ready.chosen.name, length, rates, numbers))
         if few := few_passes(settings, ready.chosen, length, len(ready.data)):
             context.warn(str(few))
-    with open_training(config, plan, ready, length, rates, context, rank, n_ranks) as training:
-        if rank == 0:
-            note_unpaid_signal(folder, context.ledger.cut_at_usd)
-        module, loader = training
-        if rank == 0 and (cut := ready.vocabulary):
+        if cut := ready.vocabulary:
             context.note(str(VocabularyCut(len(cut.ids), cut.n_before)))
-        if rank == 0 and (depth := ready.depth):
+        if depth := ready.depth:
             context.note(str(_layers(depth)))
+    course = _Course(config, plan, context, ready, length, rates, folder, rank, n_ranks)
+    student = _learn(course, began)
+    if student is None or not loses_layers(settings, ready.chosen):
+        return student
+    return _without_layers(course, student)
+
+
+def _layers(depth: Depth, is_trained: bool = False) -> Reason:
+    """Return how many layers went, or why none did."""
+    n = depth.n_before
+    if not depth.is_known:
+        return LayersUnknown(n, depth.n_right, depth.n_rows, depth.n_by_chance, is_trained)
+    rights = depth.n_right, depth.n_right_before, depth.n_rows
+    return LayersRemoved(len(depth.layers), n, *rights, is_trained)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A training: of what, how long, and where its checkpoints lie."""
+
+    config: Config
+    plan: Plan
+    context: Context
+    ready: Ready
+    length: Length
+    rates: Rates
+    folder: Path
+    rank: int = 0
+    n_ranks: int = 1
+    earlier: Student | None = None
+    """The trained student that this one starts from."""
+
+
+def _learn(course: _Course, began: float) -> Student | None:
+    """Train a student, and save and measure it; None in another process than the first."""
+    config, ready, context, length = course.config, course.ready, course.context, course.length
+    rank, settings, folder = course.rank, course.config.trainer, course.folder
+    parts = length, course.rates, context, rank, course.n_ranks
+    with open_training(config, course.plan, ready, *parts) as (module, loader):
+        if rank == 0 and course.earlier is None:
+            note_unpaid_signal(folder, context.ledger.cut_at_usd)
         if rank == 0 and (note := _beginnings(loader, ready, settings.compile)):
             context.note(str(note))
         validator = Validator(
             config.task, config.callbacks, config.evaluate, ready.tokenizer, ready.labels
         )
-        pacer, monitor = _callbacks(config, plan, ready, validator, length, loader, context)
+        pacer, monitor = _callbacks(course, validator, loader)
+        checkpoint = newest(folder / "checkpoints", context.warn)
         try:
             n_steps = _fit(settings, module, loader, pacer, monitor, checkpoint, folder)
         except NotFinite as error:
@@ -156,40 +175,91 @@ def train(
         return None
     if settings.checkpointing:
         checkpoint_blocks(ready.model, False)
-    content = content_of(config, ready.chosen)
-    student = _student(ready, validator, pacer, monitor, n_steps, content, context, began)
+    student = _student(course, validator, pacer, monitor, n_steps, began)
     n_trained, n_computed = _computed(loader, ready)
     return replace(student, computed=min(1.0, n_computed / max(1, n_trained)))
 
 
+def _without_layers(course: _Course, student: Student) -> Student:
+    """Remove the layers that a trained student does without, and distil it back from itself.
+
+    The whole student stays where validation rows are answered worse by the shallow one in the end.
+    """
+    began = time.monotonic()
+    config, context, ready = course.config, course.context, course.ready
+    folder, fit = course.folder / "shallow", ready.chosen.fit
+    rows = TrialRows.of(config.task, ready.labels)
+    first = ready.depth if ready.depth is not None and ready.depth.is_known else None
+    free_memory()  # of the optimizer
+    model = load_model(student.path, dtype="float32").eval()
+    path = folder / f"layers-{student.weights_sha256[:16]}.json"
+
+    def trying(done: int, total: int) -> None:
+        context.tick(done, total, "removing layers")
+
+    # A training that goes on knows already what many trials have shown.
+    if path.exists():
+        depth = msgspec.json.decode(path.read_bytes(), type=Depth)
+        keep_layers(model, depth.layers)
+    else:
+        n_gone = 0 if first is None else first.n_gone
+        depth = fit_depth(rows, model, ready.tokenizer, fit, trying, n_gone)
+        folder.mkdir(exist_ok=True)
+        write_atomically(path, msgspec.json.encode(depth))
+    context.note(str(_layers(depth, is_trained=True)))
+    if not depth.n_gone:
+        return replace(student, depth_curve=depth.within(first).curve)
+    whole = ready.model if _is_plain(ready.model) else load_model(student.path, dtype="float32")
+    whole.eval().zero_grad(set_to_none=True)
+    right = rows.right(whole, ready.tokenizer)
+    if config.trainer.checkpointing:
+        checkpoint_blocks(model, True)
+    L.seed_everything(config.seed, verbose=False)
+    model = add_adapters(model, config.trainer, config.seed)
+    shallow = replace(ready, model=model, depth=depth.within(first), taken=depth, whole=whole)
+    tokens, epochs = course.length.tokens * HEALING, course.length.epochs * HEALING
+    length = replace(course.length, tokens=math.ceil(tokens), epochs=epochs)
+    course = replace(course, ready=shallow, length=length, folder=folder, earlier=student)
+    healed = _learn(course, began)
+    assert healed is not None
+    kept = rows.right(load_model(healed.path, dtype="float32").eval(), ready.tokenizer)
+    is_kept = not is_worse(right, kept, fit.max_loss_points / 100)
+    rights = int(kept.sum()), int(right.sum()), len(kept)
+    context.note(str(LayersHealed(len(depth.layers), *rights, is_kept)))
+    if not is_kept:
+        return replace(student, depth_curve=healed.depth_curve)
+    shutil.rmtree(student.path)
+    Path(healed.path).replace(student.path)
+    return replace(healed, path=student.path)
+
+
 def _callbacks(
-    config: Config,
-    plan: Plan,
-    ready: Ready,
-    validator: Validator,
-    length: Length,
-    loader: PackedLoader,
-    context: Context,
+    course: _Course, validator: Validator, loader: PackedLoader
 ) -> tuple[Pacer, TrainingMonitor]:
-    settings, folder = config.trainer, context.run_dir / "distill"
+    config, context, ready, length = course.config, course.context, course.ready, course.length
+    settings, folder, earlier = config.trainer, course.folder, course.earlier
     average = None if settings.ema is None else Average(settings.ema)
     sample = partial(context.sample, ready.chosen.name)
     measuring = Measuring(validator, ready.chosen.context_length, ready.data, sample)
     n_steps = loader.n_steps
     every = length.validate_every_steps(config.callbacks, n_steps)
     max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)
+    if max_seconds is not None and earlier is not None:
+        max_seconds = max(0.0, max_seconds - earlier.seconds)
+    is_first = earlier is None
     outlook = Outlook(
         student=ready.chosen.name,
         n_steps=n_steps,
         tokens_per_step=length.tokens / n_steps,
         n_validations=1 + (n_steps // every if every else 0),
         epochs=length.epochs,
-        max_hours=config.limits.train_hours,
-        deadline_hours=config.limits.deadline_hours,
+        # What follows a training is a part of it: it is never refused once the student is there.
+        max_hours=config.limits.train_hours if is_first else None,
+        deadline_hours=config.limits.deadline_hours if is_first else None,
         max_seconds=max_seconds,
         smaller=_smaller(config.students, ready.model.num_parameters()),
         passed_hours=context.spent_seconds / 3600,
-        planned=_planned(plan),
+        planned=_planned(course.plan) if is_first else "",
     )
     pacer = Pacer(
         context,
@@ -199,7 +269,7 @@ def _callbacks(
         folder / "pace.json",
         settings,
     )
-    usd_per_hour, price = _price(config, plan)
+    usd_per_hour, price = _price(config, course.plan)
     watching = Watching(
         n_steps=n_steps,
         validate_every_steps=every,
@@ -207,6 +277,7 @@ def _callbacks(
         max_seconds=max_seconds,
         usd_per_hour=usd_per_hour,
         price=price,
+        n_before=0 if earlier is None else earlier.steps,
     )
     checkpoints = Checkpoints(folder / "checkpoints", config.callbacks)
     monitor = TrainingMonitor(context, watching, measuring, checkpoints, Interrupts(), average)
@@ -247,20 +318,20 @@ def _fit(
 
 
 def _student(
-    ready: Ready,
+    course: _Course,
     validator: Validator,
     pacer: Pacer,
     monitor: TrainingMonitor,
     n_steps: int,
-    content: dict[str, str],
-    context: Context,
     began: float,
 ) -> Student:
     """Save the best weights, and measure them once more on items that chose nothing."""
-    folder = context.run_dir / "distill"
+    ready, context, folder = course.ready, course.context, course.folder
     best = monitor.best.measured
     assert best is not None
-    model, n_params, digest = _save(ready, monitor.best.weights, folder)
+    untouched = context.run_dir / "distill" / "untouched"
+    base = untouched if course.earlier is None else Path(course.earlier.path)
+    model, n_params, digest = _save(ready, monitor.best.weights, base, folder / "student")
     cut, depth = ready.vocabulary, ready.depth
     validated = validator.validate_kept(
         model,
@@ -269,13 +340,14 @@ def _student(
     )
     if ready.labels:
         LabelAnswers(ready.labels, validated.temperature).write(folder / "student")
-    return Student(
+    student = Student(
         name=ready.chosen.name,
         path=str(folder / "student"),
-        untouched_path=str(folder / "untouched"),
+        untouched_path=str(untouched),
         n_params=n_params,
         vocabulary=None if cut is None else (len(cut.ids), cut.n_before),
         layers=None if depth is None else (len(depth.layers), depth.n_before),
+        depth_curve=() if depth is None else depth.curve,
         steps=n_steps,
         train_tokens=monitor.tokens,
         best_step=monitor.best.step,
@@ -295,28 +367,59 @@ def _student(
         cpu_seconds=monitor.cpu_seconds,
         n_resumed=monitor.n_resumed,
         cut_at_usd=context.ledger.cut_at_usd,
-        content=content,
+        content=content_of(course.config, ready.chosen),
         setup_seconds=time.monotonic() - began - (monitor.seconds - monitor.earlier_seconds),
+    )
+    return student if course.earlier is None else _following(student, course.earlier)
+
+
+def _following(student: Student, earlier: Student) -> Student:
+    """Return a student whose training followed that of another, with what both took."""
+    return replace(
+        student,
+        steps=student.steps + earlier.steps,
+        best_step=student.best_step + earlier.steps,
+        train_tokens=student.train_tokens + earlier.train_tokens,
+        epochs=(student.epochs or 0.0) + (earlier.epochs or 0.0),
+        curve=(*earlier.curve, *student.curve),
+        seconds=student.seconds + earlier.seconds,
+        cpu_seconds=student.cpu_seconds + earlier.cpu_seconds,
+        setup_seconds=student.setup_seconds + earlier.setup_seconds,
+        expected_seconds=earlier.expected_seconds,
+        n_resumed=student.n_resumed + earlier.n_resumed,
+        threads=earlier.threads,
     )
 
 
-def _save(ready: Ready, weights: dict[str, Any], folder: Path) -> tuple[Any, int, str]:
-    """Write the student with its best weights; return it, its size and its weights' digest."""
+def _save(ready: Ready, weights: dict[str, Any], base: Path, folder: Path) -> tuple[Any, int, str]:
+    """Write the student with its best weights; return it, its size and its weights' digest.
+
+    Args:
+        ready: the trained model.
+        weights: that are kept; of adapters, those alone.
+        base: folder of the weights that adapters were trained beside.
+        folder: where the student goes.
+    """
     model = ready.model
-    adapted = hasattr(model, "peft_config")
-    if adapted:
+    if hasattr(model, "peft_config"):
         model.load_state_dict(weights, strict=False)
         weights = merged_weights(model)
-    if adapted or any(hasattr(weight, "full_tensor") for weight in model.parameters()):
-        model = load_model(folder / "untouched", dtype="float32")
-        if ready.vocabulary is not None:
+    if not _is_plain(model):
+        model = load_model(base, dtype="float32")
+        if ready.vocabulary is not None and ready.taken is None:
             cut_model(model, ready.vocabulary)
-        if ready.depth is not None:
-            keep_layers(model, ready.depth.layers)
+        if (depth := ready.taken or ready.depth) is not None:
+            keep_layers(model, depth.layers)
     model.load_state_dict(weights, strict=False)
-    save_student(model.float().eval(), ready.tokenizer, folder / "student")
+    save_student(model.float().eval(), ready.tokenizer, folder)
     n_params = sum(parameter.numel() for parameter in model.parameters())
-    return model, n_params, _digest(folder / "student")
+    return model, n_params, _digest(folder)
+
+
+def _is_plain(model: Any) -> bool:
+    """Return whether a model has neither adapters nor weights that are split over processes."""
+    is_split = any(hasattr(weight, "full_tensor") for weight in model.parameters())
+    return not is_split and not hasattr(model, "peft_config")
 
 
 def _digest(folder: Path) -> str:
@@ -417,235 +520,3 @@ def _not_finite(error: Any, ready: Ready, folder: Path, checkpoint_every_steps: 
         "Lower trainer.lr_muon and trainer.lr_adamw, or raise trainer.warmup_steps, and give the "
         "command again: with other settings the training starts again."
     )
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The student before its training, and its corpus in tokens."""
-
-    chosen: StudentConfig
-    model: Any
-    tokenizer: Any
-    data: Any
-    questions: list[str]
-    labels: tuple[str, ...] = ()
-    """Those that it learns to answer with, where each completion is one; else none."""
-    vocabulary: Vocabulary | None = None
-    """What stays of its own; None for the whole."""
-    depth: Depth | None = None
-    """Which of its layers stay; None where none was to go."""
-
-
-def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouched: bool) -> Ready:
-    """Make the student and tokenize the corpus; write its untouched twin if wanted."""
-    settings = config.trainer
-    chosen = named(config.students, plan.student)
-    check_adapter(settings, [chosen])
-    chosen = ready(chosen, context.cache_dir)
-    instruction = config.task.system_prompt
-    rows = list(corpus_rows(corpus.path))
-    questions = [row.question for row in rows]
-    completions = [row.completion for row in rows]
-    context.tick(0, 1, f"loading {chosen.name}, and tokenizing")
-    strategy = find(config.strategies, plan.strategy)
-    signal = None if strategy is None else strategy.signal
-    shared = shared_tokens(signal, find(config.teachers, plan.teacher), chosen, config.task)
-    chats = [config.task.student_messages(Item("", "", question, "")) for question in questions]
-    model, tokenizer = make_student(
-        chosen,
-        config.task.vocabulary(),
-        chain((message["content"] for chat in chats for message in chat), completions),
-        config.seed,
-        in_4_bits=settings.adapter == "qlora",
-        tokenizer=None if shared is None else shared.tokenizer,
-        instruction=instruction,
-    )
-    is_rounded = settings.adapter == "qlora"  # 4 bits round what they compute
-    if chosen.path is not None and not is_rounded:
-        check_packs(chosen.name, model)
-    if chosen.path is not None:
-        check_head(chosen.name, model)
-    # Compiled, each length of a beginning would be another graph.
-    tolerance = 0.05 if is_rounded else TOLERANCE
-    shares = not settings.compile and packs(model, True, tolerance, evaluates=not is_rounded)
-    if config.task.template_prefix:
-        prefix_template(tokenizer, config.task.template_prefix)
-    if shared is not None:
-        # The teacher may end its answers with another token than its texts.
-        model.generation_config.eos_token_id = list(shared.end_ids)
-    if shared is not None and len(tokenizer) > chosen.vocab_size:
-        n_embedded = len(tokenizer) * chosen.hidden_size
-        context.warn(
-            f"Student {chosen.name} uses the {len(tokenizer):,} tokens of its teacher, but was "
-            f"planned with {chosen.vocab_size:,} (student.vocab_size), which is a smaller model: "
-            f"{n_embedded:,} of its {model.num_parameters():,} parameters are embeddings."
-        )
-    if untouched:
-        whole = model, tokenizer
-        if settings.adapter == "qlora":
-            whole = make_student(chosen, None, [], config.seed, instruction=instruction)
-        save_student(*whole, context.run_dir / "distill" / "untouched")
-    vocabulary = None
-    if chosen.path is not None and chosen.fit.share is not None:
-        texts = _task_texts(config, tokenizer, chats, completions)
-        vocabulary = model_vocabulary(model, tokenizer, texts, chosen.fit.share)
-        cut_model(model, vocabulary)
-        tokenizer = cut_tokenizer(tokenizer, vocabulary)
-    labels = config.task.all_labels if set(completions) <= {*config.task.all_labels} else ()
-    depth = None
-    if chosen.path is not None and chosen.fit.depth:
-
-        def trying(done: int, total: int) -> None:
-            context.tick(done, total, "removing layers")
-
-        depth = fit_depth(config.task, model, tokenizer, labels, chosen.fit, trying)
-    data, n_too_long = encode(tokenizer, chats, completions, chosen.context_length)
-    conversations = conversations_in(data, [row.family for row in rows]) if shares else None
-    data = replace(data, shares=shares, conversations=conversations)
-    if n_too_long:
-        context.warn(str(RowsTooLong(n_too_long)))
-    model = add_adapters(model, settings, config.seed)
-    if settings.checkpointing:
-        checkpoint_blocks(model, True)
-    return Ready(chosen, model, tokenizer, data, questions, labels, vocabulary, depth)
-
-
-def _layers(depth: Depth) -> Reason:
-    """Return how many layers went, or why none did."""
-    n = depth.n_before
-    if not depth.is_known:
-        return LayersUnknown(n, depth.n_right, depth.n_rows, depth.n_by_chance)
-    rights = depth.n_right, depth.n_right_before, depth.n_rows
-    return LayersRemoved(len(depth.layers), n, *rights)
-
-
-def _task_texts(
-    config: Config, tokenizer: Any, chats: Sequence[list[Message]], completions: Sequence[str]
-) -> list[str]:
-    """Return what a student of a task reads and writes; never a test row."""
-    task = config.task
-    items = task.items("validation", config.callbacks.n_validation_read)
-    prompts = [
-        tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        for chat in (*chats, *map(task.student_messages, items))
-    ]
-    answers = (*completions, *map(task.completion, items), *task.all_labels)
-    return [*prompts, *answers, *(text + tokenizer.eos_token for text in answers)]
-
-
-@contextmanager
-def open_training(
-    config: Config,
-    plan: Plan,
-    ready: Ready,
-    length: Length,
-    rates: Rates,
-    context: Context,
-    rank: int,
-    n_ranks: int,
-) -> Iterator[tuple[StudentModule, PackedLoader]]:
-    """Open a module and the rows that it is trained on; the teacher is closed at the end.
-
-    Args:
-        config: the run.
-        plan: names the strategy and the teacher.
-        ready: the student, and the corpus in its tokens.
-        length: how long to train.
-        rates: learning rates.
-        context: of the stage.
-        rank: of this process.
-        n_ranks: processes that train together.
-    """
-    trainer, data = config.trainer, ready.data
-    shared: tuple[Any, ...] = (data, length.batch_tokens, length.tokens, config.seed)
-    parts: dict[str, Any] = {"accumulate": trainer.accumulate, "rank": rank, "n_ranks": n_ranks}
-    loader = PackedLoader(*shared, **parts)
-    made = partial(StudentModule, ready.model, trainer, loader.n_steps, rates=rates)
-    strategy = find(config.strategies, plan.strategy)
-    signal = None if strategy is None else strategy.signal
-    if strategy is None or signal is None:
-        yield made(), loader
-        return
-    teacher = find(config.teachers, plan.teacher)
-    if teacher is None:
-        raise TeacherError(f"The plan's teacher {plan.teacher} is not configured.")
-    prompts = _teacher_prompts(config.task, plan.prompt, teacher, data, ready.questions)
-    # Processes that train together would each decide for themselves, by what the others have spent.
-    is_forced = len(config.strategies) == 1 or n_ranks > 1
-    source = open_source(teacher, signal, ready.tokenizer, data, context, prompts, is_forced)
-    try:
-        if source.kind == "text":
-            yield made(), loader
-            return
-        objective = signal.to_minimize()
-        module = made(source, objective, signal.hidden_match)
-        if (on_policy := strategy.on_policy) is not None:
-            loader = OnPolicyLoader(
-                *shared,
-                **parts,
-                write=writer(
-                    module.learner,
-                    ready.tokenizer,
-                    on_policy.max_new_tokens or int((data.lengths - data.prompt_lengths).max()),
-                    on_policy.temperature,
-                    config.evaluate.batch_size,
-                    config.evaluate.decoder,
-                ),
-                lmbda=on_policy.share,
-                buffer_steps=on_policy.buffer_steps,
-            )
-        yield module, loader
-    finally:
-        source.close()
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A tokenizer, and the ids at which a text in it ends."""
-
-    tokenizer: Any
-    end_ids: tuple[int, ...]
-
-
-def shared_tokens(
-    signal: SignalConfig | None, teacher: Teacher | None, student: StudentConfig, task: Task
-) -> Tokens | None:
-    """Return the teacher's tokenizer where the student is to read in it, else None.
-
-    A student of random weights, for a task without symbols of its own, may have any tokenizer. It
-    takes that of a teacher whose distribution it is to learn token by token.
-    """
-    if signal is None or signal.reads_any_tokens:
-        return None
-    if student.path is not None or task.vocabulary() is not None:
-        return None
-    if teacher is None or teacher.signal is not SignalKind.WEIGHTS:
-        return None
-    tokenizer = copy.deepcopy(teacher.tokenizer())
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return Tokens(tokenizer, teacher.end_ids())
-
-
-def _teacher_prompts(
-    task: Task, prompt: str, teacher: Any, data: Encoded, questions: list[str]
-) -> list[np.ndarray] | None:
-    """Return the prompts under which the teacher answered, None where they are the student's.
-
-    A teacher that was shown examples is to score the answers that it gave with them in view.
-    """
-    tokenizer = teacher.tokenizer()
-    if tokenizer is None:
-        return None
-    prompt = prompt or prompting(teacher, task).prompts[0]
-    items = range(len(questions)) if data.items is None else data.items
-    chats = [chat(task, Item("", "", questions[item], ""), prompt) for item in items]
-    texts = [
-        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        for messages in chats
-    ]
-    prompts = [
-        np.array(ids, np.int64) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
-    ]
-    same = all(np.array_equal(ids, data.prompt(index)) for index, ids in enumerate(prompts))
-    return None if same else prompts

@@ -400,6 +400,19 @@ def few_passes(
     return FewPasses(length.epochs, tokens, least, length.reason)
 
 
+HEALING = 1 / 3
+"""Length of the training that follows the removal of layers, as a part of the one before."""
+
+
+def loses_layers(trainer: TrainerConfig, student: StudentConfig) -> bool:
+    """Return whether layers of a student are tried once it is trained (`student.fit.depth`).
+
+    Weights in 4 bits are not loaded again, and several processes would each try.
+    """
+    is_alone = trainer.devices * trainer.num_nodes == 1 and trainer.adapter != "qlora"
+    return is_alone and student.path is not None and bool(student.fit.depth)
+
+
 def _most_epochs(trainer: TrainerConfig, student: StudentConfig, n_rows: float) -> float | None:
     """Return the most epochs; None where tokens alone count."""
     if trainer.max_epochs is not None:

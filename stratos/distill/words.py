@@ -349,25 +349,30 @@ class VocabularyCut(Reason):
 
 
 class LayersRemoved(Reason):
-    """How many layers of a student went before its training."""
+    """How many layers of a student went, before or behind its training."""
 
     n_layers: int
     n_before: int
     n_right: int
     n_right_before: int
     n_rows: int
+    is_trained: bool = False
+
+    @property
+    def _when(self) -> str:
+        return "once it is trained" if self.is_trained else "before the training"
 
     def __str__(self) -> str:
         rows = counted(self.n_rows, "validation row")
         if self.n_layers == self.n_before:
             return (
                 f"All {self.n_before} layers stay: without the least of them fewer of {rows} are "
-                f"right than the {self.n_right_before} before the training."
+                f"right than the {self.n_right_before} {self._when}."
             )
         return (
-            f"{self.n_before - self.n_layers} of {self.n_before} layers are removed: before the "
-            f"training {self.n_right} of {rows} are right without them, {self.n_right_before} with "
-            "all."
+            f"{self.n_before - self.n_layers} of {self.n_before} layers are removed: "
+            f"{self._when} {self.n_right} of {rows} are right without them, {self.n_right_before} "
+            "with all."
         )
 
 
@@ -378,12 +383,36 @@ class LayersUnknown(Reason):
     n_right: int
     n_rows: int
     n_by_chance: int
+    is_trained: bool = False
+
+    @property
+    def _when(self) -> str:
+        return "once it is trained" if self.is_trained else "before its training"
 
     says = (
-        "All {n_before} layers stay: before its training the student is right of {n_right} of "
-        "{n_rows} validation rows, and their most frequent answer of {n_by_chance}. So no trial "
-        "tells what a layer is for."
+        "All {n_before} layers stay: {_when} the student is right of {n_right} of {n_rows} "
+        "validation rows, and their most frequent answer of {n_by_chance}. So no trial tells what "
+        "a layer is for."
     )
+
+
+class LayersHealed(Reason):
+    """What a student without layers answers once it has learnt from the whole one."""
+
+    n_layers: int
+    n_right: int
+    n_right_before: int
+    n_rows: int
+    is_kept: bool
+
+    def __str__(self) -> str:
+        rights = (
+            f"With {self.n_layers} layers, and taught by the whole student, {self.n_right} of "
+            f"{counted(self.n_rows, 'validation row')} are right, {self.n_right_before} with all"
+        )
+        if self.is_kept:
+            return f"{rights}: it is the student."
+        return f"{rights}, which is worse (student.fit.max_loss_points): the whole student stays."
 
 
 class End(Reason):

@@ -423,6 +423,9 @@ class Student:
     """Share of the tokens that a step computes: what its rows begin with alike is read once."""
     layers: tuple[int, int] | None = None
     """Its layers and those of the model that it was cut from; None where all stay."""
+    depth_curve: tuple[tuple[int, int, int], ...] = ()
+    """Layers left, validation rows right, and their number, after each removed layer; empty where
+    none was tried."""
     kind: str = "lm"
     """lm, or the kind that it is (`StudentConfig.kind`)."""
     calibration_error: float | None = None

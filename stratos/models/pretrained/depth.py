@@ -1,4 +1,4 @@
-"""Remove the layers of a model that its task does without, before it is trained.
+"""Remove the layers of a model that its task does without.
 
 Layers go one after the other. Each time, that one goes without which the most validation rows are
 answered right (greedily, as in TALE). It ends where what is left is worse than the whole model:
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,16 @@ import numpy as np
 from stratos.config import FitConfig
 from stratos.tasks.base import Message, Task
 
-_N_ROWS = 200
+N_ROWS = 200
 """Validation rows that are answered in each trial."""
 _BATCH = 16
 _ROUNDING = 1e-9
 _SURE = 0.05
 """p-value of a test below which a difference is no chance."""
+
+
+Answer = Callable[[Sequence[int]], np.ndarray]
+"""Takes numbers of rows, and returns whether each is answered right, shape (rows,)."""
 
 
 @dataclass(frozen=True)
@@ -45,87 +49,165 @@ class Depth:
     """With all layers."""
     n_by_chance: int
     """Rows that the most frequent answer has."""
+    curve: tuple[tuple[int, int, int], ...] = ()
+    """Layers left, rows right and their number, after each removed layer."""
 
     @property
     def is_known(self) -> bool:
         """Whether the whole model is right of enough rows to tell what a layer is for."""
         return exceeds_chance(self.n_right_before, self.n_rows, self.n_by_chance)
 
+    @property
+    def n_gone(self) -> int:
+        """Layers that went."""
+        return self.n_before - len(self.layers)
+
+    def within(self, before: Depth | None) -> Depth:
+        """Return the layers as those of the model that they were first taken from."""
+        if before is None:
+            return self
+        layers = tuple(before.layers[index] for index in self.layers)
+        return replace(
+            self, layers=layers, n_before=before.n_before, curve=before.curve + self.curve
+        )
+
+
+@dataclass(frozen=True)
+class TrialRows:
+    """Validation rows that a model answers with some of its layers."""
+
+    chats: Sequence[list[Message]]
+    answers: Sequence[str]
+    labels: Sequence[str]
+    """That it is to answer with; none where it writes any text."""
+
+    @staticmethod
+    def of(task: Task, labels: Sequence[str]) -> TrialRows:
+        """Return those of a task."""
+        items = task.items("validation", N_ROWS)
+        chats, answers = [*map(task.student_messages, items)], [*map(task.completion, items)]
+        return TrialRows(chats, answers, labels)
+
+    @property
+    def n_by_chance(self) -> int:
+        """Rows that the most frequent answer has."""
+        return max(Counter(self.answers).values(), default=0)
+
+    def right(self, model: Any, tokenizer: Any, numbers: Sequence[int] | None = None) -> np.ndarray:
+        """Return whether a model answers each row right, or each of some rows, shape (rows,)."""
+        numbers = range(len(self.answers)) if numbers is None else numbers
+        chats, answers = [self.chats[n] for n in numbers], [self.answers[n] for n in numbers]
+        return right_answers(model, tokenizer, chats, answers, self.labels)
+
 
 def fit_depth(
-    task: Task,
+    rows: TrialRows,
     model: Any,
     tokenizer: Any,
-    labels: Sequence[str],
     fit: FitConfig,
     tick: Callable[[int, int], None],
+    n_gone: int = 0,
 ) -> Depth:
-    """Remove the layers of a model, in place, that validation rows of a task do without.
+    """Remove the layers of a model, in place, that validation rows do without.
 
     Args:
-        task: whose rows they are.
+        rows: that are answered in each trial.
         model: of transformers.
         tokenizer: of the model.
-        labels: that it is to answer with; none where it writes any text.
         fit: how many layers may go, and how many points that may cost.
         tick: as `task_depth` takes it.
+        n_gone: layers that the model has lost already.
     """
-    items = task.items("validation", _N_ROWS)
-    chats, answers = [*map(task.student_messages, items)], [*map(task.completion, items)]
     return task_depth(
         model,
-        lambda: right_answers(model, tokenizer, chats, answers, labels),
-        max(Counter(answers).values(), default=0),
+        lambda numbers: rows.right(model, tokenizer, numbers),
+        len(rows.answers),
+        rows.n_by_chance,
         share=float(fit.depth),
         max_loss=fit.max_loss_points / 100,
         tick=tick,
+        n_gone=n_gone,
     )
 
 
 def task_depth(
     model: Any,
-    answer: Callable[[], np.ndarray],
+    answer: Answer,
+    n_rows: int,
     n_by_chance: int,
     *,
     share: float,
     max_loss: float,
     tick: Callable[[int, int], None] = lambda done, total: None,
+    n_gone: int = 0,
 ) -> Depth:
     """Remove layers of a model of transformers, in place, and return what stays.
 
     Args:
         model: with a list of layers, as Llama, Qwen, Mistral and Gemma have.
-        answer: tells whether each validation row is answered right, shape (rows,).
+        answer: takes numbers of validation rows and tells of each whether it is answered right.
+        n_rows: validation rows.
         n_by_chance: rows that the most frequent answer has.
         share: of the layers that may go at most.
         max_loss: share of the rows that may be answered worse.
         tick: called with (removed, most) behind each trial.
+        n_gone: layers that count for the share and went earlier.
     """
     stack = _Stack(model)
     n, layers = stack.n_layers, list(range(stack.n_layers))
-    most = min(n - 1, int(share * n + _ROUNDING))
-    whole = right = answer()
+    most = min(n - 1, int(share * (n + n_gone) + _ROUNDING) - n_gone)
+    trials = _Trials(answer, n_rows)
+    whole = right = trials.right()[0]
+    assert whole is not None and right is not None
     scores: dict[int, int] = {}
+    curve = []
     if not exceeds_chance(int(whole.sum()), len(whole), n_by_chance):
         most = 0
     while n - len(layers) < most:
-        index, without = _least(stack, layers, answer, scores, len(right))
+        index, without = _least(stack, layers, trials, scores, n_rows)
         tick(n - len(layers), most)
         if is_worse(whole, without, max_loss):
             break
         layers.remove(index)
         right = without
+        curve.append((len(layers), int(right.sum()), len(right)))
     stack.keep(layers)
     n_right, n_before = int(right.sum()), int(whole.sum())
-    return Depth(tuple(layers), n, len(whole), n_right, n_before, n_by_chance)
+    return Depth(tuple(layers), n, len(whole), n_right, n_before, n_by_chance, tuple(curve))
+
+
+class _Trials:
+    """Answers rows with some layers of a model, those first that were wrong most often.
+
+    A trial ends once it is surely worse than the best so far.
+    """
+
+    def __init__(self, answer: Answer, n_rows: int) -> None:
+        self._answer = answer
+        self._n_wrong = np.zeros(n_rows, np.int64)
+        """Trials in which each row was wrong."""
+
+    def right(self, most_wrong: int | None = None) -> tuple[np.ndarray | None, int]:
+        """Return which rows are right, None where more than so many are wrong; and how many were.
+
+        Args:
+            most_wrong: rows that may be wrong; None answers all.
+        """
+        n_rows = len(self._n_wrong)
+        right, order = np.zeros(n_rows, bool), np.argsort(-self._n_wrong, kind="stable")
+        n_wrong = 0
+        for start in range(0, n_rows, _BATCH):
+            rows = order[start : start + _BATCH]
+            right[rows] = self._answer(rows.tolist())
+            self._n_wrong[rows] += ~right[rows]
+            n_wrong += int((~right[rows]).sum())
+            if most_wrong is not None and n_wrong > most_wrong:
+                return None, n_wrong
+        return right, n_wrong
 
 
 def _least(
-    stack: _Stack,
-    layers: Sequence[int],
-    answer: Callable[[], np.ndarray],
-    scores: dict[int, int],
-    n_rows: int,
+    stack: _Stack, layers: Sequence[int], trials: _Trials, scores: dict[int, int], n_rows: int
 ) -> tuple[int, np.ndarray]:
     """Return the layer that matters least by now, and which rows are right without it.
 
@@ -133,14 +215,20 @@ def _least(
     anew, and is no worse than what all others once were, is the best.
     """
     fresh: dict[int, np.ndarray] = {}
+    best: tuple[int, int] | None = None
     while True:
         # Of equals the upper one goes: what it does comes last.
-        best = max(layers, key=lambda index: (scores.get(index, n_rows + 1), index))
-        if best in fresh:
-            return best, fresh[best]
-        stack.keep([index for index in layers if index != best])
-        fresh[best] = answer()
-        scores[best] = int(fresh[best].sum())
+        index = max(layers, key=lambda index: (scores.get(index, n_rows + 1), index))
+        if index in fresh:
+            return index, fresh[index]
+        stack.keep([other for other in layers if other != index])
+        right, n_wrong = trials.right(
+            None if best is None else n_rows - best[0] - (index < best[1])
+        )
+        scores[index] = n_rows - n_wrong  # at most, where the trial was ended
+        if right is not None:
+            fresh[index] = right
+            best = max(best or (-1, -1), (scores[index], index))
 
 
 def exceeds_chance(n_right: int, n_rows: int, n_by_chance: int) -> bool:

@@ -37,9 +37,17 @@ from stratos.config import (
 from stratos.core.formats import counted
 from stratos.core.values import named
 from stratos.distill.tokenizer import BYTES_PER_TOKEN, Count, by_bytes, counter
-from stratos.distill.trainer import BEGINNING_TOKENS, Length, optimizer_of, training_length
+from stratos.distill.trainer import (
+    BEGINNING_TOKENS,
+    HEALING,
+    Length,
+    loses_layers,
+    optimizer_of,
+    training_length,
+)
 from stratos.estimate import constants as k
 from stratos.estimate.cards import TrainingJob, Workload
+from stratos.models.pretrained.depth import N_ROWS
 from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe
 from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item, Message, Task
@@ -56,6 +64,8 @@ _ENDING_TOKENS = 6
 """That a chat template puts behind what the user wrote, about."""
 _LEAST_BEGINNING = 64
 """Characters that rows begin with alike, from which on they may be computed once."""
+_OF_A_TRIAL = 0.5
+"""Share of the rows that a trial without a layer answers: it ends once another is surely better."""
 _SHARE_OF_LIMIT = 0.5
 """How much of the longest answer a reasoning takes that a teacher is to write."""
 
@@ -100,6 +110,9 @@ class Lengths:
         n_rows = expected_rows(self.config, teacher, strategy)
         sizes = self.sizes(teacher, strategy, student)
         length = training_length(self.config.trainer, student, n_rows, sizes.row)
+        if loses_layers(self.config.trainer, student):
+            tokens, epochs = math.ceil(length.tokens * (1 + HEALING)), length.epochs * (1 + HEALING)
+            length = replace(length, tokens=tokens, epochs=epochs)
         if self.config.trainer.compile:
             return length
         per_step = max(1.0, length.batch_tokens / sizes.row)
@@ -122,6 +135,10 @@ class Lengths:
             self.config.task.items("validation", self.config.callbacks.n_validation_items)
         )
         n_answers = n_times * n_items
+        if loses_layers(self.config.trainer, student):
+            n_rows = min(N_ROWS, len(self.config.task.items("validation", N_ROWS)))
+            n_trials = (1 + 2 * student.fit.depth) * (card.n_layers or 0)
+            n_answers += round(_OF_A_TRIAL * n_trials * n_rows)
         return Checks(n_answers, Workload(prompt, min(most, max(1.0, answer))))
 
     def of_card(self, teacher: TeacherProbe, strategy: Strategy, card: ModelCard) -> Length:

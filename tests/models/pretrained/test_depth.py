@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,14 @@ def test_layers_go_that_answers_do_not_need(student: tuple[Any, Any, list[Any]])
     n_by_chance = Counter(gold).most_common(1)[0][1]
     trials: list[tuple[int, int]] = []
 
-    def answer() -> np.ndarray:
-        return right_answers(model, tokenizer, chats, gold, LABELS)
+    def answer(rows: Sequence[int]) -> np.ndarray:
+        answers = [gold[row] for row in rows]
+        return right_answers(model, tokenizer, [chats[row] for row in rows], answers, LABELS)
 
     depth = task_depth(
         model,
         answer,
+        len(gold),
         n_by_chance,
         share=1.0,
         max_loss=0.0,
@@ -121,7 +124,10 @@ def test_no_more_layers_go_than_may(student: tuple[Any, Any, list[Any]]) -> None
     gold = answers_of(model, tokenizer, chats)
     depth = task_depth(
         model,
-        lambda: right_answers(model, tokenizer, chats, gold, LABELS),
+        lambda rows: right_answers(
+            model, tokenizer, [chats[row] for row in rows], [gold[row] for row in rows], LABELS
+        ),
+        len(gold),
         0,
         share=0.2,
         max_loss=0.0,
@@ -138,12 +144,45 @@ def test_all_layers_stay_where_nothing_tells_what_they_are_for(
     gold = [str(2 * k + 7) for k in range(20)]
     depth = task_depth(
         model,
-        lambda: right_answers(model, tokenizer, sums, gold, ()),
+        lambda rows: right_answers(
+            model, tokenizer, [sums[row] for row in rows], [gold[row] for row in rows], ()
+        ),
+        len(gold),
         1,
         share=1.0,
         max_loss=0.0,
     )
     assert depth.layers == (0, 1, 2, 3, 4) and not depth.is_known
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_trials_that_end_early_choose_what_whole_ones_would(
+    student: tuple[Any, Any, list[Any]], seed: int
+) -> None:
+    """Answers are wrong by the layers that are missing, each of which costs rows of its own."""
+    model = student[0]
+    draw, n_rows = np.random.default_rng(seed), 90
+    needs = draw.random((5, n_rows)) < draw.uniform(0.0, 0.2, (5, 1))
+    blocks = list(model.get_decoder().layers)
+    asked: list[int] = []
+
+    def answer(rows: Sequence[int]) -> np.ndarray:
+        asked.extend(rows)
+        there = {blocks.index(block) for block in model.get_decoder().layers}
+        missing = [index for index in range(5) if index not in there]
+        return ~needs[missing].any(axis=0)[list(rows)]
+
+    left, goes = [0, 1, 2, 3, 4], []
+    for _ in range(3):
+        costs = {
+            index: int(needs[[i for i in range(5) if i == index or i not in left]].any(0).sum())
+            for index in left
+        }
+        goes.append(min(left, key=lambda index: (costs[index], -index)))
+        left.remove(goes[-1])
+    depth = task_depth(model, answer, n_rows, 0, share=0.6, max_loss=1.0)
+    assert depth.layers == tuple(i for i in range(5) if i not in goes[: depth.n_gone])
+    assert len(asked) < 13 * n_rows
 
 
 def test_a_text_is_right_if_the_model_would_write_it(student: Any) -> None:

@@ -1,0 +1,119 @@
+"""Layers that a trained student does without go, and what is left learns from the whole one."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process import interrupted
+from training_runs import SHORT
+from transformers import AutoModelForCausalLM
+
+from stratos.config import FitConfig, StudentConfig
+from stratos.distill.words import LayersHealed, LayersUnknown
+from stratos.tasks.classify import ClassifyTask
+
+GOODS = {"apple": "fruit", "cheese": "dairy", "bread": "bakery"}
+OTHERS = ("we", "sell", "some", "more", "today", "in", "town")
+LAYERS = 4
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Write texts whose label one of their words says."""
+    draw = random.Random(0)
+    path = tmp_path / "shop.jsonl"
+    with path.open("w") as file:
+        for _ in range(700):
+            words = draw.choices(OTHERS, k=6)
+            good = draw.choice(list(GOODS))
+            words[draw.randrange(6)] = good
+            file.write(json.dumps({"text": " ".join(words), "label": GOODS[good]}) + "\n")
+    return path
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """Save random weights to start from."""
+    from stratos.distill.tokenizer import make_student, save_student
+
+    shape = StudentConfig("b", hidden_size=64, n_layers=LAYERS, n_heads=2, vocab_size=300)
+    texts = [" ".join((*OTHERS, *GOODS, *GOODS.values()))]
+    save_student(*make_student(shape, None, texts, 5), tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def settings(shop: Path, base: Path, tmp_path: Path) -> dict[str, Any]:
+    """Return a training after which every row is answered right."""
+    task = ClassifyTask(str(shop))
+    corpus = tmp_path / "corpus.jsonl"
+    with corpus.open("w") as file:
+        for item in task.items("train", 400):
+            row = {"question": item.question, "completion": task.completion(item)}
+            file.write(json.dumps(row) + "\n")
+    return {
+        **SHORT,
+        "task": task,
+        "corpus": corpus,
+        "student": StudentConfig("g", path=str(base), fit=FitConfig(depth=0.5)),
+        "max_tokens": 160_000,
+        "batch_tokens": 1000,
+        "optimizer": "muon",
+        "lr_muon": 0.02,
+        "lr_adamw": 0.01,
+        "callbacks": {"n_validation_items": 40},
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_a_trained_student_loses_layers_and_no_answers(
+    run_distill: Callable[..., Any],
+    settings: dict[str, Any],
+    adapter: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notes: list[str] = []
+    settings = {**settings, "adapter": adapter, "lora_rank": 16}
+    student = run_distill(tmp_path / "whole", notes=notes, **settings)
+    assert any("before its training the student is right" in note for note in notes)
+    assert student.layers is not None and student.layers[1] == LAYERS
+    n_left = student.layers[0]
+    assert LAYERS // 2 <= n_left < LAYERS
+    assert [left for left, *_ in student.depth_curve] == list(range(LAYERS - 1, n_left - 1, -1))
+    # Adapters beside random weights learn little.
+    assert student.validation_exact >= (0.95 if adapter == "none" else 0.5)
+    read = AutoModelForCausalLM.from_pretrained(student.path)
+    assert read.config.num_hidden_layers == n_left == len(read.model.layers)
+    assert student.n_params == read.num_parameters()
+    steps = [point.step for point in student.curve]
+    assert steps == sorted(set(steps)) and steps[-1] == student.steps
+    assert not (tmp_path / "whole" / "distill" / "shallow").exists()
+
+    interrupted(run_distill, tmp_path / "stopped", monkeypatch, **settings)
+    resumed = run_distill(tmp_path / "stopped", **settings)
+    assert resumed.weights_sha256 == student.weights_sha256
+
+
+@pytest.mark.slow
+def test_the_whole_student_stays_where_the_shallow_one_is_worse(
+    run_distill: Callable[..., Any],
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stratos.distill.train.is_worse", lambda *_: True)
+    notes: list[str] = []
+    student = run_distill(tmp_path / "run", notes=notes, **settings)
+    assert any(note.endswith("the whole student stays.") for note in notes)
+    assert student.layers == (LAYERS, LAYERS) and student.depth_curve
+    assert len(AutoModelForCausalLM.from_pretrained(student.path).model.layers) == LAYERS
+
+
+def test_what_is_said_of_layers() -> None:
+    assert "once it is trained" in str(LayersUnknown(30, 2, 200, 20, is_trained=True))
+    assert str(LayersHealed(20, 149, 150, 200, is_kept=True)).endswith("it is the student.")
