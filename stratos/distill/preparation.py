@@ -68,7 +68,7 @@ class Ready:
     """What stays of its own; None for the whole."""
     depth: Depth | None = None
     """Which of its layers stay; None where none was to go."""
-    taken: Depth | None = None
+    later_depth: Depth | None = None
     """Layers that were taken from it once it was trained, numbered as it had them then."""
     whole: Any = None
     """The same student with all layers, trained, in evaluation mode, whose distribution it learns

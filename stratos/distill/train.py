@@ -22,7 +22,7 @@ import msgspec
 import torch
 
 from stratos.config import Config, StudentConfig, TrainerConfig
-from stratos.core.atomic_files import write_atomically
+from stratos.core.atomic_files import replacing, write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import about, counted
@@ -216,20 +216,20 @@ def _without_layers(course: _Course, student: Student) -> Student:
         checkpoint_blocks(model, True)
     L.seed_everything(config.seed, verbose=False)
     model = add_adapters(model, config.trainer, config.seed)
-    shallow = replace(ready, model=model, depth=depth.within(first), taken=depth, whole=whole)
+    shallow = replace(ready, model=model, depth=depth.within(first), later_depth=depth, whole=whole)
     tokens, epochs = course.length.tokens * HEALING, course.length.epochs * HEALING
     length = replace(course.length, tokens=math.ceil(tokens), epochs=epochs)
     course = replace(course, ready=shallow, length=length, folder=folder, earlier=student)
     healed = _learn(course, began)
     assert healed is not None
-    kept = rows.right(load_model(healed.path, dtype="float32").eval(), ready.tokenizer)
-    is_kept = not is_worse(right, kept, fit.max_loss_points / 100)
-    rights = int(kept.sum()), int(right.sum()), len(kept)
+    healed_right = rows.right(load_model(healed.path, dtype="float32").eval(), ready.tokenizer)
+    is_kept = not is_worse(right, healed_right, fit.max_loss_points / 100)
+    rights = int(healed_right.sum()), int(right.sum()), len(right)
     context.note(str(LayersHealed(len(depth.layers), *rights, is_kept)))
     if not is_kept:
         return replace(student, depth_curve=healed.depth_curve)
-    shutil.rmtree(student.path)
-    Path(healed.path).replace(student.path)
+    with replacing(Path(student.path)) as fresh:
+        shutil.copytree(healed.path, fresh, dirs_exist_ok=True)
     return replace(healed, path=student.path)
 
 
@@ -406,9 +406,9 @@ def _save(ready: Ready, weights: dict[str, Any], base: Path, folder: Path) -> tu
         weights = merged_weights(model)
     if not _is_plain(model):
         model = load_model(base, dtype="float32")
-        if ready.vocabulary is not None and ready.taken is None:
+        if ready.vocabulary is not None and ready.later_depth is None:
             cut_model(model, ready.vocabulary)
-        if (depth := ready.taken or ready.depth) is not None:
+        if (depth := ready.later_depth or ready.depth) is not None:
             keep_layers(model, depth.layers)
     model.load_state_dict(weights, strict=False)
     save_student(model.float().eval(), ready.tokenizer, folder)

@@ -221,7 +221,7 @@ def _least(
         index = max(layers, key=lambda index: (scores.get(index, n_rows + 1), index))
         if index in fresh:
             return index, fresh[index]
-        stack.keep([other for other in layers if other != index])
+        stack.keep([layer for layer in layers if layer != index])
         right, n_wrong = trials.right(
             None if best is None else n_rows - best[0] - (index < best[1])
         )
