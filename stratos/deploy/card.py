@@ -7,6 +7,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,57 @@ def with_exports(card: str, exports: Exports | None) -> str:
         folder=EXPORTS,
         served=exports.served or usable[-1] if usable else "",
     )
+    return _before_limits(card, section)
+
+
+@dataclass(frozen=True)
+class TriedSize:
+    """A student, or a format of one, of which accuracy, size and time are measured."""
+
+    name: str
+    how: str
+    """What its accuracy is of."""
+    accuracy: float
+    n_bytes: float
+    ms: float
+    """Of one answer."""
+    is_served: bool = False
+    interval: Interval | None = None
+
+
+def tried_sizes(
+    probe: Probe | None, student: str, score: ModelScore | None, deployment: Deployment
+) -> list[TriedSize]:
+    """Return what was tried, the smallest first.
+
+    Args:
+        probe: has the kinds of student.
+        student: name of the chosen one.
+        score: its accuracy on test items.
+        deployment: has its size and time, and those of its formats.
+    """
+    tried = [
+        TriedSize(kind.student, "cross-validated", kind.measured, kind.n_bytes, kind.ms_per_answer)
+        for kind in (probe.kinds if probe else ())
+        if kind.student != student and kind.n_bytes
+    ]
+    served = deployment.exports.served if deployment.exports else ""
+    for export in deployment.exports.formats if deployment.exports else ():
+        facts = export.exact.mean, export.n_bytes, export.latency_p50_ms
+        name, is_served = f"{student}, {export.format}", export.format == served
+        tried.append(TriedSize(name, "test items", *facts, is_served, export.exact))
+    if score is not None and not served:
+        exact = score.slice().exact
+        facts = exact.mean, deployment.bundle_bytes, deployment.latency_p50_ms
+        tried.append(TriedSize(student, "test items", *facts, True, exact))
+    return sorted(tried, key=lambda size: size.n_bytes)
+
+
+def with_sizes(card: str, tried: Sequence[TriedSize], student: Student) -> str:
+    """Return the model card with what accuracy each size has, before its limits."""
+    if len(tried) < 2 and not student.depth_curve:
+        return card
+    section = _template("sizes.md.jinja").render(tried=tried, student=student)
     return _before_limits(card, section)
 
 

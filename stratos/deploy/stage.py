@@ -16,7 +16,14 @@ from stratos.core.formats import counted, with_items
 from stratos.core.redact import personal_data
 from stratos.core.values import named
 from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
-from stratos.deploy.card import card_name, model_card, with_exports, with_speed
+from stratos.deploy.card import (
+    card_name,
+    model_card,
+    tried_sizes,
+    with_exports,
+    with_sizes,
+    with_speed,
+)
 from stratos.deploy.engines.base import ExportError
 from stratos.deploy.engines.predictor import setting_of
 from stratos.deploy.exports import chosen_format, make_exports, write_exports
@@ -132,7 +139,9 @@ def deploy(
         n_rows_learnt=final.n_rows,
         agreement=final.agreement,
     )
-    card = with_exports(with_speed(card, deployment), exports)
+    deployment = replace(deployment, bundle_bytes=_n_bytes(bundle))
+    tried = tried_sizes(probe, student.name, scorecard.score("student"), deployment)
+    card = with_sizes(with_exports(with_speed(card, deployment), exports), tried, student)
     write_atomically(bundle / "README.md", card.encode())
     write_manifest(bundle, config.deploy.author)
     deployment = replace(

@@ -11,6 +11,7 @@ from stratos.core import formats
 from stratos.core.extensions import shipped_choices
 from stratos.core.formats import duration, percent, usd
 from stratos.core.redact import redact_override
+from stratos.deploy.card import TriedSize, tried_sizes
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.records import Deployment, Pilot, Plan, PlanPoint, Probe, Scorecard, Student
@@ -221,40 +222,31 @@ def sizes_plot(
         scorecard: has the accuracy of what is served.
         deployment: has its size and time, and those of its formats.
     """
-    marks = []
-    chosen = plan.student if plan and deployment else ""
-    for kind in probe.kinds if probe else ():
-        if kind.student != chosen and kind.n_bytes:
-            values = kind.measured, kind.n_bytes, kind.ms_per_answer
-            marks.append(_tried(kind.student, "dot", "cross-validated", *values))
-    score = scorecard.score("student") if scorecard else None
-    if score and deployment:
-        served = deployment.exports.served if deployment.exports else ""
-        for export in deployment.exports.formats if deployment.exports else ():
-            values = export.exact.mean, export.n_bytes, export.latency_p50_ms
-            kind_of = "chosen" if export.format == served else "alternative"
-            marks.append(_tried(f"{chosen}, {export.format}", kind_of, "on test items", *values))
-        if not served:
-            exact = score.slice().exact.mean
-            values = exact, deployment.bundle_bytes, deployment.latency_p50_ms
-            marks.append(_tried(chosen, "chosen", "on test items", *values))
-    if len(marks) < 2:
+    if deployment is None:
         return None
+    score = scorecard.score("student") if scorecard else None
+    tried = tried_sizes(probe, plan.student if plan else "", score, deployment)
+    if len(tried) < 2:
+        return None
+    marks = [_tried(size) for size in tried]
     return charts.plot(
         "Accuracy against size", [charts.BYTES, charts.ANSWER], [charts.ACCURACY], marks
     )
 
 
-def _tried(
-    name: str, kind: str, how: str, accuracy: float, n_bytes: float, ms: float
-) -> charts.Mark:
+def _tried(size: TriedSize) -> charts.Mark:
+    exact = size.interval
+    accuracy = percent(size.accuracy)
+    if exact is not None:
+        accuracy += f" ({100 * exact.low:.1f}–{100 * exact.high:.1f})"
     rows = (
-        ("accuracy", f"{percent(accuracy)} {how}"),
-        ("size", formats.n_bytes(n_bytes)),
-        ("one answer", formats.milliseconds(ms)),
+        ("accuracy", f"{accuracy} of {size.how}" if exact else f"{accuracy} {size.how}"),
+        ("size", formats.n_bytes(size.n_bytes)),
+        ("one answer", formats.milliseconds(size.ms)),
     )
-    values = {"accuracy": accuracy, "n_bytes": n_bytes, "answer_ms": ms}
-    return charts.Mark(label=name, values=values, kind=kind, rows=rows)
+    kind = "chosen" if size.is_served else "alternative" if exact else "dot"
+    values = {"accuracy": size.accuracy, "n_bytes": size.n_bytes, "answer_ms": size.ms}
+    return charts.Mark(label=size.name, values=values, kind=kind, rows=rows)
 
 
 # What jobs of a sweep are compared by, read from their records; test items choose nothing.

@@ -3,18 +3,21 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from tiny_run import tiny_probe
 
 from stratos.core.intervals import wilson
-from stratos.deploy.card import model_card
+from stratos.deploy.card import TriedSize, model_card, with_sizes
 from stratos.evaluate.answers import KeptAnswer
 from stratos.evaluate.metrics import against, compare
 from stratos.records import (
     CurvePoint,
     EarlierReads,
+    Interval,
     ModelScore,
     Pilot,
     PilotPoint,
@@ -216,3 +219,21 @@ def test_the_card_names_the_file_and_its_labels(run, write, tmp_path):
     assert line.startswith("- Rows: `tickets.csv`; labels: `label0`,")
     assert line.endswith(" and 5 more.") and str(tmp_path) not in line
     assert not lines(MahjongTask())
+
+
+def test_the_card_shows_what_accuracy_each_size_has() -> None:
+    interval = Interval(0.9, 0.85, 0.94)
+    tried = [
+        TriedSize("linear", "cross-validated", 0.87, 200_000, 0.31),
+        TriedSize("static", "test items", 0.9, 950_000, 12.4, True, interval),
+    ]
+    none: Any = SimpleNamespace(depth_curve=())
+    card = "# it\n\n## Limits\n\nmany\n"
+    shown = with_sizes(card, tried, none)
+    assert "| linear | 0.2 | 0.31 ms | 87.0% | cross-validated |\n" in shown
+    assert "| **static** (served) | 0.9 | 12 ms | 90.0% (85.0–94.0) | test items |\n" in shown
+    assert shown.index("## Sizes") < shown.index("## Limits")
+    assert with_sizes(card, tried[:1], none) == card
+    shallow: Any = SimpleNamespace(depth_curve=((29, 80, 82), (28, 79, 82)))
+    shown = with_sizes(card, tried[:1], shallow)
+    assert "| 29 | 80 | 82 |\n| 28 | 79 | 82 |\n" in shown and "| tried |" not in shown
