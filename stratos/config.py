@@ -144,10 +144,11 @@ class FitConfig:
     alone, and those that write every other text; a number: with this share of its other tokens
     too, the most frequent first; auto: the plan chooses between the whole and the cut model."""
     depth: bool | Share = False
-    """true: remove its layers before the training, as long as validation rows are answered as well
-    without them; a number: at most this share of them."""
+    """true: remove layers as long as validation rows are answered as well without them, before the
+    training and once it is trained; then the whole student teaches what is left. A number: at most
+    this share of them."""
     max_loss_points: Amount = 1.0
-    """Points of validation rows that all removed layers together may cost."""
+    """Points of validation rows that the layers of one removal may cost."""
 
     @property
     def share(self) -> float | None:
