@@ -138,11 +138,11 @@ class Job:
         if self.labels:
             scores = score_labels(model, tokenizer, chats, self.labels, batch_size=1)
             return [self.labels[int(best)] for best in scores.logprobs_NL.argmax(axis=1)]
-        texts = complete(
+        completions = complete(
             model, tokenizer, chats, max_new_tokens=self._max_new_tokens, batch_size=8,
             choose_threads=False,
         )  # fmt: skip
-        return [one.text for one in texts]
+        return [completion.text for completion in completions]
 
 
 def cpu_s(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -202,9 +202,9 @@ def main() -> None:
         for name, pair in both.items():
             spent[name].append(cpu_s(partial(job.step, pair, optimizers[name], batch))[0])
     optimizers.clear()
-    asked = {name: cpu_s(partial(job.answers, pair, test)) for name, pair in both.items()}
+    timed = {name: cpu_s(partial(job.answers, pair, test)) for name, pair in both.items()}
     again = job.answers(cut(whole, texts)[0], test)
-    unequal = [a != b for a, b in zip(asked["whole"][1], again, strict=True)]
+    unequal = [a != b for a, b in zip(timed["whole"][1], again, strict=True)]
     gold = [answer for _, answer in test]
     result = {
         "n_tokens_planned": round(own_tokens(text for row in train for text in row)),
@@ -218,11 +218,11 @@ def main() -> None:
         **{
             name: {
                 "n_tokens": len(pair[1]),
-                "n_right": sum(a == b for a, b in zip(gold, asked[name][1], strict=True)),
+                "n_right": sum(a == b for a, b in zip(gold, timed[name][1], strict=True)),
                 "n_params": pair[0].num_parameters(),
                 "mib_float32": pair[0].num_parameters() * 4 / 2**20,
                 "cpu_s_a_step": sorted(spent[name])[len(spent[name]) // 2],
-                "cpu_ms_an_answer": 1000 * asked[name][0] / len(test),
+                "cpu_ms_an_answer": 1000 * timed[name][0] / len(test),
             }
             for name, pair in both.items()
         },

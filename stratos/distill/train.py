@@ -159,8 +159,8 @@ def _learn(course: _Course, began: float) -> Student | None:
     with open_training(config, course.plan, ready, *parts) as (module, loader):
         if rank == 0 and course.earlier is None:
             note_unpaid_signal(folder, context.ledger.cut_at_usd)
-        if rank == 0 and (note := _beginnings(loader, ready, settings.compile)):
-            context.note(str(note))
+            if note := _beginnings(loader, ready, settings.compile):
+                context.note(str(note))
         validator = Validator(
             config.task, config.callbacks, config.evaluate, ready.tokenizer, ready.labels
         )
@@ -191,7 +191,8 @@ def _without_layers(course: _Course, student: Student) -> Student:
     rows = TrialRows.of(config.task, ready.labels)
     first = ready.depth if ready.depth is not None and ready.depth.is_known else None
     free_memory()  # of the optimizer
-    model = load_model(student.path, dtype="float32").eval()
+    device = ready.model.device
+    model = load_model(student.path, dtype="float32").eval().to(device)
     path = folder / f"layers-{student.weights_sha256[:16]}.json"
 
     def trying(done: int, total: int) -> None:
@@ -208,8 +209,11 @@ def _without_layers(course: _Course, student: Student) -> Student:
         write_atomically(path, msgspec.json.encode(depth))
     context.note(str(_layers(depth, is_trained=True)))
     if not depth.n_gone:
-        return replace(student, depth_curve=depth.within(first).curve)
-    whole = ready.model if _is_plain(ready.model) else load_model(student.path, dtype="float32")
+        setup_seconds = student.setup_seconds + time.monotonic() - began
+        curve = depth.within(first).curve
+        return replace(student, depth_curve=curve, setup_seconds=setup_seconds)
+    is_plain = _is_plain(ready.model)
+    whole = ready.model if is_plain else load_model(student.path, dtype="float32").to(device)
     whole.eval().zero_grad(set_to_none=True)
     right = rows.right(whole, ready.tokenizer)
     if config.trainer.checkpointing:
@@ -222,12 +226,21 @@ def _without_layers(course: _Course, student: Student) -> Student:
     course = replace(course, ready=shallow, length=length, folder=folder, earlier=student)
     healed = _learn(course, began)
     assert healed is not None
-    healed_right = rows.right(load_model(healed.path, dtype="float32").eval(), ready.tokenizer)
+    model = load_model(healed.path, dtype="float32").eval().to(device)
+    healed_right = rows.right(model, ready.tokenizer)
     is_kept = not is_worse(right, healed_right, fit.max_loss_points / 100)
     rights = int(healed_right.sum()), int(right.sum()), len(right)
     context.note(str(LayersHealed(len(depth.layers), *rights, is_kept)))
-    if not is_kept:
-        return replace(student, depth_curve=healed.depth_curve)
+    if not is_kept:  # what the attempt took was spent all the same
+        return replace(
+            student,
+            depth_curve=healed.depth_curve,
+            seconds=healed.seconds,
+            cpu_seconds=healed.cpu_seconds,
+            setup_seconds=healed.setup_seconds,
+            expected_seconds=healed.expected_seconds,
+            n_resumed=healed.n_resumed,
+        )
     with replacing(Path(student.path)) as fresh:
         shutil.copytree(healed.path, fresh, dirs_exist_ok=True)
     return replace(healed, path=student.path)
@@ -375,6 +388,8 @@ def _student(
 
 def _following(student: Student, earlier: Student) -> Student:
     """Return a student whose training followed that of another, with what both took."""
+    expected = student.expected_seconds, earlier.expected_seconds
+    threads = tuple((step + earlier.steps, number) for step, number in student.threads)
     return replace(
         student,
         steps=student.steps + earlier.steps,
@@ -385,9 +400,9 @@ def _following(student: Student, earlier: Student) -> Student:
         seconds=student.seconds + earlier.seconds,
         cpu_seconds=student.cpu_seconds + earlier.cpu_seconds,
         setup_seconds=student.setup_seconds + earlier.setup_seconds,
-        expected_seconds=earlier.expected_seconds,
+        expected_seconds=None if None in expected else sum(filter(None, expected)),
         n_resumed=student.n_resumed + earlier.n_resumed,
-        threads=earlier.threads,
+        threads=earlier.threads + threads,
     )
 
 

@@ -348,6 +348,11 @@ class VocabularyCut(Reason):
         )
 
 
+def _stay(is_trained: bool) -> str:
+    """Return what all layers do: they may still go once the student is trained."""
+    return "stay" if is_trained else "are trained"
+
+
 class LayersRemoved(Reason):
     """How many layers of a student went, before or behind its training."""
 
@@ -358,20 +363,17 @@ class LayersRemoved(Reason):
     n_rows: int
     is_trained: bool = False
 
-    @property
-    def _when(self) -> str:
-        return "once it is trained" if self.is_trained else "before the training"
-
     def __str__(self) -> str:
         rows = counted(self.n_rows, "validation row")
+        when = "once it is trained" if self.is_trained else "before the training"
         if self.n_layers == self.n_before:
             return (
-                f"All {self.n_before} layers stay: without the least of them fewer of {rows} are "
-                f"right than the {self.n_right_before} {self._when}."
+                f"All {self.n_before} layers {_stay(self.is_trained)}: without the least of them "
+                f"fewer of {rows} are right than the {self.n_right_before} {when}."
             )
         return (
             f"{self.n_before - self.n_layers} of {self.n_before} layers are removed: "
-            f"{self._when} {self.n_right} of {rows} are right without them, {self.n_right_before} "
+            f"{when} {self.n_right} of {rows} are right without them, {self.n_right_before} "
             "with all."
         )
 
@@ -389,8 +391,12 @@ class LayersUnknown(Reason):
     def _when(self) -> str:
         return "once it is trained" if self.is_trained else "before its training"
 
+    @property
+    def _stay(self) -> str:
+        return _stay(self.is_trained)
+
     says = (
-        "All {n_before} layers stay: {_when} the student is right of {n_right} of {n_rows} "
+        "All {n_before} layers {_stay}: {_when} the student is right of {n_right} of {n_rows} "
         "validation rows, and their most frequent answer of {n_by_chance}. So no trial tells what "
         "a layer is for."
     )

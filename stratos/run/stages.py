@@ -127,7 +127,7 @@ EVALUATE = Stage(
 )  # fmt: skip
 DEPLOY = Stage(
     name="deploy",
-    version=5,
+    version=6,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(
@@ -149,7 +149,7 @@ REPORT = Stage(
     function="stratos.report:report",
     record=Report,
     reads=(),
-    version=2,
+    version=3,
     uses=(
         *("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
         *(stage.name for stage in ADDED),

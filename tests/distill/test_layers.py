@@ -98,6 +98,28 @@ def test_a_trained_student_loses_layers_and_no_answers(
     resumed = run_distill(tmp_path / "stopped", **settings)
     assert resumed.weights_sha256 == student.weights_sha256
 
+    # And in the training that follows the removal: the layers are not tried again.
+    from stratos.distill import train
+    from stratos.distill.monitor import TrainingMonitor
+
+    after = TrainingMonitor.on_train_batch_end
+
+    def stop(self: TrainingMonitor, trainer: Any, *args: Any) -> None:
+        after(self, trainer, *args)
+        if self._watching.n_before and trainer.global_step == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingMonitor, "on_train_batch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_distill(tmp_path / "later", **settings)
+    fitted = train.fit_depth
+    monkeypatch.setattr(train, "fit_depth", lambda *_: pytest.fail("layers are tried again"))
+    resumed = run_distill(tmp_path / "later", **settings)
+    monkeypatch.setattr(train, "fit_depth", fitted)
+    assert resumed.weights_sha256 == student.weights_sha256 and resumed.n_resumed
+    assert resumed.layers == student.layers and resumed.depth_curve == student.depth_curve
+
 
 @pytest.mark.slow
 def test_the_whole_student_stays_where_the_shallow_one_is_worse(

@@ -59,11 +59,11 @@ def test_adapters_end_in_an_ordinary_student(run_distill, grown, kind, tmp_path,
 
     merge = train._save
 
-    def note(ready: Any, weights: dict[str, torch.Tensor], folder: Path) -> Any:
+    def note(ready: Any, weights: dict[str, torch.Tensor], *folders: Path) -> Any:
         ready.model.load_state_dict(weights, strict=False)
         with torch.no_grad():
             seen.append(ready.model.eval()(ids).logits.float())
-        return merge(ready, weights, folder)
+        return merge(ready, weights, *folders)
 
     monkeypatch.setattr(train, "_save", note)
     student = run_distill(tmp_path / "whole", **settings)

@@ -165,11 +165,13 @@ def test_trials_that_end_early_choose_what_whole_ones_would(
     needs = draw.random((5, n_rows)) < draw.uniform(0.0, 0.2, (5, 1))
     blocks = list(model.get_decoder().layers)
     asked: list[int] = []
+    tried: set[frozenset[int]] = set()
 
     def answer(rows: Sequence[int]) -> np.ndarray:
         asked.extend(rows)
         there = {blocks.index(block) for block in model.get_decoder().layers}
         missing = [index for index in range(5) if index not in there]
+        tried.add(frozenset(missing))
         return ~needs[missing].any(axis=0)[list(rows)]
 
     left, goes = [0, 1, 2, 3, 4], []
@@ -183,6 +185,22 @@ def test_trials_that_end_early_choose_what_whole_ones_would(
     depth = task_depth(model, answer, n_rows, 0, share=0.6, max_loss=1.0)
     assert depth.layers == tuple(i for i in range(5) if i not in goes[: depth.n_gone])
     assert len(asked) < 13 * n_rows
+    assert len(asked) < len(tried) * n_rows, "some trial ended before its last row"
+
+
+def test_layers_that_went_earlier_count_for_the_share(student: tuple[Any, Any, list[Any]]) -> None:
+    model = student[0]
+
+    def answer(rows: Sequence[int]) -> np.ndarray:
+        return np.ones(len(rows), bool)
+
+    first = task_depth(model, answer, 40, 4, share=0.2, max_loss=0.0)
+    assert first.layers == (0, 1, 2, 3) and first.curve == ((4, 40, 40),)
+    later = task_depth(model, answer, 40, 4, share=0.6, max_loss=0.0, n_gone=first.n_gone)
+    assert later.layers == (0, 1) and (later.n_before, later.n_gone) == (4, 2)
+    both = later.within(first)
+    assert both.layers == (0, 1) and (both.n_before, both.n_gone) == (5, 3)
+    assert [n_left for n_left, *_ in both.curve] == [4, 3, 2]
 
 
 def test_a_text_is_right_if_the_model_would_write_it(student: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from world import BLIND, SIGHTED, World
 
-from stratos.config import StudentConfig, TrainerConfig
+from stratos.config import FitConfig, StudentConfig, TrainerConfig
 from stratos.distill.tokenizer import counter
 from stratos.distill.trainer import training_length
 from stratos.plan.options.workload import Lengths, expected_rows
@@ -133,3 +133,16 @@ def test_a_broken_tokenizer_or_template_is_no_reason_to_stop(folder, tmp_path):
     assert abs(length() - whole) < 40
     (broken / "tokenizer.json").write_text("{")
     assert length() > 20
+
+
+def test_the_plan_counts_the_training_that_follows_the_removal_of_layers(tickets, folder):
+    student = replace(STUDENT, path=folder)
+    config = replace(World().config(), task=tickets, trainer=TrainerConfig())
+    whole = Lengths(config).of(BLIND, Injection(), student)
+    shallow = replace(student, fit=FitConfig(depth=0.4))
+    planned = Lengths(config).of(BLIND, Injection(), shallow)
+    assert planned.tokens == pytest.approx(whole.tokens * 4 / 3, abs=1)
+    assert planned.epochs == pytest.approx(whole.epochs * 4 / 3)
+    in_4_bits = Lengths(replace(config, trainer=TrainerConfig(adapter="qlora")))
+    whole, planned = (in_4_bits.of(BLIND, Injection(), each) for each in (student, shallow))
+    assert planned.tokens == whole.tokens, "their layers are not tried once they are trained"
