@@ -31,6 +31,7 @@ SHAPES = {
 }
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
+DEPTH_SETS = ("banking77", "movie")
 BEGINNING_CASES = ("single documents", "plain loop", "plain loop, head of answers", "trl")
 
 
@@ -217,6 +218,20 @@ def _of_arm(title: str, arm: dict[str, Any], before: dict[str, Any]) -> list[str
     ]
 
 
+def depth() -> str:
+    """Students that have lost their layers, beside the whole ones."""
+    lines = columns(
+        ({"set": name, **result(f"distillation/depth-{name}")} for name in DEPTH_SETS),
+        ("set", "{set}"),
+        ("layers", "{shallow[layers][0]} of {shallow[layers][1]}"),
+        ("right", "{whole[n_right]} → {shallow[n_right]} of {n_test:,}"),
+        ("lost, won", "{lost}, {won}"),
+        ("p", "{p_value:.2g}"),
+        ("CPU s of training", "{whole[cpu_seconds]:.0f} → {shallow[cpu_seconds]:.0f}"),
+    )
+    return f"{lines}\n\n{source(*(f'distillation/depth-{name}' for name in DEPTH_SETS))}."
+
+
 def _right(exact: dict[str, Any]) -> str:
     low, high = (f"{100 * exact[end]:.1f}" for end in ("low", "high"))
     return f"{exact['right']}/{exact['of']} = {exact['right'] / exact['of']:.1%} ({low}–{high})"
@@ -230,4 +245,5 @@ BLOCKS = {
     "decoding": decoding,
     "students": students,
     "gsm8k": gsm8k,
+    "depth": depth,
 }
