@@ -51,6 +51,10 @@ class Page:
         for log in ("browser", "performance"):
             self.chrome.get_log(log)
         self.chrome.get(address.as_uri() if isinstance(address, Path) else address)
+        # On a busy machine the driver has been seen to return in the midst of a page.
+        support = importlib.import_module("selenium.webdriver.support.ui")
+        loaded = "return document.readyState === 'complete'"
+        support.WebDriverWait(self.chrome, 30).until(lambda chrome: chrome.execute_script(loaded))
         return self
 
     def resize(self, width: int) -> None:
