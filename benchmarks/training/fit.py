@@ -7,8 +7,9 @@ r"""A pretrained student whose vocabulary is cut to its task, beside the whole o
 The rows are JSON lines of a text and a label, of which the most frequent are taken (`--labels`), or
 with `--labels 0` of a question and its answer. The student is SmolLM2-135M-Instruct, or a GGUF
 file, in float32 on one thread. Both are trained for the same steps on the same rows (AdamW on all
-weights, batches padded at the end); the two take turns, and CPU seconds are those of the process.
-Then they answer the same test rows: with the label whose tokens are the likeliest, or greedily.
+weights, batches padded at the end, logits of the answers alone, as Stratos trains); the two take
+turns, and CPU seconds are those of the process. Then they answer the same test rows: with the label
+whose tokens are the likeliest, or greedily.
 
 `equal` counts the rows that are answered alike by the whole student and by the same weights with
 their vocabulary cut, untrained and after the training. The tokens that stay are those of training
@@ -126,7 +127,10 @@ class Job:
             ]
         )
         model.train()
-        model(input_ids=ids_BT, labels=targets_BT).loss.backward()
+        states_BTH = model.get_decoder()(input_ids=ids_BT).last_hidden_state[:, :-1]
+        is_answer_BT = targets_BT[:, 1:] >= 0
+        logits_NV = model.get_output_embeddings()(states_BTH[is_answer_BT])
+        torch.nn.functional.cross_entropy(logits_NV, targets_BT[:, 1:][is_answer_BT]).backward()
         optimizer.step()
         optimizer.zero_grad()
 
