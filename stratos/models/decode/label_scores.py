@@ -22,7 +22,7 @@ from typing_extensions import override
 from stratos.core.atomic_files import write_atomically
 from stratos.core.foreign import reading
 from stratos.models.decode.batched import evaluating, pad_left
-from stratos.models.kinds.base import LABELS, Prediction, Predictor
+from stratos.models.kinds.base import LABELS, Prediction, Predictor, log_softmax
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.tasks.base import Message
 
@@ -78,7 +78,7 @@ class LabelAnswers:
         Args:
             logprobs_NL: as of `LabelScores`.
         """
-        shares_NL = np.exp(_log_softmax(logprobs_NL / self.temperature))
+        shares_NL = np.exp(log_softmax(logprobs_NL / self.temperature))
         predictions = []
         for shares in shares_NL:
             ranked = np.argsort(-shares, kind="stable")[: 1 + N_OTHERS]
@@ -118,18 +118,12 @@ def fitted_temperature(logprobs_NL: np.ndarray, is_right: Sequence[bool]) -> flo
     target = np.where(right, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
 
     def loss(log_temperature: float) -> float:
-        top = _log_softmax(logprobs_NL / np.exp(log_temperature)).max(-1)
+        top = log_softmax(logprobs_NL / np.exp(log_temperature)).max(-1)
         rest = np.log(np.maximum(-np.expm1(top), 1e-12))
         return float(-(target * top + (1 - target) * rest).mean())
 
     best = minimize_scalar(loss, bounds=tuple(np.log(_TEMPERATURES)), method="bounded")
     return float(np.exp(best.x))
-
-
-def _log_softmax(values_NL: np.ndarray) -> np.ndarray:
-    shifted = values_NL - values_NL.max(-1, keepdims=True)
-    normalised: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return normalised
 
 
 @dataclass(frozen=True)

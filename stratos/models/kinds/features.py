@@ -10,8 +10,10 @@ from __future__ import annotations
 import abc
 import json
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -19,8 +21,9 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
-from scipy.special import log_softmax
 from typing_extensions import override
+
+from stratos.models.kinds.base import log_softmax
 
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 """Shape (texts, features), float32."""
@@ -119,10 +122,41 @@ class Tfidf(Features):
         parts = (_words(), _letters(min_df=1 if few else 2))
         return Tfidf(tuple(_fitted_part(part, texts) for part in parts))
 
+    @cached_property
+    def _counters(self) -> list[tuple[Callable[[str], list[str]], dict[str, int]]]:
+        """Return what each part makes of a text, and the columns of its terms."""
+        for part in self._parts:
+            part._validate_vocabulary()  # one that was read has none of its own yet
+        return [(part.build_analyzer(), part.vocabulary_) for part in self._parts]
+
+    @cached_property
+    def _idf(self) -> np.ndarray:
+        return np.concatenate([part.idf_ for part in self._parts])
+
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
-        rows = sparse.hstack([_weighed(part, texts) for part in self._parts], format="csr")
-        rows.data *= np.float32(1 / np.sqrt(2))  # two parts, each of length 1
+        """Return what the parts do side by side; of one text their checks would take most."""
+        columns: list[int] = []
+        counts: list[int] = []
+        ends, starts = [0], np.cumsum([0, *(len(known) for _, known in self._counters)])
+        for text in texts:
+            for start, (analyze, known) in zip(starts.tolist(), self._counters, strict=False):
+                n_of = Counter(map(known.get, analyze(text)))
+                n_of.pop(None, None)
+                columns += [start + term for term in n_of]
+                counts += n_of.values()
+            ends.append(len(columns))
+        shape = len(texts), int(starts[-1])
+        places = np.array(columns, np.int32), np.array(ends, np.int32)
+        rows = sparse.csr_matrix((np.array(counts, np.float32), *places), shape)
+        rows.sort_indices()
+        n_parts = len(self._parts)
+        row_of = np.repeat(np.arange(len(texts)), np.diff(rows.indptr))
+        part_of = n_parts * row_of + np.searchsorted(starts[1:], rows.indices, "right")
+        weights = (np.log(rows.data) + 1) * self._idf[rows.indices]
+        lengths = np.sqrt(np.bincount(part_of, weights**2, minlength=n_parts * len(texts)))
+        rows.data = (weights / lengths[part_of]).astype(np.float32)
+        rows.data *= np.float32(1 / np.sqrt(n_parts))  # each part has length 1
         return rows
 
     @override
@@ -151,23 +185,6 @@ def _fitted_part(part: Any, texts: Sequence[str]) -> Any:
         return part.fit(texts)
     except ValueError:
         return part.fit(["nothing"])
-
-
-def _weighed(part: Any, texts: Sequence[str]) -> sparse.csr_matrix:
-    """Return what `part.transform` does, without its checks: of one text they take half the time.
-
-    Args:
-        part: TF-IDF of scikit-learn with sublinear counts.
-        texts: of the rows.
-    """
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    rows = CountVectorizer.transform(part, texts)
-    row_of = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    weights = (np.log(rows.data) + 1) * part.idf_[rows.indices]
-    lengths = np.sqrt(np.bincount(row_of, weights**2, minlength=rows.shape[0]))
-    rows.data = (weights / lengths[row_of]).astype(np.float32)
-    return rows
 
 
 def _words() -> Any:
@@ -372,7 +389,7 @@ class Head:
 
     def log_probabilities(self, features: Matrix) -> np.ndarray:
         """Return shape (texts, labels), nats; of each text one label is right."""
-        return log_softmax(self.logits(features), axis=1)
+        return log_softmax(self.logits(features))
 
 
 def fit_head(
@@ -450,7 +467,7 @@ def mix(log_probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndar
         weights: of each head.
     """
     total = sum(weight * part for weight, part in zip(weights, log_probabilities, strict=True))
-    return log_softmax(np.asarray(total), axis=1)
+    return log_softmax(np.asarray(total))
 
 
 def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
@@ -470,7 +487,7 @@ def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) 
     right = parts[:, rows, labels]  # (heads, rows)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = log_softmax(np.tensordot(weights, parts, 1), axis=1)
+        mixed = log_softmax(np.tensordot(weights, parts, 1))
         expected = (np.exp(mixed)[None] * parts).sum(axis=2)
         beyond, prior = weights.sum() - 1, _PRIOR / len(rows)
         value = -mixed[rows, labels].mean() + prior * beyond**2
