@@ -34,6 +34,7 @@ class PredictorServer(Engine):
     kind = "predictor"
     title = "the student's own server"
     packages: ClassVar[tuple[str, ...]] = (
+        "httptools>=0.6",
         "httpx>=0.27",
         "jinja2>=3.1",
         "jsonschema>=4.21",
@@ -47,6 +48,7 @@ class PredictorServer(Engine):
         "tokenizers>=0.21",
         "typing-extensions>=4.5",
         "uvicorn>=0.30",
+        "uvloop>=0.20",
     )
     needs: ClassVar[tuple[str, ...]] = ("sklearn", "starlette", "uvicorn")
     program = "python -m stratos.deploy.engines.predictor_server"
