@@ -38,7 +38,7 @@ from stratos.distill.tokenizer import (
 )
 from stratos.distill.trainer import Length, Rates, check_adapter
 from stratos.distill.words import RowsTooLong
-from stratos.models.pretrained.depth import Depth, TrialRows, fit_depth
+from stratos.models.pretrained.depth import N_ROWS_UNTRAINED, Depth, TrialRows, fit_depth
 from stratos.models.pretrained.vocabulary import (
     Vocabulary,
     cut_model,
@@ -137,7 +137,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         def trying(done: int, total: int) -> None:
             context.tick(done, total, "removing layers")
 
-        trial_rows = TrialRows.of(config.task, labels)
+        trial_rows = TrialRows.of(config.task, labels, N_ROWS_UNTRAINED)
         depth = fit_depth(trial_rows, model, tokenizer, chosen.fit, trying)
     data, n_too_long = encode(tokenizer, chats, completions, chosen.context_length)
     conversations = conversations_in(data, [row.family for row in rows]) if shares else None

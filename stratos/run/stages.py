@@ -67,7 +67,7 @@ PILOT = Stage(
 )  # fmt: skip
 PLAN = Stage(
     name="plan",
-    version=9,
+    version=10,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -100,7 +100,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=9,
+    version=10,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(

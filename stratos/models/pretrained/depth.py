@@ -23,7 +23,9 @@ from stratos.config import FitConfig
 from stratos.tasks.base import Message, Task
 
 N_ROWS = 200
-"""Validation rows that are answered in each trial."""
+"""Validation rows that are answered in each trial of a trained model."""
+N_ROWS_UNTRAINED = 64
+"""The same before its training, where few are right, so that most trials go on to the last row."""
 _BATCH = 16
 _ROUNDING = 1e-9
 _SURE = 0.05
@@ -82,9 +84,9 @@ class TrialRows:
     """That it is to answer with; none where it writes any text."""
 
     @staticmethod
-    def of(task: Task, labels: Sequence[str]) -> TrialRows:
-        """Return those of a task."""
-        items = task.items("validation", N_ROWS)
+    def of(task: Task, labels: Sequence[str], n_rows: int = N_ROWS) -> TrialRows:
+        """Return those of a task, at most so many."""
+        items = task.items("validation", n_rows)
         chats, answers = [*map(task.student_messages, items)], [*map(task.completion, items)]
         return TrialRows(chats, answers, labels)
 
