@@ -152,13 +152,14 @@ def task_depth(
         n_by_chance: rows that the most frequent answer has.
         share: of the layers that may go at most.
         max_loss: share of the rows that may be answered worse.
-        tick: called with (removed, most) behind each trial.
+        tick: called with (trials, about how many there will be) before each trial.
         n_gone: layers that count for the share and went earlier.
     """
     stack = _Stack(model)
     n, layers = stack.n_layers, list(range(stack.n_layers))
     most = min(n - 1, int(share * (n + n_gone) + _ROUNDING) - n_gone)
-    trials = _Trials(answer, n_rows)
+    about = 1 + n + 2 * most
+    trials = _Trials(answer, n_rows, lambda done: tick(min(done, about), about))
     whole = right = trials.right()[0]
     assert whole is not None and right is not None
     scores: dict[int, int] = {}
@@ -167,7 +168,6 @@ def task_depth(
         most = 0
     while n - len(layers) < most:
         index, without = _least(stack, layers, trials, scores, n_rows)
-        tick(n - len(layers), most)
         if is_worse(whole, without, max_loss):
             break
         layers.remove(index)
@@ -184,8 +184,8 @@ class _Trials:
     A trial ends once it is surely worse than the best so far.
     """
 
-    def __init__(self, answer: Answer, n_rows: int) -> None:
-        self._answer = answer
+    def __init__(self, answer: Answer, n_rows: int, tick: Callable[[int], None]) -> None:
+        self._answer, self._tick, self._n_done = answer, tick, 0
         self._n_wrong = np.zeros(n_rows, np.int64)
         """Trials in which each row was wrong."""
 
@@ -195,6 +195,8 @@ class _Trials:
         Args:
             most_wrong: rows that may be wrong; None answers all.
         """
+        self._tick(self._n_done)
+        self._n_done += 1
         n_rows = len(self._n_wrong)
         right, order = np.zeros(n_rows, bool), np.argsort(-self._n_wrong, kind="stable")
         n_wrong = 0
