@@ -100,6 +100,8 @@ FEWEST_FOR_CURVE = 150
 """Rows below which a learning curve says too little of what more would bring."""
 _FOLDS = 5
 """Trainings of cross-validation, each of which takes about as long as one on all rows."""
+_BYTES_A_NUMBER = 4
+"""Of float32 and int32, as a student has its centroids."""
 
 
 def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
@@ -260,8 +262,21 @@ def _probed(
         ),
         n_params=sum(block.n_params for block in used) + n_columns * len(study.labels),
         n_bytes=sum(block.n_bytes for block in used)
-        + n_columns * len(study.labels) * np.dtype(STORED).itemsize,
+        + n_columns * len(study.labels) * np.dtype(STORED).itemsize
+        + _centroid_bytes(used[0], study, rows.texts),
     )
+
+
+def _centroid_bytes(block: Features, study: Study, texts: Sequence[str]) -> int:
+    """Return the bytes of what tells how near a text is to each label, by its first block."""
+    if block.is_slow:  # and all of its features are there in each row
+        n_features = block.transform(texts[:1]).shape[1]
+        n_entries = n_features * len(study.labels)
+    else:
+        centroids = study.centroids(block.transform(texts), np.arange(len(texts)))
+        n_features, n_entries = centroids.shape[0], centroids.nnz
+    # Value and column of each entry, and where each row of them begins.
+    return _BYTES_A_NUMBER * (2 * n_entries + n_features + 1)
 
 
 def known_wordings(study: Study, kind: str) -> float | None:

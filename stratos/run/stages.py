@@ -36,7 +36,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=6,
+    version=7,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(

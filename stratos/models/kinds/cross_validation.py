@@ -387,7 +387,7 @@ class Study:
             strengths = [view.strength for view in chosen._study(name)]
             block, features, fitted = self._fit_views(name, every, strengths)
             if centroids is None:
-                centroids = self._centroids(features, every)
+                centroids = self.centroids(features, every)
             shares, weights = weights[: len(fitted)], weights[len(fitted) :]
             head, total = joined(fitted, shares)
             blocks.append(block.compact(self._texts))
@@ -464,8 +464,8 @@ class Study:
         self._study(name)
         return self._similarities[name]
 
-    def _centroids(self, features: Matrix, rows: np.ndarray) -> sparse.csr_matrix:
-        """Return those of the labels of some rows, whose features these are."""
+    def centroids(self, features: Matrix, rows: np.ndarray) -> sparse.csr_matrix:
+        """Return those of the labels of some rows (their numbers), whose features these are."""
         groups, group_of = np.unique(self._strata(), return_inverse=True)
         return centroids_of(features, group_of[rows], len(groups))
 
@@ -486,7 +486,7 @@ class Study:
                 tested = np.flatnonzero(self._folds == fold)
                 block = self._fitted(name, learnt)
                 known, new = self._features(block, learnt), self._features(block, tested)
-                centroids = self._centroids(known, learnt)
+                centroids = self.centroids(known, learnt)
                 similar[np.searchsorted(self._held, tested)] = similarities_to(centroids, new)
                 if span := RowSpace.of(known):
                     known, new = span.coordinates, span.transform(new)

@@ -3,11 +3,13 @@ from random import Random
 import numpy as np
 import pytest
 
+from stratos.config import StudentConfig
 from stratos.models.kinds import cross_validation as choices
 from stratos.models.kinds.classifier import Familiarity
 from stratos.models.kinds.cross_validation import Study, calibration_error
 from stratos.models.kinds.features import Tfidf
-from stratos.probe.kind_probes import learning_curve
+from stratos.models.kinds.learnt_rows import Rows
+from stratos.probe.kind_probes import _probed, learning_curve
 
 WORDS_OF_NO_LABEL = [f"word{k}" for k in range(25)]
 
@@ -40,6 +42,20 @@ def test_a_kind_reaches_the_same_whatever_is_tried_beside_it(rows, table):
     beside = Study(texts, labels, [Tfidf(), table]).choose()
     by_kind = {score.kind: score.accuracy for score in beside.scores}
     assert alone.accuracy == alone.scores[0].accuracy == by_kind["linear"] < 1
+
+
+@pytest.mark.parametrize("kind", ["linear", "static"])
+def test_the_bytes_of_a_kind_are_foretold(kind, rows, table, tmp_path):
+    texts, labels = rows(200)
+    texts = [f"{text} {WORDS_OF_NO_LABEL[k % 25]}" for k, text in enumerate(texts)]
+    study = Study(texts, labels, [Tfidf(), table])
+    blocks = {block.name: block.fitted(texts).compact(texts) for block in (Tfidf(), table)}
+    own = Rows(tuple(texts), tuple(labels))
+    probed = _probed(StudentConfig(kind, kind), study, study.choose(), blocks, own, 1.0)
+    study.fit(kind).save(tmp_path)
+    n_bytes = sum(path.stat().st_size for path in tmp_path.iterdir())
+    # The rest is a header of about a kilobyte.
+    assert n_bytes - 2000 < probed.n_bytes < n_bytes
 
 
 FRAMES = (
