@@ -365,6 +365,8 @@ class TriedSize:
     """Of one answer."""
     is_served: bool = False
     interval: Interval | None = None
+    is_format: bool = False
+    """Whether it is one of the formats of the student, which the card lists by themselves."""
 
 
 def tried_sizes(
@@ -387,7 +389,7 @@ def tried_sizes(
     for export in deployment.exports.formats if deployment.exports else ():
         facts = export.exact.mean, export.n_bytes, export.latency_p50_ms
         name, is_served = f"{student}, {export.format}", export.format == served
-        tried.append(TriedSize(name, "test items", *facts, is_served, export.exact))
+        tried.append(TriedSize(name, "test items", *facts, is_served, export.exact, True))
     if score is not None and not served:
         exact = score.slice().exact
         facts = exact.mean, deployment.bundle_bytes, deployment.latency_p50_ms
@@ -397,6 +399,7 @@ def tried_sizes(
 
 def with_sizes(card: str, tried: Sequence[TriedSize], student: Student) -> str:
     """Return the model card with what accuracy each size has, before its limits."""
+    tried = [size for size in tried if size.is_served or not size.is_format]
     if len(tried) < 2 and not student.depth_curve:
         return card
     section = _template("sizes.md.jinja").render(tried=tried, student=student)

@@ -127,7 +127,7 @@ EVALUATE = Stage(
 )  # fmt: skip
 DEPLOY = Stage(
     name="deploy",
-    version=6,
+    version=7,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(
