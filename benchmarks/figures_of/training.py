@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import record
@@ -32,6 +33,7 @@ SHAPES = {
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
 DEPTH_SETS = ("banking77", "movie")
+FIT_SETS = {"Gemma 3 270M, banking77": "gemma3_270m-banking77"}
 BEGINNING_CASES = ("single documents", "plain loop", "plain loop, head of answers", "trl")
 
 
@@ -232,6 +234,37 @@ def depth() -> str:
     return f"{lines}\n\n{source(*(f'distillation/depth-{name}' for name in DEPTH_SETS))}."
 
 
+def fit() -> str:
+    """Students whose vocabulary is cut to their rows, beside the whole ones."""
+    lines = columns(
+        ({"set": title, **result(f"distillation/fit-{name}")} for title, name in FIT_SETS.items()),
+        ("student, set", "{set}"),
+        ("tokens", "{whole[n_tokens]:,} → {cut[n_tokens]:,}"),
+        ("MiB, float32", _of_fit("mib_float32", ".0f")),
+        ("CPU s a step", _of_fit("cpu_s_a_step", ".1f")),
+        ("CPU ms an answer", _of_fit("cpu_ms_an_answer", ".0f")),
+        ("same weights, same answer", "{equal[trained]} of {n_test}"),
+        ("of texts without cut tokens", _equal_of_known),
+    )
+    return f"{lines}\n\n{source(*(f'distillation/fit-{name}' for name in FIT_SETS.values()))}."
+
+
+def _of_fit(value: str, form: str) -> Callable[[Mapping[str, Any]], str]:
+    """Return what writes a value of the whole and of the cut student, and their ratio."""
+
+    def cell(row: Mapping[str, Any]) -> str:
+        whole, cut = row["whole"][value], row["cut"][value]
+        return f"{whole:{form}} → {cut:{form}} ({cut / whole:.2f}×)"
+
+    return cell
+
+
+def _equal_of_known(row: Mapping[str, Any]) -> str:
+    n_known = row["n_test"] - row["n_test_of_other_tokens"]
+    n_unequal = row["n_test"] - row["equal"]["trained"] - row["unequal_of_other_tokens"]
+    return f"{n_known - n_unequal} of {n_known}"
+
+
 def _right(exact: dict[str, Any]) -> str:
     low, high = (f"{100 * exact[end]:.1f}" for end in ("low", "high"))
     return f"{exact['right']}/{exact['of']} = {exact['right'] / exact['of']:.1%} ({low}–{high})"
@@ -246,4 +279,5 @@ BLOCKS = {
     "students": students,
     "gsm8k": gsm8k,
     "depth": depth,
+    "fit": fit,
 }
