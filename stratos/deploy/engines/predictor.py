@@ -48,7 +48,6 @@ class PredictorServer(Engine):
         "tokenizers>=0.21",
         "typing-extensions>=4.5",
         "uvicorn>=0.30",
-        "uvloop>=0.20",
     )
     needs: ClassVar[tuple[str, ...]] = ("sklearn", "starlette", "uvicorn")
     program = "python -m stratos.deploy.engines.predictor_server"
