@@ -100,7 +100,8 @@ def test_tokens_of_a_long_prompt_share_what_is_loaded_of_its_beginning():
 
     slots.read({0: [7] * 3999})
     together, alone = ([seconds(part) for _ in range(5)] for part in (64, 1))
-    assert min(together) < 0.3 * min(alone)
+    # 0.2 to 0.3 on Xeon cores, 0.36 on EPYC ones.
+    assert min(together) < 0.5 * min(alone)
 
 
 @needs_compiler
