@@ -248,7 +248,8 @@ def _probed(
     # Kinds are behind by their micro-F1. Where each text has one label, that is the accuracy.
     mean = choice.accuracy * max(0.0, 1 - choice.behind[index] / max(choice.micro_f1[0], 1e-9))
     source = f"cross-validation on {counted(choice.n_rows, 'row', spec=',')}"
-    n_columns = sum(block.transform(rows.texts[:1]).shape[1] + 1 for block in used)
+    n_features = [block.transform(rows.texts[:1]).shape[1] for block in used]
+    n_columns = sum(n_features) + len(used)
     return KindProbe(
         student=student.name,
         kind=student.kind,
@@ -263,18 +264,15 @@ def _probed(
         n_params=sum(block.n_params for block in used) + n_columns * len(study.labels),
         n_bytes=sum(block.n_bytes for block in used)
         + n_columns * len(study.labels) * np.dtype(STORED).itemsize
-        + _centroid_bytes(used[0], study, rows.texts),
+        + _centroid_bytes(used[0], n_features[0], study, rows.texts),
     )
 
 
-def _centroid_bytes(block: Features, study: Study, texts: Sequence[str]) -> int:
+def _centroid_bytes(block: Features, n_features: int, study: Study, texts: Sequence[str]) -> int:
     """Return the bytes of what tells how near a text is to each label, by its first block."""
-    if block.is_slow:  # and all of its features are there in each row
-        n_features = block.transform(texts[:1]).shape[1]
-        n_entries = n_features * len(study.labels)
-    else:
-        centroids = study.centroids(block.transform(texts), np.arange(len(texts)))
-        n_features, n_entries = centroids.shape[0], centroids.nnz
+    n_entries = n_features * len(study.labels)
+    if not block.is_slow:  # an encoder has all of its features in each row
+        n_entries = study.centroids(block.transform(texts), np.arange(len(texts))).nnz
     # Value and column of each entry, and where each row of them begins.
     return _BYTES_A_NUMBER * (2 * n_entries + n_features + 1)
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from stratos.config import FitConfig, StudentConfig
 from stratos.distill.words import LayersHealed, LayersUnknown
+from stratos.models.pretrained.depth import N_ROWS_UNTRAINED
 from stratos.tasks.classify import ClassifyTask
 
 GOODS = {"apple": "fruit", "cheese": "dairy", "bread": "bakery"}
@@ -79,12 +80,13 @@ def test_a_trained_student_loses_layers_and_no_answers(
 ) -> None:
     notes: list[str] = []
     settings = {**settings, "adapter": adapter, "lora_rank": 16}
+    if adapter == "lora":  # which the rates of all weights have learn nothing
+        settings |= {"lr_muon": 0.005, "lr_adamw": 0.003}
     student = run_distill(tmp_path / "whole", notes=notes, **settings)
-    assert any("before its training the student is right" in note for note in notes)
+    unknown = next(note for note in notes if "before its training the student is right" in note)
+    assert f"of {N_ROWS_UNTRAINED} validation rows" in unknown, "of the 104 that there are"
     assert student.layers is not None and student.layers[1] == LAYERS
     n_left = student.layers[0]
-    if adapter == "lora" and n_left == LAYERS:
-        pytest.skip("adapters beside random weights learnt too little here for a layer to go")
     assert LAYERS // 2 <= n_left < LAYERS
     assert [left for left, *_ in student.depth_curve] == list(range(LAYERS - 1, n_left - 1, -1))
     # Adapters beside random weights learn little.

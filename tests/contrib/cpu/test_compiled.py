@@ -88,7 +88,9 @@ def test_a_prompt_has_the_same_bits_in_whatever_parts_it_is_read(shape):
 @needs_compiler
 def test_tokens_of_a_long_prompt_share_what_is_loaded_of_its_beginning():
     """Read alone, each takes more than three times as long."""
-    model = wild_model(max_position_embeddings=4096, num_hidden_layers=1, head_dim=64)
+    # 33 MB of keys and values, more than caches keep: what a cache has costs no loading.
+    heads = {"num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 64}
+    model = wild_model(max_position_embeddings=4096, num_hidden_layers=1, **heads)
     slots, ids = Slots(Compiled(kernel.load(), model, 4096), 1, 4096), [7] * 64
 
     def seconds(part):
@@ -100,8 +102,7 @@ def test_tokens_of_a_long_prompt_share_what_is_loaded_of_its_beginning():
 
     slots.read({0: [7] * 3999})
     together, alone = ([seconds(part) for _ in range(5)] for part in (64, 1))
-    # 0.2 to 0.3 on Xeon cores, 0.36 on EPYC ones.
-    assert min(together) < 0.5 * min(alone)
+    assert min(together) < 0.3 * min(alone)
 
 
 @needs_compiler

@@ -1,4 +1,4 @@
-"""Features of texts: TF-IDF as scikit-learn has it, bit by bit."""
+"""Features of texts: TF-IDF as scikit-learn has it, to the rounding of float32."""
 
 from pathlib import Path
 

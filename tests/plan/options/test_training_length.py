@@ -11,6 +11,8 @@ from world import BLIND, SIGHTED, World
 from stratos.config import FitConfig, StudentConfig, TrainerConfig
 from stratos.distill.tokenizer import counter
 from stratos.distill.trainer import training_length
+from stratos.estimate.cards import card_of_student
+from stratos.plan.options import workload
 from stratos.plan.options.workload import Lengths, expected_rows
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
@@ -146,3 +148,23 @@ def test_the_plan_counts_the_training_that_follows_the_removal_of_layers(tickets
     in_4_bits = Lengths(replace(config, trainer=TrainerConfig(adapter="qlora")))
     whole, planned = (in_4_bits.of(BLIND, Injection(), each) for each in (student, shallow))
     assert planned.tokens == whole.tokens, "their layers are not tried once they are trained"
+
+
+def test_the_plan_counts_the_rows_that_trials_of_layers_answer(tickets, folder, monkeypatch):
+    """Each of about 1 + 2 x share trials a layer ends behind half of its rows."""
+    student = replace(STUDENT, path=folder)
+    card = replace(card_of_student(STUDENT, tickets), n_layers=10)
+
+    def n_answers(student: StudentConfig) -> int:
+        config = replace(
+            World().config(), task=tickets, trainer=TrainerConfig(), students=[student]
+        )
+        return Lengths(config).checks(BLIND, Injection(), card).n_answers
+
+    monkeypatch.setattr(workload, "N_ROWS", 20)
+    monkeypatch.setattr(workload, "N_ROWS_UNTRAINED", 8)
+    shallow = replace(student, fit=FitConfig(depth=0.4))
+    longer = replace(shallow, fit=FitConfig(depth=0.5))
+    # 28 rows: 20 of the trained student, 8 before its training.
+    assert n_answers(longer) - n_answers(shallow) == 14 * (20 - 18)
+    assert n_answers(shallow) >= n_answers(student) + 14 * 18
