@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.base import EXPORTS, engine_named
 from stratos.deploy.engines.predictor import LabelServer, server_of
 from stratos.deploy.final_student import FinalStudent
+from stratos.estimate.constants import BYTES_PER_PARAM_BUNDLE
 from stratos.evaluate.answers import KeptAnswer, room_for_answers
 from stratos.evaluate.read_log import describe_reads, reads_of_run
 from stratos.evaluate.verdict import format_in_words, verdict, whole_conversations
@@ -34,6 +35,7 @@ from stratos.records import (
     ModelScore,
     Pilot,
     Plan,
+    PlanPoint,
     Probe,
     Scorecard,
     Student,
@@ -354,11 +356,11 @@ def with_exports(card: str, exports: Exports | None) -> str:
 
 @dataclass(frozen=True)
 class TriedSize:
-    """A student, or a format of one, of which accuracy, size and time are measured."""
+    """A student, or a format of one, with its accuracy, size and time."""
 
     name: str
     how: str
-    """What its accuracy is of."""
+    """What its accuracy is of: "test items", or "cross-validated" or "predicted" of the others."""
     accuracy: float
     n_bytes: float
     ms: float
@@ -370,12 +372,17 @@ class TriedSize:
 
 
 def tried_sizes(
-    probe: Probe | None, student: str, score: ModelScore | None, deployment: Deployment
+    probe: Probe | None,
+    plan: Plan | None,
+    student: str,
+    score: ModelScore | None,
+    deployment: Deployment,
 ) -> list[TriedSize]:
-    """Return what was tried, the smallest first.
+    """Return what was tried or planned, the smallest first.
 
     Args:
         probe: has the kinds of student.
+        plan: has what it predicted of other students, such as the whole of one that was cut.
         student: name of the chosen one.
         score: its accuracy on test items.
         deployment: has its size and time, and those of its formats.
@@ -385,16 +392,36 @@ def tried_sizes(
         for kind in (probe.kinds if probe else ())
         if kind.student != student and kind.n_bytes
     ]
+    tried += _planned_sizes(plan, {student, *(size.name for size in tried)})
     served = deployment.exports.served if deployment.exports else ""
     for export in deployment.exports.formats if deployment.exports else ():
         facts = export.exact.mean, export.n_bytes, export.latency_p50_ms
         name, is_served = f"{student}, {export.format}", export.format == served
         tried.append(TriedSize(name, "test items", *facts, is_served, export.exact, True))
-    if score is not None and not served:
-        exact = score.slice().exact
+    if score is not None:
+        part = score.slice()
+        exact = part.exact
         facts = exact.mean, deployment.bundle_bytes, deployment.latency_p50_ms
-        tried.append(TriedSize(student, "test items", *facts, True, exact))
+        if served:
+            n_bytes = BYTES_PER_PARAM_BUNDLE * score.n_params
+            facts = exact.mean, n_bytes, 1e3 * score.seconds / part.n_items
+        if facts[1]:
+            tried.append(TriedSize(student, "test items", *facts, not served, exact))
     return sorted(tried, key=lambda size: size.n_bytes)
+
+
+def _planned_sizes(plan: Plan | None, names: Collection[str]) -> Iterator[TriedSize]:
+    """Yield other students of a plan whose accuracy it predicted, each at its most accurate."""
+    points = (*plan.frontier, *plan.alternatives.values()) if plan else ()
+    best: dict[str, PlanPoint] = {}
+    for point in points:
+        if point.accuracy_known and point.weights_mb and point.student not in names:
+            known = best.setdefault(point.student, point)
+            best[point.student] = max(known, point, key=lambda p: (p.accuracy, -p.latency_ms))
+    for name, point in best.items():
+        interval = Interval(point.accuracy, point.accuracy_low, point.accuracy_high)
+        facts = point.accuracy, 1e6 * point.weights_mb, point.latency_ms
+        yield TriedSize(name, "predicted", *facts, interval=interval)
 
 
 def with_sizes(card: str, tried: Sequence[TriedSize], student: Student) -> str:

@@ -8,7 +8,7 @@ less often, the tested one is served. That says nothing of other rows, which the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stratos.config import Config
@@ -52,6 +52,21 @@ class FinalIsWorse(Reason):
             f"The student that was trained again on all rows is worse on {self.n_rows:,} of them "
             f"(right alone on {self.only_final:,}, the tested one on {self.only_tested:,}, "
             f"p = {self.p_value:.2g}): the tested one is served."
+        )
+
+
+class FinalIsLarger(Reason):
+    """What learnt all rows is larger than `limits.model_mb`, so that the tested one is served."""
+
+    mb: float
+    most_mb: float
+    tested_mb: float
+
+    def __str__(self) -> str:
+        return (
+            f"The student that was trained again on all rows has {self.mb:.6g} MB "
+            f"(limits.model_mb={self.most_mb:g}): the tested one is served, with "
+            f"{self.tested_mb:.6g} MB."
         )
 
 
@@ -100,9 +115,17 @@ def final_student(
     path, n_rows = with_test_rows(config, student, corpus, folder)
     if not n_rows:
         return tested
+    most_mb = config.limits.model_mb
+    mb, tested_mb = _weights_mb(path), _weights_mb(tested.folder)
+    if most_mb is not None and tested_mb <= most_mb < mb:
+        return replace(tested, note=FinalIsLarger(mb, most_mb, tested_mb))
     splits: tuple[Split, ...] = ("train", "validation", "test")
     items = [item for split in splits for item in task.items(split, _MOST_ASKED)]
     return compared(task, items, tested.folder, FinalStudent(path, n_rows))
+
+
+def _weights_mb(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6
 
 
 def compared(task: Task, items: Sequence[Item], tested: Path, final: FinalStudent) -> FinalStudent:

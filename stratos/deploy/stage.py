@@ -140,7 +140,7 @@ def deploy(
         agreement=final.agreement,
     )
     deployment = replace(deployment, bundle_bytes=_n_bytes(bundle))
-    tried = tried_sizes(probe, student.name, scorecard.score("student"), deployment)
+    tried = tried_sizes(probe, plan, student.name, scorecard.score("student"), deployment)
     card = with_sizes(with_exports(with_speed(card, deployment), exports), tried, student)
     write_atomically(bundle / "README.md", card.encode())
     write_manifest(bundle, config.deploy.author)

@@ -85,6 +85,8 @@ class Candidate:
     """Megabytes of the weights that its servers load at most; 0 where no limit asks."""
     memory_gb: float = 0.0
     """Gigabytes of a process of these servers at most; 0 where no limit asks."""
+    weights_mb: float = 0.0
+    """Megabytes of the student's own weights, which only tables read."""
 
     @property
     def worth(self) -> tuple[float, ...]:

@@ -102,6 +102,8 @@ _FOLDS = 5
 """Trainings of cross-validation, each of which takes about as long as one on all rows."""
 _BYTES_A_NUMBER = 4
 """Of float32 and int32, as a student has its centroids."""
+_HEADER_BYTES = 2_000
+"""Of a file of safetensors: names and shapes of its tensors (1,483 bytes of a static student)."""
 
 
 def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
@@ -264,7 +266,8 @@ def _probed(
         n_params=sum(block.n_params for block in used) + n_columns * len(study.labels),
         n_bytes=sum(block.n_bytes for block in used)
         + n_columns * len(study.labels) * np.dtype(STORED).itemsize
-        + _centroid_bytes(used[0], n_features[0], study, rows.texts),
+        + _centroid_bytes(used[0], n_features[0], study, rows.texts)
+        + _HEADER_BYTES,
     )
 
 

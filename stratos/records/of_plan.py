@@ -279,6 +279,8 @@ class PlanPoint:
     """Ends of the predicted interval; of an unknown accuracy what bounds it."""
     accuracy_tried: Tried | None = None
     """Of an unknown accuracy, what a short training showed nevertheless."""
+    weights_mb: float = 0.0
+    """Megabytes of the student's own weights; 0 where nobody tells."""
 
 
 @dataclass(frozen=True)

@@ -214,18 +214,19 @@ def sizes_plot(
 ) -> charts.Plot | None:
     """Lay out accuracy against size and time of what was tried; None where it is one thing alone.
 
-    Kinds of student are cross-validated on rows, what is served is measured on test items.
+    Kinds of student are cross-validated on rows, what is served is measured on test items; of other
+    students of the plan, such as the whole of one that was cut, all is predicted.
 
     Args:
         probe: has the kinds of student.
-        plan: names the chosen one.
+        plan: names the chosen one, and predicts others.
         scorecard: has the accuracy of what is served.
         deployment: has its size and time, and those of its formats.
     """
     if deployment is None:
         return None
     score = scorecard.score("student") if scorecard else None
-    tried = tried_sizes(probe, plan.student if plan else "", score, deployment)
+    tried = tried_sizes(probe, plan, plan.student if plan else "", score, deployment)
     if len(tried) < 2:
         return None
     marks = [_tried(size) for size in tried]
@@ -239,12 +240,13 @@ def _tried(size: TriedSize) -> charts.Mark:
     accuracy = percent(size.accuracy)
     if exact is not None:
         accuracy += f" ({100 * exact.low:.1f}–{100 * exact.high:.1f})"
+    is_tested = size.how == "test items"
     rows = (
-        ("accuracy", f"{accuracy} of {size.how}" if exact else f"{accuracy} {size.how}"),
+        ("accuracy", f"{accuracy} of {size.how}" if is_tested else f"{accuracy} {size.how}"),
         ("size", formats.n_bytes(size.n_bytes)),
         ("one answer", formats.milliseconds(size.ms)),
     )
-    kind = "chosen" if size.is_served else "alternative" if exact else "dot"
+    kind = "chosen" if size.is_served else "alternative" if is_tested else "dot"
     values = {"accuracy": size.accuracy, "n_bytes": size.n_bytes, "answer_ms": size.ms}
     return charts.Mark(label=size.name, values=values, kind=kind, rows=rows)
 

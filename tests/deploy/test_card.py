@@ -11,7 +11,7 @@ import yaml
 from tiny_run import tiny_probe
 
 from stratos.core.intervals import wilson
-from stratos.deploy.card import TriedSize, model_card, with_sizes
+from stratos.deploy.card import TriedSize, model_card, tried_sizes, with_sizes
 from stratos.evaluate.answers import KeptAnswer
 from stratos.evaluate.metrics import against, compare
 from stratos.records import (
@@ -22,6 +22,7 @@ from stratos.records import (
     Pilot,
     PilotPoint,
     PilotRun,
+    PlanPoint,
     Scorecard,
     SliceScore,
 )
@@ -219,6 +220,33 @@ def test_the_card_names_the_file_and_its_labels(run, write, tmp_path):
     assert line.startswith("- Rows: `tickets.csv`; labels: `label0`,")
     assert line.endswith(" and 5 more.") and str(tmp_path) not in line
     assert not lines(MahjongTask())
+
+
+def test_sizes_have_the_whole_of_a_student_that_was_cut_as_it_was_planned() -> None:
+    def point(student: str, accuracy: float, mb: float, known: bool = True) -> PlanPoint:
+        ends = accuracy - 0.1, accuracy + 0.1
+        return PlanPoint(
+            *("", student, "supervised", accuracy, 1.0, 1.0, 50.0, {}, 1.0, known, *ends),
+            weights_mb=mb,
+        )
+
+    frontier = (
+        point("gemma_cut", 0.8, 403.0),
+        point("gemma", 0.7, 1023.0),
+        point("gemma", 0.8, 1023.0),
+        point("smollm2", 0.6, 538.0, known=False),
+    )
+    plan: Any = SimpleNamespace(frontier=frontier, alternatives={"cost": frontier[1]})
+    part = SliceScore("all", 100, Interval(0.9, 0.85, 0.94), 0.9)
+    score = ModelScore("student", "gemma_cut", (part,))
+    served: Any = SimpleNamespace(exports=None, bundle_bytes=410_000_000, latency_p50_ms=40.0)
+    sizes = tried_sizes(None, plan, "gemma_cut", score, served)
+    assert [(size.name, size.how, size.accuracy, size.n_bytes) for size in sizes] == [
+        ("gemma_cut", "test items", 0.9, 410e6),
+        ("gemma", "predicted", 0.8, 1023e6),
+    ]
+    whole = sizes[1].interval
+    assert whole is not None and (whole.low, whole.high) == pytest.approx((0.7, 0.9))
 
 
 def test_the_card_shows_what_accuracy_each_size_has() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from stratos.config import StudentConfig, TrainerConfig
+from stratos.config import LimitsConfig, StudentConfig, TrainerConfig
 from stratos.deploy.final_student import (
     Agrees,
+    FinalIsLarger,
     FinalIsWorse,
     FinalStudent,
     TrainedOnce,
@@ -68,6 +70,7 @@ def run(tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(
         config=SimpleNamespace(
             task=task, rooms={}, seed=0, trainer=TrainerConfig(),
+            limits=LimitsConfig(),
             students=(StudentConfig("tagger", kind="tagger"),),
         ),
         student=SimpleNamespace(kind="tagger", is_lm=False, name="tagger", path=str(tested)),
@@ -99,6 +102,24 @@ def test_a_final_student_that_is_worse_is_not_served(run, tmp_path):
     assert final.note == FinalIsWorse(N_ROWS, n_wrong, 0, mcnemar_exact(0, n_wrong))
     better = compared(run.config.task, run.items, wrong, FinalStudent(tested, N_ROWS))
     assert (better.folder, better.agreement) == (tested, 1 - n_wrong / N_ROWS)
+
+
+def test_a_final_student_beyond_the_limit_of_bytes_is_not_served(run, tmp_path, monkeypatch):
+    tested = Path(run.student.path)
+    larger = Path(shutil.copytree(tested, tmp_path / "larger"))
+    (larger / "more.safetensors").write_bytes(bytes(1_000_000))
+    monkeypatch.setattr("stratos.deploy.final_student.with_test_rows", lambda *_: (larger, N_ROWS))
+    tested_mb = sum(file.stat().st_size for file in tested.glob("*.safetensors")) / 1e6
+
+    def final(most_mb: float) -> FinalStudent:
+        run.config.limits = LimitsConfig(model_mb=most_mb)
+        return final_student(run.config, run.student, run.corpus, larger)
+
+    assert final(2.0).folder == larger and final(2.0).n_rows == N_ROWS
+    between = final(0.5)
+    assert (between.folder, between.n_rows) == (tested, 0)
+    assert between.note == FinalIsLarger(1 + tested_mb, 0.5, tested_mb)
+    assert final(tested_mb / 2).folder == larger, "neither keeps the limit"
 
 
 def test_a_language_model_is_the_tested_one_and_it_is_said(run, tmp_path):

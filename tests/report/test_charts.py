@@ -156,8 +156,9 @@ def test_what_was_tried_stands_by_size_and_time_with_what_is_served() -> None:
         for name, ms, size in (("linear", 0.3, 200_000), ("static", 0.5, 900_000))
     ]
     probe: Any = SimpleNamespace(kinds=kinds)
-    plan: Any = SimpleNamespace(student="static")
-    score = SimpleNamespace(slice=lambda: SimpleNamespace(exact=Interval(0.93, 0.9, 0.95)))
+    plan: Any = SimpleNamespace(student="static", frontier=(), alternatives={})
+    part = SimpleNamespace(exact=Interval(0.93, 0.9, 0.95), n_items=100)
+    score = SimpleNamespace(slice=lambda: part, n_params=80_000_000, seconds=5.0)
     scorecard: Any = SimpleNamespace(score=lambda role: score if role == "student" else None)
     served: Any = SimpleNamespace(exports=None, bundle_bytes=950_000, latency_p50_ms=0.8)
     plot = sizes_plot(probe, plan, scorecard, served)
@@ -172,5 +173,8 @@ def test_what_was_tried_stands_by_size_and_time_with_what_is_served() -> None:
     served.exports = SimpleNamespace(served="q8_0", formats=(q4, q8))
     formats = sizes_plot(None, plan, scorecard, served)
     assert formats is not None
-    assert [mark["kind"] for mark in formats.marks] == ["alternative", "chosen"]
+    assert [mark["kind"] for mark in formats.marks] == ["alternative", "chosen", "alternative"]
+    own = formats.marks[-1]
+    assert own["label"] == "static" and ("size", "320.0 MB") in map(tuple, own["rows"])
+    assert ("one answer", "50 ms") in map(tuple, own["rows"])
     assert sizes_plot(None, plan, None, None) is None

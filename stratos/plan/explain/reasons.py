@@ -90,6 +90,7 @@ def as_point(choice: Choice, net: Linear) -> PlanPoint:
         accuracy_high=accuracy.high,
         net_usd=net(choice),
         accuracy_tried=accuracy.tried,
+        weights_mb=candidate.weights_mb,
     )
 
 

@@ -43,7 +43,7 @@ from stratos.plan.options.role_options import (
     runs_as_job,
     too_lossy,
 )
-from stratos.plan.options.sizes import weights_mb
+from stratos.plan.options.sizes import kind_mb, weights_mb
 from stratos.plan.options.teacher import (
     CachedAnswers,
     TeacherLoad,
@@ -527,6 +527,7 @@ class _Builder:
             # keeps no plan for its low end.
             confidence=limits.confidence if limits.accuracy is not None else "mean",
             train_tokens=pair.length.tokens,
+            weights_mb=weights_mb(card) if kind is None else kind_mb(kind),
         )
         if kind is not None:
             served = pricing.serving_of_kind(kind)

@@ -127,8 +127,13 @@ def _within(size: Size, limits: LimitsConfig) -> bool:
     return most.holds(size)
 
 
+def kind_mb(kind: KindProbe) -> float:
+    """Return the megabytes of a student that is no language model."""
+    return (kind.n_bytes or FLOAT_BYTES * kind.n_params) / 1e6
+
+
 def size_of_kind(kind: KindProbe, limits: LimitsConfig, *, has_encoder: bool) -> Size:
     """Return the size of a student that is no language model, which one process serves."""
-    n_bytes = kind.n_bytes or FLOAT_BYTES * kind.n_params
     cost = engine_named("predictor-encoder" if has_encoder else "predictor").cost
-    return Size(n_bytes / 1e6, n_bytes / 1e9 + GB_A_GIB * cost.process_gib).counted(limits)
+    mb = kind_mb(kind)
+    return Size(mb, mb / 1e3 + GB_A_GIB * cost.process_gib).counted(limits)
