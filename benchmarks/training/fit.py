@@ -13,8 +13,9 @@ whose tokens are the likeliest, or greedily.
 
 `equal` counts the rows that are answered alike by the whole student and by the same weights with
 their vocabulary cut, untrained and after the training. The tokens that stay are those of training
-rows and answers: `n_test_of_other_tokens` counts test rows that have others, which the cut student
-reads in smaller pieces, and `unequal_of_other_tokens` those of them that are answered otherwise.
+rows and answers, and of `--share` of the others, the most frequent first. `n_test_of_other_tokens`
+counts test rows with tokens that were cut, which are read in smaller pieces, and
+`unequal_of_other_tokens` those of them that are answered otherwise.
 """
 
 from __future__ import annotations
@@ -156,10 +157,16 @@ def cpu_s(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - began, made
 
 
-def cut(pair: Pair, texts: Sequence[str]) -> tuple[Pair, Any]:
-    """Return a copy of a student with the tokens of some texts, and its vocabulary."""
+def cut(pair: Pair, texts: Sequence[str], share: float) -> tuple[Pair, Any]:
+    """Return a copy of a student with the tokens of some texts, and its vocabulary.
+
+    Args:
+        pair: the student and its tokenizer.
+        texts: that are to be encoded as before.
+        share: of the other tokens, which stay too.
+    """
     model, tokenizer = copy.deepcopy(pair[0]), pair[1]
-    vocabulary = model_vocabulary(model, tokenizer, texts)
+    vocabulary = model_vocabulary(model, tokenizer, texts, share)
     cut_model(model, vocabulary)
     return (model, cut_tokenizer(tokenizer, vocabulary)), vocabulary
 
@@ -172,6 +179,7 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("--gguf", type=Path, help="weights of another student")
     parser.add_argument("--labels", type=int, default=10, help="0: answers are written")
+    parser.add_argument("--share", type=float, default=0.0, help="of the other tokens, which stay")
     parser.add_argument("--n-train", type=int, default=300)
     parser.add_argument("--n-test", type=int, default=60)
     parser.add_argument("--steps", type=int, default=8)
@@ -191,7 +199,7 @@ def main() -> None:
     texts = [job.prompt(tokenizer, text) for text, _ in train]
     answers = labels or [answer for _, answer in train]
     texts += [text for label in answers for text in (label, label + tokenizer.eos_token)]
-    small, vocabulary = cut(whole, texts)
+    small, vocabulary = cut(whole, texts, options.share)
     both = {"whole": whole, "cut": small}
     ids = tokenizer([job.prompt(tokenizer, text) for text, _ in test], add_special_tokens=False)
     known = set(vocabulary.ids.tolist())
@@ -207,7 +215,7 @@ def main() -> None:
             spent[name].append(cpu_s(partial(job.step, pair, optimizers[name], batch))[0])
     optimizers.clear()
     timed = {name: cpu_s(partial(job.answers, pair, test)) for name, pair in both.items()}
-    again = job.answers(cut(whole, texts)[0], test)
+    again = job.answers(cut(whole, texts, options.share)[0], test)
     unequal = [a != b for a, b in zip(timed["whole"][1], again, strict=True)]
     gold = [answer for _, answer in test]
     result = {
