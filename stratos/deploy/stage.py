@@ -254,6 +254,7 @@ def _plans(
         limit_ms=config.limits.latency_ms,
         offer=serve.offer,
         count=serve.count,
+        weights_bytes=_safetensors_bytes(bundle),
     )
 
 
@@ -457,7 +458,11 @@ def _model_bytes(bundle: Path, deployment: Deployment) -> int:
     """Return the bytes of the weights that the server loads."""
     if (served := deployment.served) is not None:
         return served.n_bytes
-    return sum(file.stat().st_size for file in bundle.rglob("*.safetensors"))
+    return _safetensors_bytes(bundle)
+
+
+def _safetensors_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
 
 def _copy_model(folder: Path, to: Path) -> None:

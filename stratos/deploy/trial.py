@@ -13,7 +13,7 @@ from stratos.catalog.offers import local_offer
 from stratos.config import DeployConfig
 from stratos.core.machine import group_memory, others_between, usage
 from stratos.deploy.bundle_server import ALONE, engine_of
-from stratos.deploy.engines.base import Engine, ExportError
+from stratos.deploy.engines.base import Engine, ExportError, engine_named
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import LOOKS, LoadTest, OpenLoop, load_test, open_loop
 from stratos.deploy.server import Server
@@ -80,6 +80,8 @@ class Plans:
     offer: Offer | None = None
     """The planned server, and how many there are."""
     count: int = 1
+    weights_bytes: int = 0
+    """Of a student that is no language model."""
 
 
 @dataclass(frozen=True)
@@ -380,13 +382,11 @@ def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
     if asking.seconds:
         capacity = _capacity(asking, closed)
         load, note = under_load(asking, plans, expected, capacity)
-    memory = None if plans.card is None else _memory(group, plans.card, plans.run, work)
+    memory = _memory(group, plans, work)
     return Trial(closed, answer_ms, others_cores, busy, load, note, memory)
 
 
-def _memory(
-    process_id: int, card: ModelCard, run: ServingSetting, work: Workload
-) -> Prediction | None:
+def _memory(process_id: int, plans: Plans, work: Workload) -> Prediction | None:
     """Return what the server's processes hold beside what a plan counts with at most.
 
     None on a GPU, whose memory is another.
@@ -394,7 +394,10 @@ def _memory(
     if local_offer().accelerator is not None:
         return None
     n_bytes = group_memory(process_id)
-    most = server_gib(card, work, run)
+    if plans.card is None:
+        most = plans.weights_bytes / 2**30 + engine_named(plans.run.engine).cost.process_gib
+    else:
+        most = server_gib(plans.card, work, plans.run)
     return Prediction(Interval(most, 0.0, most, "what a plan counts with"), n_bytes / 2**30)
 
 

@@ -86,6 +86,7 @@ class TorchEncoderServer(EncoderServer):
     """The same with an encoder that PyTorch runs."""
 
     kind = "predictor-torch"
+    cost = replace(EncoderServer.cost, process_gib=ServingCost.process_gib)
     packages = (*PredictorServer.packages, "torch>=2.9", "transformers>=5.0")
     needs = (*PredictorServer.needs, "torch", "transformers")
     uses_torch = True
