@@ -25,6 +25,8 @@ from stratos.models.pretrained.folder import load_tokenizer
 _JSON, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 """A token of byte fallback."""
+_SPACE = "▁"
+"""What SentencePiece writes for a space."""
 _TYPES = ("BPE", "Unigram", "WordPiece")
 """Models of a tokenizer that can be cut."""
 _TABLES = {_JSON, _CONFIG, "chat_template.jinja", "special_tokens_map.json"}
@@ -120,11 +122,14 @@ def _always(model: dict[str, Any], numbers: dict[str, int]) -> Iterator[int]:
     """Yield the tokens by which every text can be written, and the one for what cannot be."""
     has_bytes = bool(model.get("byte_fallback"))
     mark = model["continuing_subword_prefix"] if model["type"] == "WordPiece" else ""
-    yield from (
-        id_
-        for token, id_ in numbers.items()
-        if (_BYTE.fullmatch(token) if has_bytes else len(token.removeprefix(mark)) == 1)
-    )
+    for token, id_ in numbers.items():
+        if has_bytes:
+            # Written in bytes, a space that the tokenizer marks would not be read back as one.
+            is_needed = token == _SPACE or bool(_BYTE.fullmatch(token))
+        else:
+            is_needed = len(token.removeprefix(mark)) == 1
+        if is_needed or not (has_bytes or _is_writable(token, mark, numbers)):
+            yield id_
     if model["type"] == "Unigram":
         # A character without a token costs as much as the worst token, and more.
         yield min(range(len(model["vocab"])), key=lambda id_: float(model["vocab"][id_][1]))
@@ -134,6 +139,19 @@ def _always(model: dict[str, Any], numbers: dict[str, int]) -> Iterator[int]:
         yield numbers[model["unk_token"]]
 
 
+def _is_writable(token: str, mark: str, numbers: dict[str, int]) -> bool:
+    """Return whether each character of a token has a token of its own, as where it stands.
+
+    Args:
+        token: of a model that cannot write bytes.
+        mark: of a token that goes on a word.
+        numbers: of all tokens.
+    """
+    first = mark if mark and token.startswith(mark) else ""
+    word = token.removeprefix(first)
+    return first + word[:1] in numbers and all(mark + letter in numbers for letter in word[1:])
+
+
 def _by_frequency(model: dict[str, Any], numbers: dict[str, int]) -> list[int]:
     """Return the tokens, the most frequent first in the texts that the tokenizer learnt from."""
     if model["type"] == "Unigram":
@@ -141,7 +159,8 @@ def _by_frequency(model: dict[str, Any], numbers: dict[str, int]) -> list[int]:
     if model["type"] == "WordPiece":
         return sorted(numbers.values())
     made = (numbers.get(first + second) for first, second in _merges(model))
-    return list(dict.fromkeys(id_ for id_ in made if id_ is not None))
+    merged = dict.fromkeys(id_ for id_ in made if id_ is not None)
+    return [*merged, *(id_ for id_ in sorted(numbers.values()) if id_ not in merged)]
 
 
 def _merges(model: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -263,9 +263,23 @@ def test_a_share_keeps_the_most_frequent_tokens_beside(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     source = tokenizer.backend_tokenizer.to_str()
     n = len(tokenizer)
-    sizes = [len(task_vocabulary(source, ROWS, n, share=share).ids) for share in (0, 0.3, 1)]
-    assert sizes[0] < sizes[1] < sizes[2] <= n
+    n_rows = max(tokenizer.get_vocab().values()) + 1
+    sizes = [len(task_vocabulary(source, ROWS, n_rows, share=share).ids) for share in (0, 0.3, 1)]
+    assert sizes[0] < sizes[1] < sizes[2] == n
     assert sizes[1] >= 0.3 * n
+
+
+def test_a_space_is_read_back_where_no_row_has_one(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    source = tokenizer.backend_tokenizer.to_str()
+    vocabulary = task_vocabulary(source, ["one"], len(tokenizer))
+    small = cut_tokenizer(tokenizer, vocabulary)
+    for text in ("two words", "你好 world"):
+        before, after = (
+            own.decode(own(text, add_special_tokens=False)["input_ids"])
+            for own in (tokenizer, small)
+        )
+        assert after == before
 
 
 def test_llama_cpp_loads_what_is_left(both: tuple[Any, ...], tmp_path: Path) -> None:
@@ -304,6 +318,21 @@ def test_word_pieces_are_cut_too() -> None:
             assert vocabulary.ids[after.ids].tolist() == before.ids
         assert ("[UNK]" in after.tokens) == ("[UNK]" in before.tokens)
     assert n_same >= len(ROWS)
+
+
+def test_tokens_stay_whose_characters_have_none_of_their_own() -> None:
+    from tokenizers import Tokenizer, models
+
+    tokens = ("[UNK]", "a", "x", "z", "##b", "##y", "##z", "##bc", "xyz", "xyc")
+    model = models.WordPiece({token: k for k, token in enumerate(tokens)}, unk_token="[UNK]")
+    vocabulary = task_vocabulary(Tokenizer(model).to_str(), ["ab"], len(tokens))
+    cut = Tokenizer.from_str(vocabulary.tokenizer)
+    assert {*tokens} - cut.get_vocab().keys() == {"xyz"}
+    assert [cut.encode(text).tokens for text in ("xyc", "abc", "xyz")] == [
+        ["xyc"],
+        ["a", "##bc"],
+        ["x", "##y", "##z"],
+    ]
 
 
 def test_a_tokenizer_of_whole_words_is_refused() -> None:
