@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
-from stratos.cli.words import IsMapping, IsOfCandidate, IsValue, NoFileSetsKey, NoKey
+from stratos.cli.words import IsMapping, IsOfCandidate, IsValue, NoFileSetsKey, NoKey, NothingToFit
 from stratos.core.errors import did_you_mean
 from stratos.core.reasons import Reason
 from stratos.core.values import hint, our_name
@@ -127,6 +127,9 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> Reason 
     """Walk along a dotted key to the first part that is not there."""
     node: Any = base
     walked: list[str] = []
+    is_fit = key.startswith("student.fit.") and OmegaConf.select(base, key) is None
+    if is_fit and not OmegaConf.select(base, "student.path"):
+        return NothingToFit(key, text)
     for part in key.split("."):
         owner = ".".join(walked)
         if not isinstance(node, DictConfig):

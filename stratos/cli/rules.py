@@ -195,7 +195,7 @@ def _fits(config: Config) -> Iterator[str]:
         for key in (key for key, is_wrong in wrong.items() if is_wrong):
             yield (
                 f"student {student.name}: fit.{key} cuts a model that a student starts from, and "
-                f"it starts from none that can be. Type student.fit.{key}=false, or student=local "
+                f"it starts from none that can be. Leave it out, or type student=local "
                 "student.path=<folder>."
             )
 

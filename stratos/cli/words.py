@@ -91,6 +91,18 @@ class NoFileSetsKey(Reason):
     says = "no file sets {key} so far. Write it with a +: +{override}"
 
 
+class NothingToFit(Reason):
+    """A cut is asked for, and the student starts from no model that could be cut."""
+
+    key: str
+    override: str
+
+    says = (
+        "{key} cuts a model that a student starts from, and none is named. Leave it out, or name "
+        "one: student=smollm2_135m {override}"
+    )
+
+
 class IsMapping(Reason):
     """A key is one of a mapping, which is set, or added to, as a whole.
 
