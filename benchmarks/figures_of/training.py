@@ -33,7 +33,16 @@ SHAPES = {
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
 DEPTH_SETS = ("banking77", "movie")
-FIT_SETS = {"Gemma 3 270M, banking77": "gemma3_270m-banking77"}
+FIT_SETS = {
+    "Gemma 3 270M, banking77": "gemma3_270m-banking77",
+    "the same, 17% of the other tokens kept": "gemma3_270m-banking77-share",
+    "Gemma 3 270M, R8": "gemma3_270m-r8",
+    "Gemma 3 270M, addresses": "gemma3_270m-address",
+    "Gemma 3 270M, invoices": "gemma3_270m-invoices",
+    "SmolLM2-135M, banking77": "smollm2-banking77",
+    "SmolLM2-135M, R8": "smollm2-r8",
+    "SmolLM2-135M, addresses": "smollm2-address",
+}
 BEGINNING_CASES = ("single documents", "plain loop", "plain loop, head of answers", "trl")
 
 
@@ -230,6 +239,7 @@ def depth() -> str:
         ("lost, won", "{lost}, {won}"),
         ("p", "{p_value:.2g}"),
         ("CPU s of training", "{whole[cpu_seconds]:.0f} → {shallow[cpu_seconds]:.0f}"),
+        ("of the whole run, trials included", "{whole[cpu_s]:.0f} → {shallow[cpu_s]:.0f}"),
     )
     return f"{lines}\n\n{source(*(f'distillation/depth-{name}' for name in DEPTH_SETS))}."
 
@@ -243,6 +253,7 @@ def fit() -> str:
         ("MiB, float32", _of_fit("mib_float32", ".0f")),
         ("CPU s a step", _of_fit("cpu_s_a_step", ".1f")),
         ("CPU ms an answer", _of_fit("cpu_ms_an_answer", ".0f")),
+        ("right", "{whole[n_right]} → {cut[n_right]}"),
         ("same weights, same answer", "{equal[trained]} of {n_test}"),
         ("of texts without cut tokens", _equal_of_known),
     )
