@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -183,8 +184,15 @@ def group_seconds(group: int, *, with_ended: bool = False) -> float:
 
 
 def group_memory(group: int) -> int:
-    """Return the bytes of resident memory of all processes of a group."""
-    return int(_sum_of(group, lambda process: process.memory_info().rss))
+    """Return the most bytes of resident memory that each process of a group has had, in all."""
+    return int(_sum_of(group, _most_memory))
+
+
+def _most_memory(process: Any) -> int:
+    """Return the peak of a process's resident memory; what it has now where no system tells."""
+    path = Path(f"/proc/{process.pid}/status")
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", path.read_text() if path.exists() else "", re.M)
+    return int(peak[1]) * 1024 if peak else process.memory_info().rss
 
 
 def _sum_of(group: int, amount: Callable[[Any], float]) -> float:

@@ -354,13 +354,17 @@ def with_exports(card: str, exports: Exports | None) -> str:
     return _before_limits(card, section)
 
 
+TESTED, TESTED_BESIDE = "test items", "test items in the evaluation"
+"""How the sizes are measured that are served, and weights beside the format that is."""
+
+
 @dataclass(frozen=True)
 class TriedSize:
     """A student, or a format of one, with its accuracy, size and time."""
 
     name: str
     how: str
-    """What its accuracy is of: "test items", or "cross-validated" or "predicted" of the others."""
+    """What its accuracy and time are of: of the tested ones `TESTED` or `TESTED_BESIDE`."""
     accuracy: float
     n_bytes: float
     ms: float
@@ -390,23 +394,23 @@ def tried_sizes(
     tried = [
         TriedSize(kind.student, "cross-validated", kind.measured, kind.n_bytes, kind.ms_per_answer)
         for kind in (probe.kinds if probe else ())
-        if kind.student != student and kind.n_bytes
+        if kind.n_bytes
     ]
     tried += _planned_sizes(plan, {student, *(size.name for size in tried)})
     served = deployment.exports.served if deployment.exports else ""
     for export in deployment.exports.formats if deployment.exports else ():
         facts = export.exact.mean, export.n_bytes, export.latency_p50_ms
         name, is_served = f"{student}, {export.format}", export.format == served
-        tried.append(TriedSize(name, "test items", *facts, is_served, export.exact, True))
+        tried.append(TriedSize(name, TESTED, *facts, is_served, export.exact, True))
     if score is not None:
         part = score.slice()
         exact = part.exact
-        facts = exact.mean, deployment.bundle_bytes, deployment.latency_p50_ms
+        n_bytes, ms, how = 1e6 * deployment.model_mb, deployment.latency_p50_ms, TESTED
         if served:
             n_bytes = BYTES_PER_PARAM_BUNDLE * score.n_params
-            facts = exact.mean, n_bytes, 1e3 * score.seconds / part.n_items
-        if facts[1]:
-            tried.append(TriedSize(student, "test items", *facts, not served, exact))
+            ms, how = 1e3 * score.seconds / part.n_items, TESTED_BESIDE
+        if n_bytes:
+            tried.append(TriedSize(student, how, exact.mean, n_bytes, ms, not served, exact))
     return sorted(tried, key=lambda size: size.n_bytes)
 
 

@@ -117,7 +117,7 @@ def final_student(
         return tested
     most_mb = config.limits.model_mb
     mb, tested_mb = _weights_mb(path), _weights_mb(tested.folder)
-    if most_mb is not None and tested_mb <= most_mb < mb:
+    if most_mb is not None and max(tested_mb, most_mb) < mb:
         return replace(tested, note=FinalIsLarger(mb, most_mb, tested_mb))
     splits: tuple[Split, ...] = ("train", "validation", "test")
     items = [item for split in splits for item in task.items(split, _MOST_ASKED)]

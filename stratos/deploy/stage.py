@@ -42,6 +42,7 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.estimate.cards import card_of_student
+from stratos.estimate.hours import loaded_bytes
 from stratos.evaluate.answers import KeptAnswer, read_answers, room_for_answers
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor
@@ -129,7 +130,7 @@ def deploy(
         asking = _asking(
             config.evaluate, config.deploy, config.seed, server, questions, run, context
         )
-        plans = _plans(config, plan, bundle, run, context)
+        plans = _plans(config, plan, bundle, student.n_params, run, context)
         trial = try_server(asking, plans, config.deploy.concurrency)
     _check_folder(context)
     deployment = replace(
@@ -139,7 +140,7 @@ def deploy(
         n_rows_learnt=final.n_rows,
         agreement=final.agreement,
     )
-    deployment = replace(deployment, bundle_bytes=_n_bytes(bundle))
+    deployment = replace(deployment, model_mb=_model_bytes(bundle, deployment) / 1e6)
     tried = tried_sizes(probe, plan, student.name, scorecard.score("student"), deployment)
     card = with_sizes(with_exports(with_speed(card, deployment), exports), tried, student)
     write_atomically(bundle / "README.md", card.encode())
@@ -147,7 +148,6 @@ def deploy(
     deployment = replace(
         deployment,
         bundle_bytes=_n_bytes(bundle),
-        model_mb=_model_bytes(bundle, deployment) / 1e6,
         seconds=time.perf_counter() - started,
     )
     _warn(deployment, config.limits.latency_ms, context)
@@ -234,7 +234,7 @@ def _write_service(
 
 
 def _plans(
-    config: Config, plan: Plan, bundle: Path, run: ServingSetting, context: Context
+    config: Config, plan: Plan, bundle: Path, n_params: int, run: ServingSetting, context: Context
 ) -> Plans:
     """Return what the server's test is compared with."""
     serve = plan.role("serve")
@@ -254,7 +254,7 @@ def _plans(
         limit_ms=config.limits.latency_ms,
         offer=serve.offer,
         count=serve.count,
-        weights_bytes=_safetensors_bytes(bundle),
+        loaded_bytes=loaded_bytes(_safetensors_bytes(bundle), n_params),
     )
 
 

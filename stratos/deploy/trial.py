@@ -19,7 +19,7 @@ from stratos.deploy.load_test import LOOKS, LoadTest, OpenLoop, load_test, open_
 from stratos.deploy.server import Server
 from stratos.estimate.cards import Workload
 from stratos.estimate.fleet import ServedHere, calibration, remember
-from stratos.estimate.hours import server_gib
+from stratos.estimate.hours import process_gib
 from stratos.estimate.serving import Foresight, block_seconds, foresee, over_estimate
 from stratos.records import (
     Interval,
@@ -80,8 +80,8 @@ class Plans:
     offer: Offer | None = None
     """The planned server, and how many there are."""
     count: int = 1
-    weights_bytes: int = 0
-    """Of a student that is no language model."""
+    loaded_bytes: float = 0.0
+    """What a student that is no language model takes in memory at most."""
 
 
 @dataclass(frozen=True)
@@ -387,17 +387,19 @@ def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
 
 
 def _memory(process_id: int, plans: Plans, work: Workload) -> Prediction | None:
-    """Return what the server's processes hold beside what a plan counts with at most.
+    """Return the most that the server's processes held beside what a plan counts with at most.
 
     None on a GPU, whose memory is another.
     """
     if local_offer().accelerator is not None:
         return None
     n_bytes = group_memory(process_id)
+    engine = engine_named(plans.run.engine)
     if plans.card is None:
-        most = plans.weights_bytes / 2**30 + engine_named(plans.run.engine).cost.process_gib
+        most = plans.loaded_bytes / 2**30 + engine.cost.process_gib
     else:
-        most = server_gib(plans.card, work, plans.run)
+        form = engine.weight_format(plans.run.format)
+        most = process_gib(plans.card, work.context, engine.cost, form, plans.run.slots)
     return Prediction(Interval(most, 0.0, most, "what a plan counts with"), n_bytes / 2**30)
 
 

@@ -181,7 +181,8 @@ def _cut(card: ModelCard, student: StudentConfig, task: Task) -> ModelCard:
     if (share := student.fit.share) is None:
         return card
     n_own = own_tokens(_texts(task))
-    n_tokens = round(n_own + share * max(0.0, card.vocab_size - n_own))
+    unused = k.CUT_UNUSED_SHARE * card.vocab_size
+    n_tokens = round(n_own + unused + share * max(0.0, card.vocab_size - n_own - unused))
     if n_tokens >= card.vocab_size:
         return card
     table = card.vocab_size * card.hidden_size

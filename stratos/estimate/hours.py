@@ -126,19 +126,6 @@ def generate(
 # Point estimates of inference, for callers that need no range.
 
 
-def server_gib(card: ModelCard, work: Workload, run: ServingSetting) -> float:
-    """Return the most GiB that a plan counts with for a CPU server that answers: all of it.
-
-    Args:
-        card: the model.
-        work: mean size of the requests.
-        run: engine, format and answers at once.
-    """
-    engine = engine_named(run.engine)
-    form = engine.weight_format(run.format)
-    return _model_gib(card, work.context, engine.cost, form, run.slots) + k.RUNTIME_GIB_CPU
-
-
 def process_gib(
     card: ModelCard, context: float, cost: ServingCost, form: WeightFormat, slots: int
 ) -> float:
@@ -152,6 +139,16 @@ def process_gib(
         slots: answers at once.
     """
     return _model_gib(card, context, cost, form, slots) + cost.process_gib
+
+
+def loaded_bytes(n_bytes: float, n_params: int) -> float:
+    """Return what a process that loads a student which is no language model has at most.
+
+    Args:
+        n_bytes: of its file, which lies beside what is made of it.
+        n_params: its numbers, which become float32.
+    """
+    return n_bytes + k.FLOAT_BYTES * n_params
 
 
 def _model_gib(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
 from stratos.core.formats import counted, percent
 from stratos.core.intervals import wilson
+from stratos.models.kinds.base import Predictor
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import STORED, Features
 from stratos.models.kinds.learnt_rows import (
@@ -185,7 +188,15 @@ def _alone(task: Task, seed: int, student: StudentConfig, rows: Rows) -> KindPro
         ms_per_answer=milliseconds_alone(fit.student.predict, rows.texts),
         n_params=fit.student.n_params,
         fields=fit.fields,
+        n_bytes=_saved_bytes(fit.student),
     )
+
+
+def _saved_bytes(student: Predictor) -> int:
+    """Return the bytes of a student's weights on disk."""
+    with tempfile.TemporaryDirectory() as name:
+        student.save(Path(name))
+        return sum(path.stat().st_size for path in Path(name).rglob("*.safetensors"))
 
 
 def _classifiers(

@@ -11,7 +11,7 @@ from stratos.core import formats
 from stratos.core.extensions import shipped_choices
 from stratos.core.formats import duration, percent, usd
 from stratos.core.redact import redact_override
-from stratos.deploy.card import TriedSize, tried_sizes
+from stratos.deploy.card import TESTED, TESTED_BESIDE, TriedSize, tried_sizes
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.records import Deployment, Pilot, Plan, PlanPoint, Probe, Scorecard, Student
@@ -240,7 +240,7 @@ def _tried(size: TriedSize) -> charts.Mark:
     accuracy = percent(size.accuracy)
     if exact is not None:
         accuracy += f" ({100 * exact.low:.1f}–{100 * exact.high:.1f})"
-    is_tested = size.how == "test items"
+    is_tested = size.how in (TESTED, TESTED_BESIDE)
     rows = (
         ("accuracy", f"{accuracy} of {size.how}" if is_tested else f"{accuracy} {size.how}"),
         ("size", formats.n_bytes(size.n_bytes)),

@@ -36,7 +36,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=7,
+    version=8,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
@@ -67,7 +67,7 @@ PILOT = Stage(
 )  # fmt: skip
 PLAN = Stage(
     name="plan",
-    version=10,
+    version=11,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -100,7 +100,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=10,
+    version=11,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
@@ -127,7 +127,7 @@ EVALUATE = Stage(
 )  # fmt: skip
 DEPLOY = Stage(
     name="deploy",
-    version=7,
+    version=8,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(
@@ -135,7 +135,7 @@ DEPLOY = Stage(
         "deploy.engine", "deploy.engines", "deploy.n_export_items", "deploy.export_minutes",
         "deploy.max_loss_points", "deploy.n_requests", "deploy.concurrency", "deploy.load_seconds",
         "deploy.port", "deploy.author", "traffic", "trainer.final", "limits.accuracy",
-        "limits.latency_ms", "evaluate.max_new_tokens", "seed", *LEARNT,
+        "limits.latency_ms", "limits.model_mb", "evaluate.max_new_tokens", "seed", *LEARNT,
     ),
     after=("plan", "evaluate", "distill"),
     uses=("probe", "pilot", "synthesize"),
@@ -149,7 +149,7 @@ REPORT = Stage(
     function="stratos.report:report",
     record=Report,
     reads=(),
-    version=3,
+    version=4,
     uses=(
         *("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
         *(stage.name for stage in ADDED),

@@ -239,7 +239,7 @@ def test_sizes_have_the_whole_of_a_student_that_was_cut_as_it_was_planned() -> N
     plan: Any = SimpleNamespace(frontier=frontier, alternatives={"cost": frontier[1]})
     part = SliceScore("all", 100, Interval(0.9, 0.85, 0.94), 0.9)
     score = ModelScore("student", "gemma_cut", (part,))
-    served: Any = SimpleNamespace(exports=None, bundle_bytes=410_000_000, latency_p50_ms=40.0)
+    served: Any = SimpleNamespace(exports=None, model_mb=410.0, latency_p50_ms=40.0)
     sizes = tried_sizes(None, plan, "gemma_cut", score, served)
     assert [(size.name, size.how, size.accuracy, size.n_bytes) for size in sizes] == [
         ("gemma_cut", "test items", 0.9, 410e6),

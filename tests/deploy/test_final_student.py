@@ -119,7 +119,7 @@ def test_a_final_student_beyond_the_limit_of_bytes_is_not_served(run, tmp_path, 
     between = final(0.5)
     assert (between.folder, between.n_rows) == (tested, 0)
     assert between.note == FinalIsLarger(1 + tested_mb, 0.5, tested_mb)
-    assert final(tested_mb / 2).folder == larger, "neither keeps the limit"
+    assert final(tested_mb / 2).folder == tested, "neither keeps the limit: the smaller one"
 
 
 def test_a_language_model_is_the_tested_one_and_it_is_said(run, tmp_path):

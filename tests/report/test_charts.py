@@ -160,11 +160,12 @@ def test_what_was_tried_stands_by_size_and_time_with_what_is_served() -> None:
     part = SimpleNamespace(exact=Interval(0.93, 0.9, 0.95), n_items=100)
     score = SimpleNamespace(slice=lambda: part, n_params=80_000_000, seconds=5.0)
     scorecard: Any = SimpleNamespace(score=lambda role: score if role == "student" else None)
-    served: Any = SimpleNamespace(exports=None, bundle_bytes=950_000, latency_p50_ms=0.8)
+    served: Any = SimpleNamespace(exports=None, model_mb=0.95, latency_p50_ms=0.8)
     plot = sizes_plot(probe, plan, scorecard, served)
     assert plot is not None and (plot.xs, plot.ys) == (("n_bytes", "answer_ms"), ("accuracy",))
     assert [(mark["label"], mark["kind"]) for mark in plot.marks] == [
         ("linear", "dot"),
+        ("static", "dot"),
         ("static", "chosen"),
     ]
     assert all(mark["at"].keys() == {"n_bytes", "answer_ms", "accuracy"} for mark in plot.marks)

@@ -8,7 +8,6 @@ fitted once, and is saved as arrays and JSON.
 from __future__ import annotations
 
 import abc
-import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -62,10 +61,8 @@ class Features(abc.ABC):
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of its own on disk, without those of the head."""
-        settings, arrays = self.state()
-        described = json.dumps(settings, ensure_ascii=False).encode()
-        return len(described) + sum(array.nbytes for array in arrays.values())
+        """Bytes of its own weights on disk, without those of the head."""
+        return sum(array.nbytes for array in self.state()[1].values())
 
     def fitted(self, texts: Sequence[str], answers: Sequence[int] = ()) -> Features:
         """Return the block that has learnt from `texts`; itself where it learns nothing.

@@ -7,7 +7,8 @@ is right of no more rows than their most frequent answer shows nothing that coul
 a model all layers stay.
 
 A layer is tried where the last trials say that it matters least. So a step tries few layers again,
-not all that are left.
+not all that are left: without others a layer matters rather more than before. Where it matters
+less, as two that stand in for each other may, more layers stay than if all were tried again.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Depth:
     n_by_chance: int
     """Rows that the most frequent answer has."""
     curve: tuple[tuple[int, int, int], ...] = ()
-    """Layers left, rows right and their number, after each removed layer."""
+    """Layers left, rows right and their number: of all layers, and after each removed one."""
 
     @property
     def is_known(self) -> bool:
@@ -175,6 +176,8 @@ def task_depth(
         curve.append((len(layers), int(right.sum()), len(right)))
     stack.keep(layers)
     n_right, n_before = int(right.sum()), int(whole.sum())
+    if curve:
+        curve.insert(0, (n, n_before, len(whole)))
     return Depth(tuple(layers), n, len(whole), n_right, n_before, n_by_chance, tuple(curve))
 
 
@@ -250,7 +253,7 @@ def is_worse(before: np.ndarray, after: np.ndarray, max_loss: float) -> bool:
     from scipy.stats import binomtest
 
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
-    if (lost - won) > max_loss * len(before):
+    if lost - won > max_loss * len(before) + _ROUNDING:
         return True
     return lost > won and bool(binomtest(won, lost + won).pvalue < _SURE)
 

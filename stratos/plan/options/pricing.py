@@ -43,7 +43,7 @@ from stratos.plan.options.role_options import (
     service_options,
     without,
 )
-from stratos.plan.options.sizes import FLOAT_BYTES, Sized, size_of_kind, sizes_of
+from stratos.plan.options.sizes import Sized, size_of_kind, sizes_of
 from stratos.plan.options.teacher import Load, TeacherLoad, hosted_options, is_hosted
 from stratos.plan.options.workload import Checks, Requests, rates_of, training_job
 from stratos.plan.pareto import Slack
@@ -439,7 +439,7 @@ class Pricing:
                 ),
                 f"{kind.n_rows:,} rows",
                 gb_in=self.dataset_gb,
-                gb_out=FLOAT_BYTES * kind.n_params / 1e9,
+                gb_out=k.FLOAT_BYTES * kind.n_params / 1e9,
             )
         return key if self.options[key] else None
 
@@ -450,7 +450,7 @@ class Pricing:
         if key not in self.options:
             config = self.config
             rates = rates_of(config.traffic, max(1, len(config.traffic.buckets)))
-            self.gb[key] = FLOAT_BYTES * kind.n_params / 1e9
+            self.gb[key] = k.FLOAT_BYTES * kind.n_params / 1e9
             hours = config.limits.serve_hours
             service = Service(
                 lambda fleet: serving_table_of_kind(kind.ms_per_answer, fleet, rates, has_encoder),

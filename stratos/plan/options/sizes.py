@@ -17,11 +17,9 @@ from stratos.deploy.engines.base import engine_named
 from stratos.deploy.engines.cost import OWN_WEIGHTS, WeightFormat
 from stratos.estimate import constants as k
 from stratos.estimate.answering import USUAL, EngineChoice
-from stratos.estimate.hours import process_gib
+from stratos.estimate.hours import loaded_bytes, process_gib
 from stratos.records import KindProbe, ModelCard
 
-FLOAT_BYTES = 4.0
-"""Of a number of a student that is no language model, where its bytes were not counted."""
 _TENSORS_A_LAYER, _TENSORS_BESIDE = 9, 3
 _HEADER_BYTES, _GGUF_HEADER_BYTES = 112, 64
 """Of each tensor, in a file of safetensors and in one of GGUF."""
@@ -74,7 +72,7 @@ def weights_mb(card: ModelCard, form: WeightFormat = OWN_WEIGHTS) -> float:
     if not form.name:
         return (k.BYTES_PER_PARAM_BUNDLE * card.n_params + _HEADER_BYTES * n_tensors) / 1e6
     norms = (2 * card.n_layers + 1) * card.hidden_size  # which stay in float32
-    more = (FLOAT_BYTES - form.weight_bytes) * norms + _TOKEN_BYTES * card.vocab_size
+    more = (k.FLOAT_BYTES - form.weight_bytes) * norms + _TOKEN_BYTES * card.vocab_size
     return (form.weight_bytes * card.n_params + more + _GGUF_HEADER_BYTES * n_tensors) / 1e6
 
 
@@ -129,11 +127,12 @@ def _within(size: Size, limits: LimitsConfig) -> bool:
 
 def kind_mb(kind: KindProbe) -> float:
     """Return the megabytes of a student that is no language model."""
-    return (kind.n_bytes or FLOAT_BYTES * kind.n_params) / 1e6
+    return (kind.n_bytes or k.FLOAT_BYTES * kind.n_params) / 1e6
 
 
 def size_of_kind(kind: KindProbe, limits: LimitsConfig, *, has_encoder: bool) -> Size:
     """Return the size of a student that is no language model, which one process serves."""
     cost = engine_named("predictor-encoder" if has_encoder else "predictor").cost
     mb = kind_mb(kind)
-    return Size(mb, mb / 1e3 + GB_A_GIB * cost.process_gib).counted(limits)
+    loaded_gb = loaded_bytes(1e6 * mb, kind.n_params) / 1e9
+    return Size(mb, loaded_gb + GB_A_GIB * cost.process_gib).counted(limits)

@@ -12,11 +12,11 @@ from stratos.core.errors import InfeasibleError
 from stratos.deploy.engines.base import engine_named
 from stratos.deploy.engines.cost import FORMATS, OWN_WEIGHTS
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.estimate.cards import Workload, card_of_student
-from stratos.estimate.hours import process_gib, server_gib
+from stratos.estimate.cards import card_of_student
+from stratos.estimate.hours import process_gib
 from stratos.plan.options.sizes import Size, size_of_kind, weights_mb
 from stratos.plan.stage import solve
-from stratos.records import Interval, KindProbe, ModelCard, ServingSetting
+from stratos.records import Interval, KindProbe, ModelCard
 
 STUDENT = "stratos_3m"
 
@@ -72,10 +72,6 @@ def test_no_server_of_a_size_holds_more_than_it():
             form = engine.weight_format(run.format)
             held = process_gib(card, 64 + 150, engine.cost, form, run.slots)
             assert held * 2**30 / 1e9 <= gb + 0.01
-    work = Workload(64, 150)
-    run = ServingSetting("llamacpp", slots=8, format="q8_0")
-    form, cost = engine_named("llamacpp").weight_format("q8_0"), LlamaCpp.cost
-    assert process_gib(card, 214, cost, form, 8) < server_gib(card, work, run)
 
 
 def test_a_limit_on_bytes_decides_the_format_and_what_is_least_is_named(snapshot):
@@ -103,6 +99,6 @@ def test_students_that_are_no_language_models_have_a_size_too():
     both = LimitsConfig(model_mb=1.0, server_memory_gb=1.0)
     assert size_of_kind(kind, LimitsConfig(), has_encoder=False) == Size()
     size = size_of_kind(kind, both, has_encoder=False)
-    assert size.model_mb == 0.73 and 0.26 < size.memory_gb < 0.28
+    assert size.model_mb == 0.73 and 0.32 < size.memory_gb < 0.33
     unknown = size_of_kind(replace(kind, n_bytes=0), both, has_encoder=True)
     assert unknown.model_mb == 0.004, "float32"
