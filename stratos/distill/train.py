@@ -71,6 +71,7 @@ from stratos.distill.words import (
     LayersHealed,
     LayersRemoved,
     LayersUnknown,
+    OfShallow,
     VocabularyCut,
 )
 from stratos.models.decode.label_scores import LabelAnswers
@@ -223,7 +224,14 @@ def _without_layers(course: _Course, student: Student) -> Student:
     shallow = replace(ready, model=model, depth=depth.within(first), later_depth=depth, whole=whole)
     tokens, epochs = course.length.tokens * HEALING, course.length.epochs * HEALING
     length = replace(course.length, tokens=math.ceil(tokens), epochs=epochs)
-    course = replace(course, ready=shallow, length=length, folder=folder, earlier=student)
+    course = replace(
+        course,
+        context=replace(context, warn=lambda text: context.warn(str(OfShallow(text)))),
+        ready=shallow,
+        length=length,
+        folder=folder,
+        earlier=student,
+    )
     healed = _learn(course, began)
     assert healed is not None
     model = load_model(healed.path, dtype="float32").eval().to(device)

@@ -402,6 +402,14 @@ class LayersUnknown(Reason):
     )
 
 
+class OfShallow(Reason):
+    """A warning of the training that follows the removal of layers."""
+
+    text: str
+
+    says = "Learning again without the removed layers: {text}"
+
+
 class LayersHealed(Reason):
     """What a student without layers answers once it has learnt from the whole one."""
 

@@ -140,6 +140,21 @@ def test_the_whole_student_stays_where_the_shallow_one_is_worse(
     assert len(AutoModelForCausalLM.from_pretrained(student.path).model.layers) == LAYERS
 
 
+@pytest.mark.slow
+def test_a_time_limit_says_which_training_it_ended(
+    run_distill: Callable[..., Any],
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = iter((3600.0, 0.0))
+    monkeypatch.setattr("stratos.distill.train.seconds_of", lambda _: next(seconds))
+    warnings: list[str] = []
+    run_distill(tmp_path / "run", warnings=warnings, max_time="00:01:00:00", **settings)
+    [ended] = (text for text in warnings if "trainer.max_time" in text)
+    assert ended.startswith("Learning again without the removed layers: The training ended at")
+
+
 def test_what_is_said_of_layers() -> None:
     assert "once it is trained" in str(LayersUnknown(30, 2, 200, 20, is_trained=True))
     assert str(LayersHealed(20, 149, 150, 200, is_kept=True)).endswith("it is the student.")

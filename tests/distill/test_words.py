@@ -53,6 +53,7 @@ REASONS = [
     words.LayersRemoved(30, 30, 150, 150, 200),
     words.LayersUnknown(30, 2, 200, 20),
     words.OutOfTime(3, 10),
+    words.OfShallow(str(words.OutOfTime(3, 10))),
     words.AccurateEnough(3, 10, 0.985),
     words.NoBetter(9, 10, 5, 4),
     words.TeacherRowsLearnt(9_500, 500, 0.1, True, {"gold rows alone": 0.75, "corrected": 0.82}),
