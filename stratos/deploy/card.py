@@ -431,7 +431,9 @@ def _planned_sizes(plan: Plan | None, names: Collection[str]) -> Iterator[TriedS
 def with_sizes(card: str, tried: Sequence[TriedSize], student: Student) -> str:
     """Return the model card with what accuracy each size has, before its limits."""
     tried = [size for size in tried if size.is_served or not size.is_format]
-    if len(tried) < 2 and not student.depth_curve:
+    if len({size.name for size in tried}) < 2:
+        tried = []
+    if not tried and not student.depth_curve:
         return card
     section = _template("sizes.md.jinja").render(tried=tried, student=student)
     return _before_limits(card, section)

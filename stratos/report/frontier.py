@@ -227,7 +227,7 @@ def sizes_plot(
         return None
     score = scorecard.score("student") if scorecard else None
     tried = tried_sizes(probe, plan, plan.student if plan else "", score, deployment)
-    if len(tried) < 2:
+    if len({size.name for size in tried}) < 2:
         return None
     marks = [_tried(size) for size in tried]
     return charts.plot(

@@ -262,6 +262,7 @@ def test_the_card_shows_what_accuracy_each_size_has() -> None:
     assert "| **static** (served) | 0.9 | 12 ms | 90.0% (85.0–94.0) | test items |\n" in shown
     assert shown.index("## Sizes") < shown.index("## Limits")
     assert with_sizes(card, tried[:1], none) == card
+    assert with_sizes(card, [tried[1], replace(tried[1], is_served=False)], none) == card
     formats = [replace(size, is_format=True) for size in tried]
     assert with_sizes(card, formats, none) == card, "the formats have a table of their own"
     shallow: Any = SimpleNamespace(depth_curve=((29, 80, 82), (28, 79, 82)))

@@ -179,3 +179,6 @@ def test_what_was_tried_stands_by_size_and_time_with_what_is_served() -> None:
     assert own["label"] == "static" and ("size", "320.0 MB") in map(tuple, own["rows"])
     assert ("one answer", "50 ms") in map(tuple, own["rows"])
     assert sizes_plot(None, plan, None, None) is None
+    own: Any = SimpleNamespace(kinds=kinds[1:])
+    served.exports = None
+    assert sizes_plot(own, plan, scorecard, served) is None, "the same student twice"
