@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stratos.catalog.offers import local_offer
 from stratos.core import machine
-from stratos.core.machine import Usage, WorkClock, others_between, usage
+from stratos.core.machine import Usage, WorkClock, group_memory, others_between, usage
 
 
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, **files: str) -> None:
@@ -101,3 +103,19 @@ def test_usage_is_read_where_the_system_tells(monkeypatch):
     assert with_init is not None and with_init.busy_s > 0 and with_init.own_s > 0
     monkeypatch.delattr(os, "sched_getaffinity")
     assert usage(1) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no system tells the peak")
+def test_the_memory_of_a_group_is_the_most_that_it_had() -> None:
+    freed = "block = b'x' * 200_000_000; del block; print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", freed],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert 200_000_000 < group_memory(process.pid) < 260_000_000
+        process.communicate(b"\n")
+    assert group_memory(process.pid) == 0
