@@ -32,7 +32,7 @@ SHAPES = {
 }
 STEP_CASES = ("trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
-DEPTH_SETS = ("banking77", "movie")
+DEPTH_SETS = ("banking77", "movie", "sums")
 FIT_SETS = {
     "Gemma 3 270M, banking77": "gemma3_270m-banking77",
     "the same, 17% of the other tokens kept": "gemma3_270m-banking77-share",

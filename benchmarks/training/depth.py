@@ -26,8 +26,6 @@ import record
 from scipy.stats import binomtest
 
 STAGES = "stages=[probe,plan,synthesize,distill,evaluate]"
-
-
 N_GYM, N_GYM_TEST = 1000, 600
 
 
@@ -72,13 +70,15 @@ def main() -> None:
     parser.add_argument("--gym", help="dataset of reasoning_gym in place of rows with labels")
     parser.add_argument("--share", type=float, default=0.4, help="of the layers that may go")
     options = parser.parse_args()
-    task, files = ["+task=classify"], (options.rows, options.test)
-    if options.gym:
-        task = ["+task=jsonl", "task.metric=numeric", "task.compares_words=false"]
-        files = gym_rows(options.gym, Path(tempfile.mkdtemp()))
+    if not options.gym and options.test is None:
+        parser.error("name rows and test, or --gym")
     sides = {}
     for side, depth in (("whole", "false"), ("shallow", str(options.share))):
         with tempfile.TemporaryDirectory() as scratch:
+            task, files = ["+task=classify"], (options.rows, options.test)
+            if options.gym:
+                task = ["+task=jsonl", "task.metric=numeric", "task.compares_words=false"]
+                files = gym_rows(options.gym, Path(scratch))
             words = [
                 *(sys.executable, "-m", "stratos", *task, "cloud=local"),
                 f"task.path={files[0].resolve()}",

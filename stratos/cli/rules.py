@@ -184,8 +184,8 @@ def _fits(config: Config) -> Iterator[str]:
             yield (
                 f"student {student.name}: fit.vocabulary=auto has the plan choose between a "
                 "language model as it is and with its vocabulary cut, and this is none that starts "
-                "from one. Type student.fit.vocabulary=false"
-                f"{', or true' if KINDS[student.kind].has_vocabulary and can else ''}."
+                "from one. Leave it out"
+                f"{', or type true' if KINDS[student.kind].has_vocabulary and can else ''}."
             )
         wrong = {
             "vocabulary": student.fit.share is not None
@@ -195,7 +195,7 @@ def _fits(config: Config) -> Iterator[str]:
         for key in (key for key, is_wrong in wrong.items() if is_wrong):
             yield (
                 f"student {student.name}: fit.{key} cuts a model that a student starts from, and "
-                f"it starts from none that can be. Leave it out, or type student=local "
+                "it starts from none that can be. Leave it out, or type student=local "
                 "student.path=<folder>."
             )
 

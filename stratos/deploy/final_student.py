@@ -18,6 +18,7 @@ from stratos.distill.stage import with_test_rows
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.evaluate.verdict import SURE
 from stratos.models.kinds import load_predictor
+from stratos.models.kinds.base import weights_bytes
 from stratos.records import Corpus, Student
 from stratos.tasks.base import Item, Split, Task
 
@@ -116,16 +117,12 @@ def final_student(
     if not n_rows:
         return tested
     most_mb = config.limits.model_mb
-    mb, tested_mb = _weights_mb(path), _weights_mb(tested.folder)
+    mb, tested_mb = (weights_bytes(each) / 1e6 for each in (path, tested.folder))
     if most_mb is not None and max(tested_mb, most_mb) < mb:
         return replace(tested, note=FinalIsLarger(mb, most_mb, tested_mb))
     splits: tuple[Split, ...] = ("train", "validation", "test")
     items = [item for split in splits for item in task.items(split, _MOST_ASKED)]
     return compared(task, items, tested.folder, FinalStudent(path, n_rows))
-
-
-def _weights_mb(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6
 
 
 def compared(task: Task, items: Sequence[Item], tested: Path, final: FinalStudent) -> FinalStudent:

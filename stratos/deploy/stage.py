@@ -45,7 +45,7 @@ from stratos.estimate.cards import card_of_student
 from stratos.estimate.hours import loaded_bytes
 from stratos.evaluate.answers import KeptAnswer, read_answers, room_for_answers
 from stratos.models.kinds import load_predictor
-from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor
+from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor, weights_bytes
 from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS
 from stratos.models.pretrained import load_tokenizer
 from stratos.plan.options.workload import rates_of
@@ -254,7 +254,7 @@ def _plans(
         limit_ms=config.limits.latency_ms,
         offer=serve.offer,
         count=serve.count,
-        loaded_bytes=loaded_bytes(_safetensors_bytes(bundle), n_params),
+        loaded_bytes=loaded_bytes(weights_bytes(bundle), n_params),
     )
 
 
@@ -458,11 +458,7 @@ def _model_bytes(bundle: Path, deployment: Deployment) -> int:
     """Return the bytes of the weights that the server loads."""
     if (served := deployment.served) is not None:
         return served.n_bytes
-    return _safetensors_bytes(bundle)
-
-
-def _safetensors_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    return weights_bytes(bundle)
 
 
 def _copy_model(folder: Path, to: Path) -> None:

@@ -14,7 +14,7 @@ from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
 from stratos.core.formats import counted, percent
 from stratos.core.intervals import wilson
-from stratos.models.kinds.base import Predictor
+from stratos.models.kinds.base import Predictor, weights_bytes
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import STORED, Features
 from stratos.models.kinds.learnt_rows import (
@@ -196,7 +196,7 @@ def _saved_bytes(student: Predictor) -> int:
     """Return the bytes of a student's weights on disk."""
     with tempfile.TemporaryDirectory() as name:
         student.save(Path(name))
-        return sum(path.stat().st_size for path in Path(name).rglob("*.safetensors"))
+        return weights_bytes(Path(name))
 
 
 def _classifiers(

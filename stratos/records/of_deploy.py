@@ -126,7 +126,7 @@ class Export:
     at_once: int
     """Requests in flight for the rate."""
     memory_mib: float
-    """Resident memory of the server."""
+    """The most resident memory that the server has had."""
     max_loss_points: float
     """Points that it might lose."""
     known: tuple[str, ...] = ()
@@ -188,8 +188,8 @@ class Deployment:
     """Share of rows of the run that it answers as the tested student does; None where it is that
     one."""
     memory_gib: Prediction | None = None
-    """Of the server's processes after the load test, in GiB; predicted is the most that a plan
-    counts with. None where the system does not tell."""
+    """The most that the server's processes have had, in GiB; predicted is the most that a plan
+    counts with. None on a GPU."""
     model_mb: float = 0.0
     """Megabytes of the weights that the server loads."""
 

@@ -457,6 +457,7 @@ def test_what_is_built_is_typed_and_plain_and_holds_no_secret(monkeypatch):
         ("strategy.n_samples=2", r"type (strategy\.candidates\.\S+)"),
         ("strategy.lambda=1", r"type (strategy=\S+ strategy\.\S+=1) or"),
         ("cloud.quotas.aws=3", r"type '(cloud\.quotas=\{aws: 3\})'"),
+        ("student.fit.depth=true", r"name one: (student=\S+ student\.fit\.depth=true)$"),
         ("strategy=pseudo_labels", r"or type (strategy=\S+)\.$|Type (strategy=\S+)\.$"),
     ],
 )
@@ -472,7 +473,8 @@ def test_a_hint_that_is_followed_passes(wrong, hint):
         key, _, right = wrong.partition("=")
         in_key = "." in key
         typed = f"{key.rpartition('.')[0]}.{typed}={right}" if in_key else f"{key}={typed}"
-    assert problems(*argv, *(typed.split() if "strategy=" in typed else [typed])) == [], message
+    words = typed.split() if re.match("(strategy|student)=", typed) else [typed]
+    assert problems(*argv, *words) == [], message
 
 
 def test_a_sweep_that_lacks_its_flag_runs_with_it():

@@ -22,9 +22,11 @@ from stratos.deploy.final_student import (
     final_student,
 )
 from stratos.evaluate.metrics import mcnemar_exact
-from stratos.models.kinds.base import has_learnt_test
+from stratos.models.kinds.base import has_learnt_test, weights_bytes
+from stratos.models.kinds.learnt_rows import Rows
 from stratos.models.kinds.tagger import fit_tagger
-from stratos.records import FROM_FILE
+from stratos.probe.kind_probes import _alone
+from stratos.records import FROM_FILE, KindProbe
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 
@@ -120,6 +122,14 @@ def test_a_final_student_beyond_the_limit_of_bytes_is_not_served(run, tmp_path, 
     assert (between.folder, between.n_rows) == (tested, 0)
     assert between.note == FinalIsLarger(1 + tested_mb, 0.5, tested_mb)
     assert final(tested_mb / 2).folder == tested, "neither keeps the limit: the smaller one"
+
+
+def test_a_tagger_is_foretold_with_the_bytes_of_its_file(run):
+    task = run.config.task
+    items = [*task.items("train", N_ROWS), *task.items("validation", N_ROWS)]
+    probed = _alone(task, 0, run.config.students[0], Rows.of(items))
+    assert isinstance(probed, KindProbe)
+    assert probed.n_bytes == weights_bytes(Path(run.student.path)) > 4 * probed.n_params
 
 
 def test_a_language_model_is_the_tested_one_and_it_is_said(run, tmp_path):

@@ -85,6 +85,8 @@ def test_every_served_answer_is_that_of_the_evaluation(deployed):
     assert record.run == PredictorServer().setting() and record.exports is None
     assert 0 < record.latency_p50_ms <= record.latency_p95_ms
     assert record.load is not None and record.load.n_errors == 0
+    memory = record.memory_gib
+    assert memory is not None and 0.05 < memory.measured <= memory.predicted.high < 0.4
     assert deployed.warnings == []
 
 

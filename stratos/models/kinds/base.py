@@ -127,6 +127,11 @@ class Predictor(abc.ABC):
         return self.uses_torch
 
 
+def weights_bytes(folder: Path) -> int:
+    """Return the bytes of a student's weights on disk, those of its encoder among them."""
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
 @dataclass(frozen=True)
 class Fit:
     """A student that has learnt all rows, and what cross-validation shows of it."""
