@@ -47,7 +47,6 @@ from stratos.deploy.server import (
     check_free,
     free_port,
     last_lines,
-    lasting_port,
 )
 from stratos.models.kinds.base import has_labels
 from stratos.records import Deployment, ServingSetting, load
@@ -173,7 +172,7 @@ def prepare(
     log.write_bytes(b"")
     hosted = replace(
         described(bundle, known, run, front),
-        port=address.port or lasting_port(host),
+        port=address.port or free_port(host),
         host=host,
         name=address.name or name_of(bundle),
         key_file="" if host in LOOPBACK else str(_key_file(state)),

@@ -24,9 +24,10 @@ HEALTH = "/health"
 """Path that every engine answers with 200 when it has loaded its model."""
 READY = "/ready"
 """Path that the address of a hosted student answers with 200 when its engine does."""
-LASTING_PORTS = range(20_000, 30_000)
-"""Ports of what is started again at the same address: no system lends them to outgoing connections,
-as Linux does with those from 32768 on and others from 49152."""
+PORTS = range(20_000, 30_000)
+"""Ports of servers that are started here: no system lends them to outgoing connections or to those
+that take any port, as Linux does with ports from 32768 on and others from 49152. So they stay free
+while a server loads, and while it is started again at the same address."""
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LOG_LINES = 12
@@ -126,17 +127,16 @@ def start_process(
     )
 
 
-def free_port() -> int:
-    """Return a port of the loopback device that nothing listens on."""
+def free_port(host: str = HOST) -> int:
+    """Return a port that nothing listens on at an address of this machine, of `PORTS` if it can."""
+    # Not of the generator that a seed is set for: processes of one seed would take the same port.
+    tried = random.SystemRandom().sample(PORTS, 100)
+    for port in tried:
+        if is_free(port, host):
+            return port
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
-
-
-def lasting_port(host: str = HOST) -> int:
-    """Return a free port of `LASTING_PORTS`, else any that is free."""
-    tried = random.sample(LASTING_PORTS, 100)
-    return next((port for port in tried if is_free(port, host)), 0) or free_port()
 
 
 def is_free(port: int, host: str = HOST) -> bool:
@@ -177,7 +177,7 @@ def check_free(
 
 def _wait_until_healthy(server: Server, health: str, start_seconds: float) -> None:
     deadline = time.monotonic() + start_seconds
-    while not answers(server.port, health):
+    while not answers(server.port, health) or _is_of_another(server):
         why, hint = "", "Leave it out with deploy=none; every other result is kept."
         if (code := server.process.poll()) is not None:
             why = f"ended with code {code} before it answered"
@@ -189,6 +189,22 @@ def _wait_until_healthy(server: Server, health: str, start_seconds: float) -> No
                 f"The server {why}. The end of {server.log_path}:\n{server.last_lines()}\n{hint}"
             )
         time.sleep(_POLL_SECONDS)
+
+
+def _is_of_another(server: Server) -> bool:
+    """Return whether other programs alone listen on a server's port, as far as the system says."""
+    import psutil
+
+    with suppress(psutil.Error, OSError):
+        own = psutil.Process(server.process.pid)
+        pids = {own.pid, *(child.pid for child in own.children(recursive=True))}
+        listening = {
+            entry.pid
+            for entry in psutil.net_connections("tcp")
+            if entry.status == psutil.CONN_LISTEN and entry.laddr.port == server.port
+        }
+        return bool(listening) and None not in listening and not listening & pids
+    return False
 
 
 def answers(port: int, path: str = HEALTH, timeout_s: float = 5.0) -> bool:

@@ -1,16 +1,19 @@
 """The server's life, with Python's own web server in place of the slow one."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from stratos.deploy.server import ServeError, free_port, serving
+from stratos.deploy.server import PORTS, ServeError, free_port, serving
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -116,6 +119,30 @@ def test_a_port_that_is_taken_is_said_before_anything_is_started(tmp_path):
         with pytest.raises(ServeError, match=rf"port {port} \(Address already in use\)"):
             web_server(tmp_path, port=port).__enter__()
     assert not (tmp_path / "log").exists()
+
+
+def test_another_program_that_takes_the_port_meanwhile_is_not_taken_for_the_server(
+    tmp_path, program, monkeypatch
+):
+    monkeypatch.setattr("stratos.deploy.server.check_free", lambda port: None)
+    slow = program("import time; time.sleep(0.5)")
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as another:
+        threading.Thread(target=another.serve_forever, daemon=True).start()
+        with (
+            pytest.raises(ServeError, match="ended with code 1") as caught,
+            web_server(tmp_path, module=slow, port=another.server_port),
+        ):
+            pass
+        another.shutdown()
+    assert "Address already in use" in str(caught.value)
+
+
+def test_processes_of_one_seed_get_ports_of_their_own():
+    ports = set()
+    for _ in range(20):
+        random.seed(0)
+        ports.add(free_port())
+    assert len(ports) > 15 and ports <= set(PORTS)
 
 
 def test_a_server_finds_its_environment_and_no_proxy_is_asked(tmp_path, program, monkeypatch):

@@ -22,7 +22,7 @@ from predictor_student import rows, trained
 from stratos.core.extensions import rooms_folder
 from stratos.deploy.hosted_server import CACHE, Hosted, next_of, state_of
 from stratos.deploy.manifest import Known, read_known, write_known, write_manifest
-from stratos.deploy.server import LASTING_PORTS, answers, free_port
+from stratos.deploy.server import PORTS, answers, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 QUESTION = rows(1, seed=1)[0]["text"]
@@ -228,7 +228,7 @@ def test_a_candidate_whose_command_was_killed_is_ended(service, tmp_path):
 
 def test_after_a_reboot_it_is_at_the_same_address(service):
     """A crash leaves the file, and so does the signal that a shutdown sends."""
-    assert service.port in LASTING_PORTS, "no other process gets it meanwhile"
+    assert service.port in PORTS, "no other process gets it meanwhile"
     for number in (signal.SIGKILL, signal.SIGTERM):
         service.end_keeper(number)
         told = service.type("serve", "status").stdout

@@ -25,7 +25,7 @@ from stratos.deploy.hosted_server import (
     hosted_bundle,
     state_of,
 )
-from stratos.deploy.server import lasting_port
+from stratos.deploy.server import free_port
 
 _NAME = re.compile(r"(?!-$)[A-Za-z0-9_.-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_.+/=~-]{16,512}")
@@ -152,7 +152,7 @@ def _check(path: Path, text: str, nginx: list[str]) -> None:
 def _inner_port(door: Path) -> int:
     path = door / "inner_port"
     if not path.exists():
-        write_atomically(path, str(lasting_port()).encode())
+        write_atomically(path, str(free_port()).encode())
     return int(path.read_text())
 
 
