@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import record
 from measured_rows import card_of, gpu_device
 
-from stratos.deploy.engines.cost import UTILISATION, ServingCost
+from stratos.deploy.engines.base import Engine
+from stratos.deploy.engines.cost import UTILISATION
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
 from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate.answering import Pace, pace
@@ -84,14 +85,14 @@ def of_tokens(rate: Pace, slots: int, requests_per_s: float) -> tuple[Floats, Fl
     return first[steady], whole[steady]
 
 
-def cases() -> list[tuple[str, ModelCard, Device, ServingCost, tuple[int, ...]]]:
+def cases() -> list[tuple[str, ModelCard, Device, type[Engine], tuple[int, ...]]]:
     """Return the servers that are simulated by the token."""
     cpu = device_of(Offer("c", "r", "cpu", None, 0, 4, 16, 0, 1.0))
     llama = card_of("meta-llama/Llama-3.1-8B-Instruct")
     return [
-        ("student, CPU", STUDENT, cpu, Transformers.cost, (1,)),
-        ("student, CPU", STUDENT, cpu, TransformersBatching.cost, (4, 16)),
-        ("Llama 3.1 8B, H100", llama, gpu_device("h100_sxm", 1), Vllm.cost, (4, 16, 64)),
+        ("student, CPU", STUDENT, cpu, Transformers, (1,)),
+        ("student, CPU", STUDENT, cpu, TransformersBatching, (4, 16)),
+        ("Llama 3.1 8B, H100", llama, gpu_device("h100_sxm", 1), Vllm, (4, 16, 64)),
     ]
 
 
@@ -100,7 +101,7 @@ def tokens_rows() -> list[dict[str, Any]]:
     rows = []
     for name, card, device, engine, slots_of in cases():
         work = WORK if card is STUDENT else Workload(512, 150)
-        speed = pace(card, device, work, 1, engine)
+        speed = pace(card, device, work, 1, engine.cost)
         for slots in slots_of:
             answer = speed.steady(slots)
             seconds = float(answer.seconds(work.answer_tokens))
@@ -112,7 +113,7 @@ def tokens_rows() -> list[dict[str, Any]]:
                 rows.append(
                     {
                         "server": name,
-                        "engine": engine.name,
+                        "engine": engine.kind,
                         "slots": slots,
                         "utilisation": utilisation,
                         "mean_first_token_ms": [

@@ -262,6 +262,7 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
         path=str(folder),
         untouched_path="",
         n_params=student.n_params,
+        vocabulary=student.vocabulary,
         steps=0,
         train_tokens=0,
         best_step=0,

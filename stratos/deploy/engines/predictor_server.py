@@ -109,7 +109,7 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
             prediction = await together[choice].answer(question)
         except StratosError as error:
             return api_error(500, str(error))
-        usage = usage_of(len(question.split()), 1)  # words: it has no tokens of its own
+        usage = usage_of(student.n_tokens(question), 1)
         text = prediction.text
         message, finish = message_of(text, "stop", request.most_calls)
         calls = message.get("tool_calls", [])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +35,8 @@ N_OTHERS = 20
 """Labels that a prediction lists beside its answer."""
 _MOST_LOGITS = 2**26
 """Logits of one pass: 256 MiB in float32."""
+_SHORT = 64
+"""Tokens of padding that take about as long as another pass over the weights."""
 _TEMPERATURES = (0.05, 20.0)
 
 
@@ -229,9 +231,9 @@ def score_labels(
         n_left = [len(prompt) - n for prompt, n in zip(prompts, prefixes.lengths, strict=True)]
         order = sorted(range(len(prompts)), key=lambda row: -n_left[row])
         width = model.config.get_text_config().vocab_size
-        n_rows = min(batch_size, _MOST_LOGITS // (width * (len(trie.nodes) + 1)))
-        for start in range(0, len(order), max(1, n_rows)):
-            live = order[start : start + max(1, n_rows)]
+        n_rows = max(1, min(batch_size, _MOST_LOGITS // (width * (len(trie.nodes) + 1))))
+        n_scored = 0
+        for live in _batches(order, n_left, n_rows):
             longest = max(len(prompts[row]) for row in live) + len(trie.nodes)
             if _sees_all(model, longest):
                 batch = _Batch(model, trie, prompts, prefixes, live)
@@ -240,9 +242,26 @@ def score_labels(
                 scores_NL[live] = [_alone(model, prompts[row], trie) for row in live]
             if poll is not None:
                 poll()
+            n_scored += len(live)
             if tick is not None:
-                tick(start + len(live), len(order))
+                tick(n_scored, len(order))
     return LabelScores(scores_NL, tuple(map(len, prompts)), tuple(len(path) for path in trie.paths))
+
+
+def _batches(order: Sequence[int], n_left: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Cut prompts, the longest first, into batches of at most `most`.
+
+    A prompt is padded to twice what is left of it, or to `_SHORT` tokens, so that a long text does
+    not have the others of its batch computed at its length.
+    """
+    batch: list[int] = []
+    for row in order:
+        if batch and (len(batch) == most or n_left[batch[0]] > max(2 * n_left[row], _SHORT)):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _sees_all(model: Any, n_tokens: int) -> bool:
@@ -397,6 +416,11 @@ class LabelModel(Predictor):
             beginning=self._beginning,
         )
         return self._answers.predictions(scores.logprobs_NL)
+
+    @override
+    def n_tokens(self, text: str) -> int:
+        """Return the tokens of the whole prompt."""
+        return len(self._prompt(self._within_context(text)))
 
     def _within_context(self, text: str) -> str:
         most = getattr(self._model.config, "max_position_embeddings", None)

@@ -87,6 +87,10 @@ class Predictor(abc.ABC):
         """
         return text_of(chat)
 
+    def n_tokens(self, text: str) -> int:
+        """Return what is counted of a text as its tokens: its words, where it is read in none."""
+        return len(text.split())
+
     def choosing(self, choice: ToolChoice) -> Predictor:
         """Return the student held to calls, or to texts; one that takes no tools is held to none.
 
@@ -120,6 +124,11 @@ class Predictor(abc.ABC):
     def uses_torch(self) -> bool:
         """Whether an answer needs PyTorch."""
         return False
+
+    @property
+    def vocabulary(self) -> tuple[int, int] | None:
+        """Its tokens and those of what it was cut from; None where nothing was cut."""
+        return None
 
     @property
     def is_slow(self) -> bool:

@@ -156,6 +156,11 @@ class Classifier(Predictor):
 
     @property
     @override
+    def vocabulary(self) -> tuple[int, int] | None:
+        return next((block.vocabulary for block in self.blocks if block.vocabulary), None)
+
+    @property
+    @override
     def is_slow(self) -> bool:
         return any(block.is_slow for block in self.blocks)
 

@@ -64,6 +64,11 @@ class Features(abc.ABC):
         """Bytes of its own weights on disk, without those of the head."""
         return sum(array.nbytes for array in self.state()[1].values())
 
+    @property
+    def vocabulary(self) -> tuple[int, int] | None:
+        """Its tokens and those of what it was cut from; None where nothing was cut."""
+        return None
+
     def fitted(self, texts: Sequence[str], answers: Sequence[int] = ()) -> Features:
         """Return the block that has learnt from `texts`; itself where it learns nothing.
 
@@ -223,9 +228,10 @@ class StaticTable(Features):
         tokenizer: Any,
         scales: np.ndarray | None = None,
         share: float | None = None,
+        n_uncut: int | None = None,
     ) -> None:
         self._table, self._tokenizer, self._scales = table, tokenizer, scales
-        self._share = share
+        self._share, self._n_uncut = share, n_uncut
         tokenizer.no_padding()
         tokenizer.no_truncation()
 
@@ -265,7 +271,7 @@ class StaticTable(Features):
         source = self._tokenizer.to_str()
         vocabulary = task_vocabulary(source, texts, len(self._table), share=self._share)
         tokenizer = type(self._tokenizer).from_str(vocabulary.tokenizer)
-        return StaticTable(self._table[vocabulary.ids], tokenizer)
+        return StaticTable(self._table[vocabulary.ids], tokenizer, n_uncut=len(self._table))
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
@@ -291,7 +297,12 @@ class StaticTable(Features):
         scales = np.abs(rows).max(axis=1) / _MOST_OF_8_BITS
         scales[scales == 0] = 1
         whole = np.round(rows / scales[:, None]).astype(np.int8)
-        return StaticTable(whole, self._tokenizer, scales)
+        return StaticTable(whole, self._tokenizer, scales, n_uncut=self._n_uncut)
+
+    @property
+    @override
+    def vocabulary(self) -> tuple[int, int] | None:
+        return None if self._n_uncut is None else (len(self._table), self._n_uncut)
 
     @property
     @override
@@ -301,7 +312,8 @@ class StaticTable(Features):
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:
         scales = {} if self._scales is None else {"scales": self._scales}
-        return {"tokenizer": self._tokenizer.to_str()}, {"table": self._table, **scales}
+        settings = {"tokenizer": self._tokenizer.to_str(), "n_uncut": self._n_uncut}
+        return settings, {"table": self._table, **scales}
 
     @classmethod
     @override
@@ -309,7 +321,7 @@ class StaticTable(Features):
         from tokenizers import Tokenizer
 
         read = Tokenizer.from_str(settings["tokenizer"])
-        return cls(arrays["table"], read, arrays.get("scales"))
+        return cls(arrays["table"], read, arrays.get("scales"), n_uncut=settings["n_uncut"])
 
 
 def of_length_1(rows: np.ndarray) -> np.ndarray:

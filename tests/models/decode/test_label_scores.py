@@ -17,6 +17,7 @@ from stratos.models.decode import label_scores as decoding
 from stratos.models.decode.label_scores import (
     LABELS,
     LabelAnswers,
+    LabelModel,
     Trie,
     fitted_temperature,
     score_labels,
@@ -102,6 +103,22 @@ def test_what_prompts_begin_with_is_shared():
     assert sum(read) < 30 + len(questions) * (n_nodes + 12)
 
 
+def test_a_long_text_has_no_others_computed_at_its_length():
+    long = [{"role": "user", "content": " ".join(["7"] * 300)}]
+    model, questions = wild(), [*chats(7), long]
+    expected = brute(model, questions, NESTED)
+    read: list[tuple[int, ...]] = []
+
+    def count(module: Any, args: Any, more: Any) -> None:
+        read.append(tuple(more["input_ids"].shape))
+
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    scores = score_labels(model, tiny_tokenizer(), questions, NESTED, batch_size=8)
+    close(scores.logprobs_NL, expected)
+    assert [rows for rows, width in read if width > 300] == [1]
+    assert [rows for rows, width in read if 1 < width < 64] == [7]
+
+
 def test_a_large_trie_is_read_in_several_passes(monkeypatch):
     monkeypatch.setattr(decoding, "_MOST_LOGITS", 7 * len(WORDS))
     scores = score_labels(wild(), tiny_tokenizer(), chats(3), many(), batch_size=4)
@@ -162,6 +179,16 @@ def test_the_temperature_makes_answers_as_probable_as_they_are_right():
     assert fitted_temperature(np.zeros((0, 5)), []) == 1.0
     few = LabelAnswers(("a", "b"), fitted_temperature(np.array([[0.0, -3.0]] * 8), [True] * 8))
     assert few.predictions(np.array([[0.0, -3.0]]))[0].probability == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_text_counts_as_the_tokens_of_its_prompt():
+    student = LabelModel(wild(max_position_embeddings=7), tiny_tokenizer(), LabelAnswers(NESTED))
+    assert student.n_tokens("3 4") == len(
+        tiny_tokenizer().apply_chat_template(
+            [{"role": "user", "content": "3 4"}], add_generation_prompt=True, return_dict=True
+        )["input_ids"]
+    )
+    assert student.n_tokens(" ".join(["3"] * 50)) <= 7, "what is behind the context is not read"
 
 
 def test_the_file_is_read_back(tmp_path):

@@ -215,6 +215,9 @@ def test_a_compact_table_is_saved_as_it_answers(rows, large_table, tmp_path, sha
     read = load_predictor(tmp_path)
     learnt, texts = texts, [*texts, "an infeasible budget", ""]
     assert read.probabilities(texts) == pytest.approx(model.probabilities(texts), abs=1e-6)
+    n_tokens = len(load_file(tmp_path / WEIGHTS)["static.table"])
+    n_whole = large_table._tokenizer.get_vocab_size()
+    assert read.vocabulary == (None if share is None else (n_tokens, n_whole))
     whole = replace(model, blocks=(large_table, model.blocks[1]))
     same = texts if share is None else learnt  # of others, tokens may have been cut
     answers = [answer.text for answer in whole.predict(same)]
