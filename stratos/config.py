@@ -18,7 +18,6 @@ from msgspec import Meta
 from stratos.core.context import ENGINES
 from stratos.core.values import OneOf
 from stratos.deploy.engines.base import Engine
-from stratos.executors.here import Here
 from stratos.executors.job import Executor
 from stratos.models.kinds.student_kinds import KINDS
 from stratos.records import CardRun
@@ -46,6 +45,12 @@ MIN_CONTEXT = 128
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy", "report")
 STAGE_OF = {"accuracy": "distill", "usd": "plan", "hours": "plan", "latency_ms": "plan"}
 """The stage whose record each objective of a study is read from."""
+
+
+def _here() -> Executor:
+    from stratos.executors.here import Here  # what only composes a config needs none
+
+    return Here()
 
 
 @dataclass(frozen=True)
@@ -711,7 +716,7 @@ class Config:
     plan: PlanConfig
     stages: tuple[str, ...]
     seed: int
-    executor: Executor = field(default_factory=Here)
+    executor: Executor = field(default_factory=_here)
     rooms: Mapping[str, RoomConfig] = field(default_factory=dict)
     """Groups that rooms of contrib add, by name."""
     plain: dict[str, Any] = field(default_factory=dict)

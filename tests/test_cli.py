@@ -211,8 +211,9 @@ def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(tmp_path, mon
     assert "line 8 and line 62: one question" in whole and "line 61: not JSON" in whole
 
 
-def test_plan_alone_reads_the_probe_and_imports_no_torch(probed):
-    code = "print('loaded', [name for name in ('torch', 'wandb') if name in sys.modules])"
+def test_plan_alone_reads_the_probe_and_imports_nothing_heavy(probed):
+    heavy = ("torch", "wandb", "scipy", "sklearn")
+    code = f"print('loaded', [name for name in {heavy} if name in sys.modules])"
     argv = (*FAST, "stages=[plan]", f"hydra.run.dir={probed}")
     done = process(*argv, cwd=probed.parent, code=code)
     assert (done.returncode, done.stderr) == (0, "")

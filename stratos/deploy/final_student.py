@@ -14,7 +14,6 @@ from pathlib import Path
 from stratos.config import Config
 from stratos.core.formats import counted, percent
 from stratos.core.reasons import Reason
-from stratos.distill.stage import with_test_rows
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.evaluate.verdict import SURE
 from stratos.models.kinds import load_predictor
@@ -113,6 +112,8 @@ def final_student(
         is_own = task.has_rows and not task.tests_other_rows
         note = TrainedOnce(student.name, task.n_test) if is_own else None
         return FinalStudent(tested.folder, note=note)
+    from stratos.distill.kind_training import with_test_rows  # imports scipy
+
     path, n_rows = with_test_rows(config, student, corpus, folder)
     if not n_rows:
         return tested

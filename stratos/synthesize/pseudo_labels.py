@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy import sparse
 from typing_extensions import override
 
 from stratos.config import Config
@@ -90,7 +89,7 @@ def suggested(vectors: Matrix, doubt: np.ndarray, n: int) -> list[tuple[int, flo
     remaining = doubt[rows].astype(np.float32)
     unit = normalize(vectors[rows])
     likeness = unit @ unit.T
-    dense = likeness.toarray() if sparse.issparse(likeness) else likeness
+    dense = likeness if isinstance(likeness, np.ndarray) else likeness.toarray()
     settles = np.maximum(dense, 0).astype(np.float32) ** _SHARPNESS
     picked: list[tuple[int, float]] = []
     for _ in range(min(n, len(rows))):

@@ -110,7 +110,8 @@ def test_a_final_student_beyond_the_limit_of_bytes_is_not_served(run, tmp_path, 
     tested = Path(run.student.path)
     larger = Path(shutil.copytree(tested, tmp_path / "larger"))
     (larger / "more.safetensors").write_bytes(bytes(1_000_000))
-    monkeypatch.setattr("stratos.deploy.final_student.with_test_rows", lambda *_: (larger, N_ROWS))
+    made = larger, N_ROWS
+    monkeypatch.setattr("stratos.distill.kind_training.with_test_rows", lambda *_: made)
     tested_mb = sum(file.stat().st_size for file in tested.glob("*.safetensors")) / 1e6
 
     def final(most_mb: float) -> FinalStudent:

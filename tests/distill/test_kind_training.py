@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stratos.config import StudentConfig
-from stratos.distill.stage import with_test_rows
+from stratos.distill.kind_training import with_test_rows
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import has_learnt_test
 from stratos.models.kinds.tagger import Method, fit_again, fit_tagger

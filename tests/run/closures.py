@@ -84,7 +84,9 @@ def closure_of(stage: Stage[object]) -> frozenset[str]:
     homes = {_file(_class(name).__module__) for group in PARTS for name in _targets(group)}
     start = _file(stage.function.partition(":")[0])
     assert start is not None
-    return closure(["records/__init__.py", start], homes)
+    # `records` imports its modules when a name is asked for.
+    records = (f"records/{path.name}" for path in (ROOT / "records").glob("*.py"))
+    return closure([*records, start], homes)
 
 
 def closure(starts: Iterable[str], but: Iterable[str | None]) -> frozenset[str]:

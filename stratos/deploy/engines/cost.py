@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from stratos.records import ModelCard
+if TYPE_CHECKING:
+    from stratos.records import ModelCard
 
 UTILISATION = 0.7
 """Share of a server's capacity that is planned with where a queue of requests is served. The wait
