@@ -234,7 +234,10 @@ def labelled_by_teacher(before: Sequence[str], questions: Path) -> tuple[str, ..
 def _placed(override: str) -> str:
     """Return an override that means the same in another folder."""
     key, _, value = override.partition("=")
-    return f"{key}={absolute(value)}" if key.lstrip("+") in _PATHS and value else override
+    if key.lstrip("+") not in _PATHS or not value:
+        return override
+    mark = value[0] if value[0] in "'\"" and value[0] == value[-1] else ""  # as Hydra quotes texts
+    return f"{key}={mark}{absolute(value[1:-1] if mark else value)}{mark}"
 
 
 def _write_questions(path: Path, key: str, live: Iterable[Response]) -> None:

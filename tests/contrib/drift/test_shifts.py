@@ -225,6 +225,19 @@ def test_a_renewal_is_typed_as_its_run_was_with_the_log_for_its_task():
                     "seed=3")  # fmt: skip
 
 
+def test_files_of_a_renewal_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = (
+        "task.path=rows.jsonl", "+task.instruction_path='what to do.txt'", "cloud=local",
+        "task.test_path=s3://bucket/test.jsonl", "task.schema=",
+    )  # fmt: skip
+    typed = renewals.labelled_by_teacher(before, tmp_path / "questions.jsonl")
+    assert typed[:5] == (
+        f"task.path={tmp_path}/rows.jsonl", f"+task.instruction_path='{tmp_path}/what to do.txt'",
+        "cloud=local", "task.test_path=s3://bucket/test.jsonl", "task.schema=",
+    )  # fmt: skip
+
+
 def a_run(folder: Path, rows: list[Response]) -> Path:
     """Leave a run of a classification whose evaluation asked some questions."""
     data = folder.parent / "rows.jsonl"
