@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from agent_traces import TOOLS, call, conversation, result, said, user
 
 from stratos.contrib.tools import call_learner, trace_drawer
-from stratos.contrib.tools.call_learner import CallerLearner, States, learnt, year_in
+from stratos.contrib.tools.call_learner import CallerLearner, HeldOut, States, learnt, year_in
 from stratos.contrib.tools.call_student import Caller
 from stratos.contrib.tools.calls import calls_of, why_invalid
 from stratos.contrib.tools.grounding import is_grounded, times, tokens
@@ -168,6 +169,22 @@ def test_they_are_left_out_where_they_do_not_help(
     fit = CallerLearner().fit(*rows_of(task), task, seed=3)
     assert isinstance(fit.student, Caller) and fit.student.n_made == 0
     assert "made" not in fit.accuracy.source
+
+
+def test_the_better_of_two_is_not_shown_too_good(
+    task: ToolsTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, draw = 200, np.random.default_rng(0)
+    names = [str(row) for row in range(n)]
+    tried = [
+        HeldOut(np.full(n, 0.5), draw.random(n) < 0.5, np.arange(n) % 2 == 0, names)
+        for _ in range(2)
+    ]  # neither is better: each answers by chance
+    answered = iter(tried)
+    monkeypatch.setattr(call_learner, "held_out_answers", lambda *_, **__: next(answered))
+    fit = CallerLearner().fit(*rows_of(task), task, seed=4)
+    better = max(float(each.right.mean()) for each in tried)
+    assert fit.accuracy.mean < better - 0.005
 
 
 def test_none_are_made_of_many_and_of_single_requests(tmp_path: Path) -> None:
