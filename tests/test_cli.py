@@ -117,8 +117,8 @@ def test_start_up_costs_no_more_than_hydra_itself(tmp_path, flags):
             cpu_seconds("-m", "stratos", *flags, cwd=tmp_path),
             cpu_seconds(str(bare), *flags, cwd=tmp_path),
         )
-        for _ in range(5)
-    ]  # in turn: what else runs on the machine slows both
+        for _ in range(12)
+    ]  # in turn: what else runs on the machine slows both, and the least of few is slowed, too
     ours, theirs = (min(times) for times in zip(*pairs, strict=True))
     assert ours <= 1.5 * theirs
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -27,7 +27,9 @@ from stratos.core.process import JOB
 from stratos.core.reasons import Because, Reason
 from stratos.core.redact import redact
 from stratos.ledger.reserves import LEAST_HOURS
-from stratos.records import Offer, Plan, RoleChoice
+
+if TYPE_CHECKING:
+    from stratos.records import Offer, Plan, RoleChoice
 
 # What lies in a run folder of its jobs, and what a job says there for whoever follows it.
 

@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from msgspec import Meta
@@ -25,7 +25,9 @@ from stratos.core.extensions import conf_dirs
 from stratos.core.reasons import Reason
 from stratos.core.trust import find_class
 from stratos.deploy.engines.cost import OWN_WEIGHTS, ServingCost, WeightFormat
-from stratos.records import ModelCard, ServingSetting
+
+if TYPE_CHECKING:
+    from stratos.records import ModelCard, ServingSetting
 
 Count = Annotated[int, Meta(ge=1)]
 Measure = Literal["probability", "agreement"]
@@ -226,6 +228,8 @@ class Engine:
         Args:
             slots: answers at once; None for its own.
         """
+        from stratos.records import ServingSetting  # what only composes a config needs none
+
         return ServingSetting(self.kind, slots=slots or self.at_once, format=self.served)
 
     def as_planned(self, run: ServingSetting) -> Self:
