@@ -133,7 +133,7 @@ def taggers() -> str:
 
 
 def doubling() -> str:
-    """Return how often accuracy, and what twice the rows bring, was inside what was said before."""
+    """Return how often what twice the rows bring was inside what was said before."""
     sizes = record.load(DOUBLING)["result"]["sizes"]
     head = ("rows → twice as many", "trials", "inside the interval", "came short of it", "width",
             "gain")  # fmt: skip
@@ -148,17 +148,7 @@ def doubling() -> str:
         ]
         for n, one in sizes.items()
     ]
-    predicted = "; ".join(
-        f"{int(n):,} rows: {one['n_accuracy_within']} of {one['n']}, "
-        f"{100 * one['median_accuracy_width']:.0f} points wide, predicted "
-        f"{100 * one['mean_accuracy_above']:+.1f} points above what was reached on average"
-        for n, one in sizes.items()
-        if "n_accuracy_within" in one
-    )
-    return (
-        f"{table(head, rows)}\n\nAccuracy inside its 95% interval: {predicted}. "
-        f"`benchmarks/kinds/doubling.py`, {source(DOUBLING)}."
-    )
+    return f"{table(head, rows)}\n\n`benchmarks/kinds/doubling.py`, {source(DOUBLING)}."
 
 
 def next_rows() -> str:
