@@ -148,7 +148,16 @@ def doubling() -> str:
         ]
         for n, one in sizes.items()
     ]
-    return f"{table(head, rows)}\n\n`benchmarks/kinds/doubling.py`, {source(DOUBLING)}."
+    predicted = "; ".join(
+        f"{int(n):,} rows: inside in {one['n_accuracy_within']} of {one['n']}, "
+        f"{100 * one['median_accuracy_width']:.0f} points wide, on average "
+        f"{100 * one['mean_accuracy_above']:+.1f} points from what was reached"
+        for n, one in sizes.items()
+    )
+    return (
+        f"{table(head, rows)}\n\nThe accuracy itself, as predicted with its 95% interval: "
+        f"{predicted}.\n`benchmarks/kinds/doubling.py`, {source(DOUBLING)}."
+    )
 
 
 def next_rows() -> str:
