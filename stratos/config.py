@@ -47,12 +47,6 @@ STAGE_OF = {"accuracy": "distill", "usd": "plan", "hours": "plan", "latency_ms":
 """The stage whose record each objective of a study is read from."""
 
 
-def _here() -> Executor:
-    from stratos.executors.here import Here  # what only composes a config needs none
-
-    return Here()
-
-
 @dataclass(frozen=True)
 class CloudConfig:
     """Where servers may be rented (`cloud=`)."""
@@ -690,6 +684,12 @@ class RoomConfig:
             records: stage name to its record.
         """
         return None
+
+
+def _here() -> Executor:
+    from stratos.executors.here import Here  # what only composes a config needs none
+
+    return Here()
 
 
 @dataclass(frozen=True)

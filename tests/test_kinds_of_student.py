@@ -98,6 +98,20 @@ def test_the_student_is_scored_beside_what_is_free(run):
 
 
 @pytest.mark.slow
+def test_a_static_student_says_how_its_table_was_cut(rows, tmp_path):
+    done = stratos(
+        "+task=classify", f"task.path={rows}", "cloud=local", "student=static",
+        "student.fit.vocabulary=true", "deploy.load_seconds=1", "hydra.run.dir=run", "logger=none",
+        cwd=tmp_path, env={"STRATOS_CACHE": str(tmp_path / "c")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    n_tokens, n_whole = record(tmp_path / "run", "distill", Student).vocabulary
+    assert 256 < n_tokens < n_whole / 10
+    card = (tmp_path / "run" / "bundle" / "README.md").read_text()
+    assert f"Its vocabulary was cut to {n_tokens:,} of {n_whole:,} tokens" in card
+
+
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_student(run, rows, tmp_path):
     student = record(run, "distill", Student)
     done = stratos(

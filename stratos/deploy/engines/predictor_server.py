@@ -109,7 +109,8 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
             prediction = await together[choice].answer(question)
         except StratosError as error:
             return api_error(500, str(error))
-        usage = usage_of(student.n_tokens(question), 1)
+        n_tokens = prediction.prompt_tokens
+        usage = usage_of(len(question.split()) if n_tokens is None else n_tokens, 1)
         text = prediction.text
         message, finish = message_of(text, "stop", request.most_calls)
         calls = message.get("tool_calls", [])

@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -415,12 +415,9 @@ class LabelModel(Predictor):
             batch_size=_AT_ONCE,
             beginning=self._beginning,
         )
-        return self._answers.predictions(scores.logprobs_NL)
-
-    @override
-    def n_tokens(self, text: str) -> int:
-        """Return the tokens of the whole prompt."""
-        return len(self._prompt(self._within_context(text)))
+        predictions = self._answers.predictions(scores.logprobs_NL)
+        read = zip(predictions, scores.prompt_tokens, strict=True)
+        return [replace(prediction, prompt_tokens=n) for prediction, n in read]
 
     def _within_context(self, text: str) -> str:
         most = getattr(self._model.config, "max_position_embeddings", None)

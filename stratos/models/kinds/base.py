@@ -59,6 +59,8 @@ class Prediction:
     next_best: tuple[tuple[str, float], ...] = ()
     """The next likely answers with their probabilities, the likeliest first; a student of labels
     has some of them, others none."""
+    prompt_tokens: int | None = None
+    """Tokens that were read; None for a student that reads no tokens."""
 
 
 class Predictor(abc.ABC):
@@ -86,10 +88,6 @@ class Predictor(abc.ABC):
             ValueError: the tools cannot be read.
         """
         return text_of(chat)
-
-    def n_tokens(self, text: str) -> int:
-        """Return what is counted of a text as its tokens: its words, where it is read in none."""
-        return len(text.split())
 
     def choosing(self, choice: ToolChoice) -> Predictor:
         """Return the student held to calls, or to texts; one that takes no tools is held to none.

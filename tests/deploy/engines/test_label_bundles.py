@@ -96,8 +96,9 @@ def own(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 def test_its_own_server_tells_how_likely_each_label_is(own, scored):
     predictions = LABELS.predictions(scored.logprobs_NL)
-    for chat, expected in zip(CHATS, predictions, strict=True):
+    for chat, expected, n_read in zip(CHATS, predictions, scored.prompt_tokens, strict=True):
         status, answer = post(own, messages=chat, logprobs=True, top_logprobs=4)
+        assert answer["usage"]["prompt_tokens"] == n_read
         [choice] = answer["choices"]
         [token] = choice["logprobs"]["content"]
         assert (status, choice["message"]["content"]) == (200, expected.text)

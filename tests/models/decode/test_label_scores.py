@@ -183,12 +183,12 @@ def test_the_temperature_makes_answers_as_probable_as_they_are_right():
 
 def test_a_text_counts_as_the_tokens_of_its_prompt():
     student = LabelModel(wild(max_position_embeddings=7), tiny_tokenizer(), LabelAnswers(NESTED))
-    assert student.n_tokens("3 4") == len(
-        tiny_tokenizer().apply_chat_template(
-            [{"role": "user", "content": "3 4"}], add_generation_prompt=True, return_dict=True
-        )["input_ids"]
+    prompt = tiny_tokenizer().apply_chat_template(
+        [{"role": "user", "content": "3 4"}], add_generation_prompt=True, return_dict=True
     )
-    assert student.n_tokens(" ".join(["3"] * 50)) <= 7, "what is behind the context is not read"
+    short, cut = student.predict(["3 4", " ".join(["3"] * 50)])
+    assert short.prompt_tokens == len(prompt["input_ids"])
+    assert cut.prompt_tokens == 7, "what is behind the context is not read"
 
 
 def test_the_file_is_read_back(tmp_path):
