@@ -59,6 +59,28 @@ def make_bundle(
     return folder
 
 
+def fitted_bundle(folder: Path) -> Path:
+    """Make a bundle whose model lost a layer, and the tokens that the chats do not have."""
+    from stratos.distill.tokenizer import save_student
+    from stratos.models.pretrained import load_model, load_tokenizer
+    from stratos.models.pretrained.depth import keep_layers
+    from stratos.models.pretrained.vocabulary import cut_model, cut_tokenizer, model_vocabulary
+
+    rows = [chat[0]["content"] for chat in CHATS] + ["payments that were refunded in November"]
+    whole = make_bundle(folder / "whole", (), 2, trained_tokenizer(rows * 3, 400))
+    model, tokenizer = load_model(whole, dtype="float32"), load_tokenizer(whole)
+    texts = [
+        tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        for chat in CHATS
+    ]
+    vocabulary = model_vocabulary(model, tokenizer, texts)
+    cut_model(model, vocabulary)
+    keep_layers(model, [1])
+    assert len(vocabulary.ids) < len(tokenizer)
+    save_student(model, cut_tokenizer(tokenizer, vocabulary), folder / "fitted")
+    return folder / "fitted"
+
+
 def by_transformers(bundle: Path) -> list[str]:
     """Return what transformers answers, greedily."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

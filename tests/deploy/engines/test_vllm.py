@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from required import lacking
-from served_bundle import CHATS, by_transformers, make_bundle
+from served_bundle import CHATS, by_transformers, fitted_bundle, make_bundle
 
 from stratos.cli.commands.serve import _setting
 from stratos.core.errors import StratosError
@@ -32,10 +32,11 @@ ENGINE = Vllm(at_once=4, formats=("f32", "bf16"), format="bf16")
 MOST = 24
 
 
-@pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with heads that vLLM has kernels for."""
-    return make_bundle(tmp_path_factory.mktemp("bundle"), forms=(), heads=2)
+@pytest.fixture(scope="module", params=["whole", "fitted"])
+def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with heads that vLLM has kernels for: of a whole model, and of a fitted one."""
+    folder = tmp_path_factory.mktemp("bundle")
+    return fitted_bundle(folder) if request.param == "fitted" else make_bundle(folder, (), heads=2)
 
 
 @pytest.fixture(scope="module")
