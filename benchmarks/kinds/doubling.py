@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from label_sets import SETS, LabelSet, Remembered
+from label_sets import SETS, LabelSet, Remembered, Row
 from next_rows import STUDENTS, TASKS
 from record import arguments, finish
 
@@ -32,7 +32,6 @@ from stratos.models.kinds.learnt_rows import blocks_of
 from stratos.probe.kind_probes import learning_curve
 
 SIZES, N_TEST, MOST_CHARACTERS = (50, 200, 500), 1_000, 1_000
-Row = tuple[str, str]
 
 
 def trials(

@@ -32,15 +32,17 @@ _MOST_TRAIN, _MOST_TEST = 6_000, 2_000
 """Rows of a set without a split of its own."""
 _MOST_LONG = 2_000
 """Rows of a split of texts with hundreds of words, where encoding takes the time."""
+Row = tuple[str, str]
+"""Text and label."""
 
 
 @dataclass(frozen=True)
 class LabelSet:
     """Rows of one task, split once."""
 
-    train: list[tuple[str, str]]
-    """Texts and labels, shuffled."""
-    test: list[tuple[str, str]]
+    train: list[Row]
+    """Shuffled."""
+    test: list[Row]
 
 
 class Remembered(Features):
@@ -88,7 +90,7 @@ def _orange(wheels: Path, name: str) -> list[dict[str, str]]:
     return [dict(zip(head, line, strict=True)) for line in lines if len(line) == len(head)]
 
 
-def _vader(wheels: Path, name: str) -> list[tuple[str, str]]:
+def _vader(wheels: Path, name: str) -> list[Row]:
     """Return snippets and their sentiment, which people rated; 0 is left out."""
     path = _wheel(wheels, _VADER, "--no-binary", "vaderSentiment")
     with tarfile.open(path) as outer:
@@ -106,12 +108,12 @@ def _vader(wheels: Path, name: str) -> list[tuple[str, str]]:
     return [(text, "positive" if score > 0 else "negative") for text, score in scored if score]
 
 
-def _jsonl(path: Path) -> list[tuple[str, str]]:
+def _jsonl(path: Path) -> list[Row]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [(row["text"], row["label"]) for row in rows]
 
 
-def _split(rows: list[tuple[str, str]]) -> LabelSet:
+def _split(rows: list[Row]) -> LabelSet:
     """Split once; no text stands on both sides."""
     rows = list(dict(rows).items())
     random.Random(0).shuffle(rows)
@@ -181,9 +183,18 @@ def _cachopo(name: str, most: int | None = None) -> Callable[[Path, Path], Label
 
 
 def _tweets(wheels: Path, real: Path) -> LabelSet:
+    return _split([(row["Content"], row["Author"]) for row in _own_tweets(wheels)])
+
+
+def dated_tweets(wheels: Path) -> list[Row]:
+    """Return tweets in the order of their time, from the day on that both authors are there."""
+    rows = sorted(_own_tweets(wheels), key=lambda row: row["Time"])
+    return [(row["Content"], row["Author"]) for row in rows if row["Time"] >= "2016-04-12"]
+
+
+def _own_tweets(wheels: Path) -> list[dict[str, str]]:
     rows = _orange(wheels, "election-tweets-2016")
-    own = [row for row in rows if row["Is retweet"] == "False"]
-    return _split([(row["Content"], row["Author"]) for row in own])
+    return [row for row in rows if row["Is retweet"] == "False"]
 
 
 def _comments(wheels: Path, real: Path) -> LabelSet:
@@ -205,7 +216,7 @@ def _snippets(name: str) -> Callable[[Path, Path], LabelSet]:
     return lambda wheels, real: _split(_vader(wheels, name))
 
 
-def _shuffled(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _shuffled(rows: list[Row]) -> list[Row]:
     return random.Random(0).sample(rows, len(rows))
 
 
