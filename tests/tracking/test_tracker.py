@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -293,10 +294,14 @@ def test_a_service_that_hangs_holds_nothing_back(tmp_path, hangs_from, monkeypat
 def test_a_call_costs_the_run_microseconds(tmp_path):
     start = Start(make_config(tmp_path), "a-run", None)
     tracker = Tracker([SinkThread(Hanging("open"), start)], [].append)
-    began = time.thread_time()
-    for step in range(30_000):
-        tracker.log({"distill/loss": 1.0}, step=step)
-    assert time.thread_time() - began < 2
+    spent: list[float] = []
+    for _ in range(10):
+        began = time.thread_time()
+        for step in range(3_000):
+            tracker.log({"distill/loss": 1.0}, step=step)
+        spent.append(time.thread_time() - began)
+    # Where memory is short the kernel reclaims it in some thread's name: not in most batches.
+    assert statistics.median(spent) < 0.2
 
 
 def test_a_wrong_key_is_one_warning_and_the_run_is_kept_offline(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from stratos.core.errors import ForeignFileError
 from stratos.core.foreign import cause, reading, why_unreadable
 from stratos.core.reasons import Because, Reason
 from stratos.models.pretrained.headers import (
+    INDEX,
     read_config,
     read_gguf,
     read_json,
@@ -96,7 +97,8 @@ def why_no_gguf(path: Path) -> Reason | None:
 
 def _why_no_header(folder: Path, is_whole: bool) -> Reason | None:
     try:
-        files = weight_files(folder) if is_whole else sorted(folder.glob("*.safetensors"))
+        is_named = is_whole or os.path.lexists(folder / INDEX)
+        files = weight_files(folder) if is_named else sorted(folder.glob("*.safetensors"))
     except (OSError, ValueError) as error:
         return Because(cause(error))
     n_tensors = 0

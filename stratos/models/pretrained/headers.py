@@ -118,7 +118,7 @@ def _wrong_heads(config: Mapping[str, Any]) -> Reason | None:
     return None
 
 
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -143,21 +143,21 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / _SINGLE).exists() or (folder / _SINGLE).is_symlink():
         return [folder / _SINGLE]
-    if not (folder / _INDEX).exists():
+    if not (folder / INDEX).exists():
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         has = f"; {pickled[0]} would have to be unpickled, which is not allowed" if pickled else ""
         raise OSError(f"it has no {_SINGLE}{has}")
     try:
-        index = read_json(folder / _INDEX)
+        index = read_json(folder / INDEX)
     except ValueError as error:
-        raise ValueError(f"{_INDEX}: {error}") from None
+        raise ValueError(f"{INDEX}: {error}") from None
     names = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise ValueError(f"{_INDEX}: it has no weight_map of names")
+        raise ValueError(f"{INDEX}: it has no weight_map of names")
     files = sorted(set(names.values()))
     for name in files:
         if PurePosixPath(name).name != name:
-            raise ValueError(f"{_INDEX}: it names {name}, which is not in the folder")
+            raise ValueError(f"{INDEX}: it names {name}, which is not in the folder")
         if reason := why_unreadable(folder / name):
             raise OSError(f"{name}: {reason}")
     return [folder / name for name in files]
