@@ -69,13 +69,21 @@ class HiddenMatch(nn.Module):
     """
 
     def __init__(
-        self, student_width: int, teacher_width: int, pairs: Sequence[tuple[int, int]]
+        self,
+        student_width: int,
+        teacher_width: int,
+        pairs: Sequence[tuple[int, int]],
+        projects: bool = True,
     ) -> None:
-        """Make a projection without bias for each pair of (student's, teacher's) layers."""
+        """Make a projection without bias for each pair of (student's, teacher's) layers.
+
+        A student whose layers are some of the teacher's needs none: it does not `project`.
+        """
         super().__init__()
         self.pairs = list(pairs)
         self.projections = nn.ModuleList(
-            nn.Linear(student_width, teacher_width, bias=False) for _ in self.pairs
+            nn.Linear(student_width, teacher_width, bias=False) if projects else nn.Identity()
+            for _ in self.pairs
         )
 
     def forward(
@@ -130,11 +138,22 @@ class Learner(nn.Module):
         self.match: HiddenMatch | None = None
         self._match_weight = 0.0
 
-    def match_layers(self, n_layers: int, width: int, weight: float) -> None:
-        """Learn to say what each of a teacher's layers says, too, through learned projections."""
+    def match_layers(
+        self, n_layers: int, width: int, weight: float, kept: Sequence[int] = ()
+    ) -> None:
+        """Learn to say what each of a teacher's layers says, too, through learned projections.
+
+        Args:
+            n_layers: of the teacher.
+            width: of its states.
+            weight: beside the other losses.
+            kept: the teacher's layers that the student has, numbered from 0, where it has no other.
+        """
         config = self.model.config
         pairs = layer_pairs(config.num_hidden_layers, n_layers)
-        self.match = HiddenMatch(config.hidden_size, width, pairs)
+        if kept:  # the last ends in the logits, which are matched anyway
+            pairs = [(own, whole + 1) for own, whole in enumerate(kept[:-1], 1)]
+        self.match = HiddenMatch(config.hidden_size, width, pairs, projects=not kept)
         self._match_weight = weight
 
     def pack(self, on: bool) -> None:
@@ -233,6 +252,7 @@ class StudentModule(L.LightningModule):
         objective: Objective = TEXT,
         hidden_match: float = 0.0,
         rates: Rates | None = None,
+        kept: Sequence[int] = (),
     ) -> None:
         """Wrap a Hugging Face model.
 
@@ -244,11 +264,12 @@ class StudentModule(L.LightningModule):
             objective: what is computed where there is a signal.
             hidden_match: weight of matching the teacher's layers.
             rates: learning rates; None takes those of random weights.
+            kept: the teacher's layers that the student has, where it has no other.
         """
         super().__init__()
         self.learner = Learner(model, trainer_config.compile)
         if hidden_match and source is not None and source.layers is not None:
-            self.learner.match_layers(*source.layers, hidden_match)
+            self.learner.match_layers(*source.layers, hidden_match, kept)
         self._source, self._objective = source, objective
         # What the student wrote is no text to learn by heart.
         self._own_text = replace(objective, cross_entropy=0.0)

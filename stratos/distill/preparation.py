@@ -164,6 +164,11 @@ def _task_texts(
     return [*prompts, *answers, *(text + tokenizer.eos_token for text in answers)]
 
 
+_OF_STATES = 1.0
+"""Weight of the hidden states of the whole student, where one without some layers learns from it:
+set by hand. Six of 25 layers gone, film reviews: 396 of 500 right, 394 without them."""
+
+
 @contextmanager
 def open_training(
     config: Config,
@@ -193,9 +198,11 @@ def open_training(
     loader = PackedLoader(*shared, **parts)
     made = partial(StudentModule, ready.model, trainer, loader.n_steps, rates=rates)
     if ready.whole is not None:
+        assert ready.later_depth is not None, "it has lost layers of the whole one"
         longest = int(data.lengths.max())
-        reader = Reader(ready.whole, len(ready.tokenizer), longest, keeps_layers=False)
-        yield made(LocalSource(reader), Objective(cross_entropy=0.5)), loader
+        reader = Reader(ready.whole, len(ready.tokenizer), longest, keeps_layers=True)
+        objective, kept = Objective(cross_entropy=0.5), ready.later_depth.layers
+        yield made(LocalSource(reader), objective, _OF_STATES, kept=kept), loader
         return
     strategy = find(config.strategies, plan.strategy)
     signal = None if strategy is None else strategy.signal

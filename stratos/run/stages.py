@@ -100,7 +100,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=11,
+    version=12,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(

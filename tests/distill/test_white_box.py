@@ -207,6 +207,40 @@ def test_layers_are_matched_by_projections_that_are_trained(expert, tmp_path, ch
     source.close()
 
 
+def test_what_lost_layers_is_matched_where_the_whole_has_the_same_ones():
+    """Without projections; up to the first layer that went nothing is left to learn."""
+    from stratos.config import TrainerConfig
+    from stratos.distill.module import TEXT, StudentModule
+    from stratos.distill.signal.local import LocalSource, Reader
+    from stratos.distill.tokenizer import make_student
+    from stratos.models.pretrained.depth import keep_layers
+
+    config = StudentConfig("w", hidden_size=16, n_layers=5, n_heads=2, intermediate_size=32)
+    whole, short = (make_student(config, MahjongTask().vocabulary(), [], 3)[0] for _ in range(2))
+    kept, batch = (0, 1, 3, 4), next(iter(PackedLoader(make_data(), 40, 600, 5)))
+    keep_layers(short, kept)
+    source = LocalSource(Reader(whole.eval(), config.vocab_size, 40, keeps_layers=True))
+    losses = []
+    for weight in (0.0, 0.7):
+        module = StudentModule(short, TrainerConfig(), 10, source, TEXT, weight, kept=kept)
+        module.on_fit_start()
+        losses.append(module.loss(batch))
+    match = module.learner.match
+    assert match is not None and match.pairs == [(1, 1), (2, 2), (3, 4)]
+    assert not list(match.parameters())
+    inputs = {"position_ids": batch.positions_1N, "documents": batch.documents}
+    states = module.model.base_model(
+        input_ids=batch.tokens_1N, output_hidden_states=True, **inputs
+    ).hidden_states
+    layers = source.signal(batch).layers_LNH
+    error = ((states[3][0] - layers[4]) ** 2).mean(1) / (layers[4] ** 2).mean(1)
+    for same in (1, 2):
+        torch.testing.assert_close(states[same][0, batch.rows_M], layers[same][batch.rows_M])
+    expected = losses[0] + 0.7 * error[batch.rows_M].sum() / batch.n_tokens / 3
+    torch.testing.assert_close(losses[1], expected, atol=1e-6, rtol=1e-6)
+    module.on_fit_end()
+
+
 def make_data(n: int = 40) -> Encoded:
     rng = np.random.default_rng(0)
     lengths = rng.integers(6, 14, n)
