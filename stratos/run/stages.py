@@ -36,7 +36,7 @@ LEARNT = tuple(
 
 PROBE = Stage(
     name="probe",
-    version=8,
+    version=9,
     function="stratos.probe.stage:probe",
     record=Probe,
     reads=(

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from stratos.models.kinds.base import Prediction
 from stratos.models.kinds.classifier import Classifier, Familiarity
-from stratos.models.kinds.cross_validation import Study
+from stratos.models.kinds.cross_validation import KindScore, Study
 from stratos.models.kinds.features import Features, Head, Matrix
 from stratos.tasks.label_sets import labels_of, written
 
@@ -280,6 +280,11 @@ class SetStudy(Study):
         rarity = np.where(self._answers, counts, len(self._answers) + 1)
         rarest: np.ndarray = np.where(self._answers.any(axis=1), rarity.argmin(axis=1), -1)
         return rarest
+
+    @override
+    def _by_even_folds(self, score: KindScore) -> float:
+        """Return 0: only the rarest label of each row is spread evenly."""
+        return 0.0
 
     @override
     def _learnable(self) -> np.ndarray:

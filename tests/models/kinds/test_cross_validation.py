@@ -6,7 +6,7 @@ import pytest
 from stratos.config import StudentConfig
 from stratos.models.kinds import cross_validation as choices
 from stratos.models.kinds.classifier import Familiarity
-from stratos.models.kinds.cross_validation import Study, calibration_error
+from stratos.models.kinds.cross_validation import Study, calibration_error, folds_of
 from stratos.models.kinds.features import Tfidf
 from stratos.models.kinds.learnt_rows import Rows
 from stratos.probe.kind_probes import _probed, learning_curve
@@ -35,13 +35,59 @@ def test_only_the_kinds_that_were_named_are_scored(rows, table):
     assert [score.kind for score in choice.scores] == ["static"]
 
 
-def test_a_kind_reaches_the_same_whatever_is_tried_beside_it(rows, table):
-    texts, labels = rows(60)
+@pytest.mark.parametrize("n", [60, 300])
+def test_a_kind_reaches_the_same_whatever_is_tried_beside_it(n, rows, table):
+    texts, labels = rows(n)
     labels = ["card" if k % 9 == 0 else label for k, label in enumerate(labels)]
     alone = Study(texts, labels, [Tfidf()]).choose()
     beside = Study(texts, labels, [Tfidf(), table]).choose()
     by_kind = {score.kind: score.accuracy for score in beside.scores}
-    assert alone.accuracy == alone.scores[0].accuracy == by_kind["linear"] < 1
+    assert alone.scores[0].accuracy == by_kind["linear"] < 1
+    if n > choices._FEW_ROWS:
+        assert alone.accuracy == by_kind["linear"]
+    else:  # random folds tell, too
+        assert alone.accuracy < by_kind["linear"]
+
+
+def test_few_rows_are_not_favoured_by_folds_with_equally_many_of_each_label(rows):
+    """The mean over draws is nearer to what new rows show than with even folds, and not below."""
+    raw, reported, reached = [], [], []
+    for seed in range(12):
+        texts, labels = _weak_rows(1040, seed)
+        study = Study(texts[:40], labels[:40], [Tfidf()], seed=seed)
+        choice = study.choose()
+        raw.append(choice.scores[0].accuracy)
+        reported.append(choice.accuracy)
+        answers = study.fit("linear").predict(texts[40:])
+        pairs = zip(answers, labels[40:], strict=True)
+        reached.append(np.mean([answer.text == label for answer, label in pairs]))
+    assert np.mean(reached) - 0.02 < np.mean(reported) < np.mean(raw) - 0.01
+
+
+def _weak_rows(n: int, seed: int) -> tuple[list[str], list[str]]:
+    """Return texts of eight of forty words, five of which are a little more frequent with each."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, n)
+    texts = []
+    for label in labels:
+        weights = np.ones(40)
+        weights[5 * label : 5 * label + 5] = 4.0
+        texts.append(" ".join(f"w{k}" for k in rng.choice(40, 8, p=weights / weights.sum())))
+    return texts, [f"label{label}" for label in labels]
+
+
+def test_folds_at_random_keep_what_is_alike_together_and_know_no_label():
+    rng = Random(0)
+    texts = [f.format(f"a{rng.random()}", f"b{rng.random()}") for f in FRAMES for _ in range(20)]
+    answers, gold = np.repeat([0, 1] * 6, 20), np.ones(240, bool)
+    drawn = [folds_of(texts, answers, gold, seed, evenly=False) for seed in range(2)]
+    for folds in drawn:
+        of_frame = folds.reshape(12, 20)
+        assert (of_frame == of_frame[:, :1]).all()
+    assert (drawn[0] != drawn[1]).any()
+    apart = folds_of(texts, answers, gold, 0, together=False, evenly=False)
+    shares = [answers[apart == fold].mean() for fold in range(5)]
+    assert len({*np.bincount(apart)}) == 1 and len({*shares}) > 1
 
 
 @pytest.mark.parametrize("kind", ["linear", "static"])
