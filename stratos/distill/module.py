@@ -139,7 +139,7 @@ class Learner(nn.Module):
         self._match_weight = 0.0
 
     def match_layers(
-        self, n_layers: int, width: int, weight: float, kept: Sequence[int] = ()
+        self, n_layers: int, width: int, weight: float, layer_indices: Sequence[int] = ()
     ) -> None:
         """Learn to say what each of a teacher's layers says, too, through learned projections.
 
@@ -147,13 +147,14 @@ class Learner(nn.Module):
             n_layers: of the teacher.
             width: of its states.
             weight: beside the other losses.
-            kept: the teacher's layers that the student has, numbered from 0, where it has no other.
+            layer_indices: the teacher's layers that the student has, numbered from 0, where it has
+                no other.
         """
         config = self.model.config
         pairs = layer_pairs(config.num_hidden_layers, n_layers)
-        if kept:  # the last ends in the logits, which are matched anyway
-            pairs = [(own, whole + 1) for own, whole in enumerate(kept[:-1], 1)]
-        self.match = HiddenMatch(config.hidden_size, width, pairs, projects=not kept)
+        if layer_indices:  # the last ends in the logits, which are matched anyway
+            pairs = [(own, whole + 1) for own, whole in enumerate(layer_indices[:-1], 1)]
+        self.match = HiddenMatch(config.hidden_size, width, pairs, projects=not layer_indices)
         self._match_weight = weight
 
     def pack(self, on: bool) -> None:
@@ -252,7 +253,7 @@ class StudentModule(L.LightningModule):
         objective: Objective = TEXT,
         hidden_match: float = 0.0,
         rates: Rates | None = None,
-        kept: Sequence[int] = (),
+        layer_indices: Sequence[int] = (),
     ) -> None:
         """Wrap a Hugging Face model.
 
@@ -264,12 +265,12 @@ class StudentModule(L.LightningModule):
             objective: what is computed where there is a signal.
             hidden_match: weight of matching the teacher's layers.
             rates: learning rates; None takes those of random weights.
-            kept: the teacher's layers that the student has, where it has no other.
+            layer_indices: the teacher's layers that the student has, where it has no other.
         """
         super().__init__()
         self.learner = Learner(model, trainer_config.compile)
         if hidden_match and source is not None and source.layers is not None:
-            self.learner.match_layers(*source.layers, hidden_match, kept)
+            self.learner.match_layers(*source.layers, hidden_match, layer_indices)
         self._source, self._objective = source, objective
         # What the student wrote is no text to learn by heart.
         self._own_text = replace(objective, cross_entropy=0.0)

@@ -201,8 +201,8 @@ def open_training(
         assert ready.later_depth is not None, "it has lost layers of the whole one"
         longest = int(data.lengths.max())
         reader = Reader(ready.whole, len(ready.tokenizer), longest, keeps_layers=True)
-        objective, kept = Objective(cross_entropy=0.5), ready.later_depth.layers
-        yield made(LocalSource(reader), objective, _OF_STATES, kept=kept), loader
+        objective, indices = Objective(cross_entropy=0.5), ready.later_depth.layers
+        yield made(LocalSource(reader), objective, _OF_STATES, layer_indices=indices), loader
         return
     strategy = find(config.strategies, plan.strategy)
     signal = None if strategy is None else strategy.signal

@@ -222,7 +222,7 @@ def test_what_lost_layers_is_matched_where_the_whole_has_the_same_ones():
     source = LocalSource(Reader(whole.eval(), config.vocab_size, 40, keeps_layers=True))
     losses = []
     for weight in (0.0, 0.7):
-        module = StudentModule(short, TrainerConfig(), 10, source, TEXT, weight, kept=kept)
+        module = StudentModule(short, TrainerConfig(), 10, source, TEXT, weight, layer_indices=kept)
         module.on_fit_start()
         losses.append(module.loss(batch))
     match = module.learner.match
