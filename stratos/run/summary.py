@@ -28,6 +28,7 @@ from stratos.records import (
     Plan,
     RoomRecord,
     Scorecard,
+    Student,
     Worth,
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
@@ -105,9 +106,11 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
     if kind is not None and plan is not None and (why := plan.left_out.get("encoder")):
         yield f"encoder was not tried, which is often the best: {why}"
     scorecard: Scorecard | None = records.get("evaluate")
+    student: Student | None = records.get("distill")
     gain = None if kind is None else kind.gain
     is_flat = gain is not None and gain[0] <= 0
-    if scorecard is not None and is_flat and may_be_chance(scorecard):
+    is_constant = student is not None and student.kind == "majority"
+    if scorecard is not None and (is_constant or (is_flat and may_be_chance(scorecard))):
         yield "check the labels: nothing shows that the texts tell them; more rows may not help"
     else:
         if kind is not None and gain is not None:
@@ -119,7 +122,6 @@ def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
         remedies = (room.remedy(config, records) for room in config.rooms.values())
         yield from (str(remedy) for remedy in remedies if remedy is not None)
     judgement = verdict(records["evaluate"]) if "evaluate" in records else None
-    student = records.get("distill")
     has_collapsed = bool(scorecard and student and collapsed(scorecard, student))
     if plan is not None and (
         has_collapsed
