@@ -169,7 +169,7 @@ def test_a_language_model_is_replaced_and_refuses_what_others_refuse(bundle, ser
 
     try:
         assert set(own.under_load(replace)) == {200}
-        assert [done.returncode for done in told] == [0, 0], told
+        assert [done.returncode for done in told] == [0, 0], [done.stderr for done in told]
         assert own.hosted.bundle == str(copies[1])
         for other in (
             {"model": "gpt-4o"}, {"messages": [{"role": "user", "content": " "}]},
