@@ -85,6 +85,31 @@ def drift() -> str:
     return f"{table(heads, rows)}\n\n`--alpha {measured['alpha']:g}`, Mahjong; {source('drift')}."
 
 
+def renewals() -> str:
+    """Return what renewals through the gate were worth on dated rows."""
+    kept = result("kinds/renewals")
+    later, first = kept["later"], kept["first_window"]
+    least = kept["least_change"]
+    changed = "" if least is None else f", the least change {100 * least:+.1f} points"
+    rows = [
+        [what, *(f"{side[who]:.1%}" for side in (later, first))]
+        for who, what in (
+            ("first", "the first student, never renewed"),
+            ("serving", "renewed through the gate"),
+            ("newest", "always renewed"),
+        )
+    ]
+    heads = ("right", "of the window to come", "of the first window, after the last renewal")
+    return (
+        f"{table(heads, rows)}\n\n{kept['n']} renewals ({kept['n_seeds']} draws), each of "
+        f"{kept['n_labels']} labels and {kept['median_minutes']:.1f} minutes: drift was seen "
+        f"before {kept['n_drifted']}; the gate said no worse of {kept['n_replaced']} and could not "
+        f"tell of {kept['n_undecided']}. Made worse by more than 2 points: {kept['n_made_worse']} "
+        f"of {kept['n_replaced']}{changed}. `benchmarks/kinds/renewals.py`, "
+        f"{source('kinds/renewals')}."
+    )
+
+
 def drift_turns() -> str:
     """How many checks of turns alarm, by what was changed and level."""
     rows = result("drift_turns")["rows"]
@@ -268,6 +293,7 @@ BLOCKS = {
     "conversations": conversations,
     "drift": drift,
     "drift_turns": drift_turns,
+    "renewals": renewals,
     "few": few,
     "log_filters": log_filters,
     "log_personal": log_personal,
