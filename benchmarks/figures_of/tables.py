@@ -47,8 +47,14 @@ def share(row: Mapping[str, Any], form: str = ".3f") -> str:
 
 
 def source(*names: str) -> str:
-    """Return machine, date, commit and load of results, each once."""
-    return "; ".join(dict.fromkeys(made_on(record.load(name)) for name in names))
+    """Return machine, date, commit and load of results, and all loads of one commit at once."""
+    loads: dict[str, list[str]] = {}
+    for name in names:
+        made, _, load = made_on(record.load(name)).rpartition(", load ")
+        loads.setdefault(made, []).append(load)
+    return "; ".join(
+        f"{made}, load {', '.join(dict.fromkeys(of_it))}" for made, of_it in loads.items()
+    )
 
 
 def made_on(content: Mapping[str, Any]) -> str:
