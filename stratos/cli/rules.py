@@ -25,7 +25,7 @@ from stratos.core.foreign import beside, why_unreadable
 from stratos.core.formats import listed, shown
 from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
-from stratos.distill.trainer import unusable
+from stratos.distill.trainer import loses_layers, unusable
 from stratos.models.kinds.student_kinds import KINDS, kinds_for
 from stratos.plan.payback import MAX_SERVE_HOURS
 from stratos.synthesize.choice import contradictions
@@ -197,6 +197,13 @@ def _fits(config: Config) -> Iterator[str]:
                 f"student {student.name}: fit.{key} cuts a model that a student starts from, and "
                 "it starts from none that can be. Leave it out, or type student=local "
                 "student.path=<folder>."
+            )
+        if student.fit.depth and not wrong["depth"] and not loses_layers(config.trainer, student):
+            yield (
+                f"student {student.name}: fit.depth removes layers once the student is trained, "
+                "which is built for one process and weights that are not in 4 bits. Type "
+                "student.fit.depth=false, or trainer.devices=1 trainer.num_nodes=1 and another "
+                "trainer.adapter than qlora."
             )
 
 

@@ -38,7 +38,7 @@ from stratos.distill.tokenizer import (
 )
 from stratos.distill.trainer import Length, Rates, check_adapter
 from stratos.distill.words import RowsTooLong
-from stratos.models.pretrained.depth import N_ROWS_UNTRAINED, Depth, TrialRows, fit_depth
+from stratos.models.pretrained.depth import Depth
 from stratos.models.pretrained.vocabulary import (
     Vocabulary,
     cut_model,
@@ -67,12 +67,10 @@ class Ready:
     vocabulary: Vocabulary | None = None
     """What stays of its own; None for the whole."""
     depth: Depth | None = None
-    """Which of its layers stay; None where none was to go."""
-    later_depth: Depth | None = None
-    """Layers that were taken from it once it was trained, numbered as it had them then."""
+    """Which of the layers of the whole one stay; None for all."""
     whole: Any = None
     """The same student with all layers, trained, in evaluation mode, whose distribution it learns
-    beside the text; None before layers were taken from a trained one."""
+    beside the text; None where it has them itself."""
 
 
 def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouched: bool) -> Ready:
@@ -131,14 +129,6 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         cut_model(model, vocabulary)
         tokenizer = cut_tokenizer(tokenizer, vocabulary)
     labels = config.task.all_labels if set(completions) <= {*config.task.all_labels} else ()
-    depth = None
-    if chosen.path is not None and chosen.fit.depth:
-
-        def trying(done: int, total: int) -> None:
-            context.tick(done, total, "removing layers")
-
-        trial_rows = TrialRows.of(config.task, labels, N_ROWS_UNTRAINED)
-        depth = fit_depth(trial_rows, model, tokenizer, chosen.fit, trying)
     data, n_too_long = encode(tokenizer, chats, completions, chosen.context_length)
     conversations = conversations_in(data, [row.family for row in rows]) if shares else None
     data = replace(data, shares=shares, conversations=conversations)
@@ -147,7 +137,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     model = add_adapters(model, settings, config.seed)
     if settings.checkpointing:
         checkpoint_blocks(model, True)
-    return Ready(chosen, model, tokenizer, data, questions, labels, vocabulary, depth)
+    return Ready(chosen, model, tokenizer, data, questions, labels, vocabulary)
 
 
 def _task_texts(
@@ -198,10 +188,10 @@ def open_training(
     loader = PackedLoader(*shared, **parts)
     made = partial(StudentModule, ready.model, trainer, loader.n_steps, rates=rates)
     if ready.whole is not None:
-        assert ready.later_depth is not None, "it has lost layers of the whole one"
+        assert ready.depth is not None, "it has lost layers of the whole one"
         longest = int(data.lengths.max())
         reader = Reader(ready.whole, len(ready.tokenizer), longest, keeps_layers=True)
-        objective, indices = Objective(cross_entropy=0.5), ready.later_depth.layers
+        objective, indices = Objective(cross_entropy=0.5), ready.depth.layers
         yield made(LocalSource(reader), objective, _OF_STATES, layer_indices=indices), loader
         return
     strategy = find(config.strategies, plan.strategy)

@@ -117,8 +117,6 @@ def train(
             context.warn(str(few))
         if cut := ready.vocabulary:
             context.note(str(VocabularyCut(len(cut.ids), cut.n_before)))
-        if depth := ready.depth:
-            context.note(str(_layers(depth)))
     course = _Course(config, plan, context, ready, length, rates, folder, rank, n_ranks)
     student = _learn(course, began)
     if student is None or not loses_layers(settings, ready.chosen):
@@ -126,13 +124,12 @@ def train(
     return _without_layers(course, student)
 
 
-def _layers(depth: Depth, is_trained: bool = False) -> Reason:
+def _layers(depth: Depth) -> Reason:
     """Return how many layers went, or why none did."""
     n = depth.n_before
     if not depth.is_known:
-        return LayersUnknown(n, depth.n_right, depth.n_rows, depth.n_by_chance, is_trained)
-    rights = depth.n_right, depth.n_right_before, depth.n_rows
-    return LayersRemoved(len(depth.layers), n, *rights, is_trained)
+        return LayersUnknown(n, depth.n_right, depth.n_rows, depth.n_by_chance)
+    return LayersRemoved(len(depth.layers), n, depth.n_right, depth.n_right_before, depth.n_rows)
 
 
 @dataclass(frozen=True)
@@ -190,7 +187,6 @@ def _without_layers(course: _Course, student: Student) -> Student:
     config, context, ready = course.config, course.context, course.ready
     folder, fit = course.folder / "shallow", ready.chosen.fit
     rows = TrialRows.of(config.task, ready.labels)
-    first = ready.depth if ready.depth is not None and ready.depth.is_known else None
     free_memory()  # of the optimizer
     device = ready.model.device
     model = load_model(student.path, dtype="float32").eval().to(device)
@@ -204,15 +200,14 @@ def _without_layers(course: _Course, student: Student) -> Student:
         depth = msgspec.json.decode(path.read_bytes(), type=Depth)
         keep_layers(model, depth.layers)
     else:
-        n_gone = 0 if first is None else first.n_gone
-        depth = fit_depth(rows, model, ready.tokenizer, fit, trying, n_gone)
+        depth = fit_depth(rows, model, ready.tokenizer, fit, trying)
         folder.mkdir(exist_ok=True)
         write_atomically(path, msgspec.json.encode(depth))
-    context.note(str(_layers(depth, is_trained=True)))
+    context.note(str(_layers(depth)))
     if not depth.n_gone:
         setup_seconds = student.setup_seconds + time.monotonic() - began
-        curve = depth.within(first).curve
-        return replace(student, depth_curve=curve, setup_seconds=setup_seconds)
+        layers = depth.n_before, depth.n_before
+        return replace(student, layers=layers, depth_curve=depth.curve, setup_seconds=setup_seconds)
     is_plain = _is_plain(ready.model)
     whole = ready.model if is_plain else load_model(student.path, dtype="float32").to(device)
     whole.eval().zero_grad(set_to_none=True)
@@ -221,7 +216,7 @@ def _without_layers(course: _Course, student: Student) -> Student:
         checkpoint_blocks(model, True)
     L.seed_everything(config.seed, verbose=False)
     model = add_adapters(model, config.trainer, config.seed)
-    shallow = replace(ready, model=model, depth=depth.within(first), later_depth=depth, whole=whole)
+    shallow = replace(ready, model=model, depth=depth, whole=whole)
     tokens, epochs = course.length.tokens * HEALING, course.length.epochs * HEALING
     length = replace(course.length, tokens=math.ceil(tokens), epochs=epochs)
     course = replace(
@@ -242,6 +237,7 @@ def _without_layers(course: _Course, student: Student) -> Student:
     if not is_kept:  # what the attempt took was spent all the same
         return replace(
             student,
+            layers=(depth.n_before, depth.n_before),
             depth_curve=healed.depth_curve,
             seconds=healed.seconds,
             cpu_seconds=healed.cpu_seconds,
@@ -429,10 +425,10 @@ def _save(ready: Ready, weights: dict[str, Any], base: Path, folder: Path) -> tu
         weights = merged_weights(model)
     if not _is_plain(model):
         model = load_model(base, dtype="float32")
-        if ready.vocabulary is not None and ready.later_depth is None:
+        if ready.vocabulary is not None and ready.depth is None:
             cut_model(model, ready.vocabulary)
-        if (depth := ready.later_depth or ready.depth) is not None:
-            keep_layers(model, depth.layers)
+        if ready.depth is not None:
+            keep_layers(model, ready.depth.layers)
     model.load_state_dict(weights, strict=False)
     save_student(model.float().eval(), ready.tokenizer, folder)
     n_params = sum(parameter.numel() for parameter in model.parameters())

@@ -348,33 +348,26 @@ class VocabularyCut(Reason):
         )
 
 
-def _stay(is_trained: bool) -> str:
-    """Return what all layers do: they may still go once the student is trained."""
-    return "stay" if is_trained else "are trained"
-
-
 class LayersRemoved(Reason):
-    """How many layers of a student went, before or behind its training."""
+    """How many layers of a trained student went."""
 
     n_layers: int
     n_before: int
     n_right: int
     n_right_before: int
     n_rows: int
-    is_trained: bool = False
 
     def __str__(self) -> str:
         rows = counted(self.n_rows, "validation row")
-        when = "once it is trained" if self.is_trained else "before the training"
         if self.n_layers == self.n_before:
             return (
-                f"All {self.n_before} layers {_stay(self.is_trained)}: without the least of them "
-                f"fewer of {rows} are right than the {self.n_right_before} {when}."
+                f"All {self.n_before} layers stay: without the least of them fewer of {rows} are "
+                f"right than the {self.n_right_before} of the trained student."
             )
         return (
-            f"{self.n_before - self.n_layers} of {self.n_before} layers are removed: "
-            f"{when} {self.n_right} of {rows} are right without them, {self.n_right_before} "
-            "with all."
+            f"{self.n_before - self.n_layers} of {self.n_before} layers are removed: once it is "
+            f"trained {self.n_right} of {rows} are right without them, {self.n_right_before} with "
+            "all."
         )
 
 
@@ -385,20 +378,11 @@ class LayersUnknown(Reason):
     n_right: int
     n_rows: int
     n_by_chance: int
-    is_trained: bool = False
-
-    @property
-    def _when(self) -> str:
-        return "once it is trained" if self.is_trained else "before its training"
-
-    @property
-    def _stay(self) -> str:
-        return _stay(self.is_trained)
 
     says = (
-        "All {n_before} layers {_stay}: {_when} the student is right of {n_right} of {n_rows} "
-        "validation rows, and their most frequent answer of {n_by_chance}. So no trial tells what "
-        "a layer is for."
+        "All {n_before} layers stay: once it is trained the student is right of {n_right} of "
+        "{n_rows} validation rows, and their most frequent answer of {n_by_chance}. So no trial "
+        "tells what a layer is for."
     )
 
 

@@ -100,7 +100,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=12,
+    version=13,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(

@@ -66,6 +66,7 @@ CONTRADICTIONS = (
     ["strategy=alignment_logits", "student=smollm2_135m", "student.fit.vocabulary=true"],
     ["student=stratos_1m", "++student.fit.vocabulary=0.1"],
     ["student=stratos_1m", "++student.fit.depth=true"],
+    ["student=smollm2_135m", "student.fit.depth=true", "trainer.devices=2"],
     ["student=stratos_1m", "++student.fit.vocabulary=auto"],
 )
 WRONG = (*([typed] for typed in IMPOSSIBLE), *CONTRADICTIONS)

@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 
 from stratos.config import FitConfig, StudentConfig
 from stratos.distill.words import LayersHealed, LayersUnknown
-from stratos.models.pretrained.depth import N_ROWS_UNTRAINED
 from stratos.tasks.classify import ClassifyTask
 
 GOODS = {"apple": "fruit", "cheese": "dairy", "bread": "bakery"}
@@ -83,8 +82,8 @@ def test_a_trained_student_loses_layers_and_no_answers(
     if adapter == "lora":  # which the rates of all weights have learn nothing
         settings |= {"lr_muon": 0.005, "lr_adamw": 0.003}
     student = run_distill(tmp_path / "whole", notes=notes, **settings)
-    unknown = next(note for note in notes if "before its training the student is right" in note)
-    assert f"of {N_ROWS_UNTRAINED} validation rows" in unknown, "of the 104 that there are"
+    [removed] = (note for note in notes if "layers are removed" in note)
+    assert "of 104 validation rows" in removed, "of a trained student alone"
     assert student.layers is not None and student.layers[1] == LAYERS
     n_left = student.layers[0]
     assert LAYERS // 2 <= n_left < LAYERS
@@ -156,5 +155,5 @@ def test_a_time_limit_says_which_training_it_ended(
 
 
 def test_what_is_said_of_layers() -> None:
-    assert "once it is trained" in str(LayersUnknown(30, 2, 200, 20, is_trained=True))
+    assert "once it is trained" in str(LayersUnknown(30, 2, 200, 20))
     assert str(LayersHealed(20, 149, 150, 200, is_kept=True)).endswith("it is the student.")

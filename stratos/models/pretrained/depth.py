@@ -1,4 +1,4 @@
-"""Remove the layers of a model that its task does without.
+"""Remove the layers of a trained model that its task does without.
 
 Layers go one after the other. Each time, that one goes without which the most validation rows are
 answered right (greedily, as in TALE). It ends where what is left is worse than the whole model:
@@ -9,13 +9,15 @@ a model all layers stay.
 A layer is tried where the last trials say that it matters least. So a step tries few layers again,
 not all that are left: without others a layer matters rather more than before. Where it matters
 less, as two that stand in for each other may, more layers stay than if all were tried again.
+
+Nothing is removed before a training: what a model answers then does not tell what it could learn.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,9 +26,7 @@ from stratos.config import FitConfig
 from stratos.tasks.base import Message, Task
 
 N_ROWS = 200
-"""Validation rows that are answered in each trial of a trained model."""
-N_ROWS_UNTRAINED = 64
-"""The same before its training, where few are right, so that most trials go on to the last row."""
+"""Validation rows that are answered in each trial."""
 _BATCH = 16
 _ROUNDING = 1e-9
 _SURE = 0.05
@@ -65,15 +65,6 @@ class Depth:
         """Layers that went."""
         return self.n_before - len(self.layers)
 
-    def within(self, before: Depth | None) -> Depth:
-        """Return the layers as those of the model that they were first taken from."""
-        if before is None:
-            return self
-        layers = tuple(before.layers[index] for index in self.layers)
-        return replace(
-            self, layers=layers, n_before=before.n_before, curve=before.curve + self.curve
-        )
-
 
 @dataclass(frozen=True)
 class TrialRows:
@@ -85,9 +76,9 @@ class TrialRows:
     """That it is to answer with; none where it writes any text."""
 
     @staticmethod
-    def of(task: Task, labels: Sequence[str], n_rows: int = N_ROWS) -> TrialRows:
-        """Return those of a task, at most so many."""
-        items = task.items("validation", n_rows)
+    def of(task: Task, labels: Sequence[str]) -> TrialRows:
+        """Return those of a task."""
+        items = task.items("validation", N_ROWS)
         chats, answers = [*map(task.student_messages, items)], [*map(task.completion, items)]
         return TrialRows(chats, answers, labels)
 
@@ -109,7 +100,6 @@ def fit_depth(
     tokenizer: Any,
     fit: FitConfig,
     tick: Callable[[int, int], None],
-    n_gone: int = 0,
 ) -> Depth:
     """Remove the layers of a model, in place, that validation rows do without.
 
@@ -119,7 +109,6 @@ def fit_depth(
         tokenizer: of the model.
         fit: how many layers may go, and how many points that may cost.
         tick: as `task_depth` takes it.
-        n_gone: layers that the model has lost already.
     """
     return task_depth(
         model,
@@ -129,7 +118,6 @@ def fit_depth(
         share=float(fit.depth),
         max_loss=fit.max_loss_points / 100,
         tick=tick,
-        n_gone=n_gone,
     )
 
 
@@ -142,7 +130,6 @@ def task_depth(
     share: float,
     max_loss: float,
     tick: Callable[[int, int], None] = lambda done, total: None,
-    n_gone: int = 0,
 ) -> Depth:
     """Remove layers of a model of transformers, in place, and return what stays.
 
@@ -154,11 +141,10 @@ def task_depth(
         share: of the layers that may go at most.
         max_loss: share of the rows that may be answered worse.
         tick: called with (trials, about how many there will be) before each trial.
-        n_gone: layers that count for the share and went earlier.
     """
     stack = _Stack(model)
     n, layers = stack.n_layers, list(range(stack.n_layers))
-    most = min(n - 1, int(share * (n + n_gone) + _ROUNDING) - n_gone)
+    most = min(n - 1, int(share * n + _ROUNDING))
     about = 1 + n + 2 * most
     trials = _Trials(answer, n_rows, lambda done: tick(min(done, about), about))
     whole = right = trials.right()[0]

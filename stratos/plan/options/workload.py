@@ -47,7 +47,7 @@ from stratos.distill.trainer import (
 )
 from stratos.estimate import constants as k
 from stratos.estimate.cards import TrainingJob, Workload
-from stratos.models.pretrained.depth import N_ROWS, N_ROWS_UNTRAINED
+from stratos.models.pretrained.depth import N_ROWS
 from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe
 from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item, Message, Task
@@ -136,8 +136,7 @@ class Lengths:
         )
         n_answers = n_times * n_items
         if loses_layers(self.config.trainer, student):
-            n_held = len(self.config.task.items("validation", N_ROWS))
-            n_rows = min(N_ROWS, n_held) + min(N_ROWS_UNTRAINED, n_held)
+            n_rows = len(self.config.task.items("validation", N_ROWS))
             n_trials = (1 + 2 * student.fit.depth) * (card.n_layers or 0)
             n_answers += round(_OF_A_TRIAL * n_trials * n_rows)
         return Checks(n_answers, Workload(prompt, min(most, max(1.0, answer))))

@@ -191,21 +191,6 @@ def test_trials_that_end_early_choose_what_whole_ones_would(
     assert len(asked) < len(tried) * n_rows, "some trial ended before its last row"
 
 
-def test_layers_that_went_earlier_count_for_the_share(student: tuple[Any, Any, list[Any]]) -> None:
-    model = student[0]
-
-    def answer(rows: Sequence[int]) -> np.ndarray:
-        return np.ones(len(rows), bool)
-
-    first = task_depth(model, answer, 40, 4, share=0.2, max_loss=0.0)
-    assert first.layers == (0, 1, 2, 3) and first.curve == ((5, 40, 40), (4, 40, 40))
-    later = task_depth(model, answer, 40, 4, share=0.6, max_loss=0.0, n_gone=first.n_gone)
-    assert later.layers == (0, 1) and (later.n_before, later.n_gone) == (4, 2)
-    both = later.within(first)
-    assert both.layers == (0, 1) and (both.n_before, both.n_gone) == (5, 3)
-    assert [n_left for n_left, *_ in both.curve] == [5, 4, 4, 3, 2]
-
-
 def test_a_text_is_right_if_the_model_would_write_it(student: Any) -> None:
     import torch
 

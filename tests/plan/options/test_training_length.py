@@ -162,9 +162,7 @@ def test_the_plan_counts_the_rows_that_trials_of_layers_answer(tickets, folder, 
         return Lengths(config).checks(BLIND, Injection(), card).n_answers
 
     monkeypatch.setattr(workload, "N_ROWS", 20)
-    monkeypatch.setattr(workload, "N_ROWS_UNTRAINED", 8)
     shallow = replace(student, fit=FitConfig(depth=0.4))
     longer = replace(shallow, fit=FitConfig(depth=0.5))
-    # 28 rows: 20 of the trained student, 8 before its training.
-    assert n_answers(longer) - n_answers(shallow) == 14 * (20 - 18)
-    assert n_answers(shallow) >= n_answers(student) + 14 * 18
+    assert n_answers(longer) - n_answers(shallow) == 10 * (20 - 18)
+    assert n_answers(shallow) >= n_answers(student) + 10 * 18
