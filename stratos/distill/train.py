@@ -204,10 +204,10 @@ def _without_layers(course: _Course, student: Student) -> Student:
         folder.mkdir(exist_ok=True)
         write_atomically(path, msgspec.json.encode(depth))
     context.note(str(_layers(depth)))
+    student = replace(student, layers=(depth.n_before, depth.n_before))
     if not depth.n_gone:
         setup_seconds = student.setup_seconds + time.monotonic() - began
-        layers = depth.n_before, depth.n_before
-        return replace(student, layers=layers, depth_curve=depth.curve, setup_seconds=setup_seconds)
+        return replace(student, depth_curve=depth.curve, setup_seconds=setup_seconds)
     is_plain = _is_plain(ready.model)
     whole = ready.model if is_plain else load_model(student.path, dtype="float32").to(device)
     whole.eval().zero_grad(set_to_none=True)
@@ -237,7 +237,6 @@ def _without_layers(course: _Course, student: Student) -> Student:
     if not is_kept:  # what the attempt took was spent all the same
         return replace(
             student,
-            layers=(depth.n_before, depth.n_before),
             depth_curve=healed.depth_curve,
             seconds=healed.seconds,
             cpu_seconds=healed.cpu_seconds,
