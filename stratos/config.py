@@ -143,11 +143,10 @@ class FitConfig:
     alone, and those that write every other text; a number: with this share of its other tokens
     too, the most frequent first; auto: the plan chooses between the whole and the cut model."""
     depth: bool | Share = False
-    """true: once it is trained, remove layers as long as validation rows are answered as well
-    without them; then the whole student teaches what is left. A number: at most this share of
-    them."""
+    """true: once it is trained, remove layers until validation rows are surely answered worse;
+    then the whole student teaches what is left. A number: at most this share of them."""
     max_loss_points: Amount = 1.0
-    """Points of validation rows that the layers of one removal may cost."""
+    """Points of validation rows that the removed layers may cost in the end."""
 
     @property
     def share(self) -> float | None:

@@ -126,10 +126,10 @@ def train(
 
 def _layers(depth: Depth) -> Reason:
     """Return how many layers went, or why none did."""
-    n = depth.n_before
+    n, n_before = depth.n_before, depth.rights[0]
     if not depth.is_known:
-        return LayersUnknown(n, depth.n_right, depth.n_rows, depth.n_by_chance)
-    return LayersRemoved(len(depth.layers), n, depth.n_right, depth.n_right_before, depth.n_rows)
+        return LayersUnknown(n, n_before, depth.n_rows, depth.n_by_chance)
+    return LayersRemoved(len(depth.layers), n, depth.n_right, n_before, depth.n_rows)
 
 
 @dataclass(frozen=True)
@@ -179,74 +179,93 @@ def _learn(course: _Course, began: float) -> Student | None:
 
 
 def _without_layers(course: _Course, student: Student) -> Student:
-    """Remove the layers that a trained student does without, and distil it back from itself.
+    """Remove the layers that a trained student misses least, and distil it back from itself.
 
-    The whole student stays where validation rows are answered worse by the shallow one in the end.
+    Where validation rows are answered worse by the shallow one in the end, it is tried once more
+    without those layers alone that cost next to nothing; then the whole student stays.
     """
     began = time.monotonic()
-    config, context, ready = course.config, course.context, course.ready
-    folder, fit = course.folder / "shallow", ready.chosen.fit
+    config, ready = course.config, course.ready
     rows = TrialRows.of(config.task, ready.labels)
     free_memory()  # of the optimizer
-    device = ready.model.device
-    model = load_model(student.path, dtype="float32").eval().to(device)
-    path = folder / f"layers-{student.weights_sha256[:16]}.json"
-
-    def trying(done: int, total: int) -> None:
-        context.tick(done, total, "removing layers")
-
-    # A training that goes on knows already what many trials have shown.
-    if path.exists():
-        depth = msgspec.json.decode(path.read_bytes(), type=Depth)
-        keep_layers(model, depth.layers)
-    else:
-        depth = fit_depth(rows, model, ready.tokenizer, fit, trying)
-        folder.mkdir(exist_ok=True)
-        write_atomically(path, msgspec.json.encode(depth))
-    context.note(str(_layers(depth)))
-    student = replace(student, layers=(depth.n_before, depth.n_before))
-    if not depth.n_gone:
-        setup_seconds = student.setup_seconds + time.monotonic() - began
-        return replace(student, depth_curve=depth.curve, setup_seconds=setup_seconds)
-    is_plain = _is_plain(ready.model)
+    folder = course.folder / "shallow" / student.weights_sha256[:16]
+    depth = _depth(replace(course, folder=folder), student, rows)
+    course.context.note(str(_layers(depth)))
+    student = replace(student, layers=(depth.n_before, depth.n_before), depth_curve=depth.curve)
+    if not depth.attempts:
+        return replace(student, setup_seconds=student.setup_seconds + time.monotonic() - began)
+    is_plain, device = _is_plain(ready.model), ready.model.device
     whole = ready.model if is_plain else load_model(student.path, dtype="float32").to(device)
     whole.eval().zero_grad(set_to_none=True)
     right = rows.right(whole, ready.tokenizer)
-    if config.trainer.checkpointing:
-        checkpoint_blocks(model, True)
-    L.seed_everything(config.seed, verbose=False)
-    model = add_adapters(model, config.trainer, config.seed)
-    shallow = replace(ready, model=model, depth=depth, whole=whole)
-    tokens, epochs = course.length.tokens * HEALING, course.length.epochs * HEALING
-    length = replace(course.length, tokens=math.ceil(tokens), epochs=epochs)
-    course = replace(
-        course,
-        context=replace(context, warn=lambda text: context.warn(str(OfShallow(text)))),
-        ready=shallow,
-        length=length,
-        folder=folder,
-        earlier=student,
-    )
-    healed = _learn(course, began)
-    assert healed is not None
-    model = load_model(healed.path, dtype="float32").eval().to(device)
-    healed_right = rows.right(model, ready.tokenizer)
-    is_kept = not is_worse(right, healed_right, fit.max_loss_points / 100)
-    rights = int(healed_right.sum()), int(right.sum()), len(right)
-    context.note(str(LayersHealed(len(depth.layers), *rights, is_kept)))
-    if not is_kept:  # what the attempt took was spent all the same
-        return replace(
+    for attempt, following in zip(depth.attempts, (*depth.attempts[1:], None), strict=True):
+        n_left = len(attempt.layers)
+        failed = folder / f"failed-{n_left}.json"
+        if failed.exists():  # in a training that was stopped later
+            student = msgspec.json.decode(failed.read_bytes(), type=Student)
+            continue
+        shallow = replace(course, folder=folder / f"{n_left}-layers", earlier=student)
+        healed = _healed(shallow, attempt, whole, began)
+        model = load_model(healed.path, dtype="float32").eval().to(device)
+        healed_right = rows.right(model, ready.tokenizer)
+        is_kept = not is_worse(right, healed_right, ready.chosen.fit.max_loss_points / 100)
+        rights = int(healed_right.sum()), int(right.sum()), len(right)
+        n_next = None if following is None else len(following.layers)
+        course.context.note(str(LayersHealed(n_left, *rights, is_kept, n_next)))
+        if is_kept:
+            with replacing(Path(student.path)) as fresh:
+                shutil.copytree(healed.path, fresh, dirs_exist_ok=True)
+            return replace(healed, path=student.path)
+        student = replace(  # what the attempt took was spent all the same
             student,
-            depth_curve=healed.depth_curve,
             seconds=healed.seconds,
             cpu_seconds=healed.cpu_seconds,
             setup_seconds=healed.setup_seconds,
             expected_seconds=healed.expected_seconds,
             n_resumed=healed.n_resumed,
         )
-    with replacing(Path(student.path)) as fresh:
-        shutil.copytree(healed.path, fresh, dirs_exist_ok=True)
-    return replace(healed, path=student.path)
+        write_atomically(failed, msgspec.json.encode(student))
+        shutil.rmtree(shallow.folder)
+        began = time.monotonic()
+    return student
+
+
+def _depth(course: _Course, student: Student, rows: TrialRows) -> Depth:
+    """Return which layers go; a training that goes on knows what many trials have shown."""
+    path, ready = course.folder / "layers.json", course.ready
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=Depth)
+    model = load_model(student.path, dtype="float32").eval().to(ready.model.device)
+
+    def trying(done: int, total: int) -> None:
+        course.context.tick(done, total, "removing layers")
+
+    depth = fit_depth(rows, model, ready.tokenizer, ready.chosen.fit, trying)
+    course.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, msgspec.json.encode(depth))
+    return depth
+
+
+def _healed(course: _Course, depth: Depth, whole: Any, began: float) -> Student:
+    """Train what is left of a student by text, logits and hidden states of the whole one."""
+    settings, context, student = course.config.trainer, course.context, course.earlier
+    assert student is not None
+    model = load_model(student.path, dtype="float32").to(whole.device)
+    keep_layers(model, depth.layers)
+    if settings.checkpointing:
+        checkpoint_blocks(model, True)
+    L.seed_everything(course.config.seed, verbose=False)
+    model = add_adapters(model, settings, course.config.seed)
+    tokens, epochs = course.length.tokens * HEALING, course.length.epochs * HEALING
+    course = replace(
+        course,
+        context=replace(context, warn=lambda text: context.warn(str(OfShallow(text)))),
+        ready=replace(course.ready, model=model, depth=depth, whole=whole),
+        length=replace(course.length, tokens=math.ceil(tokens), epochs=epochs),
+    )
+    healed = _learn(course, began)
+    assert healed is not None
+    return healed
 
 
 def _callbacks(

@@ -402,6 +402,8 @@ class LayersHealed(Reason):
     n_right_before: int
     n_rows: int
     is_kept: bool
+    n_next: int | None = None
+    """Layers of the next attempt."""
 
     def __str__(self) -> str:
         rights = (
@@ -410,7 +412,10 @@ class LayersHealed(Reason):
         )
         if self.is_kept:
             return f"{rights}: it is the student."
-        return f"{rights}, which is worse (student.fit.max_loss_points): the whole student stays."
+        then = "the whole student stays"
+        if self.n_next is not None:
+            then = f"next with {self.n_next} layers"
+        return f"{rights}, which is worse (student.fit.max_loss_points): {then}."
 
 
 class End(Reason):

@@ -100,7 +100,7 @@ SYNTHESIZE = Stage(
 )  # fmt: skip
 DISTILL = Stage(
     name="distill",
-    version=13,
+    version=14,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(

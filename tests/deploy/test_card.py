@@ -265,6 +265,6 @@ def test_the_card_shows_what_accuracy_each_size_has() -> None:
     assert with_sizes(card, [tried[1], replace(tried[1], is_served=False)], none) == card
     formats = [replace(size, is_format=True) for size in tried]
     assert with_sizes(card, formats, none) == card, "the formats have a table of their own"
-    shallow: Any = SimpleNamespace(depth_curve=((29, 80, 82), (28, 79, 82)))
+    shallow: Any = SimpleNamespace(depth_curve=((29, 80, 82), (28, 79, 82)), layers=(28, 30))
     shown = with_sizes(card, tried[:1], shallow)
     assert "| 29 | 80 | 82 |\n| 28 | 79 | 82 |\n" in shown and "| tried |" not in shown

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from stratos.config import FitConfig, StudentConfig
 from stratos.distill.words import LayersHealed, LayersUnknown
+from stratos.models.pretrained.depth import Depth
 from stratos.tasks.classify import ClassifyTask
 
 GOODS = {"apple": "fruit", "cheese": "dairy", "bread": "bakery"}
@@ -88,7 +90,8 @@ def test_a_trained_student_loses_layers_and_no_answers(
     assert student.layers is not None and student.layers[1] == LAYERS
     n_left = student.layers[0]
     assert LAYERS // 2 <= n_left < LAYERS
-    assert [left for left, *_ in student.depth_curve] == list(range(LAYERS, n_left - 1, -1))
+    n_tried = [left for left, *_ in student.depth_curve]
+    assert n_tried == list(range(LAYERS, n_tried[-1] - 1, -1)) and n_left in n_tried
     # Adapters beside random weights learn little.
     assert student.validation_exact >= (0.95 if adapter == "none" else 0.5)
     read = AutoModelForCausalLM.from_pretrained(student.path)
@@ -132,12 +135,42 @@ def test_the_whole_student_stays_where_the_shallow_one_is_worse(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stratos.distill.train.is_worse", lambda *_: True)
+    """All that went is tried first, and then what cost next to nothing."""
+    from stratos.distill import train
+
+    fitted, orders = train.fit_depth, []
+
+    def loses_two(*args: Any) -> Depth:
+        orders.append(replace(fitted(*args), removed=(3, 1), rights=(104, 104, 100), n_safe=1))
+        return orders[-1]
+
+    monkeypatch.setattr(train, "fit_depth", loses_two)
+    monkeypatch.setattr(train, "is_worse", lambda *_: True)
     notes: list[str] = []
     student = run_distill(tmp_path / "run", notes=notes, **settings)
-    assert any(note.endswith("the whole student stays.") for note in notes)
-    assert student.layers == (LAYERS, LAYERS) and student.depth_curve
+    first, second = (note for note in notes if "taught by the whole student" in note)
+    assert first.startswith("With 2 layers") and first.endswith("next with 3 layers.")
+    assert second.startswith("With 3 layers") and second.endswith("the whole student stays.")
+    assert student.layers == (LAYERS, LAYERS)
+    assert [left for left, *_ in student.depth_curve] == [4, 3, 2]
     assert len(AutoModelForCausalLM.from_pretrained(student.path).model.layers) == LAYERS
+
+    # A run that is stopped in the second attempt does not repeat the first.
+    verdicts = iter((True, KeyboardInterrupt, False))
+
+    def judged(*_: Any) -> bool:
+        if (verdict := next(verdicts)) is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return bool(verdict)
+
+    monkeypatch.setattr(train, "is_worse", judged)
+    with pytest.raises(KeyboardInterrupt):
+        run_distill(tmp_path / "stopped", **settings)
+    notes = []
+    second = run_distill(tmp_path / "stopped", notes=notes, **settings)
+    assert len(orders) == 2 and not any(note.startswith("With 2 layers") for note in notes)
+    assert second.layers == (3, LAYERS) and second.seconds > student.seconds / 2
+    assert len(AutoModelForCausalLM.from_pretrained(second.path).model.layers) == 3
 
 
 @pytest.mark.slow

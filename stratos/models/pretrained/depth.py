@@ -1,10 +1,10 @@
-"""Remove the layers of a trained model that its task does without.
+"""Order the layers of a trained model by how well its task does without them.
 
 Layers go one after the other. Each time, that one goes without which the most validation rows are
-answered right (greedily, as in TALE). It ends where what is left is worse than the whole model:
-by more points than are allowed, or surely, as McNemar's test on the same rows says. A model that
-is right of no more rows than their most frequent answer shows nothing that could be lost: of such
-a model all layers stay.
+answered right (greedily, as in TALE). It ends where what is left is surely worse than the whole
+model, as McNemar's test on the same rows says. What is left has not learnt to do without them yet:
+whether it can is measured once it has. A model that is right of no more rows than their most
+frequent answer shows nothing that could be lost: of such a model all layers stay.
 
 A layer is tried where the last trials say that it matters least. So a step tries few layers again,
 not all that are left: without others a layer matters rather more than before. Where it matters
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,31 +39,47 @@ Answer = Callable[[Sequence[int]], np.ndarray]
 
 @dataclass(frozen=True)
 class Depth:
-    """The layers of a model that stay."""
+    """The layers of a model that go, and what the trials said."""
 
-    layers: tuple[int, ...]
-    """Their numbers in the whole model, ascending."""
+    removed: tuple[int, ...]
+    """Their numbers in the whole model, in the order in which they went."""
     n_before: int
+    """Layers of the whole model."""
+    rights: tuple[int, ...]
+    """Rows right with all layers, and after each that went."""
     n_rows: int
     """Validation rows that were answered."""
-    n_right: int
-    """Of them right with the layers that stay."""
-    n_right_before: int
-    """With all layers."""
     n_by_chance: int
     """Rows that the most frequent answer has."""
-    curve: tuple[tuple[int, int, int], ...] = ()
-    """Layers left, rows right and their number: of all layers, and after each removed one."""
+    n_safe: int
+    """Of those that went, the first so many cost no more rows than are allowed."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that stay, ascending."""
+        return tuple(index for index in range(self.n_before) if index not in self.removed)
+
+    @property
+    def n_right(self) -> int:
+        """Rows right with the layers that stay."""
+        return self.rights[len(self.removed)]
 
     @property
     def is_known(self) -> bool:
         """Whether the whole model is right of enough rows to tell what a layer is for."""
-        return exceeds_chance(self.n_right_before, self.n_rows, self.n_by_chance)
+        return exceeds_chance(self.rights[0], self.n_rows, self.n_by_chance)
 
     @property
-    def n_gone(self) -> int:
-        """Layers that went."""
-        return self.n_before - len(self.layers)
+    def curve(self) -> tuple[tuple[int, int, int], ...]:
+        """Layers left, rows right and their number; empty where none went."""
+        points = enumerate(self.rights) if len(self.rights) > 1 else ()
+        return tuple((self.n_before - n, right, self.n_rows) for n, right in points)
+
+    @property
+    def attempts(self) -> tuple[Depth, ...]:
+        """With all that went, and with those alone that cost no more than is allowed."""
+        counts = sorted({len(self.removed), self.n_safe} - {0}, reverse=True)
+        return tuple(replace(self, removed=self.removed[:n]) for n in counts)
 
 
 @dataclass(frozen=True)
@@ -101,13 +117,13 @@ def fit_depth(
     fit: FitConfig,
     tick: Callable[[int, int], None],
 ) -> Depth:
-    """Remove the layers of a model, in place, that validation rows do without.
+    """Return which layers of a model go that validation rows miss least.
 
     Args:
         rows: that are answered in each trial.
         model: of transformers.
         tokenizer: of the model.
-        fit: how many layers may go, and how many points that may cost.
+        fit: how many layers may go, and how many points that may cost in the end.
         tick: as `task_depth` takes it.
     """
     return task_depth(
@@ -131,7 +147,7 @@ def task_depth(
     max_loss: float,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> Depth:
-    """Remove layers of a model of transformers, in place, and return what stays.
+    """Return which layers of a model of transformers go, which is left whole.
 
     Args:
         model: with a list of layers, as Llama, Qwen, Mistral and Gemma have.
@@ -139,7 +155,7 @@ def task_depth(
         n_rows: validation rows.
         n_by_chance: rows that the most frequent answer has.
         share: of the layers that may go at most.
-        max_loss: share of the rows that may be answered worse.
+        max_loss: share of the rows that may be answered worse in the end.
         tick: called with (trials, about how many there will be) before each trial.
     """
     stack = _Stack(model)
@@ -147,24 +163,24 @@ def task_depth(
     most = min(n - 1, int(share * n + _ROUNDING))
     about = 1 + n + 2 * most
     trials = _Trials(answer, n_rows, lambda done: tick(min(done, about), about))
-    whole = right = trials.right()[0]
-    assert whole is not None and right is not None
+    whole = trials.right()[0]
+    assert whole is not None
     scores: dict[int, int] = {}
-    curve = []
-    if not exceeds_chance(int(whole.sum()), len(whole), n_by_chance):
+    removed: list[int] = []
+    rights, n_safe = [int(whole.sum())], 0
+    if not exceeds_chance(rights[0], n_rows, n_by_chance):
         most = 0
-    while n - len(layers) < most:
-        index, without = _least(stack, layers, trials, scores, n_rows)
-        if is_worse(whole, without, max_loss):
+    while len(removed) < most:
+        index, right = _least(stack, layers, trials, scores, n_rows)
+        if is_worse(whole, right):
             break
         layers.remove(index)
-        right = without
-        curve.append((len(layers), int(right.sum()), len(right)))
-    stack.keep(layers)
-    n_right, n_before = int(right.sum()), int(whole.sum())
-    if curve:
-        curve.insert(0, (n, n_before, len(whole)))
-    return Depth(tuple(layers), n, len(whole), n_right, n_before, n_by_chance, tuple(curve))
+        removed.append(index)
+        rights.append(int(right.sum()))
+        if not is_worse(whole, right, max_loss):
+            n_safe = len(removed)
+    stack.keep(range(n))
+    return Depth(tuple(removed), n, tuple(rights), n_rows, n_by_chance, n_safe)
 
 
 class _Trials:
@@ -234,8 +250,14 @@ def exceeds_chance(n_right: int, n_rows: int, n_by_chance: int) -> bool:
     return bool(binomtest(n_right, n_rows, share, "greater").pvalue < _SURE)
 
 
-def is_worse(before: np.ndarray, after: np.ndarray, max_loss: float) -> bool:
-    """Return whether fewer rows are right than may be, or surely fewer (McNemar's exact test)."""
+def is_worse(before: np.ndarray, after: np.ndarray, max_loss: float = 1.0) -> bool:
+    """Return whether fewer rows are right than may be, or surely fewer (McNemar's exact test).
+
+    Args:
+        before: which rows the whole model is right of, shape (rows,).
+        after: the same of what is left of it.
+        max_loss: share of the rows that may be lost; by default the test alone decides.
+    """
     from scipy.stats import binomtest
 
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())

@@ -114,11 +114,13 @@ def test_layers_go_that_answers_do_not_need(student: tuple[Any, Any, list[Any]])
         tick=lambda *done: trials.append(done),
     )
     assert depth.layers == (0, 2, 4)
-    assert (depth.n_before, depth.n_right, depth.n_right_before) == (5, 60, 60)
-    assert depth.is_known
+    assert (depth.n_before, depth.rights[:3], depth.n_rows) == (5, (60, 60, 60), 60)
+    assert depth.is_known and depth.removed == (3, 1)
     counts, about = zip(*trials, strict=True)
     assert set(about) == {1 + 5 + 2 * 4} and counts[:6] == (0, 1, 2, 3, 4, 5)
     assert list(counts) == sorted(counts) and counts[-1] <= about[-1]
+    assert answers_of(model, tokenizer, chats) == gold
+    keep_layers(model, depth.layers)
     assert answers_of(model, tokenizer, chats) == gold
 
 
@@ -186,9 +188,43 @@ def test_trials_that_end_early_choose_what_whole_ones_would(
         goes.append(min(left, key=lambda index: (costs[index], -index)))
         left.remove(goes[-1])
     depth = task_depth(model, answer, n_rows, 0, share=0.6, max_loss=1.0)
-    assert depth.layers == tuple(i for i in range(5) if i not in goes[: depth.n_gone])
+    assert depth.removed == tuple(goes[: len(depth.removed)])
     assert len(asked) < 13 * n_rows
     assert len(asked) < len(tried) * n_rows, "some trial ended before its last row"
+
+
+@pytest.mark.parametrize(
+    ("lost", "n_gone", "n_safe"),
+    [
+        # Of 100 rows 5 lost and none won: p = 0.06; 6: p = 0.03.
+        ((1, 2, 4, 9), 2, 1),
+        ((0, 1, 0, 4), 4, 3),
+        ((3, 1, 1, 1), 3, 1),
+        ((2, 3, 9, 9), 2, 0),
+        ((9, 9, 9, 9), 0, 0),
+    ],
+)
+def test_layers_go_until_what_is_left_is_surely_worse(
+    student: tuple[Any, Any, list[Any]], lost: Sequence[int], n_gone: int, n_safe: int
+) -> None:
+    """So many rows are wrong without the layers 4, 3, 2 and 1, and all without the first."""
+    model = student[0]
+    blocks = list(model.get_decoder().layers)
+    starts = np.cumsum([0, *lost])
+
+    def answer(rows: Sequence[int]) -> np.ndarray:
+        there = {blocks.index(block) for block in model.get_decoder().layers}
+        right = np.ones(100, bool)
+        for number, index in enumerate((4, 3, 2, 1)):
+            right[starts[number] : starts[number + 1]] &= index in there
+        return (right if 0 in there else np.zeros(100, bool))[list(rows)]
+
+    depth = task_depth(model, answer, 100, 0, share=1.0, max_loss=0.01)
+    assert (len(depth.removed), depth.n_safe) == (n_gone, n_safe)
+    assert [len(attempt.removed) for attempt in depth.attempts] == [
+        n for n in dict.fromkeys((n_gone, n_safe)) if n
+    ]
+    assert len(model.get_decoder().layers) == 5, "the model stays whole"
 
 
 def test_a_text_is_right_if_the_model_would_write_it(student: Any) -> None:
