@@ -238,7 +238,7 @@ def _depth(course: _Course, student: Student, rows: TrialRows) -> Depth:
     model = load_model(student.path, dtype="float32").eval().to(ready.model.device)
 
     def trying(done: int, total: int) -> None:
-        course.context.tick(done, total, "removing layers")
+        course.context.tick(done, total, "removing layers; what is left learns again then")
 
     depth = fit_depth(rows, model, ready.tokenizer, ready.chosen.fit, trying)
     course.folder.mkdir(parents=True, exist_ok=True)

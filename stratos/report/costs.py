@@ -192,7 +192,7 @@ def stage_seconds(records: Mapping[str, Any], spends: Sequence[Spend] = ()) -> d
     took = {
         name: record.seconds + getattr(record, "setup_seconds", 0.0)
         for name, record in records.items()
-        if record is not None
+        if hasattr(record, "seconds")
     }
     for stage in dict.fromkeys(spend.stage for spend in spends if spend.seconds):
         # A record lacks what a killed attempt did after its last checkpoint; the ledger lacks what

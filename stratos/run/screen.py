@@ -293,7 +293,8 @@ def _(student: Student) -> Iterator[Line]:
     more = f" and {duration(around_s)} to load, measure and save" if around_s >= 10 else ""
     read = "" if student.epochs is None else f"each row read {student.epochs:.2g} times"
     took = f"{duration(student.seconds)}{more}{resumed}"
-    facts = (student.name, size(student.n_params), read, took)
+    layers = "" if student.layers is None else "{} of {} layers".format(*student.layers)
+    facts = (student.name, layers, size(student.n_params), read, took)
     yield Line(
         "training",
         f"{', '.join(filter(None, facts))}: {percent(student.validation_exact)} {by}",

@@ -31,7 +31,14 @@ from stratos.records import (
     Student,
     Worth,
 )
-from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
+from stratos.report.costs import (
+    CostRow,
+    Spend,
+    cost_rows,
+    read_ledger,
+    read_reserves,
+    stage_seconds,
+)
 from stratos.report.frontier import next_steps
 from stratos.report.planned import PlannedRow, misses, planned_rows
 from stratos.report.run_verdict import (
@@ -76,7 +83,7 @@ def last_lines(config: Config, records: Mapping[str, Any], ledger: Path) -> Iter
     budget = config.limits.budget_usd
     of = "" if budget is None else f" of limits.budget_usd={budget:g}"
     spent = sum(spend.usd for spend in spends)
-    took = sum(getattr(record, "seconds", 0.0) for record in records.values())
+    took = sum(stage_seconds(records, spends).values())
     yield Line("spent", f"{usd(spent)}{of}; {duration(took)} of work")
     is_to_serve = judgement is None or judgement.outcome != "stay"
     yield from _places(config, records, is_to_serve)

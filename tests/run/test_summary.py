@@ -104,6 +104,12 @@ def lines_named(name: str, folder: Path, made: Mapping[str, Any]) -> list[Line]:
         return [line for line in last_lines(config, made, folder / "ledger") if line.name == name]
 
 
+def test_the_work_of_a_run_holds_what_was_around_its_training(tmp_path):
+    student = SimpleNamespace(seconds=60.0, setup_seconds=120.0)
+    (line,) = lines_named("spent", tmp_path, {"distill": student})
+    assert line.text == "$0; 3 min 00 s of work"
+
+
 @pytest.mark.parametrize(("format", "whole"), [("", 0.89), ("q4_k_m", 0.91), ("q4_k_m", 0.8)])
 def test_a_missed_limit_says_what_the_precision_has_to_do_with_it(format, whole, snapshot):
     assert str(LimitMissed(0.9, wilson(89, 100), format, whole)) == snapshot
