@@ -104,6 +104,13 @@ def lines_named(name: str, folder: Path, made: Mapping[str, Any]) -> list[Line]:
         return [line for line in last_lines(config, made, folder / "ledger") if line.name == name]
 
 
+@pytest.mark.parametrize(("layers", "facts"), [(None, "862k"), ((24, 30), "24 of 30 layers, 862k")])
+def test_the_training_says_how_many_layers_stayed(layers, facts, tmp_path):
+    student = replace(make_records(tmp_path)["distill"], layers=layers)
+    line = next(line for line in lines_of(student) if line.name == "training")
+    assert line.text.startswith(f"llama-1m, {facts} parameters, ")
+
+
 def test_the_work_of_a_run_holds_what_was_around_its_training(tmp_path):
     student = SimpleNamespace(seconds=60.0, setup_seconds=120.0)
     (line,) = lines_named("spent", tmp_path, {"distill": student})
