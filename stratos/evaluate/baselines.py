@@ -1,7 +1,8 @@
 """Free baselines: random guess, most frequent answer, nearest row, TF-IDF classifier.
 
 None of these needs a language model, and none costs anything. They learn from the labelled rows of
-the task's file and from the corpus, that is, from all that the student could learn from.
+the task's file, those of its validation among them, and from the corpus: from all that a student
+could learn from, whichever the run trains.
 """
 
 from __future__ import annotations
@@ -239,15 +240,15 @@ def chance(task: Task, items: Sequence[Item]) -> ModelScore:
     )
 
 
-def labelled_items(task: Task, corpus_path: Path, validation: Sequence[Item] = ()) -> list[Item]:
-    """Return all that can be learnt from: the task's own training rows, and the corpus.
+def labelled_items(task: Task, corpus_path: Path, validation: Sequence[Item]) -> list[Item]:
+    """Return all that can be learnt from: the task's own rows but the test's, and the corpus.
 
     Of a file with more than `MOST_ROWS`, a random part is taken.
 
     Args:
         task: with its rows.
         corpus_path: what the student has learnt.
-        validation: validation rows, where the student has learnt them, too.
+        validation: rows of its file that no stage holds back.
     """
     from stratos.models.kinds.learnt_rows import training_items  # imports scipy
 

@@ -311,16 +311,18 @@ class _Evaluation:
         return _Scored(tuple(scores), tuple(compared), comparison)
 
     def _baselines(self) -> list[Baseline]:
-        """Return what is free, learnt from the same rows as the student."""
+        """Return what is free, learnt from all rows that are no test rows.
+
+        A language model only stops by the validation rows. Who has a free classifier in its place
+        gives it these rows, too, so it is not weaker beside one student than beside another.
+        """
+        from stratos.models.kinds.learnt_rows import validation_rows  # imports scipy
+
         total = self._ticks.total
         fitting = partial(self._context.tick, total, total, FITTING)
         fitting()
-        too: list[Item] = []
-        if not self._student.is_lm:
-            from stratos.models.kinds.learnt_rows import validation_rows  # imports scipy
-
-            too = validation_rows(self._config)
-        learnt = labelled_items(self._config.task, Path(self._corpus.path), too)
+        validation = validation_rows(self._config)
+        learnt = labelled_items(self._config.task, Path(self._corpus.path), validation)
         task = self._config.task
         baselines = free_baselines(task, learnt, self._items, fitting)
         if self._walks is None or not baselines:

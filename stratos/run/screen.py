@@ -139,7 +139,10 @@ def _(probe: Probe) -> Iterator[Line]:
     beaten = [_teacher(teacher) for teacher in probe.real_teachers]
     if probe.baselines:
         best = max(probe.baselines, key=lambda score: score.slice().exact.mean)
-        beaten.append(f"{best.name} {percent(best.slice().exact.mean)}, without a model")
+        reached = best.slice()
+        of = counted(reached.n_items, "row", spec=",")
+        share = percent(reached.exact.mean)
+        beaten.append(f"{best.name}, without a model: {share} of {of} right")
     simplest = next((kind for kind in probe.kinds if kind.kind == "linear"), None)
     if simplest is not None:
         f1 = "" if simplest.micro_f1 is None else " micro-F1"

@@ -114,7 +114,7 @@ DISTILL = Stage(
 )  # fmt: skip
 EVALUATE = Stage(
     name="evaluate",
-    version=7,
+    version=8,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(

@@ -196,6 +196,31 @@ def test_baselines_are_memory_and_a_random_guess(scorecard):
     assert [row.choice for row in chance.slices] == [0.25, 0.25, 0.25]
 
 
+def test_baselines_learn_the_validation_rows_beside_a_language_model(
+    students, tmp_path, monkeypatch
+):
+    class OfAFile(Larger):
+        has_rows = True
+
+        def items(self, split, n, seed=0, slice=None):
+            found = super().items(split, 100, seed, slice)
+            parts = {"validation": found[:20], "test": found[20:], "train": found}
+            return parts[split][:n]
+
+    learnt: list[str] = []
+
+    def baselines(task, train, items, tick):
+        learnt.extend(item.id for item in train)
+        return []
+
+    monkeypatch.setattr("stratos.evaluate.stage.free_baselines", baselines)
+    task = OfAFile()
+    run(tmp_path, students, config=tiny_config(tmp_path, task=task))
+    ids = {split: {item.id for item in task.items(split, 100)} for split in ("train", "validation")}
+    assert set(learnt) == ids["train"] | ids["validation"]
+    assert len(learnt) == 60
+
+
 def test_student_and_teacher_have_a_price(scorecard):
     assert scorecard.score("student").usd_per_1000 > 0
     assert scorecard.score("teacher").usd_per_1000 > 0
