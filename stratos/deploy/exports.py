@@ -18,12 +18,12 @@ from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.core.machine import group_memory
+from stratos.core.pairs import difference_interval, mcnemar_exact
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.engines.base import EXPORTS, Engine, ExportError, engines, import_engines_of_run
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
 from stratos.evaluate.answers import KeptAnswer
-from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.evaluate.verdict import FormatVerdict, by_text, doubt, format_verdict, is_open_by_text
 from stratos.records import Export, Exports, Interval, to_json
 from stratos.tasks.base import Item, Task

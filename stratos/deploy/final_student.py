@@ -13,8 +13,8 @@ from pathlib import Path
 
 from stratos.config import Config
 from stratos.core.formats import counted, percent
+from stratos.core.pairs import mcnemar_exact
 from stratos.core.reasons import Reason
-from stratos.evaluate.metrics import mcnemar_exact
 from stratos.evaluate.verdict import SURE
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import weights_bytes

@@ -36,9 +36,9 @@ from stratos.distill.tokenizer import (
     make_student,
     save_student,
 )
-from stratos.distill.trainer import Length, Rates, check_adapter
+from stratos.distill.trainer import Length, Rates, check_adapter, loses_layers
 from stratos.distill.words import RowsTooLong
-from stratos.models.pretrained.depth import Depth
+from stratos.models.pretrained.depth import Depth, check_layers
 from stratos.models.pretrained.vocabulary import (
     Vocabulary,
     cut_model,
@@ -102,6 +102,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         check_packs(chosen.name, model)
     if chosen.path is not None:
         check_head(chosen.name, model)
+    if loses_layers(settings, chosen):
+        check_layers(chosen.name, model, float(chosen.fit.depth))
     # Compiled, each length of a beginning would be another graph.
     tolerance = 0.05 if is_rounded else TOLERANCE
     shares = not settings.compile and packs(model, True, tolerance, evaluates=not is_rounded)
@@ -156,7 +158,7 @@ def _task_texts(
 
 _OF_STATES = 1.0
 """Weight of the hidden states of the whole student, where one without some layers learns from it:
-set by hand. Six of 25 layers gone, film reviews: 396 of 500 right, 394 without them."""
+set by hand."""
 
 
 @contextmanager

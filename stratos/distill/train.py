@@ -202,16 +202,20 @@ def _without_layers(course: _Course, student: Student) -> Student:
         n_left = len(attempt.layers)
         failed = folder / f"failed-{n_left}.json"
         if failed.exists():  # in a training that was stopped later
-            student = msgspec.json.decode(failed.read_bytes(), type=Student)
+            spent = msgspec.json.decode(failed.read_bytes(), type=Student)
+            # The folder of the run may have been moved since.
+            student = replace(spent, path=student.path, untouched_path=student.untouched_path)
             continue
         shallow = replace(course, folder=folder / f"{n_left}-layers", earlier=student)
         healed = _healed(shallow, attempt, whole, began)
         model = load_model(healed.path, dtype="float32").eval().to(device)
         healed_right = rows.right(model, ready.tokenizer)
-        is_kept = not is_worse(right, healed_right, ready.chosen.fit.max_loss_points / 100)
-        rights = int(healed_right.sum()), int(right.sum()), len(right)
+        most = ready.chosen.fit.max_loss_points
+        is_kept = not is_worse(right, healed_right, most / 100)
+        lost, won = int((right & ~healed_right).sum()), int((healed_right & ~right).sum())
+        counts = int(right.sum()), len(right), lost, won
         n_next = None if following is None else len(following.layers)
-        course.context.note(str(LayersHealed(n_left, *rights, is_kept, n_next)))
+        course.context.note(str(LayersHealed(n_left, *counts, most, is_kept, n_next)))
         if is_kept:
             with replacing(Path(student.path)) as fresh:
                 shutil.copytree(healed.path, fresh, dirs_exist_ok=True)

@@ -7,6 +7,7 @@ from enum import Enum
 
 from stratos.core.errors import did_you_mean
 from stratos.core.formats import about, counted, duration, exact_usd, percent
+from stratos.core.pairs import paired_difference
 from stratos.core.reasons import Reason
 
 
@@ -398,24 +399,35 @@ class LayersHealed(Reason):
     """What a student without layers answers once it has learnt from the whole one."""
 
     n_layers: int
-    n_right: int
     n_right_before: int
     n_rows: int
+    n_lost: int
+    """Rows that the whole one alone is right of."""
+    n_won: int
+    """Rows that the one without layers alone is right of."""
+    max_loss_points: float
     is_kept: bool
     n_next: int | None = None
     """Layers of the next attempt."""
 
     def __str__(self) -> str:
+        loss = self.n_lost - self.n_won
+        p_value, low, high = paired_difference(self.n_lost, self.n_won, self.n_rows)
+        ends = f"{100 * low:.1f} to {100 * high:.1f}"
         rights = (
-            f"With {self.n_layers} layers, and taught by the whole student, {self.n_right} of "
-            f"{counted(self.n_rows, 'validation row')} are right, {self.n_right_before} with all"
+            f"With {self.n_layers} layers, and taught by the whole student, "
+            f"{self.n_right_before - loss} of {counted(self.n_rows, 'validation row')} are right, "
+            f"{self.n_right_before} with all (95% interval of the loss: {ends} points)"
         )
         if self.is_kept:
             return f"{rights}: it is the student."
         then = "the whole student stays"
         if self.n_next is not None:
             then = f"next with {self.n_next} layers"
-        return f"{rights}, which is worse (student.fit.max_loss_points): {then}."
+        too_much = f"more than student.fit.max_loss_points={self.max_loss_points:g}"
+        if 100 * loss <= self.max_loss_points * self.n_rows:
+            too_much = f"p = {p_value:.2g}"
+        return f"{rights}, which is worse ({too_much}): {then}."
 
 
 class End(Reason):

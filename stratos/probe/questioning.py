@@ -30,7 +30,7 @@ from typing import Any
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.intervals import wilson
-from stratos.evaluate.metrics import mcnemar_exact
+from stratos.core.pairs import mcnemar_exact
 from stratos.records import ConfusedLabels, PromptRepair
 from stratos.synthesize.choice import straddles
 from stratos.tasks.base import Item, Message, Score, Task

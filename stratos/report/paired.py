@@ -33,9 +33,9 @@ from stratos.core.formats import (
     usd,
     visible,
 )
+from stratos.core.pairs import paired_difference
 from stratos.core.redact import redact_override
 from stratos.evaluate.answers import KeptAnswer, answers_path, read_answers
-from stratos.evaluate.metrics import paired_difference
 from stratos.evaluate.verdict import SURE
 from stratos.records import (
     CONTENT_OF,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from stratos.config import LimitsConfig, StudentConfig, TrainerConfig
+from stratos.core.pairs import mcnemar_exact
 from stratos.deploy.final_student import (
     Agrees,
     FinalIsLarger,
@@ -21,7 +22,6 @@ from stratos.deploy.final_student import (
     compared,
     final_student,
 )
-from stratos.evaluate.metrics import mcnemar_exact
 from stratos.models.kinds.base import has_learnt_test, weights_bytes
 from stratos.models.kinds.learnt_rows import Rows
 from stratos.models.kinds.tagger import fit_tagger

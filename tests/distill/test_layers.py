@@ -166,8 +166,9 @@ def test_the_whole_student_stays_where_the_shallow_one_is_worse(
     monkeypatch.setattr(train, "is_worse", judged)
     with pytest.raises(KeyboardInterrupt):
         run_distill(tmp_path / "stopped", **settings)
+    (tmp_path / "stopped").rename(tmp_path / "moved")
     notes = []
-    second = run_distill(tmp_path / "stopped", notes=notes, **settings)
+    second = run_distill(tmp_path / "moved", notes=notes, **settings)
     assert len(orders) == 2 and not any(note.startswith("With 2 layers") for note in notes)
     assert second.layers == (3, LAYERS) and second.seconds > student.seconds / 2
     assert len(AutoModelForCausalLM.from_pretrained(second.path).model.layers) == 3
@@ -190,4 +191,12 @@ def test_a_time_limit_says_which_training_it_ended(
 
 def test_what_is_said_of_layers() -> None:
     assert "once it is trained" in str(LayersUnknown(30, 2, 200, 20))
-    assert str(LayersHealed(20, 149, 150, 200, is_kept=True)).endswith("it is the student.")
+    kept = str(LayersHealed(20, 150, 200, 4, 3, 1.0, is_kept=True))
+    assert kept.startswith("With 20 layers, and taught by the whole student, 149 of 200 validation")
+    assert kept.endswith(
+        "150 with all (95% interval of the loss: -2.6 to 3.7 points): it is the student."
+    )
+    lost = str(LayersHealed(20, 150, 200, 6, 3, 1.0, is_kept=False))
+    assert "worse (more than student.fit.max_loss_points=1): the whole student stays" in lost
+    surely = str(LayersHealed(20, 150, 200, 8, 0, 9.0, is_kept=False, n_next=22))
+    assert "worse (p = 0.0078): next with 22 layers" in surely

@@ -8,10 +8,10 @@ import pytest
 from tiny_run import tiny_context
 
 from stratos.core.intervals import wilson
+from stratos.core.pairs import difference_interval, mcnemar_exact
 from stratos.deploy.card import with_exports
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.exports import chosen_format
-from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.evaluate.verdict import FormatVerdict, doubt, format_verdict
 from stratos.records import Export, Exports, Interval
 

@@ -3,16 +3,8 @@ from math import comb, inf, log, sqrt
 
 import pytest
 
-from stratos.evaluate.metrics import (
-    _ratio_score,
-    difference_interval,
-    mcnemar_exact,
-    mean,
-    only_answer,
-    paired_difference,
-    percentile,
-    ratio_interval,
-)
+from stratos.core.pairs import difference_interval, mcnemar_exact, paired_difference
+from stratos.evaluate.metrics import _ratio_score, mean, only_answer, percentile, ratio_interval
 from stratos.tasks.answers import fields_of, object_of
 from stratos.tasks.base import Item, Score
 

@@ -1,7 +1,8 @@
 import pytest
 
 from stratos.core.intervals import n_independent, wilson
-from stratos.evaluate.metrics import against, by_slice, compare, mcnemar_exact
+from stratos.core.pairs import mcnemar_exact
+from stratos.evaluate.metrics import against, by_slice, compare
 from stratos.records import ModelScore
 from stratos.tasks.base import Item, Score
 

@@ -163,7 +163,7 @@ def test_two_jobs_are_compared_as_the_command_does(page, sweep):
 def test_the_mathematics_of_the_page_is_that_of_the_command(
     page, sweep, only_first, only_second, n
 ):
-    from stratos.evaluate.metrics import paired_difference
+    from stratos.core.pairs import paired_difference
 
     page.open(sweep / "index.html", 1500)
     p_value, low, high = paired_difference(only_first, only_second, n)

@@ -114,7 +114,7 @@ class AgainstLog:
             test: the student's answers to test items, whose logged answers pass all checks.
             beside: those to requests of the same time whose logged answer does not.
         """
-        from stratos.evaluate.metrics import mcnemar_exact  # with the package of the stage
+        from stratos.core.pairs import mcnemar_exact  # with the package of the stage
 
         agree = [answered.score.exact >= 1 for answered in test]
         doubts = [self.log.doubt(answered.item, answered.text) for answered in (*test, *beside)]

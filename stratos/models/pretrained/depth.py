@@ -15,14 +15,18 @@ Nothing is removed before a training: what a model answers then does not tell wh
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from stratos.config import FitConfig
+from stratos.core.errors import StratosError
+from stratos.core.pairs import mcnemar_exact
 from stratos.tasks.base import Message, Task
 
 N_ROWS = 200
@@ -150,7 +154,7 @@ def task_depth(
     """Return which layers of a model of transformers go, which is left whole.
 
     Args:
-        model: with a list of layers, as Llama, Qwen, Mistral and Gemma have.
+        model: that `check_layers` does not refuse.
         answer: takes numbers of validation rows and tells of each whether it is answered right.
         n_rows: validation rows.
         n_by_chance: rows that the most frequent answer has.
@@ -160,7 +164,7 @@ def task_depth(
     """
     stack = _Stack(model)
     n, layers = stack.n_layers, list(range(stack.n_layers))
-    most = min(n - 1, int(share * n + _ROUNDING))
+    most = _most(share, n)
     about = 1 + n + 2 * most
     trials = _Trials(answer, n_rows, lambda done: tick(min(done, about), about))
     whole = trials.right()[0]
@@ -181,6 +185,11 @@ def task_depth(
             n_safe = len(removed)
     stack.keep(range(n))
     return Depth(tuple(removed), n, tuple(rights), n_rows, n_by_chance, n_safe)
+
+
+def _most(share: float, n_layers: int) -> int:
+    """Return how many layers may go: one stays in any case."""
+    return min(n_layers - 1, int(share * n_layers + _ROUNDING))
 
 
 class _Trials:
@@ -258,12 +267,54 @@ def is_worse(before: np.ndarray, after: np.ndarray, max_loss: float = 1.0) -> bo
         after: the same of what is left of it.
         max_loss: share of the rows that may be lost; by default the test alone decides.
     """
-    from scipy.stats import binomtest
-
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
     if lost - won > max_loss * len(before) + _ROUNDING:
         return True
-    return lost > won and bool(binomtest(won, lost + won).pvalue < _SURE)
+    return lost > won and mcnemar_exact(lost, won) < _SURE
+
+
+def check_layers(name: str, model: Any, share: float) -> None:
+    """Refuse a student of which no layer can go, before it is trained.
+
+    Some models build a layer by its number, as one with experts, or as one that shares keys and
+    values with an earlier one. Without other layers it would have another number, and the file of
+    what is left would be read as a model of other layers. No config says so of all of them. So what
+    is left is compared with the model that its config builds.
+
+    Args:
+        name: of the student.
+        model: of transformers, which is left as it was.
+        share: of the layers that may go at most.
+
+    Raises:
+        StratosError: it is such a model, its layers are no list, or the share is less than one.
+    """
+    import torch
+
+    stack = _Stack(model)
+    if (n := stack.n_layers) and _most(share, n) < 1:
+        raise StratosError(
+            f"student.fit.depth={share:g} lets none of the {n} layers of {name} go. Type at least "
+            f"student.fit.depth={ceil(1000 / n) / 1000:g}, or student.fit.depth=false."
+        )
+    are_same = stack.n_layers > 0
+    for layers in stack.trials:
+        stack.keep(layers)
+        try:
+            with torch.device("meta"):
+                built = _Stack(type(model)(copy.deepcopy(model.config)))
+            are_same = are_same and built.described == stack.described
+            with torch.inference_mode():
+                model(torch.zeros((1, 4), dtype=torch.long, device=model.device))
+        except Exception:  # whatever a model, or its cache, says of layers that it does not have
+            are_same = False
+    stack.keep(range(stack.n_layers))
+    if not are_same:
+        raise StratosError(
+            f"The student {name} cannot lose layers: {type(model).__name__} builds each by its "
+            "place, or needs some of each kind, so that what is left would not be read back as it "
+            "was. Train the whole one: student.fit.depth=false"
+        )
 
 
 def keep_layers(model: Any, layers: Sequence[int]) -> None:
@@ -275,9 +326,19 @@ class _Stack:
     """The layers of a model of transformers, of which some can be taken."""
 
     def __init__(self, model: Any) -> None:
+        import torch
+
         self._part = model.get_decoder()
-        self._configs = (model.config.get_text_config(), self._part.config)
-        self._blocks = list(self._part.layers)
+        text = model.config.get_text_config()
+        self._configs = (text, self._part.config)
+        lists: dict[str, list[Any]] = {
+            name: list(child)
+            for name, child in self._part.named_children()
+            if isinstance(child, torch.nn.ModuleList) and len(child) == text.num_hidden_layers
+        }
+        if len(lists) != 1:
+            lists = {"": []}
+        [(self._name, self._blocks)] = lists.items()
         self._of_layers = {
             name: value
             for name, value in self._part.config.to_dict().items()
@@ -287,20 +348,52 @@ class _Stack:
 
     @property
     def n_layers(self) -> int:
-        """Layers of the whole model."""
+        """Layers of the whole model; 0 where they are no list of their own."""
         return len(self._blocks)
+
+    @property
+    def trials(self) -> list[list[int]]:
+        """Layers that are left in a few cases which tell whether they depend on their places."""
+        n = self.n_layers
+        parts = [[*range(1, n)], [*range(n - 1)], [*range(0, n, 2)], [*range(1, n, 2)]]
+        for kinds in self._of_layers.values():
+            parts += [[k for k in range(n) if kinds[k] == kind] for kind in kinds]
+        return [part for number, part in enumerate(parts) if part and part not in parts[:number]]
+
+    @property
+    def described(self) -> dict[str, tuple[Any, ...]]:
+        """Each module of the layers that are left: its class, its settings and its shapes."""
+        modules = getattr(self._part, self._name).named_modules()
+        return {name: _described(module) for name, module in modules}
 
     def keep(self, layers: Sequence[int]) -> None:
         """Give the model some of its layers, numbered anew: a cache has room for each."""
         import torch
 
-        self._part.layers = torch.nn.ModuleList(self._blocks[index] for index in layers)
-        for number, block in enumerate(self._part.layers):
-            block.self_attn.layer_idx = number
+        if not self._blocks:
+            return
+        blocks = torch.nn.ModuleList(self._blocks[index] for index in layers)
+        setattr(self._part, self._name, blocks)
+        for number, block in enumerate(blocks):
+            for module in block.modules():
+                if isinstance(getattr(module, "layer_idx", None), int):
+                    setattr(module, "layer_idx", number)  # noqa: B010  # of any class
         for config in self._configs:
             config.num_hidden_layers = len(layers)
             for name, values in self._of_layers.items():
                 setattr(config, name, [values[index] for index in layers])
+
+
+def _described(module: Any) -> tuple[Any, ...]:
+    """Return the class of a module, its plain public settings, and the shapes of its weights."""
+    plain = (bool, int, float, str, tuple, list, type(None))
+    settings = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, plain) and not name.startswith("_") and name != "training"
+    }
+    shapes = {name: tuple(w.shape) for name, w in module.named_parameters(recurse=False)}
+    return type(module), settings, shapes
 
 
 def right_answers(

@@ -287,7 +287,10 @@ def model_vocabulary(
     """
     tables = {id(module.weight): module.weight for module in _tables(model)}
     n_rows = model.get_input_embeddings().weight.shape[0]
-    if any(id(w) not in tables and n_rows in w.shape for w in model.parameters()):
+    sizes = {size for config in _configs(model) for size in _vocabulary_sizes(config)}
+    more = [m.weight for m in model.modules() if getattr(m, "num_embeddings", None) in sizes]
+    more += [w for w in model.parameters() if n_rows in w.shape]
+    if any(id(w) not in tables for w in more):
         raise VocabularyError("its model has more tables of tokens than embedding and head")
     named = [id_ for config in _configs(model) for _, id_ in _named_tokens(config)]
     keep = {id_ for value in named for id_ in (value if isinstance(value, list) else [value])}
@@ -329,6 +332,13 @@ def _configs(model: Any) -> list[Any]:
     """Return the configs of a model that number tokens."""
     configs = (model.config, model.config.get_text_config(), model.generation_config)
     return list({id(config): config for config in configs if config is not None}.values())
+
+
+def _vocabulary_sizes(config: Any) -> Iterator[int]:
+    """Yield how many tokens a config says that there are, those of a table for each layer too."""
+    for name, value in config.to_dict().items():
+        if "vocab" in name and isinstance(value, int):
+            yield value
 
 
 def _named_tokens(config: Any) -> Iterator[tuple[str, Any]]:

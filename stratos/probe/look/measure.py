@@ -386,7 +386,7 @@ def _gain(right: np.ndarray, right_untrained: np.ndarray, optimism: float) -> In
     Rows of several folds are worth fewer than they are, and the low end is without the optimism of
     the choice.
     """
-    from stratos.evaluate.metrics import difference_interval
+    from stratos.core.pairs import difference_interval
 
     share = _N_INDEPENDENT
     only = round(share * int((right & ~right_untrained).sum()))

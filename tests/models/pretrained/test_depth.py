@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from stratos.config import StudentConfig
+from stratos.core.errors import StratosError
 from stratos.distill.tokenizer import make_student
 from stratos.models.pretrained import load_model
 from stratos.models.pretrained.depth import (
+    check_layers,
     exceeds_chance,
     is_worse,
     keep_layers,
@@ -42,7 +44,43 @@ FAMILIES = {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
     },
     "smollm3": {"no_rope_layers": [1, 0, 1, 0]},
+    "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 2},
+    "opt": {"word_embed_proj_dim": 32, "ffn_dim": 48},
 }
+SILENT = {
+    "gpt2": ("attn.c_proj.weight", "mlp.c_proj.weight"),
+    "opt": ("self_attn.out_proj.weight", "fc2.weight"),
+}
+"""Weights without which a layer adds nothing to what it reads."""
+BY_PLACE = {
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "gemma3n_text": {
+        "vocab_size_per_layer_input": 40,
+        "hidden_size_per_layer_input": 8,
+        "laurel_rank": 4,
+        "num_hidden_layers": 6,
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 3,
+        "activation_sparsity_pattern": [0.0] * 6,
+    },
+    "deepseek_v3": {
+        "head_dim": 8,
+        "num_key_value_heads": 2,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "first_k_dense_replace": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "moe_intermediate_size": 16,
+        "q_lora_rank": 8,
+        "kv_lora_rank": 8,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 16,
+    },
+    "qwen2_moe": {"mlp_only_layers": [1], "num_experts": 4, "moe_intermediate_size": 16},
+}
+"""Families whose layers depend on their places, or of which some of each kind have to stay."""
 LABELS = ("card lost", "card late", "loan", "fee")
 WORDS = ("my", "card", "loan", "is", "late", "lost", "fee", "the", "rate", "bank")
 
@@ -56,19 +94,43 @@ def test_what_is_left_is_saved_and_computes_what_its_blocks_do(family: str, tmp_
     config = AutoConfig.for_model(family, **{**SHAPE, **FAMILIES[family]})
     model = AutoModelForCausalLM.from_config(config).eval()
     ids = torch.arange(3, 13)[None]
-    silent = model.get_decoder().layers[1]
-    for name in ("self_attn.o_proj.weight", "mlp.down_proj.weight"):
-        torch.nn.init.zeros_(silent.get_parameter(name))  # adds nothing to what it reads
+    silent = blocks_of(model)[1]
+    for name in SILENT.get(family, ("self_attn.o_proj.weight", "mlp.down_proj.weight")):
+        torch.nn.init.zeros_(silent.get_parameter(name))
     with torch.no_grad():
         expected = model(ids).logits
+        check_layers(family, model, 1.0)
+        assert torch.equal(model(ids).logits, expected), "a check leaves it as it was"
         keep_layers(model, [0, 2, 3])
         torch.testing.assert_close(model(ids).logits, expected, rtol=0, atol=1e-6)
         written = model.generate(ids, max_new_tokens=6, do_sample=False)
         model.save_pretrained(tmp_path)
         read = load_model(tmp_path, dtype="float32").eval()
-        assert read.config.num_hidden_layers == len(read.get_decoder().layers) == 3
+        assert read.config.num_hidden_layers == len(blocks_of(read)) == 3
         torch.testing.assert_close(read(ids).logits, expected, rtol=0, atol=1e-6)
         assert torch.equal(read.generate(ids, max_new_tokens=6, do_sample=False), written)
+
+
+def blocks_of(model: Any) -> Any:
+    decoder = model.get_decoder()
+    return getattr(decoder, "layers", None) or decoder.h
+
+
+@pytest.mark.parametrize("family", BY_PLACE)
+def test_a_model_whose_layers_depend_on_their_places_is_refused(family: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(family, **{**SHAPE, **BY_PLACE[family]})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(StratosError, match="The student mine cannot lose layers"):
+        check_layers("mine", model, 1.0)
+    assert model.config.num_hidden_layers == len(model.get_decoder().layers)
+
+
+def test_a_share_of_less_than_one_layer_is_refused(student: tuple[Any, Any, list[Any]]) -> None:
+    with pytest.raises(StratosError, match=r"at least student\.fit\.depth=0\.2,"):
+        check_layers("mine", student[0], 0.1)
+    check_layers("mine", student[0], 0.2)
 
 
 @pytest.fixture

@@ -341,3 +341,27 @@ def test_a_tokenizer_of_whole_words_is_refused() -> None:
     source = Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str()
     with pytest.raises(VocabularyError):
         task_vocabulary(source, ["a"], 1)
+
+
+def test_a_model_with_a_table_of_tokens_for_each_layer_is_refused() -> None:
+    """Its rows are fewer than the embedding's, and their numbers are the same tokens'."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "gemma3n_text",
+        vocab_size=64,
+        vocab_size_per_layer_input=40,
+        hidden_size=32,
+        hidden_size_per_layer_input=8,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        laurel_rank=4,
+        num_kv_shared_layers=0,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        activation_sparsity_pattern=[0.0] * 4,
+    )
+    with pytest.raises(VocabularyError, match="more tables of tokens"):
+        model_vocabulary(AutoModelForCausalLM.from_config(config), None, ["a"])
