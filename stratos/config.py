@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stratos.teachers.base import Question, Teacher
 
 Amount = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -387,7 +388,7 @@ class CallbacksConfig:
 
     checkpoint_every_steps: Count = 400
     """Maximum steps between checkpoints."""
-    checkpoint_every_minutes: Annotated[float, Meta(gt=0)] = 2.0
+    checkpoint_every_minutes: Positive = 2.0
     """Maximum minutes between checkpoints; more if writing one takes over a twentieth of that."""
     validate_every_steps: CountOrZero | None = None
     """Steps between validations; 0 validates at the end only. None depends on the length: every
@@ -496,7 +497,7 @@ class PathsConfig:
     mirror: str | None = None
     """URL of a copy of the run folder, such as s3://bucket/runs/mahjong, that is kept while a run
     works, and gone on from where the folder is empty, on this machine or another."""
-    mirror_minutes: Annotated[float, Meta(gt=0)] = 2.0
+    mirror_minutes: Positive = 2.0
     """Longest time between two looks at what has to be copied; each finished stage is at once."""
 
 
@@ -550,7 +551,7 @@ class EvaluateConfig:
     """Test items that the student answers, all slices together."""
     n_teacher_items: Count = 1000
     """Maximum test items that the teacher answers too, drawn at random, within time and money."""
-    teacher_minutes: Annotated[float, Meta(gt=0)] = 2.0
+    teacher_minutes: Positive = 2.0
     """Maximum minutes for the teacher's answers; a few dozen are asked in any case."""
     teacher_usd: Amount | None = None
     """Maximum dollars for the answers of a paid teacher; None takes a tenth of `limits.budget_usd`
@@ -579,7 +580,7 @@ class BucketConfig:
     """Tokens of a question."""
     answer_tokens: Count
     """Tokens of its answer, the reasoning path included."""
-    share: Annotated[float, Meta(gt=0)]
+    share: Positive
     """Part of all requests; shares are scaled to sum to 1."""
 
 
@@ -587,11 +588,11 @@ class BucketConfig:
 class TrafficConfig:
     """The traffic of the served student (top-level `traffic.`)."""
 
-    requests_per_s: Annotated[float, Meta(gt=0)] | None = None
+    requests_per_s: Positive | None = None
     """Mean request rate; None plans for one request at a time, on one server."""
     buckets: tuple[BucketConfig, ...] = ()
     """Sizes of the requests; empty takes those that the probe or recorded runs measured."""
-    requests_per_day: Annotated[float, Meta(gt=0)] | None = None
+    requests_per_day: Positive | None = None
     """Requests a day in the first month. Then the plan serves for `months` (in place of
     `limits.serve_hours`) at the rate of the busiest hours of the last one, unless `requests_per_s`
     is set, and says after how many days distilling has paid."""
@@ -620,7 +621,7 @@ class PlanConfig:
     """Maximum minutes of an automatic pilot on this machine, other work not counted."""
     history: bool = True
     """Use past runs of this machine (`outputs/`, `sweeps/`) to predict a student's accuracy."""
-    time_limit_s: Annotated[float, Meta(gt=0)] = 60.0
+    time_limit_s: Positive = 60.0
     """Time limit of one solve, in seconds; the plan says if it is not proven optimal by then."""
     gap: Share = 0.0
     """Relative optimality gap at which the solver may stop."""

@@ -128,7 +128,8 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> Reason 
     node: Any = base
     walked: list[str] = []
     is_fit = key.startswith("student.fit.") and OmegaConf.select(base, key) is None
-    if is_fit and not OmegaConf.select(base, "student.path"):
+    is_lm = OmegaConf.select(base, "student.kind", default="lm") == "lm"
+    if is_fit and not (is_lm and OmegaConf.select(base, "student.path")):
         return NothingToFit(key, text)
     for part in key.split("."):
         owner = ".".join(walked)

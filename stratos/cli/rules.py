@@ -252,14 +252,22 @@ def _room(config: Config) -> str:
     return f"Type {typed}."
 
 
+_TAKEN = {
+    "deadline_hours": "hours",
+    "latency_ms": "milliseconds",
+    "model_mb": "megabytes",
+    "server_memory_gb": "gigabytes",
+}
+"""Limits that no run keeps at 0, and their units."""
+
+
 def _limits(config: Config) -> Iterator[str]:
     """Yield limits that contradict each other, or that no plan of any catalog could meet."""
     limits = config.limits
-    for key, what in (("deadline_hours", "hours"), ("latency_ms", "milliseconds")):
+    for key, what in _TAKEN.items():
         if getattr(limits, key) == 0:
             yield (
-                f"limits.{key}=0: every run takes some time. Give {what} above 0, or null for no "
-                "limit."
+                f"limits.{key}=0: every run takes more. Give {what} above 0, or null for no limit."
             )
     budget, probe = limits.budget_usd, limits.probe_usd
     # The default is a ceiling for whoever has paid teachers, which the budget lowers by itself;

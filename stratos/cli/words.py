@@ -92,14 +92,14 @@ class NoFileSetsKey(Reason):
 
 
 class NothingToFit(Reason):
-    """A cut is asked for, and the student starts from no model that could be cut."""
+    """A cut is asked for, and the student has no model that could be cut so."""
 
     key: str
     override: str
 
     says = (
-        "{key} cuts a model that a student starts from, and none is named. Leave it out, or name "
-        "one: student=smollm2_135m {override}"
+        "{key} cuts the model that a student starts from, and this one has none that can be cut "
+        "so. Leave it out, or name one: student=smollm2_135m {override}"
     )
 
 

@@ -161,6 +161,7 @@ def _model_gib(
         weight_bytes=form.weight_bytes,
         cache_bytes=form.cache_bytes,
     )
+    needed_bytes += cost.prompt_bytes(card, context)
     return float(needed_bytes) / k.MEMORY_USABLE / 2**30
 
 

@@ -141,7 +141,7 @@ def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None
         return RunVerdict(_OF_WORTH[worth.outcome], "cost", text)
     if judgement is None or scorecard is None:
         return None
-    return _beside_baselines(scorecard, judgement)
+    return _beside_baselines(scorecard, judgement, "lm" if student is None else student.kind)
 
 
 def collapsed(scorecard: Scorecard, student: Student) -> str:
@@ -229,8 +229,8 @@ def _right(student: ModelScore) -> str:
     return f"{percent(whole.exact.mean)} of {counted(whole.n_items, 'test row', spec=',')} right"
 
 
-def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
-    """Return whether a student is to be served that is compared with baselines alone."""
+def _beside_baselines(scorecard: Scorecard, judgement: Verdict, kind: str) -> RunVerdict:
+    """Return whether a student of a kind is to be served that is compared with baselines alone."""
     student, best = scorecard.score("student"), scorecard.best_baseline
     assert student is not None and best is not None, "there is a verdict"
     majority = _majority(scorecard)
@@ -253,6 +253,9 @@ def _beside_baselines(scorecard: Scorecard, judgement: Verdict) -> RunVerdict:
     if judgement.outcome == "worse":
         text = f"Serve {best.name}, for its accuracy: {shares_of(best)} ({_p(best.p_value)})."
         return RunVerdict("stay", "accuracy", text)
+    if best.role == kind:
+        text = f"Serve it, it costs next to nothing: {shares_of(best)}, a model of the same kind."
+        return RunVerdict("serve", "cost", text)
     text = (
         f"Serve it or {best.name}, both cost next to nothing: {shares_of(best)}, too few rows to "
         "tell them apart."

@@ -297,7 +297,8 @@ def _(student: Student) -> Iterator[Line]:
     read = "" if student.epochs is None else f"each row read {student.epochs:.2g} times"
     took = f"{duration(student.seconds)}{more}{resumed}"
     layers = "" if student.layers is None else "{} of {} layers".format(*student.layers)
-    facts = (student.name, layers, size(student.n_params), read, took)
+    cut = "" if student.vocabulary is None else "{:,} of {:,} tokens".format(*student.vocabulary)
+    facts = (student.name, layers, cut, size(student.n_params), read, took)
     yield Line(
         "training",
         f"{', '.join(filter(None, facts))}: {percent(student.validation_exact)} {by}",
@@ -371,6 +372,8 @@ def _(deployment: Deployment) -> Iterator[Line]:
     limit = {None: "", True: ", within the limit", False: ", OVER the latency limit"}
     served, n_learnt = deployment.served, deployment.n_rows_learnt
     parts = [n_bytes(deployment.bundle_bytes)]
+    if deployment.model_mb:
+        parts = [f"{n_bytes(1e6 * deployment.model_mb)} of a folder of {parts[0]}"]
     if served is not None:
         n_items = counted(served.n_items, "test row", spec=",")
         parts.append(f"as {served.format} {percent(served.exact.mean)} of {n_items} right")

@@ -67,7 +67,7 @@ PILOT = Stage(
 )  # fmt: skip
 PLAN = Stage(
     name="plan",
-    version=11,
+    version=12,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(

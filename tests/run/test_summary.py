@@ -278,6 +278,18 @@ def test_the_verdict_is_beside_the_best_that_is_free(right_by_role, outcome, sha
     assert (numbers["accuracy"], numbers["n_test"]) == (exact.mean, 10)
 
 
+def test_a_baseline_of_the_student_s_own_kind_is_no_other_to_serve():
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(), rooms={}, students=(), teachers=(), task=None
+    )
+    made: dict[str, Any] = {"evaluate": judged_card({"student": 8, "linear": 9, "majority": 1}, 10)}
+    for kind, outcome in (("linear", "serve"), ("static", "open")):
+        made["distill"] = SimpleNamespace(kind=kind)
+        judgement = run_verdict(config, made)
+        assert judgement is not None and judgement.outcome == outcome
+        assert ("Serve it or linear" in judgement.text) == (outcome == "open")
+
+
 @pytest.mark.parametrize(
     ("text", "p95_ms", "right", "reason"),
     [

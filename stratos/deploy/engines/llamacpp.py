@@ -52,6 +52,7 @@ class LlamaCpp(Engine):
         row=0.06,
         front_s=0.002,
         least_context=2048,
+        prompt_tokens=512,
         process_gib=0.1,  # 0.08 to 0.11 with students of 0.3 to 4 MB (format_loss.json)
         is_compiled=True,
     )

@@ -22,7 +22,9 @@ from world import (
 from stratos.catalog import load_catalog
 from stratos.config import (
     CloudConfig,
+    FitConfig,
     LimitsConfig,
+    StudentConfig,
     TrafficConfig,
 )
 from stratos.core.errors import InfeasibleError
@@ -393,6 +395,23 @@ def test_the_region_that_is_missing_is_named(tmp_path):
     names = offered(refusal(limits, cloud=cloud), "cloud.regions").strip("[]").split(",")
     assert names == ["near", "far"]
     solve(asked(limits, cloud=replace(cloud, regions=tuple(names)))[0])
+
+
+def test_a_cut_vocabulary_is_offered_where_megabytes_are_too_few():
+    """Its plan is found for a language model; of a table the size is not known before a try."""
+    facts = {"n_params": 134_515_008, "n_layers": 30, "hidden_size": 576, "n_heads": 9}
+    facts |= {"n_kv_heads": 3, "intermediate_size": 1536, "vocab_size": 49_152}
+    whole = StudentConfig("whole", path="a/model", facts=facts, is_gguf=True)
+    asked_for = LimitsConfig(model_mb=500, train_hours=None)
+    text = refusal(asked_for, students=(whole,))
+    assert "whole vocabulary → the task's tokens   (student.fit.vocabulary=true)" in text
+    cut = replace(whole, fit=FitConfig(vocabulary=True))
+    solve(asked(asked_for, students=(cut,))[0])
+    assert "fit.vocabulary" not in told(*asked(replace(asked_for, model_mb=1), students=(cut,)))
+    table = StudentConfig("table", kind="static")
+    assert Variants(World(students=(table,)).config(), *[None] * 2).uncut_table == "table"
+    fitted = replace(table, fit=FitConfig(vocabulary=True))
+    assert Variants(World(students=(fitted,)).config(), *[None] * 2).uncut_table == ""
 
 
 def test_fewer_hours_and_fewer_requests(snapshot):

@@ -102,3 +102,24 @@ def test_students_that_are_no_language_models_have_a_size_too():
     assert size.model_mb == 0.73 and 0.32 < size.memory_gb < 0.33
     unknown = size_of_kind(replace(kind, n_bytes=0), both, has_encoder=True)
     assert unknown.model_mb == 0.004, "float32"
+
+
+@pytest.mark.parametrize(
+    ("shape", "compute_mib"),
+    # hidden, heads, intermediate, context; what llama.cpp gave itself with one slot of 2,048 tokens
+    # or of the whole context.
+    [
+        ((128, 4, 384, 1024), 12.01),
+        ((256, 4, 768, 1024), 14.01),
+        ((512, 16, 1536, 4096), 76.01),
+        ((576, 9, 1536, 8192), 47.51),
+        ((1024, 8, 4096, 2048), 52.01),
+        ((1024, 16, 2816, 2048), 84.01),
+    ],
+)
+def test_a_server_has_room_for_what_it_computes_of_a_prompt(shape, compute_mib):
+    hidden, heads, intermediate, context = shape
+    card = ModelCard("m", 10**6, 4, hidden, heads, heads, intermediate, 1024, context)
+    cost = engine_named("llamacpp").cost
+    assert cost.prompt_bytes(card, 100) / 2**20 == pytest.approx(compute_mib, rel=0.1)
+    assert engine_named("predictor").cost.prompt_bytes(card, 100) == 0
