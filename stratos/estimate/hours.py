@@ -138,7 +138,8 @@ def process_gib(
         form: what it loads.
         slots: answers at once.
     """
-    return _model_gib(card, context, cost, form, slots) + cost.process_gib
+    own = cost.process_gib + cost.token_bytes * card.vocab_size / 2**30
+    return _model_gib(card, context, cost, form, slots) + own
 
 
 def loaded_bytes(n_bytes: float, n_params: int) -> float:

@@ -84,6 +84,9 @@ class ServingCost:
     prompt_tokens: int = 0
     """Tokens of a prompt that it computes at once, in float32 and with the attention scores of each
     head; 0 of an engine whose `process_gib` has them."""
+    token_bytes: float = 0.0
+    """Bytes of its process for each token of a vocabulary: tokenizer, merges, and what it draws an
+    answer's token from."""
     cache_bytes: float | None = None
     """Weights that a step finds in a near cache where it computes by code of its own; None for all
     that a CPU's cache holds."""

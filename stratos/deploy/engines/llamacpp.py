@@ -53,6 +53,7 @@ class LlamaCpp(Engine):
         front_s=0.002,
         least_context=2048,
         prompt_tokens=512,
+        token_bytes=3000.0,  # 2.8 kB: SmolLM2-135M with 49,152 tokens and with 713, under load
         process_gib=0.1,  # 0.08 to 0.11 with students of 0.3 to 4 MB (format_loss.json)
         is_compiled=True,
     )
