@@ -221,6 +221,11 @@ class StudentConfig:
         return self.kind == "lm"
 
     @property
+    def has_vocabulary(self) -> bool:
+        """Whether it starts from a vocabulary that can be cut."""
+        return KINDS[self.kind].has_vocabulary and (not self.is_lm or self.path is not None)
+
+    @property
     def offered(self) -> tuple[StudentConfig, ...]:
         """What a plan chooses from: itself, or whole and cut where `fit.vocabulary` leaves it."""
         if self.fit.vocabulary != "auto" or not self.is_lm or self.path is None:

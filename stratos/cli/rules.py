@@ -179,18 +179,16 @@ def _own_size(student: StudentConfig, config: Config) -> Iterator[str]:
 def _fits(config: Config) -> Iterator[str]:
     """Yield the students that are to be cut, and start from nothing that can be."""
     for student in config.students:
-        can = not student.is_lm or student.path is not None
         if student.fit.vocabulary == "auto":
             yield (
                 f"student {student.name}: fit.vocabulary=auto has the plan choose between a "
                 "language model as it is and with its vocabulary cut, and this is none that starts "
                 "from one. Leave it out"
-                f"{', or type true' if KINDS[student.kind].has_vocabulary and can else ''}."
+                f"{', or type true' if student.has_vocabulary else ''}."
             )
         wrong = {
-            "vocabulary": student.fit.share is not None
-            and not (can and KINDS[student.kind].has_vocabulary),
-            "depth": bool(student.fit.depth) and not (can and student.is_lm),
+            "vocabulary": student.fit.share is not None and not student.has_vocabulary,
+            "depth": bool(student.fit.depth) and not (student.is_lm and student.path is not None),
         }
         for key in (key for key, is_wrong in wrong.items() if is_wrong):
             yield (

@@ -128,12 +128,12 @@ def is_key(field: dataclasses.Field[Any]) -> bool:
 
 def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any:
     """Make an instance of a dataclass, or report every key that does not fit and return None."""
+    fields = {field.name: field for field in dataclasses.fields(cls) if is_key(field)}
     if not isinstance(node, Mapping):
-        keys = ", ".join(field.name for field in dataclasses.fields(cls) if is_key(field))
-        problems.append(f"{where}={show(node)}: it takes keys, as {where}.<key>=…. Known: {keys}.")
+        known = ", ".join(fields)
+        problems.append(f"{where}={show(node)}: it takes keys, as {where}.<key>=…. Known: {known}.")
         return None
     hints = typing.get_type_hints(cls, include_extras=True)
-    fields = {field.name: field for field in dataclasses.fields(cls) if is_key(field)}
     before = len(problems)
     values: dict[str, Any] = {}
     for key, value in node.items():

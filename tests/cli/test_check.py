@@ -477,6 +477,12 @@ def test_a_hint_that_is_followed_passes(wrong, hint):
     assert problems(*argv, *words) == [], message
 
 
+def test_a_student_that_has_no_vocabulary_is_not_told_to_write_a_plus():
+    messages = problems("+task=mahjong", "student=encoder", "student.fit.vocabulary=true")
+    [message] = [line for line in messages if line.startswith("student.fit")]
+    assert "this one has none that can be cut so" in message
+
+
 def test_a_sweep_that_lacks_its_flag_runs_with_it():
     argv = ["+task=mahjong", "student=stratos_300k,stratos_1m"]
     [line] = problems(*argv)

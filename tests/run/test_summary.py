@@ -104,9 +104,16 @@ def lines_named(name: str, folder: Path, made: Mapping[str, Any]) -> list[Line]:
         return [line for line in last_lines(config, made, folder / "ledger") if line.name == name]
 
 
-@pytest.mark.parametrize(("layers", "facts"), [(None, "862k"), ((24, 30), "24 of 30 layers, 862k")])
-def test_the_training_says_how_many_layers_stayed(layers, facts, tmp_path):
-    student = replace(make_records(tmp_path)["distill"], layers=layers)
+@pytest.mark.parametrize(
+    ("stayed", "facts"),
+    [
+        ({}, "862k"),
+        ({"layers": (24, 30)}, "24 of 30 layers, 862k"),
+        ({"vocabulary": (697, 32_000)}, "697 of 32,000 tokens, 862k"),
+    ],
+)
+def test_the_training_says_what_stayed_of_a_model(stayed, facts, tmp_path):
+    student = replace(make_records(tmp_path)["distill"], **stayed)
     line = next(line for line in lines_of(student) if line.name == "training")
     assert line.text.startswith(f"llama-1m, {facts} parameters, ")
 

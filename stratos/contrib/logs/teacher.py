@@ -16,6 +16,7 @@ from stratos.core.context import Context
 from stratos.core.errors import StratosError, TeacherError, did_you_mean
 from stratos.core.formats import counted, shown
 from stratos.core.intervals import wilson
+from stratos.core.pairs import mcnemar_exact
 from stratos.core.reasons import Reason
 from stratos.records import (
     AnswerSpread,
@@ -114,8 +115,6 @@ class AgainstLog:
             test: the student's answers to test items, whose logged answers pass all checks.
             beside: those to requests of the same time whose logged answer does not.
         """
-        from stratos.core.pairs import mcnemar_exact  # with the package of the stage
-
         agree = [answered.score.exact >= 1 for answered in test]
         doubts = [self.log.doubt(answered.item, answered.text) for answered in (*test, *beside)]
         n, n_doubtful = len(test) + len(beside), len(beside)

@@ -322,10 +322,11 @@ def explain(
         )
     else:
         lines.append(f"Type: {first}")
-    if limits.model_mb is not None and variants is not None and variants.uncut_table:
+    cut = None if variants is None or limits.model_mb is None else variants.cut
+    if cut is not None and not cut.is_lm:  # of another kind the size is known once it is tried
         lines.append(
-            f"student.fit.vocabulary=true keeps the task's tokens of {variants.uncut_table} alone; "
-            "how many megabytes that leaves is known once it is tried."
+            f"student.fit.vocabulary=true keeps the task's tokens of {cut.name} alone; how many "
+            "megabytes that leaves is known once it is tried."
         )
     offered = {choice.candidate.student for *_, choice in entries}
     return _refused([*lines, *_notes(problem, offered)], entries, problem)

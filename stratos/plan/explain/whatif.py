@@ -18,7 +18,6 @@ from stratos.catalog import Catalog, load_catalog
 from stratos.catalog.table import LOCAL
 from stratos.config import CloudConfig, Config, StudentConfig
 from stratos.core.errors import CatalogError
-from stratos.models.kinds.student_kinds import KINDS
 from stratos.plan.explain.reasons import as_point, describe, difference, is_same
 from stratos.plan.objective import (
     LIMITS,
@@ -48,14 +47,6 @@ class Relaxed:
     """The change as a reader would say it: "server cap $1/h → $1.21/h"."""
     override: str
     choice: Choice
-
-
-def _with_cut(student: StudentConfig) -> StudentConfig | None:
-    """Return a student with its vocabulary cut; None where it is, or has none that can be."""
-    starts = student.path is not None or not student.is_lm
-    if student.fit.vocabulary is not False or not (starts and KINDS[student.kind].has_vocabulary):
-        return None
-    return replace(student, fit=replace(student.fit, vocabulary=True))
 
 
 @dataclass
@@ -140,23 +131,23 @@ class Variants:
                 text = f"servers of a role {n} → {typed}"
                 yield Relaxed(text, f"cloud.max_nodes={typed}", choice)
         if limits.model_mb is not None or limits.server_memory_gb is not None:
-            yield from self._cut()
-
-    def _cut(self) -> Iterator[Relaxed]:
-        """Yield the plan whose one student has its vocabulary cut, where it could be."""
-        students = [cut for whole in self.config.students if (cut := _with_cut(whole)) is not None]
-        if len(self.config.students) == len(students) == 1 and students[0].is_lm:
-            choice = self.plan(replace(self.config, students=tuple(students)))
-            if choice is not None:
+            cut = self.cut
+            if (
+                cut is not None
+                and cut.is_lm
+                and (choice := self.plan(replace(config, students=(cut,))))
+            ):
                 text = "whole vocabulary → the task's tokens"
                 yield Relaxed(text, "student.fit.vocabulary=true", choice)
 
     @property
-    def uncut_table(self) -> str:
-        """The one student, where it has a table of tokens whose cut is known once it is tried."""
-        first = self.config.students[0]
-        is_alone = len(self.config.students) == 1
-        return first.name if is_alone and not first.is_lm and _with_cut(first) is not None else ""
+    def cut(self) -> StudentConfig | None:
+        """The one student with its vocabulary cut; None if there are several, or it cannot be."""
+        student = self.config.students[0]
+        is_whole = student.has_vocabulary and student.fit.vocabulary is False
+        if len(self.config.students) > 1 or not is_whole:
+            return None
+        return replace(student, fit=replace(student.fit, vocabulary=True))
 
     def _cloud(self, **changes: Any) -> Config:
         return replace(self.config, cloud=replace(self.config.cloud, **changes))

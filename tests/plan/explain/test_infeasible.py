@@ -408,10 +408,14 @@ def test_a_cut_vocabulary_is_offered_where_megabytes_are_too_few():
     cut = replace(whole, fit=FitConfig(vocabulary=True))
     solve(asked(asked_for, students=(cut,))[0])
     assert "fit.vocabulary" not in told(*asked(replace(asked_for, model_mb=1), students=(cut,)))
+
+    def with_cut(*students):
+        return Variants(replace(World().config(), students=students), *[None] * 2).cut
+
     table = StudentConfig("table", kind="static")
-    assert Variants(World(students=(table,)).config(), *[None] * 2).uncut_table == "table"
     fitted = replace(table, fit=FitConfig(vocabulary=True))
-    assert Variants(World(students=(fitted,)).config(), *[None] * 2).uncut_table == ""
+    assert with_cut(table) == fitted
+    assert with_cut(fitted) is with_cut(table, whole) is with_cut(STUDENTS[0]) is None
 
 
 def test_fewer_hours_and_fewer_requests(snapshot):

@@ -123,3 +123,12 @@ def test_a_server_has_room_for_what_it_computes_of_a_prompt(shape, compute_mib):
     cost = engine_named("llamacpp").cost
     assert cost.prompt_bytes(card, 100) / 2**20 == pytest.approx(compute_mib, rel=0.1)
     assert engine_named("predictor").cost.prompt_bytes(card, 100) == 0
+
+
+@pytest.mark.parametrize(("vocab_size", "measured_mib"), [(49_152, 472), (713, 315)])
+def test_a_server_s_memory_is_bounded_closely(vocab_size, measured_mib):
+    """Of SmolLM2-135M in q8_0, whole and with its vocabulary cut, the most under a load test."""
+    n_params = 134_515_008 - 576 * (49_152 - vocab_size)
+    card = ModelCard("smollm2", n_params, 30, 576, 9, 3, 1536, vocab_size, 8192)
+    mib = 1024 * process_gib(card, 100, engine_named("llamacpp").cost, FORMATS["q8_0"], 1)
+    assert measured_mib <= mib <= 1.15 * measured_mib
